@@ -1,0 +1,29 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check clean
+PYTHON ?= python3
+BIN := .venv/bin
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: .venv/installed  ## Compare plain and bio-inspired networks on handwritten digits
+	$(BIN)/python -m funcbio compare
+
+check: .venv/installed  ## Lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+test: check  ## Everything that runs in a few minutes
+	$(BIN)/python -m pytest --numprocesses 2
+
+test-all: check  ## Also the slow checks
+	$(BIN)/python -m pytest --numprocesses 2 -m 'slow or not slow'
+
+clean:  ## Remove the environment and caches
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis results

@@ -1,0 +1,72 @@
+"""Diverse, dynamic synapses for PyTorch: biological mechanisms as pure functions on pytrees.
+
+Functional: ``key``, ``bind`` (or ``init``), ``chain`` and the features, each
+``feature(params, grads, state, *, key=None, **hyper) -> (params, grads, state)``.
+Stateful: ``BioConverter`` puts the same functions on any ``nn.Module`` as methods.
+"""
+
+from funcbio.base import BioState, Feature, Key, Tree, chain
+from funcbio.bind import Bound, bind
+from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError, Distribution
+from funcbio.bio_converter import BioConverter
+from funcbio.bio_module import BioModule
+from funcbio.initial import init
+from funcbio.mechanisms import (
+    apply_dales_principle,
+    count_active,
+    crystallize,
+    enforce_dales_principle,
+    fuzzy_learning_rates,
+    rejuvenate_weights,
+    scale_grad,
+    split_output,
+    split_weights,
+    update_fuzzy_learning_rates,
+    volume_dependent_lr,
+)
+from funcbio.observe import observe
+from funcbio.rates import sample_rates
+from funcbio.rng import bernoulli, beta, fold_in, gamma, key, normal, split, uniform
+from funcbio.synapses import Synapse, synapses
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DEFAULT_BIO_CONFIG",
+    "BioConfig",
+    "BioConverter",
+    "BioModule",
+    "BioState",
+    "Bound",
+    "ConfigError",
+    "Distribution",
+    "Feature",
+    "Key",
+    "Synapse",
+    "Tree",
+    "apply_dales_principle",
+    "bernoulli",
+    "beta",
+    "bind",
+    "chain",
+    "count_active",
+    "crystallize",
+    "enforce_dales_principle",
+    "fold_in",
+    "fuzzy_learning_rates",
+    "gamma",
+    "init",
+    "key",
+    "normal",
+    "observe",
+    "rejuvenate_weights",
+    "sample_rates",
+    "scale_grad",
+    "split",
+    "split_output",
+    "split_weights",
+    "synapses",
+    "uniform",
+    "update_fuzzy_learning_rates",
+    "volume_dependent_lr",
+]

@@ -1,0 +1,120 @@
+"""The vocabulary: trees, keys, the state, and what a feature is. Imports nothing of ours."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import optree
+import torch
+from optree import tree_map
+from torch import Tensor
+
+Tree: TypeAlias = Any
+"""A pytree of tensors: nested dicts, tuples, lists and named tuples, as optree knows them."""
+
+Key: TypeAlias = Tensor
+"""Explicit randomness: an int32 tensor of shape ``(2,)``, made by ``funcbio.key``."""
+
+Number: TypeAlias = float | Tensor
+"""A hyper-parameter: a number, or a tensor of no dimensions."""
+
+
+class BioState(NamedTuple):
+    """What the mechanisms remember between steps, as trees shaped like ``params``.
+
+    A leaf of no dimensions marks a parameter that is no synapse (a bias, a norm, an exempt layer):
+    mechanisms leave that parameter alone. A tree that is not used is the empty tuple.
+
+    Attributes:
+        rate: Rate factor of every weight, shaped like the weight.
+        sign: Dale sign, +1 or -1, that broadcasts along the weight's pre-synaptic axis.
+        activity: int64 count of active outputs, that broadcasts along the weight's post-synaptic axis.
+        replaced: Which weights the last rejuvenation replaced, bool, shaped like the weight.
+        updates: 0-d int64 tensor, number of ``update_fuzzy_learning_rates`` calls so far.
+
+    Example:
+        >>> BioState(rate={"w": torch.ones(2, 2)}).rate["w"].shape
+        torch.Size([2, 2])
+    """
+
+    rate: Tree
+    sign: Tree = ()
+    activity: Tree = ()
+    replaced: Tree = ()
+    updates: Tree = ()
+
+
+class Feature(Protocol):
+    """A biological mechanism: a pure function from three trees to three trees.
+
+    It changes no input, reads only the state fields it names and replaces them through ``_replace``;
+    all its randomness comes from ``key``, and its hyper-parameters are keyword arguments, numbers or
+    0-d tensors. Any function that keeps this contract is a feature; no base class or registry is needed.
+    """
+
+    def __call__(self, params: Tree, grads: Tree, state: Any, /, *, key: Key | None = None) -> tuple[Tree, Tree, Any]:
+        """Returns the new ``(params, grads, state)``."""
+        ...
+
+
+def chain(*features: Feature) -> Feature:
+    """Runs features one after the other, as one feature.
+
+    Every feature gets the same key: it separates its draws from the others' by its own name, so leaving
+    one out of a chain does not change the draws of the rest. The empty chain changes nothing.
+
+    Args:
+        *features: The features, in the order in which they act.
+
+    Returns:
+        The composed feature.
+
+    Example:
+        >>> params, grads = {"w": torch.ones(2)}, {"w": torch.ones(2)}
+        >>> state = BioState(rate={"w": torch.tensor([0.5, 2.0])})
+        >>> twice = chain(fuzzy_learning_rates, fuzzy_learning_rates)
+        >>> twice(params, grads, state)[1]["w"]
+        tensor([0.2500, 4.0000])
+    """
+
+    def chained(params: Tree, grads: Tree, state: Any, /, *, key: Key | None = None) -> tuple[Tree, Tree, Any]:
+        for feature in features:
+            params, grads, state = feature(params, grads, state, key=key)
+        return params, grads, state
+
+    return chained
+
+
+def leaf_names(tree: Tree) -> list[str]:
+    """Dotted path of every leaf, in optree's order: ``{"fc1": {"weight": w}}`` gives ``["fc1.weight"]``."""
+    return [".".join(map(str, path)) for path in optree.tree_paths(tree)]
+
+
+def map_synapses(rule: Callable[..., Any], marker: Tree, tree: Tree, *rest: Tree) -> Tree:
+    """Applies ``rule`` to the leaves of ``tree`` (and ``rest``) that are synapses, and keeps the others.
+
+    Args:
+        rule: Called with one leaf of ``tree`` and of each of ``rest``.
+        marker: Tree of the same structure; a leaf of no dimensions marks what is left alone.
+        tree: The tree to map; its other leaves come back as they are.
+        *rest: Further arguments of the rule.
+
+    Returns:
+        A tree shaped like ``tree``.
+
+    Raises:
+        ValueError: If the trees differ in structure.
+    """
+
+    def visit(mark: Tensor, leaf: Any, *others: Any) -> Any:
+        return leaf if mark.ndim == 0 else rule(leaf, *others)
+
+    return tree_map(visit, marker, tree, *rest)
+
+
+def clamp(values: Tensor, low: Number | None = None, high: Number | None = None) -> Tensor:
+    """Clamps to bounds of which each may be a number or a tensor, as sweeps need; keeps the type of ``values``."""
+    if low is not None:
+        values = torch.clamp(values, min=low).to(values.dtype)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    if high is not None:
+        values = torch.clamp(values, max=high).to(values.dtype)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return values

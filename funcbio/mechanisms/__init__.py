@@ -1,0 +1,43 @@
+"""The mechanisms, one private file each: a rule for one layer, and the feature that maps it over trees."""
+
+from funcbio.mechanisms._activity import count_active
+from funcbio.mechanisms._crystallize import crystallize, crystallize_rate
+from funcbio.mechanisms._dale import apply_dales_principle, enforce_dales_principle, give_sign, keep_sign
+from funcbio.mechanisms._fuzzy import fuzzy_learning_rates, scale_by_rate
+from funcbio.mechanisms._rejuvenate import regrow_lognormal, regrow_uniform, rejuvenate_weights
+from funcbio.mechanisms._scaling import scale_by_activity, scale_grad
+from funcbio.mechanisms._split import check_divides, split_output, split_weights, sum_groups
+from funcbio.mechanisms._update import (
+    drift_rate,
+    redraw_rate_by_activity,
+    redraw_rate_by_weight,
+    update_fuzzy_learning_rates,
+)
+from funcbio.mechanisms._volume import scale_by_volume, volume_dependent_lr
+
+__all__ = [
+    "apply_dales_principle",
+    "check_divides",
+    "count_active",
+    "crystallize",
+    "crystallize_rate",
+    "drift_rate",
+    "enforce_dales_principle",
+    "fuzzy_learning_rates",
+    "give_sign",
+    "keep_sign",
+    "redraw_rate_by_activity",
+    "redraw_rate_by_weight",
+    "regrow_lognormal",
+    "regrow_uniform",
+    "rejuvenate_weights",
+    "scale_by_activity",
+    "scale_by_rate",
+    "scale_by_volume",
+    "scale_grad",
+    "split_output",
+    "split_weights",
+    "sum_groups",
+    "update_fuzzy_learning_rates",
+    "volume_dependent_lr",
+]

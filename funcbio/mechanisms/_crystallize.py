@@ -1,0 +1,65 @@
+"""Crystallization: weights that have settled become harder to move."""
+
+import torch
+from torch import Tensor
+
+from funcbio.base import BioState, Key, Number, Tree, clamp, map_synapses
+
+
+def crystallize_rate(
+    rate: Tensor, weight: Tensor, grad: Tensor, *, threshold: Number, dampening: Number, floor: Number = 0.0
+) -> Tensor:
+    """Returns the new rate of one layer; all tensors have the shape of ``weight``."""
+    weight, grad = weight.abs(), grad.abs()
+    settled = grad < threshold * weight
+    jumpy = grad > weight.mean()
+    dampened = clamp((dampening * rate).to(rate.dtype), floor)
+    return torch.where(settled | jumpy, dampened, rate)
+
+
+def crystallize(
+    params: Tree,
+    grads: Tree,
+    state: BioState,
+    /,
+    *,
+    key: Key | None = None,
+    threshold: Number = 4.5e-5,
+    dampening: Number = 0.6,
+    floor: Number = 0.0,
+) -> tuple[Tree, Tree, BioState]:
+    r"""Dampens the rate of weights whose gradient is relatively tiny or very large.
+
+    In each layer, a weight $w$ with gradient $g$ and rate $r$ gets
+    $$ r \leftarrow \max(\lambda r, f) \quad \text{if } |g| < \theta |w| \text{ or } |g| > \overline{|w|}. $$
+
+    Args:
+        params: Tree of weights.
+        grads: Tree of gradients, shaped like ``params``.
+        state: Any state with a ``rate`` tree shaped like ``params``.
+        key: Unused; crystallization is deterministic.
+        threshold: $\theta > 0$, the relative gradient under which a weight has settled.
+        dampening: $\lambda$ in $(0, 1)$.
+        floor: $f \geq 0$, the rate under which no weight is dampened. At 0, a long run stops many weights.
+
+    Returns:
+        ``params`` and ``grads`` as given, and ``state`` with its new ``rate``.
+
+    Raises:
+        ValueError: If the trees differ in structure.
+
+    Example:
+        >>> params, grads = {"w": torch.tensor([1.0, 1.0])}, {"w": torch.tensor([0.0, 0.5])}
+        >>> crystallize(params, grads, BioState(rate={"w": torch.ones(2)}))[2].rate["w"]
+        tensor([0.6000, 1.0000])
+
+    References:
+        Hofmann et al., Nature Communications 16, 5112 (2025).
+    """
+    del key
+
+    def rule(rate: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
+        return crystallize_rate(rate, weight, grad, threshold=threshold, dampening=dampening, floor=floor)
+
+    rate = map_synapses(rule, state.rate, state.rate, params, grads)
+    return params, grads, state._replace(rate=rate)

@@ -1,0 +1,82 @@
+"""Dale's principle: all outgoing weights of a unit share one sign."""
+
+import torch
+from torch import Tensor
+
+from funcbio.base import BioState, Key, Tree, map_synapses
+
+
+def give_sign(weight: Tensor, sign: Tensor) -> Tensor:
+    """Returns |w| with the sign of its pre-synaptic unit; ``sign`` broadcasts along the other axes."""
+    return (weight.abs() * sign).to(weight.dtype)
+
+
+def keep_sign(weight: Tensor, sign: Tensor) -> Tensor:
+    """Returns the weights of one layer, with 0 where one has the wrong sign."""
+    return torch.where(sign * weight < 0.0, 0.0, weight)
+
+
+def apply_dales_principle(
+    params: Tree, grads: Tree, state: BioState, /, *, key: Key | None = None
+) -> tuple[Tree, Tree, BioState]:
+    r"""Gives every weight the sign of its pre-synaptic unit; used once, before training.
+
+    With the sign $s$ of the unit a weight comes from, $$ w \leftarrow s \, |w|. $$
+
+    Args:
+        params: Tree of weights.
+        grads: Tree of gradients; passed on.
+        state: Any state with a ``sign`` tree shaped like ``params``, each leaf broadcasting with its weight.
+        key: Unused; the rule is deterministic.
+
+    Returns:
+        The new ``params``, and ``grads`` and ``state`` as given.
+
+    Raises:
+        ValueError: If ``params`` and ``state.sign`` differ in structure.
+
+    Example:
+        >>> params = {"w": torch.tensor([[1.0, 2.0], [-3.0, -4.0]])}
+        >>> state = BioState(rate=params, sign={"w": torch.tensor([[1.0, -1.0]])})
+        >>> apply_dales_principle(params, params, state)[0]["w"]
+        tensor([[ 1., -2.],
+                [ 3., -4.]])
+
+    References:
+        Eccles, Fatt and Koketsu, Journal of Physiology 126, 1954; Strata and Harvey, Brain Research Bulletin 50, 1999.
+    """
+    del key
+    return map_synapses(give_sign, state.sign, params, state.sign), grads, state
+
+
+def enforce_dales_principle(
+    params: Tree, grads: Tree, state: BioState, /, *, key: Key | None = None
+) -> tuple[Tree, Tree, BioState]:
+    r"""Stops weights from changing sign: one that crossed zero is set to zero.
+
+    With the sign $s$ of the unit a weight comes from, $$ w \leftarrow s \max(s w, 0). $$
+
+    Args:
+        params: Tree of weights.
+        grads: Tree of gradients; passed on.
+        state: Any state with a ``sign`` tree shaped like ``params``, each leaf broadcasting with its weight.
+        key: Unused; the rule is deterministic.
+
+    Returns:
+        The new ``params``, and ``grads`` and ``state`` as given.
+
+    Raises:
+        ValueError: If ``params`` and ``state.sign`` differ in structure.
+
+    Example:
+        >>> params = {"w": torch.tensor([[1.0, 2.0], [-3.0, -4.0]])}
+        >>> state = BioState(rate=params, sign={"w": torch.tensor([[1.0, -1.0]])})
+        >>> enforce_dales_principle(params, params, state)[0]["w"]
+        tensor([[ 1.,  0.],
+                [ 0., -4.]])
+
+    References:
+        Eccles, Fatt and Koketsu, Journal of Physiology 126, 1954; Strata and Harvey, Brain Research Bulletin 50, 1999.
+    """
+    del key
+    return map_synapses(keep_sign, state.sign, params, state.sign), grads, state

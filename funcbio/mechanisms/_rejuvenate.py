@@ -1,0 +1,125 @@
+"""Rejuvenation: weak synapses are lost and new ones grow in their place."""
+
+import torch
+from optree import tree_leaves, tree_map, tree_structure, tree_transpose
+from torch import Tensor
+
+from funcbio.base import BioState, Key, Number, Tree
+from funcbio.rng import normal_tree, uniform_tree
+
+
+def regrow_lognormal(
+    weight: Tensor, unit: Tensor, noise: Tensor, sign: Tensor, *, strength: Number
+) -> tuple[Tensor, Tensor]:
+    """Returns one layer's new weights and which were replaced; ``unit`` is uniform, ``noise`` normal, ``sign`` is +-1.
+
+    All statistics are taken of |w| / max|w|, so that no magnitude overflows.
+    """
+    relative, largest, finite = _relative_magnitude(weight)
+    count = finite.sum().clamp_min(1)
+    mean = (relative.sum() / count).clamp_min(torch.finfo(relative.dtype).tiny)
+    variance = torch.where(finite, (relative - mean) ** 2, 0.0).sum() / (count - 1).clamp_min(1)
+    # "U < exp(-d |w| / std)", without the division that fails for equal weights.
+    weak = -torch.log1p(-unit) * _std(weight, largest, finite) > strength * relative
+    replaced = weak | ~finite
+    log_variance = torch.log1p(variance / mean**2)
+    magnitude = torch.exp(torch.log(mean) - 0.5 * log_variance + torch.sqrt(log_variance) * noise)
+    grown = sign * largest * magnitude.clamp_max(1.0)
+    return torch.where(replaced, grown.to(weight.dtype), weight), replaced
+
+
+def regrow_uniform(
+    weight: Tensor, unit: Tensor, noise: Tensor, sign: Tensor, *, strength: Number
+) -> tuple[Tensor, Tensor]:
+    """Returns one layer's new weights and which were replaced, by the rule of the paper's experiments."""
+    relative, largest, finite = _relative_magnitude(weight)
+    replaced = (noise.abs() > strength * relative) | ~finite
+    return torch.where(replaced, (sign * largest * unit).to(weight.dtype), weight), replaced
+
+
+def _relative_magnitude(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """|w| / max|w| in float32 or better, the maximum, and which weights are finite; others count as 0."""
+    finite = weight.isfinite()
+    magnitude = torch.where(finite, weight.abs(), 0.0).to(torch.promote_types(weight.dtype, torch.float32))
+    largest = magnitude.amax()
+    return magnitude / torch.where(largest > 0.0, largest, 1.0), largest, finite
+
+
+def _std(weight: Tensor, largest: Tensor, finite: Tensor) -> Tensor:
+    """Standard deviation of the finite w / max|w|."""
+    scaled = torch.where(finite, weight, 0.0).to(largest.dtype) / torch.where(largest > 0.0, largest, 1.0)
+    count = finite.sum().clamp_min(1)
+    deviation = torch.where(finite, scaled - scaled.sum() / count, 0.0)
+    return torch.sqrt((deviation**2).sum() / (count - 1).clamp_min(1))
+
+
+PAIR = tree_structure((torch.empty(0), torch.empty(0)))
+VARIANTS = {"lognormal": regrow_lognormal, "uniform": regrow_uniform}
+
+
+def rejuvenate_weights(
+    params: Tree,
+    grads: Tree,
+    state: BioState,
+    /,
+    *,
+    key: Key | None = None,
+    strength: Number = 8.0,
+    variant: str = "lognormal",
+) -> tuple[Tree, Tree, BioState]:
+    r"""Replaces weak weights by new ones and notes which.
+
+    "lognormal" replaces a weight with probability $\exp(-d |w| / \mathrm{std}(w))$. The new magnitude is
+    log-normal with the mean and standard deviation of the layer's $|w|$, at most $\max |w|$.
+    "uniform", the rule of the paper's experiments, replaces it where $|N(0, (M/d)^2)| > |w|$ with $M = \max |w|$,
+    by a new magnitude on $U(0, M)$. In both, the sign is a fair coin, or the Dale sign where one applies.
+    Weights that are not finite are always replaced; those that are not chosen keep every bit.
+
+    Args:
+        params: Tree of weights.
+        grads: Tree of gradients, shaped like ``params``; passed on.
+        state: Any state with a ``rate`` tree shaped like ``params``, and ``sign`` and ``replaced`` fields.
+        key: A fresh key for each call.
+        strength: $d > 0$; the larger, the fewer weights are replaced.
+        variant: "lognormal" or "uniform".
+
+    Returns:
+        The new ``params``, ``grads`` as given, and ``state`` with ``replaced``: True where a weight is new.
+
+    Raises:
+        ValueError: If the trees differ in structure, ``key`` is None or the variant is unknown.
+
+    Example:
+        >>> params = grads = {"w": torch.tensor([[0.0, 1.0], [-1.0, float("nan")]])}
+        >>> state = BioState(rate={"w": torch.ones(2, 2)})
+        >>> params, _, state = rejuvenate_weights(params, grads, state, key=key(0))
+        >>> state.replaced["w"]
+        tensor([[ True, False],
+                [False,  True]])
+
+    References:
+        Hofmann et al., Nature Communications 16, 5112 (2025).
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"variant should be one of {', '.join(VARIANTS)}; found {variant!r}")
+    unit = uniform_tree(key, "rejuvenate_weights/unit", state.rate)
+    noise = normal_tree(key, "rejuvenate_weights/noise", state.rate)
+    sign = _signs(key, state)
+
+    def regrow(mark: Tensor, weight: Tensor, *draws: Tensor) -> tuple[Tensor, Tensor]:
+        if mark.ndim == 0 or weight.numel() == 0:
+            return weight, torch.zeros_like(mark, dtype=torch.bool)
+        return VARIANTS[variant](weight, *draws, strength=strength)
+
+    pairs = tree_map(regrow, state.rate, params, unit, noise, sign)
+    params, replaced = tree_transpose(tree_structure(params), PAIR, pairs)
+    return params, grads, state._replace(replaced=replaced)
+
+
+def _signs(key: Key | None, state: BioState) -> Tree:
+    """The Dale sign where a leaf has one, else a fair coin for every weight."""
+    unit = uniform_tree(key, "rejuvenate_weights/sign", state.rate)
+    coins = tree_map(lambda number: torch.where(number < 0.5, 1.0, -1.0), unit)
+    if not tree_leaves(state.sign):
+        return coins
+    return tree_map(lambda sign, coin: sign if sign.ndim else coin, state.sign, coins)

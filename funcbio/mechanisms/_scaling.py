@@ -1,0 +1,71 @@
+"""Synaptic scaling: units that are too active learn less, silent ones more."""
+
+import torch
+from torch import Tensor
+
+from funcbio.base import BioState, Key, Number, Tree, clamp, map_synapses
+from funcbio.rates import MAXIMUM, MINIMUM
+
+
+def scale_by_activity(
+    grad: Tensor, activity: Tensor, *, target: Number, gamma: Number, minimum: Number, maximum: Number
+) -> Tensor:
+    """Returns the scaled gradient of one layer; ``activity`` counts broadcast along the post-synaptic axis."""
+    count = activity.to(torch.float32)
+    mean = count.mean()
+    # A layer nobody has seen active has no target: it is left alone.
+    wanted = torch.where(mean > 0.0, target * mean / torch.where(count > 0.0, count, 1.0), 1.0)
+    factor = torch.where((count > 0.0) | (mean == 0.0), wanted**gamma, maximum)
+    return (grad * clamp(factor, minimum, maximum)).to(grad.dtype)
+
+
+def scale_grad(
+    params: Tree,
+    grads: Tree,
+    state: BioState,
+    /,
+    *,
+    key: Key | None = None,
+    target: Number = 1.0,
+    gamma: Number = 1.0,
+    minimum: Number = MINIMUM,
+    maximum: Number = MAXIMUM,
+) -> tuple[Tree, Tree, BioState]:
+    r"""Scales the gradients of every unit's incoming weights by how far it is from its target activity.
+
+    With the activity $a_u$ of post-synaptic unit $u$, counted in forward passes, and the layer's mean $\bar a$,
+    $$ g_u \leftarrow g_u \, \mathrm{clamp}\left((\tau \bar a / a_u)^\gamma, r_{min}, r_{max}\right). $$
+    This is multiplicative homeostatic scaling in the spirit of the works cited, not their formula.
+
+    Args:
+        params: Tree of weights.
+        grads: Tree of gradients, or of updates, shaped like ``params``.
+        state: Any state with an ``activity`` tree shaped like ``params``.
+        key: Unused; the rule is deterministic.
+        target: $\tau > 0$, the target activity relative to the layer's mean.
+        gamma: $\gamma$, the strength of the scaling; 0 turns it off.
+        minimum: $r_{min}$, smallest factor.
+        maximum: $r_{max}$, largest factor, and that of a unit never seen active.
+
+    Returns:
+        ``params`` and ``state`` as given, and the scaled gradients.
+
+    Raises:
+        ValueError: If the trees differ in structure.
+
+    Example:
+        >>> params, grads = {"w": torch.ones(2, 1)}, {"w": torch.ones(2, 1)}
+        >>> state = BioState(rate=params, activity={"w": torch.tensor([[30], [10]])})
+        >>> scale_grad(params, grads, state)[1]["w"].flatten()
+        tensor([0.6667, 2.0000])
+
+    References:
+        Tetzlaff et al., Frontiers in Computational Neuroscience 5, 2011; Hofmann and Mäder,
+        IEEE Transactions on Cognitive and Developmental Systems, 2021.
+    """
+    del key
+
+    def rule(grad: Tensor, activity: Tensor) -> Tensor:
+        return scale_by_activity(grad, activity, target=target, gamma=gamma, minimum=minimum, maximum=maximum)
+
+    return params, map_synapses(rule, state.activity, grads, state.activity), state

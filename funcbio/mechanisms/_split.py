@@ -1,0 +1,100 @@
+"""Weight splitting: several synapses for each connection."""
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from funcbio.synapses import Synapse
+
+
+def sum_groups(values: Tensor, gamma: int, *, dim: int) -> Tensor:
+    """Replaces every run of ``gamma`` neighbours along ``dim`` by ``gamma`` copies of their sum."""
+    dim = dim % values.ndim
+    check_divides(gamma, values.shape[dim])
+    summed = values.unflatten(dim, (-1, gamma)).sum(dim + 1)
+    return summed.repeat_interleave(gamma, dim, output_size=values.shape[dim])
+
+
+def check_divides(gamma: int, features: int, layer: str = "") -> None:
+    """Raises ValueError if ``features`` units do not make whole groups of ``gamma``."""
+    if features % gamma:
+        where = f" of {layer}" if layer else ""
+        raise ValueError(
+            f"weight_splitting_Gamma must evenly divide the number of features{where}; "
+            f"found weight_splitting_Gamma={gamma} and {features} features"
+        )
+
+
+def split_output(
+    output: Tensor, gamma: int, *, activation: Callable[[Tensor], Tensor] | None = None, dim: int = -1
+) -> Tensor:
+    r"""Weight splitting on a layer's output: units in runs of $\Gamma$ are sub-synapses that act together.
+
+    $$ y_i \leftarrow \sum_{j \in \mathrm{group}(i)} \phi(y_j) $$
+
+    Args:
+        output: A layer's output, any number of leading dimensions.
+        gamma: $\Gamma$, the number of sub-synapses; 0 and 1 change nothing.
+        activation: $\phi$, applied to every sub-synapse before the sum; None is the identity.
+        dim: The dimension of the units.
+
+    Returns:
+        Tensor of the same shape.
+
+    Raises:
+        ValueError: If $\Gamma$ does not divide the number of units.
+
+    Example:
+        >>> split_output(torch.tensor([1.0, 2.0, 3.0, 4.0]), 2)
+        tensor([3., 3., 7., 7.])
+
+    References:
+        Hofmann et al., Nature Communications 16, 5112 (2025).
+    """
+    if gamma <= 1:
+        return output
+    return sum_groups(output if activation is None else activation(output), gamma, dim=dim)
+
+
+def split_weights(params: Mapping[str, Tensor], gamma: int, *, synapses: Mapping[str, Synapse]) -> dict[str, Tensor]:
+    r"""Weight splitting on the weights: every row, and bias, becomes the sum of its group.
+
+    For the identity activation this equals ``split_output`` on every layer but the read-out, and touches
+    weights instead of the usually larger activations. Differentiable: put it inside the loss.
+
+    Args:
+        params: Parameters by name, weights and biases.
+        gamma: $\Gamma$, the number of sub-synapses; 0 and 1 change nothing.
+        synapses: Description of the model, from ``funcbio.synapses``.
+
+    Returns:
+        The parameters to call the model with; read-out and other parameters as given.
+
+    Raises:
+        ValueError: If $\Gamma$ does not divide a layer's number of units, or a group of a grouped
+            convolution: the sum of rows with different inputs is no row, use ``split_output`` there.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+        >>> params = split_weights(dict(model.named_parameters()), 2, synapses=synapses(model))
+        >>> bool((params["0.weight"][0] == params["0.weight"][1]).all())
+        True
+
+    References:
+        Hofmann et al., Nature Communications 16, 5112 (2025).
+    """
+    result = dict(params)
+    for name, synapse in synapses.items():
+        if gamma <= 1 or synapse.readout:
+            continue
+        weight = params[name]
+        check_divides(gamma, synapse.post_units(weight.shape), name)
+        if synapse.groups > 1 and (synapse.post_units(weight.shape) // synapse.groups) % gamma:
+            raise ValueError(
+                f"gamma should divide the units of every group of {name} to split its weights; "
+                f"found gamma={gamma}, {synapse.groups} groups; use split_output for this layer"
+            )
+        result[name] = sum_groups(weight, gamma, dim=synapse.post)
+        if synapse.bias in params:
+            result[synapse.bias] = sum_groups(params[synapse.bias], gamma, dim=0)
+    return result

@@ -1,0 +1,68 @@
+"""A model as a pure function that also tells how active every layer was."""
+
+import copy
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from funcbio.mechanisms import count_active
+from funcbio.synapses import Synapse, layers, synapses
+
+
+def unit_dim(weight: Tensor) -> int:
+    """Dimension of the units in the output of a layer with this weight, counted from the end."""
+    return 1 - weight.ndim
+
+
+def observe(model: nn.Module) -> Callable[..., tuple[Any, dict[str, Tensor]]]:
+    """Turns a model into a pure function that returns its output and the activity of every layer.
+
+    The function works inside vmap, grad and compile. Its activity is a tree shaped like ``params`` that adds
+    up with ``state.activity`` (made with ``BioConfig(record_activity=True)``).
+
+    Args:
+        model: Any module with synapses; it is copied, not changed.
+
+    Returns:
+        ``call(params, *args, buffers=None, **kwargs) -> (output, activity)``. ``buffers`` given are updated in
+        place, as by ``torch.func.functional_call``; if None, the model's own are read and left alone.
+
+    Raises:
+        ValueError: If the model holds no synapses.
+
+    Example:
+        >>> net = torch.nn.Linear(3, 2)
+        >>> output, activity = observe(net)(dict(net.named_parameters()), torch.ones(5, 3))
+        >>> activity["weight"].flatten()
+        tensor([5, 5])
+    """
+    described = synapses(model)
+    stateless = copy.deepcopy(model)
+    own = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    stateless.to("meta")
+    seen: dict[str, Tensor] = {}
+    for (_, layer), synapse in zip(layers(stateless), described.values(), strict=True):
+        layer.register_forward_hook(partial(_record, seen, synapse))
+
+    def call(
+        params: Mapping[str, Tensor], *args: Any, buffers: Mapping[str, Tensor] | None = None, **kwargs: Any
+    ) -> tuple[Any, dict[str, Tensor]]:
+        seen.clear()
+        used = {name: buffer.clone() for name, buffer in own.items()} if buffers is None else buffers
+        output = functional_call(stateless, {**params, **used}, args, kwargs)
+        silent = torch.zeros((), dtype=torch.int64)
+        activity = {name: seen.get(name, silent) for name in params}
+        seen.clear()
+        return output, activity
+
+    return call
+
+
+def _record(seen: dict[str, Tensor], synapse: Synapse, layer: nn.Module, _: Any, output: Tensor) -> None:
+    weight = layer.get_parameter("weight")
+    count = synapse.along_post(count_active(output, dim=unit_dim(weight)), weight.shape)
+    seen[synapse.weight] = seen[synapse.weight] + count if synapse.weight in seen else count

@@ -1,0 +1,90 @@
+"""Gamma and beta, without loops of data-dependent length."""
+
+import torch
+from torch import Tensor
+
+from funcbio.base import Key, Number
+from funcbio.rng._samplers import normal, uniform
+from funcbio.rng._streams import Shape
+
+
+def gamma(
+    key: Key,
+    concentration: Number,
+    shape: Shape = (),
+    *,
+    dtype: torch.dtype = torch.float32,
+    stream: str = "",
+    proposals: int = 6,
+) -> Tensor:
+    """Draws from the gamma distribution of rate 1, in a fixed number of steps.
+
+    The first of ``proposals`` candidates that the method of Marsaglia and Tsang accepts is taken. Each is
+    accepted with probability 0.95 or more, so fewer than 1 in 10^7 weights falls back to the last candidate.
+
+    Args:
+        key: The key; the same key gives the same numbers.
+        concentration: Shape parameter, > 0, a number or a 0-d tensor.
+        shape: Shape of the result.
+        dtype: Any floating type.
+        stream: Name of an independent stream of numbers under the same key.
+        proposals: Number of candidates.
+
+    Returns:
+        Positive tensor on the device of ``key``.
+
+    Example:
+        >>> round(float(gamma(key(0), 4.0, (10_000,)).mean()), 1)
+        4.0
+
+    References:
+        Marsaglia and Tsang, "A simple method for generating gamma variables", ACM TOMS 26, 2000.
+    """
+    work = torch.float64 if dtype == torch.float64 else torch.float32
+    concentration = torch.as_tensor(concentration, dtype=work, device=key.device)
+    # Under 1, draw at one more and shrink by a uniform's power: Gamma(a) = Gamma(a + 1) U^(1/a).
+    small = concentration < 1.0
+    d = torch.where(small, concentration + 1.0, concentration) - 1.0 / 3.0
+    result = torch.ones((), dtype=work, device=key.device)
+    for i in reversed(range(proposals)):
+        x = normal(key, shape, dtype=work, stream=f"{stream}/normal {i}")
+        u = 1.0 - uniform(key, shape, dtype=work, stream=f"{stream}/uniform {i}")
+        v = (1.0 + x / torch.sqrt(9.0 * d)) ** 3
+        safe = v.clamp_min(torch.finfo(work).tiny)
+        accepted = (v > 0.0) & (torch.log(u) < 0.5 * x * x + d * (1.0 - v + torch.log(safe)))
+        result = torch.where(accepted | (i == proposals - 1), safe, result)
+    u = 1.0 - uniform(key, shape, dtype=work, stream=f"{stream}/boost")
+    shrink = torch.where(small, u ** (1.0 / concentration), 1.0)
+    return (d * result * shrink).to(dtype)
+
+
+def beta(
+    key: Key,
+    first: Number,
+    second: Number,
+    shape: Shape = (),
+    *,
+    dtype: torch.dtype = torch.float32,
+    stream: str = "",
+) -> Tensor:
+    """Draws from the beta distribution, as a ratio of gammas.
+
+    Args:
+        key: The key; the same key gives the same numbers.
+        first: First shape parameter, > 0, a number or a 0-d tensor.
+        second: Second shape parameter, > 0.
+        shape: Shape of the result.
+        dtype: Any floating type.
+        stream: Name of an independent stream of numbers under the same key.
+
+    Returns:
+        Tensor with values in [0, 1] on the device of ``key``.
+
+    Example:
+        >>> bool((beta(key(0), 2.0, 2.0, (100,)) <= 1).all())
+        True
+    """
+    work = torch.float64 if dtype == torch.float64 else torch.float32
+    x = gamma(key, first, shape, dtype=work, stream=f"{stream}/first")
+    y = gamma(key, second, shape, dtype=work, stream=f"{stream}/second")
+    return (x / (x + y)).to(dtype)

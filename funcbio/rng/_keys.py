@@ -1,0 +1,115 @@
+"""Keys: made from a seed, split, and derived from step numbers and names."""
+
+import torch
+from torch import Tensor
+
+from funcbio.base import Key
+from funcbio.rng._threefry import threefry2x32
+
+
+def key(seed: int | Tensor, *, device: torch.device | str | None = None) -> Key:
+    """Makes a key from a seed.
+
+    Args:
+        seed: Any integer of up to 64 bits, or an integer tensor of no dimensions (vmap over seeds).
+        device: Where the key lives; draws are made there.
+
+    Returns:
+        int32 tensor of shape ``(2,)``.
+
+    Raises:
+        ValueError: If ``seed`` has more than 64 bits or is no integer.
+
+    Example:
+        >>> key(0)
+        tensor([0, 0], dtype=torch.int32)
+        >>> torch.vmap(key)(torch.arange(3)).shape
+        torch.Size([3, 2])
+    """
+    if not isinstance(seed, int | Tensor):
+        raise ValueError(f"seed should be an integer; found {seed!r}")
+    low, high = _halves(seed, torch.device(device) if device is not None else None)
+    return torch.stack((high, low)).to(device)
+
+
+def fold_in(key: Key, data: int | str | Tensor) -> Key:
+    """Derives a new key from a key and some data: a step number, a name, a fold.
+
+    Args:
+        key: The key to derive from.
+        data: An integer, a string, or an integer tensor of no dimensions (a step under vmap or compile).
+
+    Returns:
+        The derived key. An integer gives the same key as a number and as a tensor.
+
+    Raises:
+        ValueError: If an integer does not fit into 64 bits, or a tensor is not of integers.
+
+    Example:
+        >>> step = fold_in(key(0), 7)
+        >>> bool((step == fold_in(key(0), torch.tensor(7))).all())
+        True
+    """
+    domain = "fold_in name" if isinstance(data, str) else "fold_in number"
+    if isinstance(data, str):
+        data = site(data)[0] & 0xFFFFFFFF | (site(data)[1] & 0xFFFFFFFF) << 32
+    low, high = _halves(data, key.device)
+    tag_low, tag_high = site(domain)
+    return torch.stack(threefry2x32(key, low ^ tag_low, high ^ tag_high))
+
+
+def split(key: Key, count: int = 2) -> Tensor:
+    """Derives several keys from one.
+
+    Args:
+        key: The key to derive from; do not use it again.
+        count: How many.
+
+    Returns:
+        int32 tensor of shape ``(count, 2)``: unpack it, or vmap over it.
+
+    Example:
+        >>> first, second = split(key(0))
+        >>> split(key(0), 5).shape
+        torch.Size([5, 2])
+    """
+    low, high = counters([site("split")], [count], 0, key.device)
+    return torch.stack(threefry2x32(key, low, high), dim=-1)
+
+
+def _halves(data: int | Tensor, device: torch.device | None) -> tuple[Tensor, Tensor]:
+    """Low and high 32 bits of an integer, as int32 tensors."""
+    if isinstance(data, Tensor):
+        if data.dtype.is_floating_point or data.dtype.is_complex or data.dtype == torch.bool:
+            raise ValueError(f"data should be an integer tensor; found dtype {data.dtype}")
+        data = data.to(torch.int64)
+        return data.to(torch.int32), (data >> 32).to(torch.int32)
+    if not -(1 << 63) <= data < 1 << 64:
+        raise ValueError(f"data should fit into 64 bits; found {data}")
+    low, high = _signed(data), _signed(data >> 32)
+    return torch.full((), low, dtype=torch.int32, device=device), torch.full((), high, dtype=torch.int32, device=device)
+
+
+def site(name: str) -> tuple[int, int]:
+    """Two signed 32-bit words that stand for a name: FNV-1a in plain Python, which compile folds away."""
+    value = 0xCBF29CE484222325
+    for byte in name.encode():
+        value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+    return _signed(value), _signed(value >> 32)
+
+
+def _signed(word: int) -> int:
+    word &= 0xFFFFFFFF
+    return word - (1 << 32) if word >> 31 else word
+
+
+def counters(
+    sites: list[tuple[int, int]], counts: list[int], start: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Counter words of several streams, laid end to end, so that one hash serves them all."""
+    lows, highs = [], []
+    for (low, high), count in zip(sites, counts, strict=True):
+        # A bitwise operation first: arithmetic on an arange becomes index arithmetic in the compiler, and overflows.
+        lows.append(torch.arange(start, start + count, dtype=torch.int32, device=device) ^ high)
+        highs.append(torch.full((count,), low, dtype=torch.int32, device=device))
+    return (lows[0], highs[0]) if len(lows) == 1 else (torch.cat(lows), torch.cat(highs))

@@ -1,0 +1,95 @@
+"""The elementary distributions."""
+
+import torch
+from torch import Tensor
+
+from funcbio.base import Key, Number
+from funcbio.rng._streams import Shape, box_muller, draw, identity
+
+
+def uniform(
+    key: Key,
+    shape: Shape = (),
+    *,
+    low: Number = 0.0,
+    high: Number = 1.0,
+    dtype: torch.dtype = torch.float32,
+    stream: str = "",
+    offset: int = 0,
+) -> Tensor:
+    """Draws from the uniform distribution on [low, high).
+
+    Args:
+        key: The key; the same key gives the same numbers.
+        shape: Shape of the result.
+        low: Lower end, a number or a 0-d tensor.
+        high: Upper end; in rounding, a result can equal it.
+        dtype: float32 (24 random bits), float64 (53), bfloat16 (8) or float16 (11).
+        stream: Name of an independent stream of numbers under the same key.
+        offset: Number of elements of the stream to skip.
+
+    Returns:
+        Tensor on the device of ``key``.
+
+    Example:
+        >>> whole = uniform(key(0), (5,))
+        >>> bool((uniform(key(0), (2,), offset=3) == whole[3:]).all())
+        True
+    """
+    unit = draw(identity, key, [stream], [shape], dtype=dtype, offset=offset)[0]
+    if isinstance(low, Tensor) or isinstance(high, Tensor) or (low, high) != (0.0, 1.0):
+        return (low + (high - low) * unit).to(dtype)
+    return unit
+
+
+def normal(
+    key: Key,
+    shape: Shape = (),
+    *,
+    mean: Number = 0.0,
+    std: Number = 1.0,
+    dtype: torch.dtype = torch.float32,
+    stream: str = "",
+    offset: int = 0,
+) -> Tensor:
+    """Draws from the normal distribution, by the transform of Box and Muller.
+
+    Args:
+        key: The key; the same key gives the same numbers.
+        shape: Shape of the result.
+        mean: Mean, a number or a 0-d tensor.
+        std: Standard deviation, a number or a 0-d tensor.
+        dtype: Any floating type.
+        stream: Name of an independent stream of numbers under the same key.
+        offset: Number of elements of the stream to skip.
+
+    Returns:
+        Tensor on the device of ``key``. Compiled and eager results may differ by rounding, 1e-6 at most.
+
+    Example:
+        >>> normal(key(0), (2, 3)).shape
+        torch.Size([2, 3])
+    """
+    unit = draw(box_muller, key, [stream], [shape], dtype=dtype, offset=offset)[0]
+    if isinstance(mean, Tensor) or isinstance(std, Tensor) or (mean, std) != (0.0, 1.0):
+        return (mean + std * unit).to(dtype)
+    return unit
+
+
+def bernoulli(key: Key, probability: Number = 0.5, shape: Shape = (), *, stream: str = "") -> Tensor:
+    """Tosses coins.
+
+    Args:
+        key: The key; the same key gives the same tosses.
+        probability: Chance of True: a number, or a tensor that broadcasts to ``shape``.
+        shape: Shape of the result.
+        stream: Name of an independent stream of numbers under the same key.
+
+    Returns:
+        bool tensor on the device of ``key``.
+
+    Example:
+        >>> bernoulli(key(0), 1.0, (3,))
+        tensor([True, True, True])
+    """
+    return uniform(key, shape, stream=stream) < probability

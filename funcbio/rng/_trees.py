@@ -1,0 +1,45 @@
+"""Draws for whole trees, from one hash."""
+
+import torch
+from optree import tree_flatten, tree_unflatten
+
+from funcbio.base import Key, Tree, leaf_names
+from funcbio.rng._streams import Transform, box_muller, draw, identity
+
+
+def uniform_tree(key: Key | None, stream: str, like: Tree) -> Tree:
+    """Uniform numbers on [0, 1) for every synapse of a tree; see ``normal_tree``."""
+    return _draw_tree(identity, key, stream, like)
+
+
+def normal_tree(key: Key | None, stream: str, like: Tree) -> Tree:
+    """Standard normal numbers for every synapse of a tree.
+
+    A leaf's stream is ``stream`` and its path, so a leaf's numbers depend on no other leaf.
+
+    Args:
+        key: The key.
+        stream: Usually the name of the feature that draws.
+        like: Tree whose leaves give shape and type (float32 at least); leaves of no dimensions draw nothing.
+
+    Returns:
+        Tree shaped like ``like``, its leaves of no dimensions unchanged.
+
+    Raises:
+        ValueError: If ``key`` is None.
+    """
+    return _draw_tree(box_muller, key, stream, like)
+
+
+def _draw_tree(transform: Transform, key: Key | None, stream: str, like: Tree) -> Tree:
+    if key is None:
+        raise ValueError(f"key should be a key made by funcbio.key, because {stream} draws random numbers; found None")
+    leaves, treedef = tree_flatten(like)
+    names = leaf_names(like)
+    work = [torch.promote_types(leaf.dtype, torch.float32) for leaf in leaves]
+    for dtype in sorted(set(work), key=str):
+        chosen = [i for i, leaf in enumerate(leaves) if leaf.ndim and work[i] == dtype]
+        streams, shapes = [f"{stream}/{names[i]}" for i in chosen], [leaves[i].shape for i in chosen]
+        for i, drawn in zip(chosen, draw(transform, key, streams, shapes, dtype=dtype), strict=True):
+            leaves[i] = drawn
+    return tree_unflatten(treedef, leaves)
