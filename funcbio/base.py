@@ -89,6 +89,15 @@ def leaf_names(tree: Tree) -> list[str]:
     return [".".join(map(str, path)) for path in optree.tree_paths(tree)]
 
 
+def require_like(params: Tree, **trees: Tree) -> None:
+    """Raises ValueError if a tree differs in structure from ``params``; called before anything is computed."""
+    expected = optree.tree_structure(params)
+    for name, tree in trees.items():
+        found = optree.tree_structure(tree)
+        if found != expected:
+            raise ValueError(f"{name} should be a tree of the structure of params, {expected}; found {found}")
+
+
 def map_synapses(rule: Callable[..., Any], marker: Tree, tree: Tree, *rest: Tree) -> Tree:
     """Applies ``rule`` to the leaves of ``tree`` (and ``rest``) that are synapses, and keeps the others.
 
@@ -100,9 +109,6 @@ def map_synapses(rule: Callable[..., Any], marker: Tree, tree: Tree, *rest: Tree
 
     Returns:
         A tree shaped like ``tree``.
-
-    Raises:
-        ValueError: If the trees differ in structure.
     """
 
     def visit(mark: Tensor, leaf: Any, *others: Any) -> Any:

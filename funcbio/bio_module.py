@@ -164,7 +164,7 @@ class BioModule(nn.Module):
 
     def forward(self, output: Tensor) -> Tensor:
         """Counts the active units of the layer's output, and splits its weights."""
-        dim = unit_dim(self._weight())
+        dim = unit_dim(self.fuzzy_learning_rate_parameters)
         if self.config.records_activity:
             self.activation_count.add_(count_active(output, dim=dim))
             self.observations.add_(1)

@@ -63,6 +63,6 @@ def observe(model: nn.Module) -> Callable[..., tuple[Any, dict[str, Tensor]]]:
 
 
 def _record(seen: dict[str, Tensor], synapse: Synapse, layer: nn.Module, _: Any, output: Tensor) -> None:
-    weight = layer.get_parameter("weight")
+    weight: Any = layer.weight  # Under functional_call a plain tensor.
     count = synapse.along_post(count_active(output, dim=unit_dim(weight)), weight.shape)
     seen[synapse.weight] = seen[synapse.weight] + count if synapse.weight in seen else count

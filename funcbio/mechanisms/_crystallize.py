@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Number, Tree, clamp, map_synapses
+from funcbio.base import BioState, Key, Number, Tree, clamp, map_synapses, require_like
 
 
 def crystallize_rate(
@@ -57,6 +57,7 @@ def crystallize(
         Hofmann et al., Nature Communications 16, 5112 (2025).
     """
     del key
+    require_like(params, grads=grads, rate=state.rate)
 
     def rule(rate: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
         return crystallize_rate(rate, weight, grad, threshold=threshold, dampening=dampening, floor=floor)

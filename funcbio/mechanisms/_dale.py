@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Tree, map_synapses
+from funcbio.base import BioState, Key, Tree, map_synapses, require_like
 
 
 def give_sign(weight: Tensor, sign: Tensor) -> Tensor:
@@ -46,6 +46,7 @@ def apply_dales_principle(
         Eccles, Fatt and Koketsu, Journal of Physiology 126, 1954; Strata and Harvey, Brain Research Bulletin 50, 1999.
     """
     del key
+    require_like(params, grads=grads, sign=state.sign)
     return map_synapses(give_sign, state.sign, params, state.sign), grads, state
 
 
@@ -79,4 +80,5 @@ def enforce_dales_principle(
         Eccles, Fatt and Koketsu, Journal of Physiology 126, 1954; Strata and Harvey, Brain Research Bulletin 50, 1999.
     """
     del key
+    require_like(params, grads=grads, sign=state.sign)
     return map_synapses(keep_sign, state.sign, params, state.sign), grads, state

@@ -3,7 +3,7 @@
 from optree import tree_map
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Tree
+from funcbio.base import BioState, Key, Tree, require_like
 
 
 def scale_by_rate(grad: Tensor, rate: Tensor) -> Tensor:
@@ -43,4 +43,5 @@ def fuzzy_learning_rates(
         Hofmann et al., Nature Communications 16, 5112 (2025).
     """
     del key
+    require_like(params, grads=grads, rate=state.rate)
     return params, tree_map(scale_by_rate, grads, state.rate), state

@@ -1,10 +1,13 @@
 """Rejuvenation: weak synapses are lost and new ones grow in their place."""
 
+from operator import itemgetter
+from typing import NamedTuple
+
 import torch
-from optree import tree_leaves, tree_map, tree_structure, tree_transpose
+from optree import tree_leaves, tree_map
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Number, Tree
+from funcbio.base import BioState, Key, Number, Tree, require_like
 from funcbio.rng import normal_tree, uniform_tree
 
 
@@ -53,7 +56,6 @@ def _std(weight: Tensor, largest: Tensor, finite: Tensor) -> Tensor:
     return torch.sqrt((deviation**2).sum() / (count - 1).clamp_min(1))
 
 
-PAIR = tree_structure((torch.empty(0), torch.empty(0)))
 VARIANTS = {"lognormal": regrow_lognormal, "uniform": regrow_uniform}
 
 
@@ -102,18 +104,28 @@ def rejuvenate_weights(
     """
     if variant not in VARIANTS:
         raise ValueError(f"variant should be one of {', '.join(VARIANTS)}; found {variant!r}")
+    require_like(params, grads=grads, rate=state.rate)
     unit = uniform_tree(key, "rejuvenate_weights/unit", state.rate)
     noise = normal_tree(key, "rejuvenate_weights/noise", state.rate)
     sign = _signs(key, state)
 
-    def regrow(mark: Tensor, weight: Tensor, *draws: Tensor) -> tuple[Tensor, Tensor]:
+    def regrow(mark: Tensor, weight: Tensor, *draws: Tensor) -> _Regrown:
         if mark.ndim == 0 or weight.numel() == 0:
-            return weight, torch.zeros_like(mark, dtype=torch.bool)
-        return VARIANTS[variant](weight, *draws, strength=strength)
+            return _Regrown(weight, torch.zeros_like(mark, dtype=torch.bool))
+        return _Regrown(*VARIANTS[variant](weight, *draws, strength=strength))
 
     pairs = tree_map(regrow, state.rate, params, unit, noise, sign)
-    params, replaced = tree_transpose(tree_structure(params), PAIR, pairs)
-    return params, grads, state._replace(replaced=replaced)
+    weights, replaced = (tree_map(itemgetter(i), pairs, is_leaf=_is_regrown) for i in (0, 1))
+    return weights, grads, state._replace(replaced=replaced)
+
+
+class _Regrown(NamedTuple):
+    weight: Tensor
+    replaced: Tensor
+
+
+def _is_regrown(node: object) -> bool:
+    return isinstance(node, _Regrown)
 
 
 def _signs(key: Key | None, state: BioState) -> Tree:

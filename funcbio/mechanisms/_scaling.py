@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Number, Tree, clamp, map_synapses
+from funcbio.base import BioState, Key, Number, Tree, clamp, map_synapses, require_like
 from funcbio.rates import MAXIMUM, MINIMUM
 
 
@@ -64,6 +64,7 @@ def scale_grad(
         IEEE Transactions on Cognitive and Developmental Systems, 2021.
     """
     del key
+    require_like(params, grads=grads, activity=state.activity)
 
     def rule(grad: Tensor, activity: Tensor) -> Tensor:
         return scale_by_activity(grad, activity, target=target, gamma=gamma, minimum=minimum, maximum=maximum)

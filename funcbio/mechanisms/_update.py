@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Number, Tree, clamp, map_synapses
+from funcbio.base import BioState, Key, Number, Tree, clamp, map_synapses, require_like
 from funcbio.rates import MAXIMUM, MINIMUM, NU, SAMPLERS, activity_nu, spread, weight_nu
 from funcbio.rng import uniform_tree
 
@@ -113,6 +113,7 @@ def update_fuzzy_learning_rates(
         raise ValueError(f"distribution should be one of {', '.join(SAMPLERS)}; found {distribution!r}")
     if not dynamic or distribution not in RULES:
         return params, grads, state
+    require_like(params, grads=grads, rate=state.rate)
     updates = state.updates + 1
 
     def rule(rate: Tensor, weight: Tensor, unit: Tensor, *activity: Tensor) -> Tensor:
@@ -121,6 +122,7 @@ def update_fuzzy_learning_rates(
 
     activity = ()
     if distribution == "activity":
+        require_like(params, activity=state.activity)
         activity = state.activity, uniform_tree(key, "update_fuzzy_learning_rates/coin", state.activity)
     unit = uniform_tree(key, "update_fuzzy_learning_rates/unit", state.rate)
     rate = map_synapses(rule, state.rate, state.rate, params, unit, *activity)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Number, Tree, map_synapses
+from funcbio.base import BioState, Key, Number, Tree, map_synapses, require_like
 from funcbio.rng import normal_tree
 
 
@@ -59,6 +59,7 @@ def volume_dependent_lr(
     References:
         Hofmann et al., Nature Communications 16, 5112 (2025).
     """
+    require_like(params, grads=grads, rate=state.rate)
     noise = normal_tree(key, "volume_dependent_lr", state.rate)
 
     def rule(grad: Tensor, weight: Tensor, noise: Tensor) -> Tensor:

@@ -1,0 +1,36 @@
+import doctest
+import os
+
+import hypothesis
+import pytest
+import torch
+
+import funcbio
+
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=25)
+hypothesis.settings.load_profile("ci")
+
+
+@pytest.fixture(autouse=True)
+def _same_start():
+    """Every test starts from one seed, on one thread: two workers share two cores."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    torch._dynamo.reset()
+
+
+def doctest_names():
+    return {name: getattr(funcbio, name) for name in funcbio.__all__} | {"torch": torch}
+
+
+def run_doctest(name, item):
+    """Runs the examples of one docstring with the public names in scope; returns how many there were."""
+    tests = doctest.DocTestFinder(recurse=False).find(item, name, globs=doctest_names())
+    runner = doctest.DocTestRunner(optionflags=doctest.IGNORE_EXCEPTION_DETAIL | doctest.ELLIPSIS)
+    for test in tests:
+        runner.run(test)
+    assert runner.failures == 0, f"{runner.failures} example(s) of {name} fail"
+    return runner.tries
+
+
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")

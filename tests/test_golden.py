@@ -1,0 +1,72 @@
+"""Frozen inputs and outputs of every rule, computed by hand from the published formulas, not by this library."""
+
+import pytest
+import torch
+
+from funcbio import mechanisms as m
+from funcbio import rates, split_output
+
+W = torch.tensor([0.5, -1.0, 2.0, 0.0])
+G = torch.tensor([1e-6, 0.3, -2.5, 0.4])
+R = torch.tensor([1.0, 0.8, 1.2, 0.9])
+NOISE = torch.tensor([0.1, -1.5, 2.0, 0.7])
+UNIT = torch.tensor([0.25, 0.9, 0.05, 0.6])
+COIN = torch.tensor([1.0, -1.0, 1.0, -1.0])
+SIGN = torch.tensor([1.0, 1.0, -1.0, -1.0])
+COUNT = torch.tensor([30, 10, 0, 40])
+DUE, SHAKING, EARLY = torch.tensor(10), torch.tensor(100), torch.tensor(9)
+TEMPORAL = {"nu": 0.16, "decay": 0.9, "every": 10}
+
+GOLDEN = {
+    "fuzzy": (m.scale_by_rate(G, R), [1e-6, 0.24, -3.0, 0.36]),
+    "volume": (
+        m.scale_by_volume(G, W, NOISE, base_lr=0.1, stability=2.0, variability=0.2),
+        [5.23685461e-08, 0.00772546826, -0.0922589983, 0.0456],
+    ),
+    "crystallize": (m.crystallize_rate(R, W, G, threshold=4.5e-5, dampening=0.6), [0.6, 0.8, 0.72, 0.9]),
+    "crystallize with a floor": (
+        m.crystallize_rate(R, W, G, threshold=4.5e-5, dampening=0.6, floor=0.7),
+        [0.7, 0.8, 0.72, 0.9],
+    ),
+    "rejuvenate lognormal": (
+        m.regrow_lognormal(W, UNIT, NOISE, COIN, strength=0.5)[0],
+        [0.679593296, -0.183601429, 2.0, -1.11016868],
+    ),
+    "rejuvenate uniform": (m.regrow_uniform(W, UNIT, NOISE, COIN, strength=4.0)[0], [0.5, -1.0, 2.0, -1.2]),
+    "dale at conversion": (m.give_sign(W, SIGN), [0.5, 1.0, -2.0, 0.0]),
+    "dale enforced": (m.keep_sign(W, SIGN), [0.5, 0.0, 0.0, 0.0]),
+    "scaling": (
+        m.scale_by_activity(G, COUNT, target=1.0, gamma=1.0, minimum=0.5, maximum=2.0),
+        [6.66666667e-07, 0.6, -5.0, 0.2],
+    ),
+    "scaling, softer": (
+        m.scale_by_activity(G, COUNT, target=1.5, gamma=0.5, minimum=0.5, maximum=2.0),
+        [1e-6, 0.519615242, -5.0, 0.346410162],
+    ),
+    "temporal, due": (m.drift_rate(R, W, UNIT, updates=DUE, **TEMPORAL), [1.0, 0.82, 1.18, 0.91]),
+    "temporal, shaken": (m.drift_rate(R, W, UNIT, updates=SHAKING, **TEMPORAL), [0.992, 0.8328, 1.1656, 0.9132]),
+    "temporal, not yet": (m.drift_rate(R, W, UNIT, updates=EARLY, **TEMPORAL), [1.0, 0.8, 1.2, 0.9]),
+    "weight_adaptive": (
+        m.redraw_rate_by_weight(R, W, UNIT, nu=0.16),
+        [0.885714286, 1.10971429, 0.928, 1.048],
+    ),
+    "activity, first": (
+        m.redraw_rate_by_activity(R, W, UNIT, COUNT, UNIT, updates=torch.tensor(1), nu=0.16),
+        [0.924, 1.1344, 0.8416, 1.0288],
+    ),
+    "activity, later": (
+        m.redraw_rate_by_activity(R, W, UNIT, COUNT, UNIT, updates=torch.tensor(2), nu=0.16),
+        [1.0, 0.8, 0.8416, 0.9],
+    ),
+    "layer_adaptive": (torch.tensor(rates.layer_nu(0.16, 2 / 4)), 0.12),
+    "split": (split_output(torch.tensor([1.0, 2.0, -3.0, 4.0, 5.0, 6.0]), 2), [3.0, 3.0, 1.0, 1.0, 11.0, 11.0]),
+    "split with relu": (
+        split_output(torch.tensor([1.0, 2.0, -3.0, 4.0]), 2, activation=torch.relu),
+        [3.0, 3.0, 4.0, 4.0],
+    ),
+}
+
+
+@pytest.mark.parametrize(("found", "expected"), GOLDEN.values(), ids=GOLDEN)
+def test_rule_gives_the_frozen_values(found, expected):
+    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-6, atol=1e-12)

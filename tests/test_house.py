@@ -1,0 +1,99 @@
+"""The shape of the library: imports one way, documents that run, nothing public undocumented."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import doctest_names, run_doctest
+
+import funcbio
+
+ROOT = Path(funcbio.__file__).parent
+# Every module may import those of the rows above it, and of its own row only its own package.
+ORDER = [
+    ["base"],
+    ["rng"],
+    ["rates", "synapses"],
+    ["mechanisms"],
+    ["bio_config"],
+    ["initial", "observe"],
+    ["bind"],
+    ["bio_module", "bio_class"],
+    ["bio_converter"],
+    ["__init__"],
+    ["experiments"],
+    ["__main__"],
+]
+LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "funcbio":
+            if node.module == "funcbio":
+                yield from (
+                    f"funcbio.{alias.name}" if alias.name in LEVEL else "funcbio.__init__" for alias in node.names
+                )
+            else:
+                yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (f"{alias.name}.__init__" for alias in node.names if alias.name == "funcbio")
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    for module in imports(path):
+        target = module.split(".")[1:]
+        if target[0] == parts[0]:
+            continue  # Within a package; its private files are checked below.
+        assert LEVEL[target[0]] < LEVEL[parts[0]], f"{path.name} imports {module}, which lies above it"
+
+
+def test_mechanisms_know_neither_one_another_nor_modules():
+    for path in (ROOT / "mechanisms").glob("_[a-z]*.py"):
+        assert not [m for m in imports(path) if m.startswith("funcbio.mechanisms")], path
+        assert "nn.Module" not in path.read_text(), path
+
+
+PUBLIC = [name for name in funcbio.__all__ if callable(getattr(funcbio, name))]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_has_a_docstring_and_an_example_that_runs(name):
+    item = getattr(funcbio, name)
+    assert item.__doc__
+    if name not in ("ConfigError", "Distribution", "Feature", "Key", "Tree", "Bound"):
+        assert run_doctest(name, item) > 0
+
+
+def test_import_brings_no_extra_and_costs_little():
+    code = (
+        "import time, torch, optree; start = time.perf_counter(); import funcbio; "
+        "print(time.perf_counter() - start); import sys; "
+        "print([m for m in ('matplotlib', 'sklearn', 'rich', 'scipy', 'pandas') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split("\n")
+    assert out[1] == "[]"
+    assert float(out[0]) < 1.0  # Usually 0.03 s; the bound is only against importing something heavy.
+
+
+def test_all_is_sorted_and_complete():
+    assert sorted(funcbio.__all__, key=lambda n: (not n.isupper(), not n[0].isupper(), n)) == funcbio.__all__
+    assert set(doctest_names()) >= set(funcbio.__all__)
+
+
+def markdown_blocks(path):
+    text = path.read_text()
+    return [part.split("```")[0] for part in text.split("```python\n")[1:]]
+
+
+@pytest.mark.parametrize("path", [ROOT.parent / "README.md", ROOT.parent / "CONTRIBUTING.md"], ids=lambda p: p.name)
+def test_the_examples_of_the_documents_run(path):
+    if not path.exists():
+        pytest.fail(f"{path.name} is missing")
+    names = {"__name__": "readme"}
+    for block in markdown_blocks(path):
+        exec(block, names)

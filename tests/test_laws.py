@@ -1,0 +1,286 @@
+"""The laws every feature keeps. A new feature joins by one row in ``worlds.FEATURES``."""
+
+import inspect
+from collections import OrderedDict
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from optree import tree_leaves, tree_map, tree_structure
+from worlds import FEATURES, MODELS, model_world, world
+
+import funcbio
+from funcbio import BioConfig, BioState, Distribution, chain, fold_in, init, key, split
+
+every_feature = pytest.mark.parametrize("name", FEATURES)
+every_model = pytest.mark.parametrize("model", MODELS)
+SWEPT = [(name, hyper) for name, (_, hypers) in FEATURES.items() for hyper in hypers]
+KEY = key(42)
+
+
+def bits(tree):
+    """Leaves as bytes, so that NaN equals NaN and -0 differs from 0."""
+    return [leaf.detach().contiguous().view(-1).view(torch.uint8) for leaf in tree_leaves(tree)]
+
+
+def same(first, second):
+    assert tree_structure(first) == tree_structure(second)
+    for a, b in zip(tree_leaves(first), tree_leaves(second), strict=True):
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
+    assert all(torch.equal(a, b) for a, b in zip(bits(first), bits(second), strict=True))
+
+
+def stacked(trees):
+    return tree_map(lambda *leaves: torch.stack(leaves), *trees)
+
+
+@every_feature
+@every_model
+def test_pure_and_repeatable(name, model):
+    feature, _ = FEATURES[name]
+    args = model_world(model)
+    before = tree_map(torch.clone, args)
+    first = feature(*args, key=KEY)
+    same(args, before)
+    same(feature(*args, key=KEY), first)
+
+
+@every_feature
+@every_model
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_structure_shape_and_type_are_kept(name, model, dtype):
+    args = model_world(model, dtype=dtype)
+    result = FEATURES[name][0](*args, key=KEY)
+    assert tree_structure(result) == tree_structure(args)
+    for before, after in zip(tree_leaves(args), tree_leaves(result), strict=True):
+        assert (before.shape, before.dtype, before.device) == (after.shape, after.dtype, after.device)
+        assert after.isfinite().all()
+
+
+@every_feature
+@every_model
+def test_vmap_equals_a_loop(name, model):
+    worlds, keys = [model_world(model, seed) for seed in range(3)], split(key(7), 3)
+    call = lambda k, *args: FEATURES[name][0](*args, key=k)
+    together = torch.vmap(call)(keys, *stacked(worlds))
+    same(together, stacked([call(k, *args) for k, args in zip(keys, worlds, strict=True)]))
+
+
+@pytest.mark.parametrize(("name", "hyper"), SWEPT)
+def test_vmap_and_grad_reach_every_hyper_parameter(name, hyper):
+    feature, hypers = FEATURES[name]
+    params, grads, state = model_world("mlp")
+    shaking = state._replace(updates=torch.tensor(9)) if name == "update temporal" else state
+    args = params, grads, shaking
+
+    def call(value):
+        return feature(*args, key=KEY, **{**hypers, hyper: value})
+
+    values = torch.tensor([0.5, 1.0, 1.1]) * hypers[hyper]
+    together = torch.vmap(call)(values)
+    same(together, stacked([call(value) for value in values]))
+    same(call(torch.tensor(hypers[hyper])), call(torch.tensor(hypers[hyper], dtype=torch.float32)))
+
+    def total(value):
+        return sum(leaf.double().sum() for leaf in tree_leaves(call(value)) if leaf.is_floating_point())
+
+    slope = torch.func.grad(total)(torch.tensor(hypers[hyper]))
+    assert slope.isfinite()
+    if hyper not in ("threshold", "strength"):  # These decide yes or no: the slope is zero almost everywhere.
+        assert slope != 0
+
+
+@every_feature
+def test_full_graph_equals_eager(name):
+    args = model_world("cnn")
+    traced = torch.compile(FEATURES[name][0], fullgraph=True, backend="aot_eager")(*args, key=KEY)
+    same(traced, FEATURES[name][0](*args, key=KEY))
+
+
+@pytest.mark.slow
+@every_feature
+def test_compiled_equals_eager(name):
+    args = model_world("mlp")
+    compiled = torch.compile(FEATURES[name][0], fullgraph=True)(*args, key=KEY)
+    for a, b in zip(tree_leaves(compiled), tree_leaves(FEATURES[name][0](*args, key=KEY)), strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-6, atol=2e-6)
+
+
+@every_feature
+def test_leaf_order_and_container_do_not_matter(name):
+    feature, _ = FEATURES[name]
+    params, grads, state = model_world("mlp")
+
+    def shaped(make, back):
+        moved = [make(tree) for tree in (params, grads, state.rate, state.sign, state.activity, state.replaced)]
+        result = feature(*moved[:2], BioState(*moved[2:], updates=state.updates), key=KEY)
+        return [back(tree) for tree in (*result[:2], *result[2][:4])]
+
+    plain = shaped(lambda tree: tree, lambda tree: tree)
+    turned = shaped(lambda tree: OrderedDict(reversed(tree.items())), dict)
+    nested = shaped(nest, unnest)
+    for name_ in params:
+        for a, b, c in zip(plain, turned, nested, strict=True):
+            same((a[name_], a[name_]), (b[name_], c[name_]))
+
+
+def nest(flat):
+    result = {}
+    for path, leaf in flat.items():
+        layer, kind = path.split(".")
+        result.setdefault(layer, {})[kind] = leaf
+    return result
+
+
+def unnest(deep):
+    return {f"{layer}.{kind}": leaf for layer, kinds in deep.items() for kind, leaf in kinds.items()}
+
+
+@every_feature
+def test_other_leaves_do_not_matter(name):
+    feature, _ = FEATURES[name]
+    params, grads, state = model_world("mlp")
+    only = lambda tree: {"2.weight": tree["2.weight"]}
+    alone = BioState(*map(only, state[:4]), updates=state.updates)
+    few = feature(only(params), only(grads), alone, key=KEY)
+    all_of_them = feature(params, grads, state, key=KEY)
+    for a, b in zip((*few[:2], *few[2][:4]), (*all_of_them[:2], *all_of_them[2][:4]), strict=True):
+        same(a, only(b))
+
+
+@every_feature
+def test_leaves_that_are_no_synapses_are_left_alone(name):
+    params, grads, state = model_world("cnn")
+    new_params, new_grads, new_state = FEATURES[name][0](params, grads, state, key=KEY)
+    exempt = [n for n, rate in state.rate.items() if rate.ndim == 0]
+    assert "features.1.weight" in exempt
+    for n in exempt:
+        same((new_params[n], new_grads[n], new_state.rate[n]), (params[n], grads[n], state.rate[n]))
+
+
+@every_feature
+def test_the_empty_tree_passes(name):
+    state = BioState({}, {}, {}, {}, updates=torch.tensor(0))
+    params, grads, after = FEATURES[name][0]({}, {}, state, key=KEY)
+    assert (params, grads, after.rate) == ({}, {}, {})
+
+
+@every_feature
+def test_mismatched_trees_are_refused(name):
+    params, grads, state = model_world("mlp")
+    fewer = {n: leaf for n, leaf in params.items() if n != "0.weight"}
+    rate = {n: leaf for n, leaf in state.rate.items() if n != "0.weight"}
+    sign = {n: leaf for n, leaf in state.sign.items() if n != "0.weight"}
+    activity = {n: leaf for n, leaf in state.activity.items() if n != "0.weight"}
+    wrong = state._replace(rate=rate, sign=sign, activity=activity)
+    with pytest.raises(ValueError, match="grads should be a tree of the structure of params"):
+        FEATURES[name][0](params, fewer, state, key=KEY)
+    with pytest.raises(ValueError, match=r"(rate|sign|activity) should be a tree of the structure of params"):
+        FEATURES[name][0](params, grads, wrong, key=KEY)
+
+
+@pytest.mark.parametrize("name", [name for name in FEATURES if "chain" not in name])
+def test_the_signature_is_the_contract(name):
+    feature = FEATURES[name][0]
+    feature = feature.func if isinstance(feature, partial) else feature
+    parameters = inspect.signature(feature).parameters.values()
+    assert [p.name for p in parameters][:3] == ["params", "grads", "state"]
+    for p in parameters:
+        if p.name in ("params", "grads", "state"):
+            assert p.kind is p.POSITIONAL_ONLY
+        else:
+            assert p.kind is p.KEYWORD_ONLY
+            assert p.default is not p.empty
+
+
+@every_feature
+def test_chain_is_associative_and_has_a_neutral_element(name):
+    feature, args = FEATURES[name][0], model_world("mlp")
+    other = funcbio.volume_dependent_lr
+    expected = chain(feature, other, feature)(*args, key=KEY)
+    same(chain(chain(feature, other), feature)(*args, key=KEY), expected)
+    same(chain(feature, chain(other, feature))(*args, key=KEY), expected)
+    same(chain(feature, chain())(*args, key=KEY), feature(*args, key=KEY))
+    assert all(a is b for a, b in zip(chain()(*args), args, strict=True))
+
+
+def test_leaving_a_feature_out_does_not_change_the_draws_of_the_others():
+    args = model_world("mlp")
+    both = chain(funcbio.rejuvenate_weights, funcbio.volume_dependent_lr)(*args, key=KEY)
+    one = funcbio.rejuvenate_weights(*args, key=KEY)
+    same(both[0], one[0])
+
+
+shapes = st.lists(st.integers(0, 4), min_size=0, max_size=4).map(tuple)
+trees = st.recursive(
+    shapes.map(torch.zeros),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(tuple)
+        | st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@every_feature
+@given(tree=trees, seed=st.integers(0, 2**62))
+def test_any_tree_goes_through(name, tree, seed):
+    args = world(tree, seed)
+    result = FEATURES[name][0](*args, key=key(seed))
+    assert tree_structure(result) == tree_structure(args)
+    for before, after in zip(tree_leaves(args), tree_leaves(result), strict=True):
+        assert before.shape == after.shape
+        assert after.isfinite().all()
+
+
+every_distribution = pytest.mark.parametrize("distribution", list(Distribution))
+
+
+@every_distribution
+@every_model
+def test_init_under_vmap_equals_a_loop(distribution, model):
+    torch.manual_seed(0)
+    net = MODELS[model][0]()
+    params = {n: p.detach() for n, p in net.named_parameters()}
+    config = BioConfig(fuzzy_lr_distribution=distribution, apply_dales_principle=True)
+    make = lambda k: init(params, key=k, config=config, synapses=funcbio.synapses(net))
+    keys = split(key(3), 3)
+    same(torch.vmap(make)(keys), stacked([make(k) for k in keys]))
+
+
+@every_distribution
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_rates_keep_type_and_limits(distribution, dtype):
+    config = BioConfig(fuzzy_lr_distribution=distribution, fuzzy_learning_rate_factor_nu=0.9)
+    params, _, state = model_world("cnn", dtype=dtype, config=config)
+    for n, rate in state.rate.items():
+        assert rate.dtype == params[n].dtype or rate.ndim == 0
+        assert (rate >= 0.5).all()
+        assert (rate <= 2.0).all()
+
+
+@every_distribution
+def test_rates_of_a_leaf_do_not_depend_on_other_leaves(distribution):
+    config = BioConfig(fuzzy_lr_distribution=distribution)
+    params = {"a": torch.ones(3, 3), "b": torch.rand(4, 5)}
+    described = funcbio.synapses(torch.nn.Linear(5, 4))
+    b = {"b": funcbio.Synapse("b", index=1, total=2)}
+    both = init(params, key=KEY, config=config, synapses={"a": funcbio.Synapse("a", total=2), **b})
+    same(init({"b": params["b"]}, key=KEY, config=config, synapses=b).rate["b"], both.rate["b"])
+    assert described["weight"].total == 1
+
+
+@every_distribution
+def test_a_step_of_every_distribution_compiles_whole(distribution):
+    config = BioConfig(fuzzy_lr_distribution=distribution, fuzzy_lr_dynamic=True, record_activity=True)
+    params, grads, state = model_world("mlp", config=config)
+    bio = funcbio.bind(params, config)
+    step = chain(bio.update_fuzzy_learning_rates, bio.fuzzy_learning_rates)
+    same(
+        torch.compile(step, fullgraph=True, backend="aot_eager")(params, grads, state, key=fold_in(KEY, 1)),
+        step(params, grads, state, key=fold_in(KEY, 1)),
+    )
