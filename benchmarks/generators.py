@@ -65,18 +65,14 @@ def main():
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; microseconds (ratio to threefry2x32-13)")
     torch.compile(lambda x: x + 1)(torch.ones(3))
     for name, call in candidates(SIZES[-1]).items():
-        cells = [
-            f"{size}: {times[name]:8.0f} ({times[name] / times['threefry2x32-13']:.2f})"
-            for size, times in eager.items()
-        ]
+        ratios = {size: times[name] / times["threefry2x32-13"] for size, times in eager.items()}
+        cells = "  ".join(f"{size}: {eager[size][name]:6.0f} ({ratio:.2f})" for size, ratio in ratios.items())
         torch._dynamo.reset()
         start = time.perf_counter()
         compiled = torch.compile(call, fullgraph=True)
         compiled()
         compile_s = time.perf_counter() - start
-        print(
-            f"{name:16} eager {'  '.join(cells)}  compiled {median_us(compiled):6.0f}  compile time {compile_s:.0f} s"
-        )
+        print(f"{name:16} eager {cells}  compiled {median_us(compiled):6.0f}  compile time {compile_s:.0f} s")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from funcbio import rng
 from funcbio.base import Key, Number, clamp
+from funcbio.statistics import mean
 
 NU, MINIMUM, MAXIMUM = 0.16, 0.5, 2.0
 """Default spread of the rate factors, and the default clamp."""
@@ -26,16 +27,16 @@ def layer_nu(nu: Number, depth: float) -> Number:
 def weight_nu(weight: Tensor, nu: Number) -> Tensor:
     """Spread of every weight: larger for weights under the layer's mean magnitude, smaller for those over it."""
     magnitude = weight.abs()
-    mean = magnitude.mean()
-    relative = magnitude / torch.where(mean > 0.0, mean, 1.0)
+    average = mean(magnitude)
+    relative = magnitude / torch.where(average > 0.0, average, 1.0)
     return nu * (2.0 - relative).clamp(0.5, 1.5)
 
 
 def activity_nu(activity: Tensor, nu: Number) -> Tensor:
     """Spread of every unit's row: smaller for units more active than the layer's mean, larger for silent ones."""
     count = activity.to(torch.float32)
-    mean = count.mean()
-    relative = torch.where(mean > 0.0, count / torch.where(mean > 0.0, mean, 1.0), 1.0)
+    average = mean(count)
+    relative = torch.where(average > 0.0, count / torch.where(average > 0.0, average, 1.0), 1.0)
     factor = (1.0 + 0.1 * (relative - 1.0)).clamp(0.8, 1.2)
     return nu * (2.0 - factor)
 

@@ -14,7 +14,7 @@ ROOT = Path(funcbio.__file__).parent
 # Every module may import those of the rows above it, and of its own row only its own package.
 ORDER = [
     ["base"],
-    ["rng"],
+    ["rng", "statistics"],
     ["rates", "synapses"],
     ["mechanisms"],
     ["bio_config"],

@@ -69,6 +69,17 @@ def test_vmap_equals_a_loop(name, model):
     same(together, stacked([call(k, *args) for k, args in zip(keys, worlds, strict=True)]))
 
 
+@every_feature
+def test_vmap_equals_a_loop_on_large_layers_and_any_number_of_threads(name):
+    shapes = {"a.weight": (130, 700), "b.weight": (7, 9)}
+    worlds = [world({n: torch.randn(shape) for n, shape in shapes.items()}, seed) for seed in range(3)]
+    keys, call = split(key(7), 3), lambda k, *args: FEATURES[name][0](*args, key=k)
+    loop = stacked([call(k, *args) for k, args in zip(keys, worlds, strict=True)])
+    torch.set_num_threads(2)
+    same(torch.vmap(call)(keys, *stacked(worlds)), loop)
+    same(stacked([call(k, *args) for k, args in zip(keys, worlds, strict=True)]), loop)
+
+
 @pytest.mark.parametrize(("name", "hyper"), SWEPT)
 def test_vmap_and_grad_reach_every_hyper_parameter(name, hyper):
     feature, hypers = FEATURES[name]

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from funcbio.base import BioState, Key, Number, Tree, clamp, map_synapses, require_like
+from funcbio.statistics import mean
 
 
 def crystallize_rate(
@@ -12,7 +13,7 @@ def crystallize_rate(
     """Returns the new rate of one layer; all tensors have the shape of ``weight``."""
     weight, grad = weight.abs(), grad.abs()
     settled = grad < threshold * weight
-    jumpy = grad > weight.mean()
+    jumpy = grad > mean(weight)
     dampened = clamp((dampening * rate).to(rate.dtype), floor)
     return torch.where(settled | jumpy, dampened, rate)
 

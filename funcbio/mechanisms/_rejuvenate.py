@@ -9,6 +9,7 @@ from torch import Tensor
 
 from funcbio.base import BioState, Key, Number, Tree, require_like
 from funcbio.rng import normal_tree, uniform_tree
+from funcbio.statistics import total
 
 
 def regrow_lognormal(
@@ -20,8 +21,8 @@ def regrow_lognormal(
     """
     relative, largest, finite = _relative_magnitude(weight)
     count = finite.sum().clamp_min(1)
-    mean = (relative.sum() / count).clamp_min(torch.finfo(relative.dtype).tiny)
-    variance = torch.where(finite, (relative - mean) ** 2, 0.0).sum() / (count - 1).clamp_min(1)
+    mean = (total(relative) / count).clamp_min(torch.finfo(relative.dtype).tiny)
+    variance = total(torch.where(finite, (relative - mean) ** 2, 0.0)) / (count - 1).clamp_min(1)
     # "U < exp(-d |w| / std)", without the division that fails for equal weights.
     weak = -torch.log1p(-unit) * _std(weight, largest, finite) > strength * relative
     replaced = weak | ~finite
@@ -52,8 +53,8 @@ def _std(weight: Tensor, largest: Tensor, finite: Tensor) -> Tensor:
     """Standard deviation of the finite w / max|w|."""
     scaled = torch.where(finite, weight, 0.0).to(largest.dtype) / torch.where(largest > 0.0, largest, 1.0)
     count = finite.sum().clamp_min(1)
-    deviation = torch.where(finite, scaled - scaled.sum() / count, 0.0)
-    return torch.sqrt((deviation**2).sum() / (count - 1).clamp_min(1))
+    deviation = torch.where(finite, scaled - total(scaled) / count, 0.0)
+    return torch.sqrt(total(deviation**2) / (count - 1).clamp_min(1))
 
 
 VARIANTS = {"lognormal": regrow_lognormal, "uniform": regrow_uniform}

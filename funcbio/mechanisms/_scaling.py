@@ -5,6 +5,7 @@ from torch import Tensor
 
 from funcbio.base import BioState, Key, Number, Tree, clamp, map_synapses, require_like
 from funcbio.rates import MAXIMUM, MINIMUM
+from funcbio.statistics import mean
 
 
 def scale_by_activity(
@@ -12,10 +13,10 @@ def scale_by_activity(
 ) -> Tensor:
     """Returns the scaled gradient of one layer; ``activity`` counts broadcast along the post-synaptic axis."""
     count = activity.to(torch.float32)
-    mean = count.mean()
+    average = mean(count)
     # A layer nobody has seen active has no target: it is left alone.
-    wanted = torch.where(mean > 0.0, target * mean / torch.where(count > 0.0, count, 1.0), 1.0)
-    factor = torch.where((count > 0.0) | (mean == 0.0), wanted**gamma, maximum)
+    wanted = torch.where(average > 0.0, target * average / torch.where(count > 0.0, count, 1.0), 1.0)
+    factor = torch.where((count > 0.0) | (average == 0.0), wanted**gamma, maximum)
     return (grad * clamp(factor, minimum, maximum)).to(grad.dtype)
 
 

@@ -1,0 +1,25 @@
+"""Sums and means of a layer that come out the same, to the last bit, on any number of threads and under vmap."""
+
+import torch
+from torch import Tensor
+
+CHUNK = 4096  # Short enough that the backend never splits one sum over threads.
+
+
+def total(values: Tensor) -> Tensor:
+    """Sums all elements in a fixed order, in float32 or better.
+
+    A plain ``sum`` splits large tensors by thread and by batch, so that a mask drawn against a layer's
+    standard deviation could differ between a vmapped run and a loop.
+    """
+    flat = values.flatten().to(torch.promote_types(values.dtype, torch.float32))
+    whole = flat.numel() - flat.numel() % CHUNK
+    if whole == 0:
+        return flat.sum()
+    rows = flat[:whole].reshape(-1, CHUNK).sum(-1)
+    return total(torch.cat((rows, flat[whole:].sum().reshape(1))))
+
+
+def mean(values: Tensor) -> Tensor:
+    """Mean of all elements, in float32 or better; 0 of none."""
+    return total(values) / max(values.numel(), 1)
