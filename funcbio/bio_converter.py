@@ -86,7 +86,9 @@ class BioConverter:
             f"found {type(module_class_or_instance).__name__}"
         )
 
-    __call__ = convert
+    def __call__(self, module_class_or_instance: Any) -> Any:
+        """Converts a module or a class, as a function or a decorator; see ``convert``."""
+        return self.convert(module_class_or_instance)
 
     def _convert_instance(self, model: nn.Module) -> nn.Module:
         described = synapses(model)

@@ -159,8 +159,8 @@ class BioModule(nn.Module):
         return follows and not self.observations.any()
 
     def has_gradient(self) -> bool:
-        """Whether the layer's weight has a gradient."""
-        return self._weight().grad is not None
+        """Whether the layer's weight is trained and has a gradient."""
+        return self._weight().requires_grad and self._weight().grad is not None
 
     def forward(self, output: Tensor) -> Tensor:
         """Counts the active units of the layer's output, and splits its weights."""

@@ -1,7 +1,7 @@
 """Which parameters are synapses, and which of their axes are pre- and post-synaptic."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import optree
 from torch import Size, Tensor, nn
@@ -27,6 +27,7 @@ class Synapse:
         index: Position from the input side, in the order in which the layers are registered.
         total: Number of weights that hold synapses.
         readout: Whether it is the read-out, exempt from weight splitting and Dale's principle.
+        bias: Name of the bias of the same units, if there is one.
 
     Example:
         >>> synapses(torch.nn.Linear(3, 2))["weight"].post_units(torch.Size([2, 3]))
@@ -41,11 +42,7 @@ class Synapse:
     index: int = 0
     total: int = 1
     readout: bool = False
-
-    @property
-    def bias(self) -> str:
-        """Name of the bias that belongs to the weight, whether or not there is one."""
-        return self.weight.removesuffix("weight") + "bias"
+    bias: str | None = None
 
     @property
     def depth(self) -> float:
@@ -101,7 +98,7 @@ def synapses(model: nn.Module) -> dict[str, Synapse]:
         A description for each weight, by parameter name, in order of depth.
 
     Raises:
-        ValueError: If the model holds no such layer, or one whose parameters are not yet initialized.
+        ValueError: If the model holds no such layer, or one whose weight is not (yet) a parameter of its own.
 
     Example:
         >>> net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
@@ -114,15 +111,16 @@ def synapses(model: nn.Module) -> dict[str, Synapse]:
         raise ValueError(
             f"model should contain a layer with synapses ({looked_for}); found none in {type(model).__name__}"
         )
+    # A tied weight goes by the name that named_parameters gives it.
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
     marked = any(hasattr(module, READOUT_MARK) for _, module in found)
     described = {}
     for index, (name, module) in enumerate(found):
-        if isinstance(module.weight, nn.parameter.UninitializedParameter):
-            raise ValueError(f"model should be initialized, run it once; found the uninitialized layer {name!r}")
+        _require_weight(name, module)
         last = len(found) > 1 and index == len(found) - 1
-        described_weight = f"{name}.weight" if name else "weight"
-        described[described_weight] = Synapse(
-            weight=described_weight,
+        weight = names[id(module.weight)]
+        described[weight] = Synapse(
+            weight=weight,
             kind=type(module).__name__,
             pre=0 if isinstance(module, TRANSPOSED) else 1,
             post=1 if isinstance(module, TRANSPOSED) else 0,
@@ -130,8 +128,17 @@ def synapses(model: nn.Module) -> dict[str, Synapse]:
             index=index,
             total=len(found),
             readout=hasattr(module, READOUT_MARK) if marked else last,
+            bias=names.get(id(module.bias)),
         )
     return described
+
+
+def _require_weight(name: str, module: nn.Module) -> None:
+    weight = module._parameters.get("weight")
+    if isinstance(weight, nn.parameter.UninitializedParameter):
+        raise ValueError(f"model should be initialized, run it once; found the uninitialized layer {name!r}")
+    if weight is None:
+        raise ValueError(f"the weight of layer {name!r} should be a parameter; found one that is computed from others")
 
 
 def infer_synapses(params: Tree) -> dict[str, Synapse]:
@@ -150,9 +157,12 @@ def infer_synapses(params: Tree) -> dict[str, Synapse]:
     with optree.dict_insertion_ordered(True, namespace="funcbio"):
         leaves = optree.tree_leaves(params, namespace="funcbio")
         paths = optree.tree_paths(params, namespace="funcbio")
-    names = [".".join(map(str, path)) for path, leaf in zip(paths, leaves, strict=True) if leaf.ndim >= 2]
+    named = {".".join(map(str, path)): leaf for path, leaf in zip(paths, leaves, strict=True)}
+    names = [name for name, leaf in named.items() if leaf.ndim >= 2]
     total = len(names)
-    described = {name: Synapse(name, index=i, total=total) for i, name in enumerate(names)}
-    if total > 1:
-        described[names[-1]] = replace(described[names[-1]], readout=True)
+    described = {}
+    for index, name in enumerate(names):
+        bias = name.removesuffix("weight") + "bias"
+        readout = total > 1 and index == total - 1
+        described[name] = Synapse(name, index=index, total=total, readout=readout, bias=bias if bias in named else None)
     return described

@@ -194,8 +194,10 @@ def test_nested_shared_frozen_and_unused_layers():
     assert bio_model.out[0][0].bio_mod.synapse.readout
     bio_model(torch.randn(2, 4)).sum().backward()
     rate = bio_model.frozen.bio_mod.fuzzy_learning_rate_parameters
+    bio_model.frozen.weight.grad = torch.ones(4, 4)  # Left over from before it was frozen.
     for method in ("fuzzy_learning_rates", "volume_dependent_lr", "crystallize"):
         getattr(bio_model, method)()
+    assert torch.equal(bio_model.frozen.weight.grad, torch.ones(4, 4))
     assert torch.equal(rate, torch.ones(4, 4))
     with pytest.raises(RuntimeError, match="Weights do not require gradients"):
         bio_model.frozen.bio_mod.crystallize()
@@ -215,6 +217,39 @@ def test_methods_that_need_gradients_say_so_and_change_nothing(method):
 def test_a_model_without_synapses_is_refused():
     with pytest.raises(ValueError, match=r"layer with synapses \(Linear, Conv1d, .*\); found none in GRU"):
         BioConverter()(nn.GRU(3, 4))
+
+
+def test_a_layer_whose_weight_is_no_parameter_is_refused():
+    with pytest.raises(ValueError, match="found the uninitialized layer '0'"):
+        BioConverter()(nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2)))
+    with pytest.raises(ValueError, match="the weight of layer '0' should be a parameter"):
+        BioConverter()(nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), nn.Linear(3, 2)))
+
+
+def test_a_tied_weight_goes_by_its_first_name():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(7, 4)
+            self.inner = nn.Linear(4, 4)
+            self.decoder = nn.Linear(4, 7)
+            self.decoder.weight = self.embedding.weight
+
+        def forward(self, x):
+            return self.decoder(self.inner(self.embedding(x)))
+
+    model = Tied()
+    params = dict(model.named_parameters())
+    described = funcbio.synapses(model)
+    assert {n: s.bias for n, s in described.items()} == {
+        "inner.weight": "inner.bias",
+        "embedding.weight": "decoder.bias",
+    }
+    assert funcbio.init(params, key=funcbio.key(0), synapses=described).rate["embedding.weight"].shape == (7, 4)
+    bio_model = BioConverter()(model)
+    bio_model(torch.tensor([1, 2])).sum().backward()
+    bio_model.crystallize()
+    assert set(bio_model.rejuvenate_weights()) == {"inner.weight", "embedding.weight"}
 
 
 @pytest.mark.parametrize("thing", [3, "net", nn.functional.relu, dict])

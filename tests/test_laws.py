@@ -151,6 +151,14 @@ def unnest(deep):
 
 
 @every_feature
+def test_memory_layout_does_not_matter(name):
+    args = model_world("cnn")
+    turned = tree_map(lambda leaf: leaf.to(memory_format=torch.channels_last) if leaf.ndim == 4 else leaf, args)
+    turned = tree_map(lambda leaf: leaf.T.contiguous().T if leaf.ndim == 2 else leaf, turned)
+    same(FEATURES[name][0](*turned, key=KEY), FEATURES[name][0](*args, key=KEY))
+
+
+@every_feature
 def test_other_leaves_do_not_matter(name):
     feature, _ = FEATURES[name]
     params, grads, state = model_world("mlp")

@@ -95,6 +95,6 @@ def split_weights(params: Mapping[str, Tensor], gamma: int, *, synapses: Mapping
                 f"found gamma={gamma}, {synapse.groups} groups; use split_output for this layer"
             )
         result[name] = sum_groups(weight, gamma, dim=synapse.post)
-        if synapse.bias in params:
+        if synapse.bias is not None:
             result[synapse.bias] = sum_groups(params[synapse.bias], gamma, dim=0)
     return result
