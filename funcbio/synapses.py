@@ -89,7 +89,7 @@ def synapses(model: nn.Module) -> dict[str, Synapse]:
     """Describes a model's synapses once, statically.
 
     Synapses are the weights of Linear, Conv1d/2d/3d and ConvTranspose1d/2d/3d layers, at any depth of nesting.
-    The read-out is the last of them, unless the user marked a layer; a model of a single layer has none.
+    The read-out is the last of them, unless the user marked a layer; a layer that is itself the model is none.
 
     Args:
         model: Any module; it is only looked at.
@@ -117,7 +117,7 @@ def synapses(model: nn.Module) -> dict[str, Synapse]:
     described = {}
     for index, (name, module) in enumerate(found):
         _require_weight(name, module)
-        last = len(found) > 1 and index == len(found) - 1
+        last = module is not model and index == len(found) - 1
         weight = names[id(module.weight)]
         described[weight] = Synapse(
             weight=weight,
@@ -163,6 +163,6 @@ def infer_synapses(params: Tree) -> dict[str, Synapse]:
     described = {}
     for index, name in enumerate(names):
         bias = name.removesuffix("weight") + "bias"
-        readout = total > 1 and index == total - 1
+        readout = index == total - 1
         described[name] = Synapse(name, index=index, total=total, readout=readout, bias=bias if bias in named else None)
     return described

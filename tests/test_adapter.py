@@ -219,6 +219,14 @@ def test_a_model_without_synapses_is_refused():
         BioConverter()(nn.GRU(3, 4))
 
 
+def test_the_only_layer_of_a_model_is_its_read_out_but_a_bare_layer_is_none():
+    lstm_like = nn.ModuleDict({"cell": nn.LSTM(3, 4), "out": nn.Linear(4, 3)})
+    bio_model = BioConverter(weight_splitting_Gamma=2, apply_dales_principle=True)(lstm_like)
+    assert bio_model["out"].bio_mod.synapse.readout
+    assert bio_model["out"].bio_mod.sign.ndim == 0
+    assert not BioConverter()(nn.Linear(4, 3)).bio_mod.synapse.readout
+
+
 def test_a_layer_whose_weight_is_no_parameter_is_refused():
     with pytest.raises(ValueError, match="found the uninitialized layer '0'"):
         BioConverter()(nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2)))

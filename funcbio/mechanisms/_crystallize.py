@@ -34,6 +34,10 @@ def crystallize(
     In each layer, a weight $w$ with gradient $g$ and rate $r$ gets
     $$ r \leftarrow \max(\lambda r, f) \quad \text{if } |g| < \theta |w| \text{ or } |g| > \overline{|w|}. $$
 
+    Which gradients it sees matters. After ``volume_dependent_lr`` and ``fuzzy_learning_rates`` in a chain, as in the
+    tutorial, a dampened weight has a smaller gradient and soon counts as settled again: rates fall step by step.
+    On raw gradients, first in the chain, they fall far more slowly.
+
     Args:
         params: Tree of weights.
         grads: Tree of gradients, shaped like ``params``.

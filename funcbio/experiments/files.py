@@ -1,0 +1,59 @@
+"""Writing results: aside first, then renamed, so that a crash leaves no half file."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from funcbio.experiments.settings import SettingError
+
+
+def prepare(output: str) -> Path:
+    """Makes the directory of the results before any work is done.
+
+    Args:
+        output: The directory; parents are made too.
+
+    Returns:
+        Its path.
+
+    Raises:
+        SettingError: If it cannot be made or written to.
+    """
+    path = Path(output)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise SettingError(
+            f"output should be a directory that can be written; found {output!r} ({error.strerror})"
+        ) from None
+
+
+def write_aside(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes a whole file or none: what was there before stays until the new one is complete."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            write(file)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes content as JSON; numbers that are not finite become null, which every reader knows."""
+    text = json.dumps(_finite(content), indent=1, allow_nan=False)
+    write_aside(path, lambda file: file.write(text.encode()))
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -1,0 +1,59 @@
+"""Means with intervals, and the sentence that reads a difference."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from scipy import stats
+
+LEVEL = 0.95
+
+
+class Interval(NamedTuple):
+    """A mean and its 95 % interval; the ends are nan where too few numbers tell.
+
+    Attributes:
+        mean: The mean; nan of no numbers.
+        low: Lower end.
+        high: Upper end.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
+def interval(numbers: Sequence[float]) -> Interval:
+    """Returns the mean and Student's t interval for it.
+
+    Args:
+        numbers: One number for every run.
+
+    Returns:
+        The interval; without a mean if there are no numbers, without ends if there is only one.
+
+    Example:
+        >>> interval([1.0, 1.0, 1.0])
+        Interval(mean=1.0, low=1.0, high=1.0)
+    """
+    count = len(numbers)
+    if count == 0:
+        return Interval(math.nan, math.nan, math.nan)
+    mean = math.fsum(numbers) / count
+    if count == 1:
+        return Interval(mean, math.nan, math.nan)
+    variance = math.fsum((number - mean) ** 2 for number in numbers) / (count - 1)
+    half = float(stats.t.ppf(0.5 + LEVEL / 2, count - 1)) * math.sqrt(variance / count)
+    return Interval(mean, mean - half, mean + half)
+
+
+def paired(bio: Sequence[float], plain: Sequence[float]) -> Interval:
+    """Returns the mean difference bio minus plain over the seeds that both were run with, and its interval."""
+    return interval([b - p for b, p in zip(bio, plain, strict=True)])
+
+
+def reading(difference: Interval) -> str:
+    """Says in words what a paired difference in accuracy shows."""
+    if difference.low <= 0.0 <= difference.high:
+        return "no difference that these seeds can show"
+    return "the bio-inspired network is " + ("more accurate" if difference.mean > 0.0 else "less accurate")

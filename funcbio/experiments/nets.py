@@ -1,0 +1,36 @@
+"""The network of the comparison, and its initial weights from a key."""
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+import funcbio
+from funcbio import Key
+
+PIXELS, CLASSES = 64, 10
+
+
+def mlp(hidden: int) -> nn.Sequential:
+    """Makes a network with one hidden layer of rectified units."""
+    return nn.Sequential(
+        OrderedDict(hidden=nn.Linear(PIXELS, hidden), relu=nn.ReLU(), readout=nn.Linear(hidden, CLASSES))
+    )
+
+
+def initial_params(net: nn.Module, key: Key) -> dict[str, Tensor]:
+    """Draws weights and biases as ``nn.Linear`` does, on U(-b, b) with b = 1 / sqrt(inputs), but from a key.
+
+    Args:
+        net: A network whose parameters all belong to Linear layers.
+        key: The key; every parameter derives its own from its name.
+
+    Returns:
+        A tree like ``dict(net.named_parameters())``.
+    """
+    params = {}
+    for name, parameter in net.named_parameters():
+        layer = net.get_submodule(name.rpartition(".")[0])
+        assert isinstance(layer, nn.Linear)
+        bound = layer.in_features**-0.5
+        params[name] = funcbio.uniform(funcbio.fold_in(key, name), parameter.shape, low=-bound, high=bound)
+    return params

@@ -1,0 +1,79 @@
+"""What the terminal shows at the end: tables and sentences."""
+
+import math
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+
+from funcbio.experiments.history import INTERFACES, NAMES, STILL, History, share_still
+from funcbio.experiments.intervals import Interval, interval, paired, reading
+from funcbio.experiments.tune import Tried
+
+
+def spell(found: Interval, *, scale: float = 1.0, sign: str = "") -> str:
+    """Writes an interval as ``mean [low, high]``, or only what there is of it."""
+    mean, low, high = (number * scale for number in found)
+    if math.isnan(mean):
+        return "never"
+    ends = "" if math.isnan(low) else f" [{low:{sign}.1f}, {high:{sign}.1f}]"
+    return f"{mean:{sign}.1f}{ends}"
+
+
+def spell_goal(epochs: Sequence[int | None]) -> str:
+    """Writes the epochs to the goal over the runs that reached it, and below how many did."""
+    reached = [epoch for epoch in epochs if epoch is not None]
+    return f"{spell(interval(reached))}\n{len(reached)} of {len(epochs)} reached"
+
+
+def result_table(histories: Sequence[History], *, test_images: int, epochs: int) -> Table:
+    """Makes the table of the comparison, one row for every interface and network."""
+    title = "Plain and bio-inspired networks on handwritten digits"
+    caption = f"Mean [95 % interval over seeds] on {test_images} test images, after {epochs} epochs."
+    # Without edges the table fits into 80 columns.
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for heading in ("interface", "network", "lr", "test accuracy, %", "epochs to 90 %", "time"):
+        table.add_column(heading, justify="right" if heading in ("lr", "time") else "left")
+    for history in histories:
+        accuracy = spell(interval(history.final.double().tolist()), scale=100.0)
+        cells = f"{history.lr:g}", accuracy, spell_goal(history.epochs_to_goal), f"{history.seconds:.1f} s"
+        table.add_row(history.interface, NAMES[history.variant], *cells)
+    return table
+
+
+def differences(histories: Sequence[History]) -> dict[str, Interval]:
+    """Returns, for every interface, the final test accuracy of bio minus plain, paired by seed."""
+    found = {(history.interface, history.variant): history.final.double().tolist() for history in histories}
+    return {name: paired(found[name, "bio"], found[name, "plain"]) for name in INTERFACES}
+
+
+def difference_lines(histories: Sequence[History]) -> list[str]:
+    """Writes the paired differences, each with a sentence that reads it."""
+    runs = {history.interface: len(history.seeds) for history in histories}
+    return [
+        f"{name}: bio-inspired minus plain {spell(found, scale=100.0, sign='+')} points over {runs[name]} seeds: "
+        f"{reading(found)}."
+        for name, found in differences(histories).items()
+    ]
+
+
+def rate_lines(histories: Sequence[History]) -> list[str]:
+    """Writes, for every interface, how many synapses of the bio-inspired network hardly learn any more."""
+    return [
+        f"{history.interface}: {share_still(history.rate_end) * 100.0:.0f} % of the bio-inspired network's synapses "
+        f"end with a rate factor under {STILL}: they hardly learn any more."
+        for history in histories
+        if history.variant == "bio"
+    ]
+
+
+def tuning_table(rows: Sequence[Tried]) -> Table:
+    """Makes the table of the search for learning rates."""
+    caption = "Mean [95 % interval over seeds] on the validation images."
+    table = Table(title="Learning rates", caption=caption, box=box.SIMPLE_HEAD, show_edge=False, min_width=len(caption))
+    for heading in ("network", "lr", "validation accuracy, %", ""):
+        table.add_column(heading, justify="right" if heading == "lr" else "left")
+    for row in rows:
+        accuracy = spell(row.accuracy, scale=100.0)
+        table.add_row(NAMES[row.variant], f"{row.lr:g}", accuracy, "best" if row.chosen else "")
+    return table
