@@ -17,7 +17,7 @@ demo: .venv/installed  ## Compare plain and bio-inspired networks on handwritten
 check: .venv/installed  ## Lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 test: check  ## Everything that runs in a few minutes
 	$(BIN)/python -m pytest --numprocesses 2
