@@ -46,12 +46,14 @@ def _fraction64(first: Tensor, second: Tensor) -> Tensor:
 
 
 def box_muller(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Two independent standard normal numbers from two uniform ones."""
     radius = torch.sqrt(-2.0 * torch.log1p(-first))
     angle = 2.0 * math.pi * second
     return radius * torch.cos(angle), radius * torch.sin(angle)
 
 
 def identity(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """The two uniform numbers as they are."""
     return first, second
 
 
