@@ -11,7 +11,8 @@ from funcbio import mechanisms
 from funcbio.base import BioState, Feature, Key, Tree
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.initial import init
-from funcbio.synapses import Synapse, infer_synapses, synapses
+from funcbio.synapses import Choice, Synapse, infer_synapses
+from funcbio.synapses import synapses as describe
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,13 @@ class Bound:
         return mechanisms.split_weights(params, self.config.weight_splitting_Gamma, synapses=self.synapses)
 
 
-def bind(model: nn.Module | Tree, config: BioConfig = DEFAULT_BIO_CONFIG) -> Bound:
+def bind(model: nn.Module | Tree, config: BioConfig = DEFAULT_BIO_CONFIG, synapses: Choice = None) -> Bound:
     """Closes a configuration over the features, so that a research loop reads like its method section.
 
     Args:
         model: A module, or a bare tree of parameters (see ``funcbio.init``).
         config: The configuration.
+        synapses: Which parameters of a module are synapses; see ``funcbio.synapses``.
 
     Returns:
         An object with ``init``, ``split_weights`` and every feature.
@@ -127,5 +129,5 @@ def bind(model: nn.Module | Tree, config: BioConfig = DEFAULT_BIO_CONFIG) -> Bou
         >>> step = chain(bio.volume_dependent_lr, bio.fuzzy_learning_rates, bio.crystallize)
         >>> params, grads, state = step(params, params, state, key=key(1))
     """
-    described = synapses(model) if isinstance(model, nn.Module) else infer_synapses(model)
+    described = describe(model, synapses) if isinstance(model, nn.Module) else infer_synapses(model)
     return Bound(config, described, **{name: row.bound(config) for name, row in ROWS.items()})

@@ -9,7 +9,6 @@ from numbers import Integral, Real
 from typing import Any
 
 import torch
-from torch import nn
 
 from funcbio import mechanisms
 from funcbio.rates import sample_rates
@@ -114,7 +113,9 @@ class BioConfig:
     crystal_thresh: float = _hyper(mechanisms.crystallize, "threshold", "a number > 0")
     rejuvenation_parameter_dre: float = _hyper(mechanisms.rejuvenate_weights, "strength", "a number > 0")
     weight_splitting_Gamma: int = _option(0, "an integer >= 0")  # noqa: N815 - the documented name
-    weight_splitting_activation_function: Callable[[torch.Tensor], torch.Tensor] = _option(nn.Identity(), "callable")
+    weight_splitting_activation_function: Callable[[torch.Tensor], torch.Tensor] = _option(
+        mechanisms.identity, "callable"
+    )
     apply_dales_principle: bool = _option(False, "True or False")
     base_lr: float = _hyper(mechanisms.volume_dependent_lr, "base_lr", "a number in (0, 1)")
     stability_factor: float = _hyper(mechanisms.volume_dependent_lr, "stability", "a number > 0")

@@ -6,11 +6,14 @@ from typing import Any, TypeVar, overload
 from torch import Tensor, nn
 
 from funcbio import rng
-from funcbio.bind import ROWS
+from funcbio.base import Feature, Key
+from funcbio.bind import Row
 from funcbio.bio_class import bio_class
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
-from funcbio.bio_module import NO_GRADIENTS, BioModule, check_splitting, fresh_seed, run_once
-from funcbio.synapses import READOUT_MARK, layers, synapses
+from funcbio.bio_layer import check_splitting, fresh_seed
+from funcbio.bio_method import ModelMethod, bio_modules, plain_layers
+from funcbio.bio_module import BioModule
+from funcbio.synapses import READOUT_MARK, Choice, Holder, holders
 
 Model = TypeVar("Model", bound=nn.Module)
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -21,10 +24,13 @@ class BioConverter:
 
     Args:
         config: The configuration.
-        **overrides: Fields to change in it.
+        synapses: Which parameters are synapses: None for the weights of linear and convolutional layers, or glob
+            patterns or a predicate; see ``funcbio.synapses``.
+        **overrides: Fields to change in the configuration.
 
     Attributes:
         bio_module_class: The class put on every layer; a subclass of the converter may name its own.
+        config_class: The class that ``from_dict`` makes; a subclass of the converter may name its own.
 
     Raises:
         ConfigError: If a value is out of its limits or a name is unknown.
@@ -39,14 +45,17 @@ class BioConverter:
     """
 
     bio_module_class: type[BioModule] = BioModule
+    config_class: type[BioConfig] = BioConfig
 
-    def __init__(self, config: BioConfig = DEFAULT_BIO_CONFIG, **overrides: Any) -> None:
+    def __init__(self, config: BioConfig = DEFAULT_BIO_CONFIG, *, synapses: Choice = None, **overrides: Any) -> None:
         self.config = config.replace(**overrides)
+        self.synapses = synapses
+        self.features: dict[str, Row] = {}
 
     @classmethod
     def from_dict(cls, config_dict: Mapping[str, Any]) -> "BioConverter":
         """Makes a converter from a dictionary of configuration fields."""
-        return cls(BioConfig(**config_dict))
+        return cls(cls.config_class(**config_dict))
 
     def get_config(self) -> BioConfig:
         """Returns the configuration."""
@@ -90,24 +99,66 @@ class BioConverter:
         """Converts a module or a class, as a function or a decorator; see ``convert``."""
         return self.convert(module_class_or_instance)
 
+    def expose(self, *features: Feature, needs_grad: bool = True, draws: bool = True, **hyper: str) -> "BioConverter":
+        """Makes features methods of the models converted from here on, and of their layers' ``bio_mod``.
+
+        Args:
+            *features: Functions with the contract of ``funcbio.Feature``; a method has its function's name.
+            needs_grad: Whether they make no sense without gradients.
+            draws: Whether they use their key.
+            **hyper: For a keyword of the functions, the field of the configuration that sets it.
+
+        Returns:
+            The converter itself.
+
+        Raises:
+            ValueError: If a method of that name exists.
+
+        Example:
+            >>> def forget(params, grads, state, /, *, key=None):
+            ...     return tree_map(lambda w: 0.9 * w, params), grads, state
+            >>> net = BioConverter().expose(forget, needs_grad=False)(torch.nn.Linear(2, 2))
+            >>> net.forget()
+        """
+        for feature in features:
+            name = feature.__name__  # pyright: ignore[reportAttributeAccessIssue]
+            if hasattr(self.bio_module_class, name):
+                raise ValueError(f"features should have names of their own; found {name!r}, a method of every bio_mod")
+            self.features[name] = Row(feature, hyper, needs_grad=needs_grad, draws=draws)
+        return self
+
+    def describe(self, model: nn.Module) -> list[Holder]:
+        """Finds the synapses of a model and where they are; a subclass may choose in its own way."""
+        return holders(model, self.synapses)
+
     def _convert_instance(self, model: nn.Module) -> nn.Module:
-        described = synapses(model)
-        found = dict(zip(described, (layer for _, layer in layers(model)), strict=True))
-        for name, layer in found.items():
-            check_splitting(described[name], layer.get_parameter("weight"), self.config)
+        found = self.describe(model)
+        for synapse, layer, _ in found:
+            check_splitting(synapse, layer.get_parameter(synapse.attribute), self.config)
         key = rng.key(fresh_seed())
         for module in list(model.modules()):
             _strip(module)
-        for name, layer in found.items():
-            synapse = described[name]
-            config = self.config.replace(fuzzy_lr_layer_index=synapse.index, fuzzy_lr_total_layers=synapse.total)
-            layer.bio_mod = self.bio_module_class(layer, config, synapse=synapse, key=key)
-            splits = config.weight_splitting_Gamma > 1 and not synapse.readout
-            if splits or config.records_activity:
-                layer.register_forward_hook(_after_forward)
-        for method in self.bio_module_class.exposed_functions:
-            setattr(model, method, ModelMethod(model, method))
+        for holder in found:
+            alone = sum(other.module is holder.module for other in found) == 1
+            self._attach(holder, key, alone=alone)
+        left_out = frozenset(plain_layers(model))
+        for method in (*self.bio_module_class.exposed_functions, *self.features):
+            setattr(model, method, ModelMethod(model, method, left_out))
         return model
+
+    def _attach(self, holder: Holder, key: Key, *, alone: bool) -> None:
+        """Puts a BioModule on a layer, and a hook where it acts on the layer's output."""
+        synapse, layer, speaker = holder
+        config = self.config.replace(fuzzy_lr_layer_index=synapse.index, fuzzy_lr_total_layers=synapse.total)
+        bio = self.bio_module_class(layer, config, synapse=synapse, key=key, features=self.features)
+        if alone and synapse.attribute == "weight":
+            layer.bio_mod = bio
+        else:
+            layer.bio_mod = getattr(layer, "bio_mod", nn.ModuleDict())
+            layer.bio_mod.update({synapse.attribute: bio})  # pyright: ignore[reportCallIssue]
+        splits = config.weight_splitting_Gamma > 1 and not synapse.readout
+        if synapse.observable and (splits or config.records_activity):
+            speaker.register_forward_hook(_after_forward if speaker is layer else _after_attention)
 
     @staticmethod
     def set_last_module_token_for_module(module: Layer) -> Layer:
@@ -116,55 +167,21 @@ class BioConverter:
         return module
 
 
-class ModelMethod:
-    """A documented method of a converted model: runs a method of every layer's BioModule.
-
-    Args:
-        model: The converted model.
-        name: Name of the method.
-    """
-
-    def __init__(self, model: nn.Module, name: str) -> None:
-        self.model, self.name = model, name
-        self.__doc__ = f"Runs ``{name}`` on every layer with synapses; see ``BioModule.{name}``."
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs the method on every layer; layers without a gradient are passed over where one is needed."""
-        bio_mods = {bio.synapse.weight: bio for bio in bio_modules(self.model)}
-        if self.name in ROWS and ROWS[self.name].needs_grad:
-            bio_mods = {weight: bio for weight, bio in bio_mods.items() if bio.has_gradient()}
-            if not bio_mods:
-                raise RuntimeError(f"{NO_GRADIENTS}: call backward() before {self.name}()")
-        if self.name == "update_fuzzy_learning_rates":
-            args, kwargs = self._observe(list(bio_mods.values()), *args, **kwargs), {}
-        results = {weight: getattr(bio, self.name)(*args, **kwargs) for weight, bio in bio_mods.items()}
-        if self.name == "l1_reg":
-            return sum(results.values())
-        return results if any(result is not None for result in results.values()) else None
-
-    def _observe(self, bio_mods: list[BioModule], x: Tensor | None = None) -> tuple[()]:
-        """Runs the model on its own input if its layers have seen none; they then need no input of their own."""
-        dynamic = [bio for bio in bio_mods if bio.config.fuzzy_lr_dynamic]
-        if x is not None and dynamic and all(bio.lacks_observation() for bio in dynamic):
-            run_once(self.model, x)
-        return ()
-
-
-def bio_modules(model: nn.Module) -> list[BioModule]:
-    """Returns the BioModule of every converted layer, in order of registration."""
-    return [module for module in model.modules() if isinstance(module, BioModule)]
-
-
 def _after_forward(layer: nn.Module, _: Any, output: Tensor) -> Tensor:
     return layer.get_submodule("bio_mod")(output)
 
 
+def _after_attention(attention: nn.Module, _: Any, output: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
+    return attention.get_submodule("out_proj.bio_mod")(output[0]), *output[1:]
+
+
 def _strip(module: nn.Module) -> None:
     """Takes an earlier conversion off a layer."""
-    if isinstance(getattr(module, "bio_mod", None), BioModule):
+    attached = module._modules.get("bio_mod")
+    if attached is not None and bio_modules(attached):
         del module.bio_mod
     for number, hook in list(module._forward_hooks.items()):
-        if hook is _after_forward:
+        if hook in (_after_forward, _after_attention):
             del module._forward_hooks[number]
     for name, value in list(vars(module).items()):
         if isinstance(value, ModelMethod):

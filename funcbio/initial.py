@@ -38,7 +38,7 @@ def initial_sign(key: Key, weight: Tensor, synapse: Synapse, config: BioConfig) 
 
 def initial_activity(weight: Tensor, synapse: Synapse, config: BioConfig) -> Tensor:
     """Zero counts for one layer's post-synaptic units; 0-d where activity is not recorded."""
-    if not config.records_activity:
+    if not (config.records_activity and synapse.observable):
         return torch.zeros((), dtype=torch.int64, device=weight.device)
     units = synapse.post_units(weight.shape)
     return synapse.along_post(torch.zeros(units, dtype=torch.int64, device=weight.device), weight.shape)

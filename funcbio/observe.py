@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from funcbio.mechanisms import count_active
-from funcbio.synapses import Synapse, layers, synapses
+from funcbio.synapses import Choice, Synapse, holders
 
 
 def unit_dim(weight: Tensor) -> int:
@@ -18,7 +18,7 @@ def unit_dim(weight: Tensor) -> int:
     return 1 - weight.ndim
 
 
-def observe(model: nn.Module) -> Callable[..., tuple[Any, dict[str, Tensor]]]:
+def observe(model: nn.Module, synapses: Choice = None) -> Callable[..., tuple[Any, dict[str, Tensor]]]:
     """Turns a model into a pure function that returns its output and the activity of every layer.
 
     The function works inside vmap, grad and compile. Its activity is a tree shaped like ``params`` that adds
@@ -26,6 +26,7 @@ def observe(model: nn.Module) -> Callable[..., tuple[Any, dict[str, Tensor]]]:
 
     Args:
         model: Any module with synapses; it is copied, not changed.
+        synapses: Which parameters are synapses; see ``funcbio.synapses``.
 
     Returns:
         ``call(params, *args, buffers=None, **kwargs) -> (output, activity)``. ``buffers`` given are updated in
@@ -40,13 +41,13 @@ def observe(model: nn.Module) -> Callable[..., tuple[Any, dict[str, Tensor]]]:
         >>> activity["weight"].flatten()
         tensor([5, 5])
     """
-    described = synapses(model)
     stateless = copy.deepcopy(model)
     own = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
     stateless.to("meta")
     seen: dict[str, Tensor] = {}
-    for (_, layer), synapse in zip(layers(stateless), described.values(), strict=True):
-        layer.register_forward_hook(partial(_record, seen, synapse))
+    for synapse, layer, speaker in holders(stateless, synapses):
+        if synapse.observable:
+            speaker.register_forward_hook(partial(_record, seen, synapse, layer))
 
     def call(
         params: Mapping[str, Tensor], *args: Any, buffers: Mapping[str, Tensor] | None = None, **kwargs: Any
@@ -62,7 +63,20 @@ def observe(model: nn.Module) -> Callable[..., tuple[Any, dict[str, Tensor]]]:
     return call
 
 
-def _record(seen: dict[str, Tensor], synapse: Synapse, layer: nn.Module, _: Any, output: Tensor) -> None:
-    weight: Any = layer.weight  # Under functional_call a plain tensor.
+def _record(seen: dict[str, Tensor], synapse: Synapse, layer: nn.Module, _: nn.Module, __: Any, output: Any) -> None:
+    weight: Any = getattr(layer, synapse.attribute)  # Under functional_call a plain tensor.
+    output = output[0] if isinstance(output, tuple) else output
     count = synapse.along_post(count_active(output, dim=unit_dim(weight)), weight.shape)
     seen[synapse.weight] = seen[synapse.weight] + count if synapse.weight in seen else count
+
+
+@torch.no_grad()
+def run_once(model: nn.Module, x: Any) -> None:
+    """Runs a model once for its activity, in evaluation mode so that nothing else of it changes."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        model(x)
+    finally:
+        for module in training:
+            module.training = True

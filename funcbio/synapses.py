@@ -1,15 +1,14 @@
 """Which parameters are synapses, and which of their axes are pre- and post-synaptic."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import optree
 from torch import Size, Tensor, nn
 
 from funcbio.base import Tree
+from funcbio.choice import INPUT_FIRST, LAYERS, Choice, choose
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 READOUT_MARK = "last_module_token"
 """Attribute that marks a layer as read-out; set by ``BioConverter.set_last_module_token_for_module``."""
 
@@ -28,6 +27,8 @@ class Synapse:
         total: Number of weights that hold synapses.
         readout: Whether it is the read-out, exempt from weight splitting and Dale's principle.
         bias: Name of the bias of the same units, if there is one.
+        observable: Whether the layer's output shows the units, so that activity and splitting make sense.
+        attribute: Name of the weight within its module.
 
     Example:
         >>> synapses(torch.nn.Linear(3, 2))["weight"].post_units(torch.Size([2, 3]))
@@ -43,6 +44,8 @@ class Synapse:
     total: int = 1
     readout: bool = False
     bias: str | None = None
+    observable: bool = True
+    attribute: str = "weight"
 
     @property
     def depth(self) -> float:
@@ -76,69 +79,71 @@ class Synapse:
         return rows.reshape(shape[0], shape[1], *ones)
 
 
-def layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yields name and module of every layer that holds synapses, each once, in order of registration."""
-    seen: set[int] = set()
-    for name, module in model.named_modules():
-        if isinstance(module, LAYERS) and id(module.weight) not in seen:
-            seen.add(id(module.weight))
-            yield name, module
+class Holder(NamedTuple):
+    """A synapse, the module that holds its weight, and the module whose output shows its units."""
+
+    synapse: Synapse
+    module: nn.Module
+    speaker: nn.Module
 
 
-def synapses(model: nn.Module) -> dict[str, Synapse]:
+def synapses(model: nn.Module, choice: Choice = None) -> dict[str, Synapse]:
     """Describes a model's synapses once, statically.
 
-    Synapses are the weights of Linear, Conv1d/2d/3d and ConvTranspose1d/2d/3d layers, at any depth of nesting.
+    By default synapses are the weights of Linear, Conv1d/2d/3d and ConvTranspose1d/2d/3d layers, at any depth of
+    nesting. A choice may name any parameters of two and more dimensions instead, of recurrent layers, attention
+    projections, embeddings or layers of your own; biases and normalisation parameters are never synapses.
     The read-out is the last of them, unless the user marked a layer; a layer that is itself the model is none.
 
     Args:
         model: Any module; it is only looked at.
+        choice: None for the default, or glob patterns of parameter names (``"*"``, ``["gru.weight_*", "fc.*"]``), or
+            a predicate that takes a parameter's name and the module that owns it.
 
     Returns:
         A description for each weight, by parameter name, in order of depth.
 
     Raises:
-        ValueError: If the model holds no such layer, or one whose weight is not (yet) a parameter of its own.
+        ValueError: If nothing is chosen, a pattern matches nothing, or a chosen weight is not (yet) a real
+            floating-point parameter of its own.
 
     Example:
-        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
-        >>> [(name, synapse.readout) for name, synapse in synapses(net).items()]
-        [('0.weight', False), ('2.weight', True)]
+        >>> net = torch.nn.Sequential(torch.nn.GRU(3, 4), torch.nn.Linear(4, 2))
+        >>> list(synapses(net))
+        ['1.weight']
+        >>> list(synapses(net, "0.weight_*"))
+        ['0.weight_ih_l0', '0.weight_hh_l0']
     """
-    found = list(layers(model))
-    if not found:
-        looked_for = ", ".join(kind.__name__ for kind in LAYERS)
-        raise ValueError(
-            f"model should contain a layer with synapses ({looked_for}); found none in {type(model).__name__}"
-        )
+    return {holder.synapse.weight: holder.synapse for holder in holders(model, choice)}
+
+
+def holders(model: nn.Module, choice: Choice = None) -> list[Holder]:
+    """Describes a model's synapses and says where they are; see ``synapses``."""
+    chosen = choose(model, choice)
     # A tied weight goes by the name that named_parameters gives it.
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    marked = any(hasattr(module, READOUT_MARK) for _, module in found)
-    described = {}
-    for index, (name, module) in enumerate(found):
-        _require_weight(name, module)
-        last = module is not model and index == len(found) - 1
-        weight = names[id(module.weight)]
-        described[weight] = Synapse(
-            weight=weight,
+    # The output projection of attention is called as a function: its output is the attention's.
+    speakers = {id(m.out_proj): m for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
+    marked = any(hasattr(module, READOUT_MARK) for module, _ in chosen)
+    found = []
+    for index, (module, attribute) in enumerate(chosen):
+        last = module is not model and index == len(chosen) - 1
+        observable = isinstance(module, (*LAYERS, *INPUT_FIRST))
+        synapse = Synapse(
+            weight=names[id(module._parameters[attribute])],
             kind=type(module).__name__,
-            pre=0 if isinstance(module, TRANSPOSED) else 1,
-            post=1 if isinstance(module, TRANSPOSED) else 0,
-            groups=getattr(module, "groups", 1),
+            pre=0 if isinstance(module, INPUT_FIRST) else 1,
+            post=1 if isinstance(module, INPUT_FIRST) else 0,
+            groups=getattr(module, "groups", 1) if isinstance(module, LAYERS) else 1,
             index=index,
-            total=len(found),
+            total=len(chosen),
             readout=hasattr(module, READOUT_MARK) if marked else last,
-            bias=names.get(id(module.bias)),
+            bias=names.get(id(getattr(module, "bias", None))) if observable else None,
+            observable=observable,
+            attribute=attribute,
         )
-    return described
-
-
-def _require_weight(name: str, module: nn.Module) -> None:
-    weight = module._parameters.get("weight")
-    if isinstance(weight, nn.parameter.UninitializedParameter):
-        raise ValueError(f"model should be initialized, run it once; found the uninitialized layer {name!r}")
-    if weight is None:
-        raise ValueError(f"the weight of layer {name!r} should be a parameter; found one that is computed from others")
+        found.append(Holder(synapse, module, speakers.get(id(module), module)))
+    return found
 
 
 def infer_synapses(params: Tree) -> dict[str, Synapse]:

@@ -228,7 +228,7 @@ def test_the_only_layer_of_a_model_is_its_read_out_but_a_bare_layer_is_none():
 
 
 def test_a_layer_whose_weight_is_no_parameter_is_refused():
-    with pytest.raises(ValueError, match="found the uninitialized layer '0'"):
+    with pytest.raises(ValueError, match=r"found the uninitialized weight 0\.weight"):
         BioConverter()(nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2)))
     with pytest.raises(ValueError, match="the weight of layer '0' should be a parameter"):
         BioConverter()(nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), nn.Linear(3, 2)))

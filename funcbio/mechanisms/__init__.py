@@ -6,7 +6,7 @@ from funcbio.mechanisms._dale import apply_dales_principle, enforce_dales_princi
 from funcbio.mechanisms._fuzzy import fuzzy_learning_rates, scale_by_rate
 from funcbio.mechanisms._rejuvenate import regrow_lognormal, regrow_uniform, rejuvenate_weights
 from funcbio.mechanisms._scaling import scale_by_activity, scale_grad
-from funcbio.mechanisms._split import check_divides, split_output, split_weights, sum_groups
+from funcbio.mechanisms._split import check_divides, identity, split_output, split_weights, sum_groups
 from funcbio.mechanisms._update import (
     drift_rate,
     redraw_rate_by_activity,
@@ -25,6 +25,7 @@ __all__ = [
     "enforce_dales_principle",
     "fuzzy_learning_rates",
     "give_sign",
+    "identity",
     "keep_sign",
     "redraw_rate_by_activity",
     "redraw_rate_by_weight",

@@ -1,0 +1,225 @@
+"""A layer's rate factors, signs and counters, and how a feature runs on them in place."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from funcbio import rng
+from funcbio.base import BioState, Key, Tree
+from funcbio.bind import ROWS, Row
+from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
+from funcbio.initial import initial_activity, initial_rate, initial_sign
+from funcbio.mechanisms import check_divides, count_active, split_output
+from funcbio.observe import unit_dim
+from funcbio.synapses import Synapse, synapses
+
+NO_GRADIENTS = "No gradients found for the weights"
+NO_DALE = "Can not enforce dales principle without apply_dales_principle set True"
+NO_ACTIVITY = "No activity recorded: set record_activity=True in the configuration"
+
+
+class BioLayer(nn.Module):
+    """Holds the state of one weight, and runs rows of the table on it; ``BioModule`` gives them their names.
+
+    Args and attributes are those of ``BioModule``.
+    """
+
+    _version = 2  # Of the layout in state_dict.
+    fuzzy_learning_rate_parameters: Tensor
+    updates: Tensor
+    activation_count: Tensor
+    observations: Tensor
+    sign: Tensor
+    key: Tensor
+
+    def __init__(
+        self,
+        parent: nn.Module | Callable[[], nn.Module],
+        config: BioConfig = DEFAULT_BIO_CONFIG,
+        *,
+        synapse: Synapse | None = None,
+        key: Key | None = None,
+        features: Mapping[str, Row] | None = None,
+    ) -> None:
+        super().__init__()
+        layer = parent if isinstance(parent, nn.Module) else parent()
+        # In a tuple the layer is no child of its own child, and copies and pickles point to the copied layer.
+        self._parent = (layer,)
+        self.config = config
+        self.features = dict(features or {})
+        self.synapse = lone_synapse(layer, config) if synapse is None else synapse
+        weight = self.weight
+        check_splitting(self.synapse, weight, config)
+        key = rng.key(fresh_seed(), device=weight.device) if key is None else key.to(weight.device)
+        self.register_buffer("key", key.clone())
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64, device=weight.device))
+        with torch.no_grad():
+            self.register_buffer("fuzzy_learning_rate_parameters", initial_rate(key, weight, self.synapse, config))
+            if self.records_activity:
+                units = self.synapse.post_units(weight.shape)
+                count = torch.zeros(units, dtype=torch.int64, device=weight.device)
+                self.register_buffer("activation_count", count)
+                self.register_buffer("observations", torch.zeros_like(self.updates))
+            if config.apply_dales_principle:
+                self.register_buffer("sign", initial_sign(key, weight, self.synapse, config))
+                self.run("apply_dales_principle")
+
+    def get_parent(self) -> nn.Module:
+        """Returns the layer."""
+        return self._parent[0]
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The layer's weight, as it is now."""
+        return self.get_parent()._parameters[self.synapse.attribute]  # pyright: ignore[reportReturnType]
+
+    @property
+    def records_activity(self) -> bool:
+        """Whether the layer counts its active outputs."""
+        return self.config.records_activity and self.synapse.observable
+
+    def has_gradient(self) -> bool:
+        """Whether the layer's weight is trained and has a gradient."""
+        return self.weight.requires_grad and self.weight.grad is not None
+
+    def needs_grad(self, name: str) -> bool:
+        """Whether a method makes no sense without a gradient."""
+        row = self.features.get(name, ROWS.get(name))
+        return row is not None and row.needs_grad
+
+    def check(self, name: str) -> None:
+        """Raises if a method cannot run on this layer as it is, before anything is changed."""
+        weight, leaf = self.weight, self.synapse.weight
+        rates = self.fuzzy_learning_rate_parameters
+        if name == "enforce_dales_principle" and not self.config.apply_dales_principle:
+            raise AttributeError(NO_DALE)
+        if name == "scale_grad" and not self.records_activity:
+            raise RuntimeError(NO_ACTIVITY)
+        if weight.shape != rates.shape:
+            raise RuntimeError(
+                f"{leaf} should have the shape {tuple(rates.shape)} it was converted with; "
+                f"found {tuple(weight.shape)}: convert the model again"
+            )
+        if self.needs_grad(name):
+            self._check_gradient(name)
+
+    @torch.no_grad()
+    def run(self, name: str, **hyper: Any) -> BioState:
+        """Runs a row of the table on this layer and writes back what the feature changed."""
+        self.check(name)
+        row, weight, leaf = self.features.get(name) or ROWS[name], self.weight, self.synapse.weight
+        grad = weight.grad if row.needs_grad and weight.grad is not None else weight.new_zeros(())
+        before = {leaf: weight}, {leaf: grad}, self._state(weight)
+        params, grads, state = row.bound(self.config, **hyper)(*before, key=self.key)
+        params, state = keep_padding(self.get_parent(), weight, params, state)
+        written = (
+            (weight, params[leaf]),
+            (grad, grads[leaf]),
+            (self.fuzzy_learning_rate_parameters, state.rate[leaf]),
+            (self.updates, state.updates),
+        )
+        for target, value in written:
+            if value is not target:
+                target.copy_(value)
+        if row.draws:
+            self.key.copy_(rng.fold_in(self.key, "next"))
+        return state
+
+    def forward(self, output: Tensor) -> Tensor:
+        """Counts the active units of the layer's output, and splits its weights."""
+        dim = unit_dim(self.fuzzy_learning_rate_parameters)
+        if self.records_activity:
+            self.activation_count.add_(count_active(output, dim=dim))
+            self.observations.add_(1)
+        if self.synapse.readout:
+            return output
+        activation = self.config.weight_splitting_activation_function
+        return split_output(output, self.config.weight_splitting_Gamma, activation=activation, dim=dim)
+
+    def extra_repr(self) -> str:
+        """Shows the distribution of the rates."""
+        return f"distribution={self.config.fuzzy_lr_distribution.value}"  # pyright: ignore[reportAttributeAccessIssue]
+
+    def __getattr__(self, name: str) -> Any:
+        """Finds the features that a converter exposes."""
+        if name in self.__dict__.get("features", {}):
+            return partial(self._run_feature, name)
+        return super().__getattr__(name)
+
+    def _run_feature(self, name: str) -> None:
+        self.run(name)
+
+    def _check_gradient(self, name: str) -> None:
+        weight, leaf = self.weight, self.synapse.weight
+        if name == "crystallize" and not weight.requires_grad:
+            raise RuntimeError("Weights do not require gradients")
+        if weight.grad is None:
+            raise RuntimeError(f"{NO_GRADIENTS} of {leaf}")
+        if weight.grad.layout != torch.strided:
+            raise RuntimeError(f"the gradient of {leaf} should be dense; found {weight.grad.layout}")
+
+    def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, *args: Any
+    ) -> None:
+        """Also takes the files of earlier code, which know no keys and counters and lay signs out by rows."""
+        earlier = local_metadata.get("version", 1) < 2 and f"{prefix}key" not in state_dict
+        if earlier and f"{prefix}fuzzy_learning_rate_parameters" in state_dict:
+            for name in ("key", "updates", "observations"):
+                if name in self._buffers:
+                    state_dict[prefix + name] = self._buffers[name]
+            if f"{prefix}sign" in state_dict and "sign" in self._buffers:
+                self.sign = self._fitting_sign(state_dict[f"{prefix}sign"])
+                state_dict[f"{prefix}sign"] = self.sign
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+    def _fitting_sign(self, sign: Tensor) -> Tensor:
+        shape = self.fuzzy_learning_rate_parameters.shape
+        if self.synapse.readout or torch.broadcast_shapes(sign.shape, shape) != shape:
+            return self.sign
+        return sign.detach().to(self.sign, copy=True)
+
+    def _state(self, weight: Tensor) -> BioState:
+        name, none = self.synapse.weight, weight.new_ones(())
+        count = initial_activity(weight, self.synapse, self.config)
+        if self.records_activity:
+            count = self.synapse.along_post(self.activation_count, weight.shape)
+        return BioState(
+            rate={name: self.fuzzy_learning_rate_parameters},
+            sign={name: self._buffers.get("sign", none)},
+            activity={name: count},
+            updates=self.updates,
+        )
+
+
+def check_splitting(synapse: Synapse, weight: Tensor, config: BioConfig) -> None:
+    """Raises ValueError if the layer would be split and its units make no whole groups."""
+    if config.weight_splitting_Gamma > 1 and not synapse.readout:
+        check_divides(config.weight_splitting_Gamma, synapse.post_units(weight.shape), synapse.weight)
+
+
+def lone_synapse(layer: nn.Module, config: BioConfig) -> Synapse:
+    """Describes a layer outside a model; its depth is the one the configuration states, if any."""
+    (synapse,) = synapses(layer).values()
+    if config.fuzzy_lr_layer_index < 0 or config.fuzzy_lr_total_layers < 1:
+        return synapse
+    return replace(synapse, index=config.fuzzy_lr_layer_index, total=config.fuzzy_lr_total_layers)
+
+
+def fresh_seed() -> int:
+    """Takes one seed from torch's global generator, the only use we make of it."""
+    return int(torch.randint(2**62, ()))
+
+
+def keep_padding(layer: nn.Module, weight: Tensor, params: Tree, state: BioState) -> tuple[Tree, BioState]:
+    """Leaves the padding row of an embedding as it is: it is no synapse, and zero for good."""
+    padding = getattr(layer, "padding_idx", None)
+    (leaf,) = params
+    if padding is None or params[leaf] is weight:
+        return params, state
+    row = torch.arange(weight.shape[0], device=weight.device).unsqueeze(-1) == padding
+    replaced = {leaf: state.replaced[leaf] & ~row} if state.replaced else state.replaced
+    return {leaf: torch.where(row, weight, params[leaf])}, state._replace(replaced=replaced)
