@@ -10,6 +10,7 @@ from funcbio import rng
 from funcbio.base import BioState, Key, Tree, leaf_names
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.rates import sample_rates
+from funcbio.sharding import shard_like
 from funcbio.synapses import Synapse, infer_synapses
 
 
@@ -33,7 +34,7 @@ def initial_sign(key: Key, weight: Tensor, synapse: Synapse, config: BioConfig) 
         return weight.new_ones(())
     units = synapse.pre_units(weight.shape)
     excitatory = rng.bernoulli(key, config.dales_excitatory_fraction, (units,), stream=f"sign/{synapse.weight}")
-    return synapse.along_pre(torch.where(excitatory, 1.0, -1.0).to(weight.dtype), weight.shape)
+    return shard_like(synapse.along_pre(torch.where(excitatory, 1.0, -1.0).to(weight.dtype), weight.shape), weight)
 
 
 def initial_activity(weight: Tensor, synapse: Synapse, config: BioConfig) -> Tensor:
@@ -41,7 +42,8 @@ def initial_activity(weight: Tensor, synapse: Synapse, config: BioConfig) -> Ten
     if not (config.records_activity and synapse.observable):
         return torch.zeros((), dtype=torch.int64, device=weight.device)
     units = synapse.post_units(weight.shape)
-    return synapse.along_post(torch.zeros(units, dtype=torch.int64, device=weight.device), weight.shape)
+    count = torch.zeros(units, dtype=torch.int64, device=weight.device)
+    return shard_like(synapse.along_post(count, weight.shape), weight)
 
 
 def init(

@@ -1,6 +1,7 @@
 """The ten distributions of the rate factors, each of mean 1 before the clamp."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from funcbio import rng
 from funcbio.base import Key, Number, clamp
+from funcbio.sharding import draw_like
 from funcbio.statistics import mean
 
 NU, MINIMUM, MAXIMUM = 0.16, 0.5, 2.0
@@ -51,10 +53,14 @@ class _Layer(NamedTuple):
     depth: float
 
     def uniform(self) -> Tensor:
-        return rng.uniform(self.key, self.weight.shape, stream=self.stream, dtype=self.weight.dtype)
+        return self.draw(rng.uniform)
 
     def normal(self) -> Tensor:
-        return rng.normal(self.key, self.weight.shape, stream=self.stream, dtype=self.weight.dtype)
+        return self.draw(rng.normal)
+
+    def draw(self, sampler: Callable[..., Tensor], *hyper: Number) -> Tensor:
+        fixed = partial(sampler, self.key, *hyper, stream=self.stream, dtype=self.weight.dtype)
+        return draw_like(fixed, self.weight)
 
 
 def _baseline(layer: _Layer) -> Tensor:
@@ -74,13 +80,11 @@ def _lognormal(layer: _Layer) -> Tensor:
 
 
 def _gamma(layer: _Layer) -> Tensor:
-    key, stream, weight, nu, _ = layer
-    return nu * rng.gamma(key, 1.0 / nu, weight.shape, stream=stream, dtype=weight.dtype)
+    return layer.nu * layer.draw(rng.gamma, 1.0 / layer.nu)
 
 
 def _beta(layer: _Layer) -> Tensor:
-    key, stream, weight, nu, _ = layer
-    return spread(rng.beta(key, 1.0 / nu, 1.0 / nu, weight.shape, stream=stream, dtype=weight.dtype), nu)
+    return spread(layer.draw(rng.beta, 1.0 / layer.nu, 1.0 / layer.nu), layer.nu)
 
 
 def _layer_adaptive(layer: _Layer) -> Tensor:

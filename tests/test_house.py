@@ -14,7 +14,8 @@ ROOT = Path(funcbio.__file__).parent
 # Every module may import those of the rows above it, and of its own row only its own package.
 ORDER = [
     ["base"],
-    ["rng", "statistics"],
+    ["sharding"],
+    ["rng", "statistics", "checkpoint"],
     ["rates", "choice"],
     ["synapses"],
     ["mechanisms"],

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from funcbio.base import BioState, Key, Number, Tree, require_like
 from funcbio.rng import normal_tree, uniform_tree
-from funcbio.statistics import total
+from funcbio.statistics import count, largest, total
 
 
 def regrow_lognormal(
@@ -19,16 +19,16 @@ def regrow_lognormal(
 
     All statistics are taken of |w| / max|w|, so that no magnitude overflows.
     """
-    relative, largest, finite = _relative_magnitude(weight)
-    count = finite.sum().clamp_min(1)
-    mean = (total(relative) / count).clamp_min(torch.finfo(relative.dtype).tiny)
-    variance = total(torch.where(finite, (relative - mean) ** 2, 0.0)) / (count - 1).clamp_min(1)
+    relative, top, finite = _relative_magnitude(weight)
+    number = count(finite).clamp_min(1)
+    mean = (total(relative) / number).clamp_min(torch.finfo(relative.dtype).tiny)
+    variance = total(torch.where(finite, (relative - mean) ** 2, 0.0)) / (number - 1).clamp_min(1)
     # "U < exp(-d |w| / std)", without the division that fails for equal weights.
-    weak = -torch.log1p(-unit) * _std(weight, largest, finite) > strength * relative
+    weak = -torch.log1p(-unit) * _std(weight, top, finite) > strength * relative
     replaced = weak | ~finite
     log_variance = torch.log1p(variance / mean**2)
     magnitude = torch.exp(torch.log(mean) - 0.5 * log_variance + torch.sqrt(log_variance) * noise)
-    grown = sign * largest * magnitude.clamp_max(1.0)
+    grown = sign * top * magnitude.clamp_max(1.0)
     return torch.where(replaced, grown.to(weight.dtype), weight), replaced
 
 
@@ -36,25 +36,25 @@ def regrow_uniform(
     weight: Tensor, unit: Tensor, noise: Tensor, sign: Tensor, *, strength: Number
 ) -> tuple[Tensor, Tensor]:
     """Returns one layer's new weights and which were replaced, by the rule of the paper's experiments."""
-    relative, largest, finite = _relative_magnitude(weight)
+    relative, top, finite = _relative_magnitude(weight)
     replaced = (noise.abs() > strength * relative) | ~finite
-    return torch.where(replaced, (sign * largest * unit).to(weight.dtype), weight), replaced
+    return torch.where(replaced, (sign * top * unit).to(weight.dtype), weight), replaced
 
 
 def _relative_magnitude(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """|w| / max|w| in float32 or better, the maximum, and which weights are finite; others count as 0."""
     finite = weight.isfinite()
     magnitude = torch.where(finite, weight.abs(), 0.0).to(torch.promote_types(weight.dtype, torch.float32))
-    largest = magnitude.amax()
-    return magnitude / torch.where(largest > 0.0, largest, 1.0), largest, finite
+    top = largest(magnitude)
+    return magnitude / torch.where(top > 0.0, top, 1.0), top, finite
 
 
-def _std(weight: Tensor, largest: Tensor, finite: Tensor) -> Tensor:
+def _std(weight: Tensor, top: Tensor, finite: Tensor) -> Tensor:
     """Standard deviation of the finite w / max|w|."""
-    scaled = torch.where(finite, weight, 0.0).to(largest.dtype) / torch.where(largest > 0.0, largest, 1.0)
-    count = finite.sum().clamp_min(1)
-    deviation = torch.where(finite, scaled - total(scaled) / count, 0.0)
-    return torch.sqrt(total(deviation**2) / (count - 1).clamp_min(1))
+    scaled = torch.where(finite, weight, 0.0).to(top.dtype) / torch.where(top > 0.0, top, 1.0)
+    number = count(finite).clamp_min(1)
+    deviation = torch.where(finite, scaled - total(scaled) / number, 0.0)
+    return torch.sqrt(total(deviation**2) / (number - 1).clamp_min(1))
 
 
 VARIANTS = {"lognormal": regrow_lognormal, "uniform": regrow_uniform}

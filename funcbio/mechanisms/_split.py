@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
+from funcbio.sharding import cuts, joined, shard_like
 from funcbio.synapses import Synapse
 
 
@@ -16,6 +17,8 @@ def sum_groups(values: Tensor, gamma: int, *, dim: int) -> Tensor:
     """Replaces every run of ``gamma`` neighbours along ``dim`` by ``gamma`` copies of their sum."""
     dim = dim % values.ndim
     check_divides(gamma, values.shape[dim])
+    if cuts(values, gamma, dim):
+        return shard_like(sum_groups(joined(values, dim), gamma, dim=dim), values)
     summed = values.unflatten(dim, (-1, gamma)).sum(dim + 1)
     return summed.repeat_interleave(gamma, dim, output_size=values.shape[dim])
 

@@ -15,6 +15,7 @@ def gamma(
     *,
     dtype: torch.dtype = torch.float32,
     stream: str = "",
+    offset: int = 0,
     proposals: int = 6,
 ) -> Tensor:
     """Draws from the gamma distribution of rate 1, in a fixed number of steps.
@@ -28,6 +29,7 @@ def gamma(
         shape: Shape of the result.
         dtype: Any floating type.
         stream: Name of an independent stream of numbers under the same key.
+        offset: Number of elements of the stream to skip.
         proposals: Number of candidates.
 
     Returns:
@@ -47,13 +49,13 @@ def gamma(
     d = torch.where(small, concentration + 1.0, concentration) - 1.0 / 3.0
     result = torch.ones((), dtype=work, device=key.device)
     for i in reversed(range(proposals)):
-        x = normal(key, shape, dtype=work, stream=f"{stream}/normal {i}")
-        u = 1.0 - uniform(key, shape, dtype=work, stream=f"{stream}/uniform {i}")
+        x = normal(key, shape, dtype=work, stream=f"{stream}/normal {i}", offset=offset)
+        u = 1.0 - uniform(key, shape, dtype=work, stream=f"{stream}/uniform {i}", offset=offset)
         v = (1.0 + x / torch.sqrt(9.0 * d)) ** 3
         safe = v.clamp_min(torch.finfo(work).tiny)
         accepted = (v > 0.0) & (torch.log(u) < 0.5 * x * x + d * (1.0 - v + torch.log(safe)))
         result = torch.where(accepted | (i == proposals - 1), safe, result)
-    u = 1.0 - uniform(key, shape, dtype=work, stream=f"{stream}/boost")
+    u = 1.0 - uniform(key, shape, dtype=work, stream=f"{stream}/boost", offset=offset)
     shrink = torch.where(small, u ** (1.0 / concentration), 1.0)
     return (d * result * shrink).to(dtype)
 
@@ -66,6 +68,7 @@ def beta(
     *,
     dtype: torch.dtype = torch.float32,
     stream: str = "",
+    offset: int = 0,
 ) -> Tensor:
     """Draws from the beta distribution, as a ratio of gammas.
 
@@ -76,6 +79,7 @@ def beta(
         shape: Shape of the result.
         dtype: Any floating type.
         stream: Name of an independent stream of numbers under the same key.
+        offset: Number of elements of the stream to skip.
 
     Returns:
         Tensor with values in [0, 1] on the device of ``key``.
@@ -85,6 +89,6 @@ def beta(
         True
     """
     work = torch.float64 if dtype == torch.float64 else torch.float32
-    x = gamma(key, first, shape, dtype=work, stream=f"{stream}/first")
-    y = gamma(key, second, shape, dtype=work, stream=f"{stream}/second")
+    x = gamma(key, first, shape, dtype=work, stream=f"{stream}/first", offset=offset)
+    y = gamma(key, second, shape, dtype=work, stream=f"{stream}/second", offset=offset)
     return (x / (x + y)).to(dtype)

@@ -1,10 +1,14 @@
 """Draws for whole trees, from one hash."""
 
+from functools import partial
+
 import torch
 from optree import tree_flatten, tree_unflatten
 
 from funcbio.base import Key, Tree, leaf_names
+from funcbio.rng._samplers import normal, uniform
 from funcbio.rng._streams import Transform, box_muller, draw, identity
+from funcbio.sharding import draw_like, is_distributed
 
 
 def uniform_tree(key: Key | None, stream: str, like: Tree) -> Tree:
@@ -23,7 +27,7 @@ def normal_tree(key: Key | None, stream: str, like: Tree) -> Tree:
         like: Tree whose leaves give shape and type (float32 at least); leaves of no dimensions draw nothing.
 
     Returns:
-        Tree shaped like ``like``, its leaves of no dimensions unchanged.
+        Tree shaped and laid out like ``like``, its leaves of no dimensions unchanged.
 
     Raises:
         ValueError: If ``key`` is None.
@@ -38,8 +42,12 @@ def _draw_tree(transform: Transform, key: Key | None, stream: str, like: Tree) -
     names = leaf_names(like)
     work = [torch.promote_types(leaf.dtype, torch.float32) for leaf in leaves]
     for dtype in sorted(set(work), key=str):
-        chosen = [i for i, leaf in enumerate(leaves) if leaf.ndim and work[i] == dtype]
+        chosen = [i for i, leaf in enumerate(leaves) if leaf.ndim and work[i] == dtype and not is_distributed(leaf)]
         streams, shapes = [f"{stream}/{names[i]}" for i in chosen], [leaves[i].shape for i in chosen]
         for i, drawn in zip(chosen, draw(transform, key, streams, shapes, dtype=dtype), strict=True):
             leaves[i] = drawn
+    sample = normal if transform is box_muller else uniform
+    for i, leaf in enumerate(leaves):
+        if leaf.ndim and is_distributed(leaf):
+            leaves[i] = draw_like(partial(sample, key, stream=f"{stream}/{names[i]}", dtype=work[i]), leaf)
     return tree_unflatten(treedef, leaves)

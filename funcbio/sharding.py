@@ -1,0 +1,141 @@
+"""Distributed tensors: which part of a whole this process holds, and numbers that belong to the whole.
+
+A parameter under ``fully_shard`` or tensor parallelism is a ``DTensor``. Elementwise rules run on it as they are;
+statistics and draws come through this file. A plain tensor costs one failed attribute look-up.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Sample(Protocol):
+    """A sampler of this library with everything fixed but the shape and the offset."""
+
+    def __call__(self, shape: tuple[int, ...], /, *, offset: int = 0) -> Tensor:
+        """Returns a draw."""
+        ...
+
+
+def is_distributed(tensor: Tensor) -> bool:
+    """Whether a tensor is a DTensor; asked by attribute, because the import of the class takes a second."""
+    return hasattr(tensor, "placements")
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part that this process holds; the tensor itself if it is plain."""
+    part: Any = tensor
+    return part.to_local() if is_distributed(tensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The whole as a plain tensor, gathered if it is distributed."""
+    parts: Any = tensor
+    return parts.full_tensor() if is_distributed(tensor) else tensor
+
+
+def reduced(values: Any, reduce: Callable[[Tensor], Tensor], operation: str = "sum") -> Tensor:
+    """Reduces a distributed tensor to one number: every part by ``reduce``, then the parts by ``operation``.
+
+    Returns:
+        Plain tensor of no dimensions, the same on every process.
+    """
+    from torch.distributed.tensor import DTensor, Partial, Replicate
+
+    mesh, everywhere = values.device_mesh, [Replicate()] * values.device_mesh.ndim
+    settled = [Replicate() if place.is_partial() else place for place in values.placements]
+    number = reduce(values.redistribute(mesh, settled).to_local())
+    parts = [place if place.is_replicate() else Partial(operation) for place in settled]
+    return DTensor.from_local(number, mesh, parts, run_check=False).redistribute(mesh, everywhere).to_local()
+
+
+def shard_like(values: Tensor, like: Any) -> Tensor:
+    """Lays ``values``, the same on every process, out so that it broadcasts with ``like``; nothing is sent.
+
+    Args:
+        values: Plain tensor, or DTensor that is replicated or laid out already, of as many dimensions as ``like``.
+        like: Any tensor; if it is plain, ``values`` is returned.
+
+    Returns:
+        DTensor, sharded as ``like`` along dimensions of the same size and replicated along the others.
+    """
+    if not is_distributed(like):
+        return values
+    from torch.distributed.tensor import Replicate, distribute_tensor
+
+    def follows(place: Any) -> bool:
+        return hasattr(place, "dim") and values.shape[place.dim] == like.shape[place.dim]
+
+    mesh, places = like.device_mesh, [place if follows(place) else Replicate() for place in like.placements]
+    if not is_distributed(values):
+        return distribute_tensor(values.detach(), mesh, places, src_data_rank=None)
+    given: Any = values
+    return given if list(given.placements) == places else given.redistribute(mesh, places)
+
+
+def draw_like(sample: Sample, like: Any) -> Tensor:
+    """Draws a tensor of the shape of ``like`` and laid out as it; its numbers are those of the whole draw.
+
+    Args:
+        sample: Draws from a stream, for instance ``partial(uniform, key, stream="name")``.
+        like: Any tensor.
+
+    Returns:
+        Plain tensor, or DTensor of the placements of ``like``.
+    """
+    if not is_distributed(like):
+        return sample(like.shape)
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    mesh, places = like.device_mesh, like.placements
+    first = _first_row(like)
+    if first is None:
+        return distribute_tensor(sample(like.shape), mesh, places, src_data_rank=None)
+    row = math.prod(like.shape[1:])
+    part = sample(like.to_local().shape, offset=first * row)
+    stride = torch.empty(like.shape, device="meta").stride()
+    return DTensor.from_local(part, mesh, places, run_check=False, shape=like.shape, stride=stride)
+
+
+def _first_row(like: Any) -> int | None:
+    """Where this process's rows begin, if it holds a run of whole rows; None if its part is not contiguous."""
+    from torch.distributed.tensor import Shard
+
+    split = [axis for axis, place in enumerate(like.placements) if not place.is_replicate()]
+    if not split:
+        return 0
+    if len(split) > 1 or like.placements[split[0]] != Shard(0):
+        return None
+    # Rows are dealt out as by torch.chunk: all parts are of one size, but for the last ones.
+    mesh, rows = like.device_mesh, like.shape[0]
+    return min(rows, mesh.get_local_rank(split[0]) * -(-rows // mesh.size(split[0])))
+
+
+def cuts(values: Any, size: int, dim: int) -> bool:
+    """Whether runs of ``size`` neighbours along ``dim`` may lie on more than one process."""
+    if not is_distributed(values):
+        return False
+    split = [axis for axis, place in enumerate(values.placements) if _splits(place, dim)]
+    return values.shape[dim] % (size * math.prod(values.device_mesh.size(axis) for axis in split)) != 0
+
+
+def joined(values: Any, dim: int) -> Tensor:
+    """The same tensor, no longer split along ``dim``."""
+    from torch.distributed.tensor import Replicate
+
+    places = [Replicate() if _splits(place, dim) else place for place in values.placements]
+    return values.redistribute(values.device_mesh, places)
+
+
+def _splits(place: Any, dim: int) -> bool:
+    return getattr(place, "dim", None) == dim
+
+
+def reshard(model: Any) -> None:
+    """Makes the modules that ``fully_shard`` manages let go of gathered weights: what is written there is lost."""
+    for module in model.modules():
+        if hasattr(module, "set_reshard_after_forward"):
+            module.reshard()

@@ -1,0 +1,58 @@
+"""Two and more processes: each test starts a worker of ``tests/workers`` under torchrun and passes if it passes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(
+    not (dist.is_available() and dist.is_gloo_available()), reason="this build of torch has no processes to talk to"
+)
+
+
+def launch(worker, *args, processes=2, timeout=240):
+    """Runs a worker on the loopback interface, and fails with all it has printed if one process fails."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "PYTHONWARNINGS": "default"}
+    if sys.platform == "linux":
+        env["GLOO_SOCKET_IFNAME"] = "lo"
+    run = subprocess.Popen(
+        [*start, "--local-addr=127.0.0.1", str(ROOT / "tests" / "workers" / f"{worker}.py"), *args],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        output, _ = run.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        run.terminate()  # The launcher then ends its processes.
+        output, _ = run.communicate(timeout=60)
+        pytest.fail(f"{worker} took more than {timeout} seconds\n{output}")
+    assert run.returncode == 0, output
+    return output
+
+
+def test_a_failing_process_fails_the_test():
+    with pytest.raises(AssertionError, match="differs between processes"):
+        launch("failing")
+
+
+def test_the_pure_functions_on_shards_equal_the_whole():
+    launch("pure", "odd")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", ["mlp", "cnn", "transformer", "gru", "large"])
+def test_the_pure_functions_on_shards_of_models_equal_the_whole(world):
+    launch("pure", world)
+
+
+@pytest.mark.slow
+def test_the_pure_functions_on_a_grid_of_four_processes_equal_the_whole():
+    launch("pure", "odd", "cnn", processes=4, timeout=400)
