@@ -10,6 +10,7 @@ from funcbio.bind import Bound, bind
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError, Distribution
 from funcbio.bio_converter import BioConverter
 from funcbio.bio_module import BioModule
+from funcbio.checkpoint import load_checkpoint, save_checkpoint
 from funcbio.initial import init
 from funcbio.mechanisms import (
     apply_dales_principle,
@@ -57,10 +58,12 @@ __all__ = [
     "gamma",
     "init",
     "key",
+    "load_checkpoint",
     "normal",
     "observe",
     "rejuvenate_weights",
     "sample_rates",
+    "save_checkpoint",
     "scale_grad",
     "split",
     "split_output",

@@ -1,8 +1,15 @@
 """Converted classes: their instances are converted once the outermost constructor has run."""
 
+import copy
+import copyreg
+import sys
+from functools import reduce
 from typing import Any
+from weakref import WeakValueDictionary
 
 from torch import nn
+
+_made: WeakValueDictionary[Any, type[nn.Module]] = WeakValueDictionary()
 
 
 def bio_class(module_class: type[nn.Module], converter: Any) -> type[nn.Module]:
@@ -10,6 +17,8 @@ def bio_class(module_class: type[nn.Module], converter: Any) -> type[nn.Module]:
 
     The work is done by the metaclass, after every constructor, so that layers added by the constructor of a
     further subclass are converted too; copying and unpickling call no constructor and convert nothing twice.
+    The converter is taken as it is now. The same class with an equal converter gives the same class again: so a
+    pickle finds its class, also in another process.
 
     Args:
         module_class: The class to extend; it is not changed.
@@ -19,6 +28,13 @@ def bio_class(module_class: type[nn.Module], converter: Any) -> type[nn.Module]:
         A class of the same name.
     """
     base: Any = vars(module_class).get("bio_original", module_class)
+    identity = (base, type(converter), repr(sorted(vars(converter).items(), key=lambda item: item[0])))
+    if identity not in _made:
+        _made[identity] = _make_class(base, copy.copy(converter))
+    return _made[identity]
+
+
+def _make_class(base: Any, converter: Any) -> type[nn.Module]:
     names = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
 
     def construct(self: nn.Module, *args: Any, **kwargs: Any) -> None:
@@ -35,4 +51,16 @@ def bio_class(module_class: type[nn.Module], converter: Any) -> type[nn.Module]:
 
     metaclass: Any = type("BioMeta", (type(base),), {"__call__": make})
     guard: Any = type(base)(base.__name__, (base,), {**names, "__init__": construct})
-    return metaclass(base.__name__, (guard,), {**names, "bio_original": base})
+    copyreg.pickle(metaclass, _reduce_class)
+    return metaclass(base.__name__, (guard,), {**names, "bio_original": base, "bio_converter": converter})
+
+
+def _reduce_class(cls: Any) -> Any:
+    """Pickles a converted class by its name where that leads to it, else as "this class, converted like that"."""
+    try:
+        found = reduce(getattr, cls.__qualname__.split("."), sys.modules[cls.__module__])
+    except (AttributeError, KeyError):
+        found = None
+    if found is cls or "bio_original" not in vars(cls):
+        return cls.__qualname__
+    return bio_class, (cls.bio_original, cls.bio_converter)

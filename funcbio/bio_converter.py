@@ -115,6 +115,7 @@ class BioConverter:
             ValueError: If a method of that name exists.
 
         Example:
+            >>> from optree import tree_map
             >>> def forget(params, grads, state, /, *, key=None):
             ...     return tree_map(lambda w: 0.9 * w, params), grads, state
             >>> net = BioConverter().expose(forget, needs_grad=False)(torch.nn.Linear(2, 2))

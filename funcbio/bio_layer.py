@@ -93,17 +93,11 @@ class BioLayer(nn.Module):
 
     def check(self, name: str) -> None:
         """Raises if a method cannot run on this layer as it is, before anything is changed."""
-        weight, leaf = self.weight, self.synapse.weight
-        rates = self.fuzzy_learning_rate_parameters
         if name == "enforce_dales_principle" and not self.config.apply_dales_principle:
             raise AttributeError(NO_DALE)
         if name == "scale_grad" and not self.records_activity:
             raise RuntimeError(NO_ACTIVITY)
-        if weight.shape != rates.shape:
-            raise RuntimeError(
-                f"{leaf} should have the shape {tuple(rates.shape)} it was converted with; "
-                f"found {tuple(weight.shape)}: convert the model again"
-            )
+        self._check_shape()
         if self.needs_grad(name):
             self._check_gradient(name)
 
@@ -131,6 +125,7 @@ class BioLayer(nn.Module):
 
     def forward(self, output: Tensor) -> Tensor:
         """Counts the active units of the layer's output, and splits its weights."""
+        self._check_shape()
         dim = unit_dim(self.fuzzy_learning_rate_parameters)
         if self.records_activity:
             self.activation_count.add_(count_active(output, dim=dim))
@@ -152,6 +147,14 @@ class BioLayer(nn.Module):
 
     def _run_feature(self, name: str) -> None:
         self.run(name)
+
+    def _check_shape(self) -> None:
+        expected, found = tuple(self.fuzzy_learning_rate_parameters.shape), tuple(self.weight.shape)
+        if found != expected:
+            raise RuntimeError(
+                f"{self.synapse.weight} should have the shape {expected} it was converted with; found {found}: "
+                "convert the model again"
+            )
 
     def _check_gradient(self, name: str) -> None:
         weight, leaf = self.weight, self.synapse.weight
