@@ -70,6 +70,8 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
 class BioConfig:
     """Everything that can be set, with the documented names; immutable, checked when created.
 
+    A frozen dataclass that extends it may add fields of its own, for features of its own.
+
     Attributes:
         fuzzy_learning_rate_factor_nu: Spread of the rate factors.
         dampening_factor: Factor on the rate at crystallization.
@@ -138,14 +140,14 @@ class BioConfig:
     def __new__(cls, *args: Any, **kwargs: Any) -> "BioConfig":
         """Refuses unknown names before the generated ``__init__`` sees them."""
         del args
-        check_names(kwargs)
+        check_names(cls, kwargs)
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
         """Checks every value and turns a distribution's name into the member."""
         for item in fields(self):
-            value, should = getattr(self, item.name), item.metadata["should"]
-            if not CHECKS[should](value):
+            value, should = getattr(self, item.name), item.metadata.get("should")
+            if should is not None and not CHECKS[should](value):
                 raise ConfigError(f"{item.name} should be {should}; found {value!r}")
         if self.fuzzy_lr_min >= self.fuzzy_lr_max:
             raise ConfigError(
@@ -160,19 +162,21 @@ class BioConfig:
 
     def replace(self, **changes: Any) -> "BioConfig":
         """Returns a copy with some fields changed, checked anew."""
-        check_names(changes)
+        check_names(type(self), changes)
         return replace(self, **changes)
 
     _replace = replace  # The name of earlier code, where the configuration was a named tuple.
 
 
-def check_names(given: Mapping[str, Any]) -> None:
+def check_names(config_class: type[BioConfig], given: Mapping[str, Any]) -> None:
     """Raises ConfigError, with the nearest known name, if a name is no field of the configuration."""
-    known = [item.name for item in fields(BioConfig)]
+    known = [item.name for item in fields(config_class)]
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            raise ConfigError(f"{name} should be a field of BioConfig, perhaps {near}; found an unknown name")
+            raise ConfigError(
+                f"{name} should be a field of {config_class.__name__}, perhaps {near}; found an unknown name"
+            )
 
 
 DEFAULT_BIO_CONFIG = BioConfig()

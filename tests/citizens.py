@@ -5,12 +5,14 @@ Importable by name, because copies, files and other processes must find the clas
 
 import pickle
 import sys
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from funcbio import BioConverter, BioModule, load_checkpoint, save_checkpoint
+import funcbio
+from funcbio import BioConfig, BioConverter, BioModule, load_checkpoint, save_checkpoint
 
 
 class Mlp(nn.Module):
@@ -151,6 +153,22 @@ OPTIMIZERS = {
     "SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9),
     "Adam": lambda parameters: torch.optim.Adam(parameters, lr=0.01),
 }
+
+
+def forget(params, grads, state, /, *, key=None, share=0.5):
+    """A feature of a user's own: some weights are lost."""
+    unit = funcbio.uniform(key, next(iter(params.values())).shape, stream="forget")
+    return {n: torch.where(unit < share, 0.0, w) for n, w in params.items()}, grads, state
+
+
+@dataclass(frozen=True)
+class ForgetfulConfig(BioConfig):
+    forgotten: float = 0.25
+
+
+def forgetful():
+    return BioConverter(ForgetfulConfig()).expose(forget, needs_grad=False, share="forgotten")(Mlp())
+
 
 halved = BioConverter(dampening_factor=0.5)
 BioMlp = halved(Mlp)

@@ -25,7 +25,7 @@ ORDER = [
     ["bio_layer"],
     ["bio_module", "bio_class"],
     ["bio_method"],
-    ["bio_converter"],
+    ["bio_converter", "pool"],
     ["__init__"],
     ["experiments"],
     ["__main__"],
@@ -95,10 +95,13 @@ def markdown_blocks(path):
     return [part.split("```")[0] for part in text.split("```python\n")[1:]]
 
 
-@pytest.mark.parametrize("path", [ROOT.parent / "README.md", ROOT.parent / "CONTRIBUTING.md"], ids=lambda p: p.name)
+DOCUMENTS = [ROOT.parent / "README.md", ROOT.parent / "CONTRIBUTING.md", *sorted((ROOT.parent / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
 def test_the_examples_of_the_documents_run(path):
     if not path.exists():
         pytest.fail(f"{path.name} is missing")
-    names = {"__name__": "readme"}
+    names = {"__name__": "__main__"}
     for block in markdown_blocks(path):
         exec(block, names)
