@@ -26,6 +26,7 @@ from funcbio.mechanisms import (
     volume_dependent_lr,
 )
 from funcbio.observe import observe
+from funcbio.pool import pool_activity
 from funcbio.rates import sample_rates
 from funcbio.rng import bernoulli, beta, fold_in, gamma, key, normal, split, uniform
 from funcbio.synapses import Synapse, synapses
@@ -61,6 +62,7 @@ __all__ = [
     "load_checkpoint",
     "normal",
     "observe",
+    "pool_activity",
     "rejuvenate_weights",
     "sample_rates",
     "save_checkpoint",

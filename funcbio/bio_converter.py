@@ -13,6 +13,7 @@ from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.bio_layer import check_splitting, fresh_seed
 from funcbio.bio_method import ModelMethod, bio_modules, plain_layers
 from funcbio.bio_module import BioModule
+from funcbio.sharding import reshard
 from funcbio.synapses import READOUT_MARK, Choice, Holder, holders
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -137,6 +138,7 @@ class BioConverter:
         for synapse, layer, _ in found:
             check_splitting(synapse, layer.get_parameter(synapse.attribute), self.config)
         key = rng.key(fresh_seed())
+        reshard(model)
         for module in list(model.modules()):
             _strip(module)
         for holder in found:

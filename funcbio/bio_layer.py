@@ -15,6 +15,7 @@ from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.initial import initial_activity, initial_rate, initial_sign
 from funcbio.mechanisms import check_divides, count_active, split_output
 from funcbio.observe import unit_dim
+from funcbio.sharding import agreed, is_distributed, local, same_everywhere, shard_like, whole
 from funcbio.synapses import Synapse, synapses
 
 NO_GRADIENTS = "No gradients found for the weights"
@@ -55,6 +56,7 @@ class BioLayer(nn.Module):
         weight = self.weight
         check_splitting(self.synapse, weight, config)
         key = rng.key(fresh_seed(), device=weight.device) if key is None else key.to(weight.device)
+        key = agreed(key, weight)
         self.register_buffer("key", key.clone())
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64, device=weight.device))
         with torch.no_grad():
@@ -98,6 +100,7 @@ class BioLayer(nn.Module):
         if name == "scale_grad" and not self.records_activity:
             raise RuntimeError(NO_ACTIVITY)
         self._check_shape()
+        self._check_sharding()
         if self.needs_grad(name):
             self._check_gradient(name)
 
@@ -106,21 +109,24 @@ class BioLayer(nn.Module):
         """Runs a row of the table on this layer and writes back what the feature changed."""
         self.check(name)
         row, weight, leaf = self.features.get(name) or ROWS[name], self.weight, self.synapse.weight
+        if is_distributed(weight):  # Only now it is sure how; from here on no process holds rates of other rows.
+            self.fuzzy_learning_rate_parameters = shard_like(self.fuzzy_learning_rate_parameters, weight)
+        key, updates = local(self.key), local(self.updates)
         grad = weight.grad if row.needs_grad and weight.grad is not None else weight.new_zeros(())
         before = {leaf: weight}, {leaf: grad}, self._state(weight)
-        params, grads, state = row.bound(self.config, **hyper)(*before, key=self.key)
+        params, grads, state = row.bound(self.config, **hyper)(*before, key=key)
         params, state = keep_padding(self.get_parent(), weight, params, state)
         written = (
             (weight, params[leaf]),
             (grad, grads[leaf]),
             (self.fuzzy_learning_rate_parameters, state.rate[leaf]),
-            (self.updates, state.updates),
+            (updates, state.updates),
         )
         for target, value in written:
             if value is not target:
                 target.copy_(value)
         if row.draws:
-            self.key.copy_(rng.fold_in(self.key, "next"))
+            key.copy_(rng.fold_in(key, "next"))
         return state
 
     def forward(self, output: Tensor) -> Tensor:
@@ -128,8 +134,7 @@ class BioLayer(nn.Module):
         self._check_shape()
         dim = unit_dim(self.fuzzy_learning_rate_parameters)
         if self.records_activity:
-            self.activation_count.add_(count_active(output, dim=dim))
-            self.observations.add_(1)
+            self._count(count_active(output, dim=dim))
         if self.synapse.readout:
             return output
         activation = self.config.weight_splitting_activation_function
@@ -155,6 +160,28 @@ class BioLayer(nn.Module):
                 f"{self.synapse.weight} should have the shape {expected} it was converted with; found {found}: "
                 "convert the model again"
             )
+
+    def _check_sharding(self) -> None:
+        rates, weight, leaf = self.fuzzy_learning_rate_parameters, self.weight, self.synapse.weight
+        if is_distributed(rates) and not is_distributed(weight):
+            raise RuntimeError(
+                f"{leaf} should be sharded as its rate factors are; found it gathered: call reshard() on the model"
+            )
+        if is_distributed(weight) and not is_distributed(rates) and not same_everywhere(self.key, weight):
+            raise RuntimeError(
+                f"the key of {leaf} should be the same on every process; found different ones: give every process "
+                "the same seed before it makes and converts the model"
+            )
+
+    def _count(self, active: Tensor) -> None:
+        count, active = local(self.activation_count), whole(active)
+        if active.shape != count.shape:
+            raise RuntimeError(
+                f"the output of {self.synapse.weight} should show all {count.numel()} units to count their activity; "
+                f"found {active.numel()}: convert the model before parallelize_module"
+            )
+        count.add_(active)
+        local(self.observations).add_(1)
 
     def _check_gradient(self, name: str) -> None:
         weight, leaf = self.weight, self.synapse.weight
@@ -189,12 +216,13 @@ class BioLayer(nn.Module):
         name, none = self.synapse.weight, weight.new_ones(())
         count = initial_activity(weight, self.synapse, self.config)
         if self.records_activity:
-            count = self.synapse.along_post(self.activation_count, weight.shape)
+            count = shard_like(self.synapse.along_post(local(self.activation_count), weight.shape), weight)
+        sign = self._buffers.get("sign")
         return BioState(
             rate={name: self.fuzzy_learning_rate_parameters},
-            sign={name: self._buffers.get("sign", none)},
+            sign={name: none if sign is None or sign.ndim == 0 else shard_like(sign, weight)},
             activity={name: count},
-            updates=self.updates,
+            updates=local(self.updates),
         )
 
 
@@ -224,5 +252,6 @@ def keep_padding(layer: nn.Module, weight: Tensor, params: Tree, state: BioState
     if padding is None or params[leaf] is weight:
         return params, state
     row = torch.arange(weight.shape[0], device=weight.device).unsqueeze(-1) == padding
+    row = shard_like(row, weight)
     replaced = {leaf: state.replaced[leaf] & ~row} if state.replaced else state.replaced
     return {leaf: torch.where(row, weight, params[leaf])}, state._replace(replaced=replaced)

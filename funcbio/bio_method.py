@@ -12,6 +12,7 @@ from funcbio.bio_layer import NO_GRADIENTS
 from funcbio.bio_module import BioModule
 from funcbio.choice import LAYERS
 from funcbio.observe import run_once
+from funcbio.sharding import reshard
 
 HEALS = ("rejuvenate_weights", "rejuvenate_weights_old")
 
@@ -35,6 +36,7 @@ class ModelMethod:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the method on every layer, and returns what they return, by name of the weight."""
+        reshard(self.model)
         bio_mods = self._layers()
         advances = self.name in ROWS or self.name in HEALS or any(self.name in bio.features for bio in bio_mods)
         if advances and overflowed(self.model, heals=self.name in HEALS):
@@ -66,6 +68,7 @@ class ModelMethod:
         dynamic = [bio for bio in bio_mods if bio.config.fuzzy_lr_dynamic]
         if x is not None and dynamic and all(bio.lacks_observation() for bio in dynamic):
             run_once(self.model, x)
+            reshard(self.model)
         return ()
 
     def _nothing(self, bio_mods: list[BioModule]) -> dict[str, Tensor] | None:

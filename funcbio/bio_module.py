@@ -5,6 +5,7 @@ from torch import Tensor
 from funcbio.bio_config import Distribution
 from funcbio.bio_layer import BioLayer
 from funcbio.observe import run_once
+from funcbio.sharding import local, whole
 
 
 class BioModule(BioLayer):
@@ -85,7 +86,7 @@ class BioModule(BioLayer):
             run_once(self.get_parent(), x)
         self.run("update_fuzzy_learning_rates")
         if self.records_activity:
-            self.observations.zero_()
+            local(self.observations).zero_()
 
     def enforce_dales_principle(self) -> None:
         """Sets weights of the wrong sign to zero; see ``funcbio.enforce_dales_principle``."""
@@ -93,9 +94,9 @@ class BioModule(BioLayer):
 
     def l1_reg(self) -> Tensor:
         """Returns the sum of the absolute rate factors."""
-        return self.fuzzy_learning_rate_parameters.abs().sum()
+        return whole(self.fuzzy_learning_rate_parameters.abs().sum())
 
     def lacks_observation(self) -> bool:
         """Whether rates follow activity and no forward pass was recorded since the last update."""
         follows = self.config.fuzzy_lr_distribution == Distribution.ACTIVITY
-        return follows and self.records_activity and not self.observations.any()
+        return follows and self.records_activity and not local(self.observations).any()

@@ -37,6 +37,26 @@ def whole(tensor: Tensor) -> Tensor:
     return parts.full_tensor() if is_distributed(tensor) else tensor
 
 
+def agreed(values: Tensor, like: Any) -> Tensor:
+    """The values of the first of the processes that share ``like``, on all of them."""
+    if not is_distributed(like):
+        return values
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(values, like.device_mesh).to_local()
+
+
+def same_everywhere(values: Tensor, like: Any) -> bool:
+    """Whether the processes that share ``like`` all hold the same ``values``; all of them get the same answer."""
+    if not is_distributed(like):
+        return True
+    from torch.distributed.tensor import DTensor, Partial
+
+    differs = (local(values) != agreed(local(values), like)).any().to(torch.int32)
+    parts = DTensor.from_local(differs, like.device_mesh, [Partial()] * like.device_mesh.ndim, run_check=False)
+    return not bool(whole(parts))
+
+
 def reduced(values: Any, reduce: Callable[[Tensor], Tensor], operation: str = "sum") -> Tensor:
     """Reduces a distributed tensor to one number: every part by ``reduce``, then the parts by ``operation``.
 
@@ -73,6 +93,8 @@ def shard_like(values: Tensor, like: Any) -> Tensor:
     if not is_distributed(values):
         return distribute_tensor(values.detach(), mesh, places, src_data_rank=None)
     given: Any = values
+    if given.device_mesh != mesh:
+        return distribute_tensor(whole(given).detach(), mesh, places, src_data_rank=None)
     return given if list(given.placements) == places else given.redistribute(mesh, places)
 
 

@@ -47,6 +47,10 @@ def test_the_pure_functions_on_shards_equal_the_whole():
     launch("pure", "odd")
 
 
+def test_replicas_stay_the_same_without_a_word_of_ours():
+    launch("ddp")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("world", ["mlp", "cnn", "transformer", "gru", "large"])
 def test_the_pure_functions_on_shards_of_models_equal_the_whole(world):

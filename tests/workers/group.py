@@ -78,8 +78,9 @@ def close_trees(found, expected, like, name=""):
 
 
 def identical(tensor, name=""):
-    """Asserts that all processes hold the same bits."""
+    """Asserts, on all processes, that all hold the same bits."""
     mine = tensor.detach().contiguous().flatten().view(torch.uint8)
-    first = mine.clone()
-    dist.broadcast(first, 0)
-    assert torch.equal(mine, first), f"{name} differs between processes"
+    most, least = mine.clone(), mine.clone()
+    dist.all_reduce(most, dist.ReduceOp.MAX)
+    dist.all_reduce(least, dist.ReduceOp.MIN)
+    assert torch.equal(most, least), f"{name} differs between processes"
