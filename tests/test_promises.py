@@ -503,15 +503,13 @@ def test_an_ensemble_of_converted_models_runs_as_one(name):
                     assert torch.equal(buffers[n][index], b)
 
 
-# What torch itself cannot trace is listed in docs/citizen.md.
 @every_model
 @pytest.mark.slow
-def test_a_compiled_model_and_its_methods_run_as_one_graph_without_recompiling(name):
+def test_a_compiled_model_runs_as_one_graph_without_recompiling(name):
     model, eager = citizen(name).eval(), citizen(name).eval()
-    if name == "recurrent":
-        pytest.skip("torch compiles no recurrent layer as a full graph")
     compiled = torch.compile(model, fullgraph=True)
-    with torch._dynamo.config.patch(error_on_recompile=True):
+    # Torch compiles recurrent layers only when asked to.
+    with torch._dynamo.config.patch(error_on_recompile=True, allow_rnn=True):
         for step in range(3):
             torch.testing.assert_close(
                 compiled(batch(name, step)[0]), eager(batch(name, step)[0]), rtol=1e-4, atol=1e-5
@@ -519,6 +517,29 @@ def test_a_compiled_model_and_its_methods_run_as_one_graph_without_recompiling(n
     for mine, theirs in zip(bio_mods(model), bio_mods(eager), strict=True):
         if mine.records_activity:
             assert (mine.activation_count - theirs.activation_count).abs().max() <= 1
+
+
+@pytest.mark.slow
+def test_a_functional_training_step_compiles_as_one_graph_without_recompiling():
+    model, (x, y) = Mlp(), batch("mlp")
+    bio = funcbio.bind(model)
+    params = {n: p.detach() for n, p in model.named_parameters()}
+    state = bio.init(params, key=funcbio.key(0))
+    chain = funcbio.chain(bio.volume_dependent_lr, bio.fuzzy_learning_rates, bio.crystallize)
+
+    def train_step(params, state, number):
+        loss = lambda p: F.cross_entropy(functional_call(model, p, (x,)), y)
+        key = funcbio.fold_in(funcbio.key(1), number)
+        params, grads, state = chain(params, torch.func.grad(loss)(params), state, key=key)
+        return {n: p - 0.1 * grads[n] for n, p in params.items()}, state
+
+    compiled = torch.compile(train_step, fullgraph=True)
+    for number in range(3):
+        with torch._dynamo.config.patch(error_on_recompile=number > 0):
+            got, _ = compiled(params, state, torch.tensor(number))
+        params, state = train_step(params, state, torch.tensor(number))
+        for n in params:
+            torch.testing.assert_close(got[n], params[n], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -717,6 +738,25 @@ def test_a_choice_that_chooses_nothing_is_refused(choice, message):
     with pytest.raises(ValueError, match=message):
         BioConverter(synapses=choice)(model)
     assert not any(hasattr(m, "bio_mod") for m in model.modules())
+
+
+COMPUTED = {
+    "weight_norm": nn.utils.parametrizations.weight_norm,
+    "spectral_norm": nn.utils.parametrizations.spectral_norm,
+    "pruning": lambda layer: nn.utils.prune.l1_unstructured(layer, "weight", amount=0.5),
+}
+
+
+@pytest.mark.parametrize("kind", COMPUTED)
+def test_a_weight_that_is_computed_from_others_is_refused_and_can_be_left_out(kind):
+    model = Mlp()
+    COMPUTED[kind](model.body[0])
+    with pytest.raises(ValueError, match=r"the weight of layer 'body\.0' should be a parameter"):
+        BioConverter()(model)
+    assert not any(hasattr(m, "bio_mod") for m in model.modules())
+    BioConverter(synapses=lambda name, module: name in ("body.2.weight", "head.weight"))(model)
+    gradients(model, "mlp")
+    model.crystallize()
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.int8])
