@@ -40,6 +40,7 @@ from citizens import (
 from torch import nn
 from torch.func import functional_call, stack_module_state
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 import funcbio
 from funcbio import BioConverter, BioModule, load_checkpoint, save_checkpoint
@@ -743,7 +744,7 @@ def test_a_choice_that_chooses_nothing_is_refused(choice, message):
 COMPUTED = {
     "weight_norm": nn.utils.parametrizations.weight_norm,
     "spectral_norm": nn.utils.parametrizations.spectral_norm,
-    "pruning": lambda layer: nn.utils.prune.l1_unstructured(layer, "weight", amount=0.5),
+    "pruning": lambda layer: prune.l1_unstructured(layer, "weight", amount=0.5),
 }
 
 
