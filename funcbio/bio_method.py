@@ -12,7 +12,7 @@ from funcbio.bio_layer import NO_GRADIENTS
 from funcbio.bio_module import BioModule
 from funcbio.choice import LAYERS
 from funcbio.observe import run_once
-from funcbio.sharding import reshard
+from funcbio.sharding import holds_everywhere, local, reshard
 
 HEALS = ("rejuvenate_weights", "rejuvenate_weights_old")
 
@@ -115,5 +115,7 @@ def overflowed(model: nn.Module, *, heals: bool = False) -> bool:
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Whether all elements are finite: a sum shows it fast, unless the sum itself overflows."""
     tensors = list(tensors)
-    sums = [tensor.sum() for tensor in tensors]
-    return all(bool(s.isfinite()) or bool(t.isfinite().all()) for s, t in zip(sums, tensors, strict=True))
+    parts = [local(tensor) for tensor in tensors]
+    sums = [part.sum() for part in parts]
+    finite = all(bool(s.isfinite()) or bool(p.isfinite().all()) for s, p in zip(sums, parts, strict=True))
+    return holds_everywhere(finite, tensors)

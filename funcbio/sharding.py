@@ -5,7 +5,7 @@ statistics and draws come through this file. A plain tensor costs one failed att
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
@@ -43,18 +43,23 @@ def agreed(values: Tensor, like: Any) -> Tensor:
         return values
     from torch.distributed.tensor import distribute_tensor
 
-    return distribute_tensor(values, like.device_mesh).to_local()
+    # A copy, because what is sent is received in place.
+    return distribute_tensor(values.clone(), like.device_mesh).to_local()
 
 
 def same_everywhere(values: Tensor, like: Any) -> bool:
     """Whether the processes that share ``like`` all hold the same ``values``; all of them get the same answer."""
-    if not is_distributed(like):
-        return True
-    from torch.distributed.tensor import DTensor, Partial
+    return holds_everywhere(torch.equal(local(values), agreed(local(values), like)), [like])
 
-    differs = (local(values) != agreed(local(values), like)).any().to(torch.int32)
-    parts = DTensor.from_local(differs, like.device_mesh, [Partial()] * like.device_mesh.ndim, run_check=False)
-    return not bool(whole(parts))
+
+def holds_everywhere(verdict: bool, tensors: Iterable[Any]) -> bool:
+    """Whether ``verdict`` is True on all processes that share the tensors: who decides alone waits for the others."""
+    for mesh in dict.fromkeys(tensor.device_mesh for tensor in tensors if is_distributed(tensor)):
+        from torch.distributed.tensor import DTensor, Partial
+
+        doubt = torch.tensor(not verdict, dtype=torch.int32, device=mesh.device_type)
+        verdict = not whole(DTensor.from_local(doubt, mesh, [Partial()] * mesh.ndim, run_check=False))
+    return verdict
 
 
 def reduced(values: Any, reduce: Callable[[Tensor], Tensor], operation: str = "sum") -> Tensor:

@@ -51,6 +51,10 @@ def test_replicas_stay_the_same_without_a_word_of_ours():
     launch("ddp")
 
 
+def test_models_under_fully_shard_equal_one_process():
+    launch("fsdp")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("world", ["mlp", "cnn", "transformer", "gru", "large"])
 def test_the_pure_functions_on_shards_of_models_equal_the_whole(world):

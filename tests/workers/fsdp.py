@@ -1,0 +1,177 @@
+"""Models under fully_shard, converted before or after, equal the same model on one process, method by method."""
+
+import re
+import sys
+
+import pytest
+import torch
+import torch.distributed as dist
+from group import close, identical, processes
+from nets import GRADIENT, NETS, WEIGHTS, backward, batch, convert, layers, report
+from torch.distributed.fsdp import fully_shard
+
+from funcbio import pool_activity
+from funcbio.sharding import is_distributed, local, whole
+
+REJUVENATE = ("rejuvenate_weights", "rejuvenate_weights_old")
+
+
+def shard(model, mesh):
+    """The body and the rest each in a group of their own, as is customary for blocks."""
+    fully_shard(model.body, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
+
+
+def pair(name, mesh, order, **changes):
+    """The model on one process, and the same one sharded."""
+    torch.manual_seed(7)
+    alone = convert(NETS[name][0](), **changes)
+    torch.manual_seed(7)
+    model = NETS[name][0]()
+    steps = {"before": (convert_with(changes), shard_on(mesh)), "after": (shard_on(mesh), convert_with(changes))}
+    for step in steps[order]:
+        model = step(model)
+    return alone, model
+
+
+def convert_with(changes):
+    return lambda model: convert(model, **changes)
+
+
+def shard_on(mesh):
+    return lambda model: shard(model, mesh)
+
+
+def compare(alone, model, where):
+    for (key, expected), (_, found) in zip(alone.named_parameters(), model.named_parameters(), strict=True):
+        assert is_distributed(found), where
+        close(found, expected, f"{where} {key}")
+        assert (found.grad is None) == (expected.grad is None), where
+        if expected.grad is not None:
+            close(found.grad, expected.grad, f"{where} gradient of {key}")
+    for expected, found in zip(layers(alone), layers(model), strict=True):
+        for key, buffer in expected.named_buffers():
+            close(found.get_buffer(key), buffer, f"{where} {expected.synapse.weight} {key}")
+
+
+def call(alone, model, method, where, *args):
+    expected, found = getattr(alone, method)(*args), getattr(model, method)(*args)
+    compare(alone, model, f"{where} {method}")
+    for key in expected or ():
+        close(found[key], expected[key], f"{where} {method} mask of {key}")
+        assert is_distributed(found[key])
+    return expected
+
+
+def check_methods(name, mesh, order, distribution):
+    """Two training steps; the second starts from the same numbers again, or roundings of the first would add up."""
+    alone, model = pair(name, mesh, order, fuzzy_lr_distribution=distribution, record_activity=True)
+    where = f"{name} {order} {distribution}"
+    compare(alone, model, f"{where} start")
+    replaced = 0
+    for step in range(2):
+        x = batch(name, step)
+        for each in (alone, model):
+            backward(each, x)
+        pool_activity(model)
+        for method in (*GRADIENT, "scale_grad"):
+            call(alone, model, method, where)
+        for each in (alone, model):
+            torch.optim.SGD(each.parameters(), lr=0.5).step()
+        for method in (*WEIGHTS, *REJUVENATE):
+            masks = call(alone, model, method, where)
+            replaced += sum(int(mask.sum()) for mask in (masks or {}).values())
+        close(model.l1_reg(), alone.l1_reg().detach(), f"{where} l1_reg")
+        level(alone, model)
+    assert replaced > 0
+    for bio in layers(model):
+        rates = bio.fuzzy_learning_rate_parameters
+        assert local(rates).shape == local(bio.weight).shape, "every process holds its own rates only"
+        assert local(rates).untyped_storage().nbytes() == local(rates).nbytes, "and no memory of others"
+
+
+@torch.no_grad()
+def level(alone, model):
+    for expected, found in zip(alone.parameters(), model.parameters(), strict=True):
+        expected.copy_(whole(found))
+    for expected, found in zip(layers(alone), layers(model), strict=True):
+        expected.fuzzy_learning_rate_parameters.copy_(whole(found.fuzzy_learning_rate_parameters))
+
+
+def check_gathered(mesh, order):
+    """After a forward pass alone the weights lie gathered: what is written must not be lost with them."""
+    alone, model = pair("mlp", mesh, order)
+    for method in (*REJUVENATE, "enforce_dales_principle"):
+        for each in (alone, model):
+            each(batch("mlp", 0))
+        assert not is_distributed(model.head.weight)
+        call(alone, model, method, f"gathered {order}")
+        model(batch("mlp", 0))
+        model.reshard()
+        compare(alone, model, f"gathered {order} {method} after the next pass")
+    model(batch("mlp", 0))
+    refuses(lambda: model.head.bio_mod.rejuvenate_weights(), r"call reshard() on the model")
+
+
+def check_activity_update(mesh, order):
+    """Without a recorded pass, the model is run on the input that is given."""
+    config = {"fuzzy_lr_distribution": "activity", "record_activity": True}
+    alone, model = pair("mlp", mesh, order, **config)
+    call(alone, model, "update_fuzzy_learning_rates", f"activity {order}", batch("mlp", 0))
+    assert any(bio.activation_count.any() for bio in layers(model))
+
+
+def check_splitting(mesh, order):
+    alone, model = pair("resnet", mesh, order, weight_splitting_Gamma=5)
+    x = batch("resnet", 0)
+    close(model(x), alone(x), f"splitting {order}")
+
+
+def check_overflow(mesh):
+    """One process's gradients are not finite: all of them leave everything as it is."""
+    alone, model = pair("mlp", mesh, "before")
+    for each in (alone, model):
+        backward(each, batch("mlp", 0))
+    gradient = model.head.weight.grad
+    if dist.get_rank() == 1:
+        gradient.to_local().fill_(float("inf"))
+    alone.head.weight.grad.copy_(whole(gradient))
+    for method in (*GRADIENT, *REJUVENATE):
+        call(alone, model, method, "overflow")
+
+
+def check_seeds(mesh):
+    """Different seeds: refused if converted before, the first process's key if after."""
+    torch.manual_seed(dist.get_rank())
+    model = shard(convert(NETS["mlp"][0]()), mesh)
+    before = [p.to_local().clone() for p in model.parameters()]
+    refuses(model.rejuvenate_weights, "should be the same on every process")
+    assert all(torch.equal(p.to_local(), q) for p, q in zip(model.parameters(), before, strict=True))
+    torch.manual_seed(dist.get_rank())
+    model = convert(shard(NETS["mlp"][0](), mesh))
+    model.rejuvenate_weights()
+    for bio in layers(model):
+        identical(bio.key, "key")
+
+
+def refuses(action, text):
+    with pytest.raises(RuntimeError, match=re.escape(text)):
+        action()
+
+
+def main(names):
+    with processes() as mesh:
+        for order in ("before", "after"):
+            for name in names or NETS:
+                for distribution in ("temporal", "activity", "weight_adaptive") if names else ("temporal",):
+                    check_methods(name, mesh, order, distribution)
+                    report(f"{name} {order} {distribution}")
+            check_gathered(mesh, order)
+            check_activity_update(mesh, order)
+            check_splitting(mesh, order)
+        check_overflow(mesh)
+        check_seeds(mesh)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
