@@ -9,7 +9,7 @@ from funcbio import rng
 from funcbio.base import Feature, Key
 from funcbio.bind import Row
 from funcbio.bio_class import bio_class
-from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
+from funcbio.bio_config import BioConfig
 from funcbio.bio_layer import check_splitting, fresh_seed
 from funcbio.bio_method import ModelMethod, bio_modules, plain_layers
 from funcbio.bio_module import BioModule
@@ -24,14 +24,14 @@ class BioConverter:
     """Converts models: their layers get rate factors, signs and counters, the model gets the methods.
 
     Args:
-        config: The configuration.
+        config: The configuration; None is the default one.
         synapses: Which parameters are synapses: None for the weights of linear and convolutional layers, or glob
             patterns or a predicate; see ``funcbio.synapses``.
         **overrides: Fields to change in the configuration.
 
     Attributes:
         bio_module_class: The class put on every layer; a subclass of the converter may name its own.
-        config_class: The class that ``from_dict`` makes; a subclass of the converter may name its own.
+        config_class: The class of its configuration; a subclass of the converter may name its own.
 
     Raises:
         ConfigError: If a value is out of its limits or a name is unknown.
@@ -48,8 +48,8 @@ class BioConverter:
     bio_module_class: type[BioModule] = BioModule
     config_class: type[BioConfig] = BioConfig
 
-    def __init__(self, config: BioConfig = DEFAULT_BIO_CONFIG, *, synapses: Choice = None, **overrides: Any) -> None:
-        self.config = config.replace(**overrides)
+    def __init__(self, config: BioConfig | None = None, *, synapses: Choice = None, **overrides: Any) -> None:
+        self.config = (self.config_class() if config is None else config).replace(**overrides)
         self.synapses = synapses
         self.features: dict[str, Row] = {}
 
@@ -126,7 +126,7 @@ class BioConverter:
             name = feature.__name__  # pyright: ignore[reportAttributeAccessIssue]
             if hasattr(self.bio_module_class, name):
                 raise ValueError(f"features should have names of their own; found {name!r}, a method of every bio_mod")
-            self.features[name] = Row(feature, hyper, needs_grad=needs_grad, draws=draws)
+            self.features = {**self.features, name: Row(feature, hyper, needs_grad=needs_grad, draws=draws)}
         return self
 
     def describe(self, model: nn.Module) -> list[Holder]:
