@@ -150,6 +150,11 @@ class BioLayer(nn.Module):
             return partial(self._run_feature, name)
         return super().__getattr__(name)
 
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Leaves the weight with its layer: RowwiseParallel registers that of a layer on all that is in the layer."""
+        if name != "weight":
+            super().register_parameter(name, param)
+
     def _run_feature(self, name: str) -> None:
         self.run(name)
 

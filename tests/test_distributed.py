@@ -38,29 +38,60 @@ def launch(worker, *args, processes=2, timeout=240):
     return output
 
 
+@pytest.mark.slow
 def test_a_failing_process_fails_the_test():
     with pytest.raises(AssertionError, match="differs between processes"):
         launch("failing")
 
 
 def test_the_pure_functions_on_shards_equal_the_whole():
-    launch("pure", "odd")
-
-
-def test_replicas_stay_the_same_without_a_word_of_ours():
-    launch("ddp")
-
-
-def test_models_under_fully_shard_equal_one_process():
-    launch("fsdp")
+    launch("pure", "odd", "by rows")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", ["mlp", "cnn", "transformer", "gru", "large"])
-def test_the_pure_functions_on_shards_of_models_equal_the_whole(world):
+@pytest.mark.parametrize("world", ["odd", "mlp", "cnn", "transformer", "gru", "large"])
+def test_the_pure_functions_on_all_kinds_of_parts_equal_the_whole(world):
     launch("pure", world)
 
 
 @pytest.mark.slow
-def test_the_pure_functions_on_a_grid_of_four_processes_equal_the_whole():
-    launch("pure", "odd", "cnn", processes=4, timeout=400)
+@pytest.mark.parametrize("world", ["odd", "cnn"])
+def test_the_pure_functions_on_a_grid_of_four_processes_equal_the_whole(world):
+    launch("pure", world, processes=4, timeout=400)
+
+
+def test_replicas_stay_the_same_without_a_word_of_ours():
+    launch("ddp", "resnet")
+
+
+@pytest.mark.slow
+def test_replicas_of_other_models_stay_the_same():
+    launch("ddp", "mlp", "transformer", "gru")
+
+
+def test_a_model_under_fully_shard_equals_one_process():
+    launch("fsdp", "temporal", "mlp")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("net", ["mlp", "resnet", "transformer", "gru"])
+def test_models_and_distributions_under_fully_shard_equal_one_process(net):
+    launch("fsdp", "temporal,activity,weight_adaptive", net)
+
+
+def test_tensor_parallel_layers_equal_one_process():
+    launch("parallel")
+
+
+@pytest.mark.slow
+def test_sharded_tensor_parallel_layers_equal_one_process():
+    launch("parallel", processes=4)
+
+
+def test_checkpoints_of_sharded_models_go_on(tmp_path):
+    launch("checkpoint", str(tmp_path), "some")
+
+
+@pytest.mark.slow
+def test_checkpoints_of_every_kind_are_read_by_every_kind(tmp_path):
+    launch("checkpoint", str(tmp_path), "all")

@@ -1,6 +1,7 @@
 """Replicas under DistributedDataParallel stay the same to the last bit, and talk no more than without us."""
 
 import inspect
+import sys
 from contextlib import nullcontext
 
 import torch
@@ -24,8 +25,8 @@ def train(ddp, name, steps, methods, after=()):
     moved = [p.detach().clone() for p in ddp.parameters()]
     for step in range(steps):
         backward(ddp, batch(name, 1000 * dist.get_rank() + step))
-        # The counter slows every operation down: it watches one round of everything.
-        with CommDebugMode() if step < 10 else nullcontext() as talk:
+        # The counter slows every operation down: it watches two steps, one of them with rejuvenation.
+        with CommDebugMode() if step in (0, 9) else nullcontext() as talk:
             for method in methods:
                 getattr(ddp.module, method)()
             optimizer.step()
@@ -105,7 +106,7 @@ def check_activity(broadcast):
 if __name__ == "__main__":
     with processes():
         check_the_counter()
-        for name in NETS:
+        for name in sys.argv[1:]:
             check_replicas(name, 100)
         check_activity(broadcast=True)
         check_activity(broadcast=False)

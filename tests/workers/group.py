@@ -21,7 +21,7 @@ def processes(*shape, names=None):
     """A device mesh over the processes that torchrun started."""
     torch.set_num_threads(1)
     # Short, so that a check that fails on one process does not leave the other waiting for it.
-    dist.init_process_group("gloo", timeout=timedelta(seconds=30))
+    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     try:
         yield init_device_mesh("cpu", shape or (dist.get_world_size(),), mesh_dim_names=names)
         dist.barrier()

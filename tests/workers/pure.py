@@ -12,6 +12,7 @@ from worlds import EVERYTHING, FEATURES, MODELS, model_world, world
 
 import funcbio
 from funcbio import Distribution, init, key
+from funcbio.sharding import whole
 
 # On two processes: rows that split unevenly, and a single row, which leaves one process with none.
 ODD = {"a.weight": (5, 3), "b.weight": (1, 4), "c.weight": (4, 1), "d.weight": (7, 2, 3, 3), "d.bias": (7,)}
@@ -56,22 +57,25 @@ def check_splitting(mesh, placements, where):
         close_trees(funcbio.split_weights(parts, gamma, synapses=described), expected, parts, where)
 
 
-def main(kinds):
+def check_layout(kind, layout, args, mesh, placements):
+    parts = sharded(args, mesh, placements)
+    before = tree_map(torch.clone, parts)
+    check_splitting(mesh, placements, layout)
+    check_start(args, parts, f"{kind} {layout}")
+    for name in FEATURES:
+        check_feature(name, args, parts, f"{kind} {layout} {name}")
+        tree_map(lambda a, b: close(a, whole(b)), parts, before)
+
+
+def main(kind, *layouts):
     flat = os.environ["WORLD_SIZE"] == "2"
     with processes(*(() if flat else (2, 2))) as mesh:
-        for kind in kinds or WORLDS:
-            torch.manual_seed(0)
-            args = WORLDS[kind]()
-            for layout, placements in (LAYOUTS if flat else LAYOUTS_2D).items():
-                parts = sharded(args, mesh, placements)
-                before = tree_map(lambda leaf: leaf.clone(), parts)
-                check_splitting(mesh, placements, layout)
-                check_start(args, parts, f"{kind} {layout}")
-                for name in FEATURES:
-                    check_feature(name, args, parts, f"{kind} {layout} {name}")
-                    tree_map(lambda a, b: close(a, funcbio.sharding.whole(b)), parts, before)
-            report(f"{kind}: {len(FEATURES)} features")
+        torch.manual_seed(0)
+        args, table = WORLDS[kind](), LAYOUTS if flat else LAYOUTS_2D
+        for layout in layouts or table:
+            check_layout(kind, layout, args, mesh, table[layout])
+            report(f"{kind} {layout}: {len(FEATURES)} features")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])
