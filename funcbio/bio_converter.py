@@ -10,7 +10,7 @@ from funcbio.base import Feature, Key
 from funcbio.bind import Row
 from funcbio.bio_class import bio_class
 from funcbio.bio_config import BioConfig
-from funcbio.bio_layer import check_splitting, fresh_seed
+from funcbio.bio_layer import check_weight, fresh_seed
 from funcbio.bio_method import ModelMethod, bio_modules, plain_layers
 from funcbio.bio_module import BioModule
 from funcbio.sharding import reshard
@@ -136,7 +136,7 @@ class BioConverter:
     def _convert_instance(self, model: nn.Module) -> nn.Module:
         found = self.describe(model)
         for synapse, layer, _ in found:
-            check_splitting(synapse, layer.get_parameter(synapse.attribute), self.config)
+            check_weight(synapse, layer.get_parameter(synapse.attribute), self.config)
         key = rng.key(fresh_seed())
         reshard(model)
         for module in list(model.modules()):

@@ -54,7 +54,7 @@ class BioLayer(nn.Module):
         self.features = dict(features or {})
         self.synapse = lone_synapse(layer, config) if synapse is None else synapse
         weight = self.weight
-        check_splitting(self.synapse, weight, config)
+        check_weight(self.synapse, weight, config)
         key = rng.key(fresh_seed(), device=weight.device) if key is None else key.to(weight.device)
         key = agreed(key, weight)
         self.register_buffer("key", key.clone())
@@ -231,8 +231,10 @@ class BioLayer(nn.Module):
         )
 
 
-def check_splitting(synapse: Synapse, weight: Tensor, config: BioConfig) -> None:
-    """Raises ValueError if the layer would be split and its units make no whole groups."""
+def check_weight(synapse: Synapse, weight: Tensor, config: BioConfig) -> None:
+    """Raises ValueError if the layer has no numbers yet, or would be split and its units make no whole groups."""
+    if weight.is_meta:
+        raise ValueError(f"{synapse.weight} should hold numbers; found a meta tensor: convert after to_empty()")
     if config.weight_splitting_Gamma > 1 and not synapse.readout:
         check_divides(config.weight_splitting_Gamma, synapse.post_units(weight.shape), synapse.weight)
 

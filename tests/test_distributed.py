@@ -83,6 +83,10 @@ def test_tensor_parallel_layers_equal_one_process():
     launch("parallel")
 
 
+def test_the_examples_of_the_page_run():
+    launch("document", str(ROOT / "docs" / "distributed.md"))
+
+
 @pytest.mark.slow
 def test_sharded_tensor_parallel_layers_equal_one_process():
     launch("parallel", processes=4)

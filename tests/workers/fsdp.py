@@ -8,7 +8,8 @@ import torch
 import torch.distributed as dist
 from group import close, identical, processes
 from nets import GRADIENT, NETS, WEIGHTS, backward, batch, convert, layers, report
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor.debug import CommDebugMode
 
 from funcbio import pool_activity
 from funcbio.sharding import is_distributed, local, whole
@@ -154,6 +155,52 @@ def check_seeds(mesh):
         identical(bio.key, "key")
 
 
+def check_meta(mesh):
+    """A model that never was whole on any process: sharded, given memory, and then converted."""
+    with torch.device("meta"):
+        model = NETS["mlp"][0]()
+    refuses(lambda: convert(model), "convert after to_empty()", ValueError)
+    model = shard(model, mesh).to_empty(device="cpu")
+    for parameter in model.parameters():
+        torch.nn.init.constant_(parameter, 0.5)
+    torch.manual_seed(0)
+    convert(model)
+    assert sum(int(whole(mask).sum()) for mask in model.rejuvenate_weights().values()) > 0
+    for bio in layers(model):
+        assert local(bio.fuzzy_learning_rate_parameters).shape == local(bio.weight).shape
+
+
+def check_mixed_precision(mesh):
+    """The mechanisms act on the sharded float32 weights, whatever the forward pass computes in."""
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16)
+    model = fully_shard(convert(NETS["mlp"][0](), record_activity=True), mesh=mesh, mp_policy=policy)
+    backward(model, batch("mlp", 0))
+    for method in (*GRADIENT, "scale_grad", *WEIGHTS, *REJUVENATE):
+        getattr(model, method)()
+    for bio in layers(model):
+        assert bio.weight.dtype == bio.fuzzy_learning_rate_parameters.dtype == torch.float32
+
+
+TALK = {
+    "fuzzy_learning_rates": 0,
+    "volume_dependent_lr": 0,
+    "enforce_dales_principle": 0,
+    "crystallize": 1,
+    "rejuvenate_weights_old": 1,
+    "rejuvenate_weights": 7,
+}
+
+
+def check_talk(mesh):
+    """How often a method sends a number: a few times for a layer, and once to look for overflowed gradients."""
+    _, model = pair("mlp", mesh, "after")
+    backward(model, batch("mlp", 0))
+    for method, count in TALK.items():
+        with CommDebugMode() as talk:
+            getattr(model, method)()
+        assert talk.get_total_counts() == 1 + count * len(layers(model)), method
+
+
 def refuses(action, text, error=RuntimeError):
     with pytest.raises(error, match=re.escape(text)):
         action()
@@ -171,6 +218,9 @@ def main(distributions, *names):
             check_splitting(mesh, order)
         check_overflow(mesh)
         check_seeds(mesh)
+        check_meta(mesh)
+        check_mixed_precision(mesh)
+        check_talk(mesh)
 
 
 if __name__ == "__main__":
