@@ -77,7 +77,13 @@ class BioLayer(nn.Module):
     @property
     def weight(self) -> nn.Parameter:
         """The layer's weight, as it is now."""
-        return self.get_parent()._parameters[self.synapse.attribute]  # pyright: ignore[reportReturnType]
+        weight = self.get_parent()._parameters.get(self.synapse.attribute)
+        if weight is None:  # No AttributeError: torch would look for the attribute elsewhere.
+            raise RuntimeError(
+                f"{self.synapse.weight} should be a parameter of its layer; found none: parametrizations and "
+                "FullyShardedDataParallel take it away, fully_shard does not"
+            )
+        return weight
 
     @property
     def records_activity(self) -> bool:

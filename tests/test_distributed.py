@@ -44,6 +44,19 @@ def test_a_failing_process_fails_the_test():
         launch("failing")
 
 
+def test_plain_tensors_do_not_pay_for_distributed_ones():
+    code = """
+import sys, torch, funcbio
+params = {"w": torch.ones(3, 2)}
+state = funcbio.init(params, key=funcbio.key(0))
+funcbio.rejuvenate_weights(params, params, state, key=funcbio.key(1))
+funcbio.BioConverter()(torch.nn.Linear(2, 2)).rejuvenate_weights()
+print([name for name in ("torch.distributed.tensor", "torch.distributed.fsdp") if name in sys.modules])
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
 def test_the_pure_functions_on_shards_equal_the_whole():
     launch("pure", "odd", "by rows")
 
