@@ -5,6 +5,7 @@ Functional: ``key``, ``bind`` (or ``init``), ``chain`` and the features, each
 Stateful: ``BioConverter`` puts the same functions on any ``nn.Module`` as methods.
 """
 
+from funcbio import compat as compat
 from funcbio.base import BioState, Feature, Key, Tree, chain
 from funcbio.bind import Bound, bind
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError, Distribution

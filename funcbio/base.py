@@ -1,6 +1,6 @@
 """The vocabulary: trees, keys, the state, and what a feature is. Imports nothing of ours."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import optree
@@ -89,13 +89,11 @@ def leaf_names(tree: Tree) -> list[str]:
     return [".".join(map(str, path)) for path in optree.tree_paths(tree)]
 
 
-def require_like(params: Tree, **trees: Tree) -> None:
-    """Raises ValueError if a tree differs in structure from ``params``; called before anything is computed."""
-    expected = optree.tree_structure(params)
-    for name, tree in trees.items():
-        found = optree.tree_structure(tree)
-        if found != expected:
-            raise ValueError(f"{name} should be a tree of the structure of params, {expected}; found {found}")
+def check_option(name: str, value: object, options: Iterable[str]) -> None:
+    """Raises ValueError if ``value`` is not among the options."""
+    options = list(options)
+    if value not in options:
+        raise ValueError(f"{name} should be one of {', '.join(options)}; found {value!r}")
 
 
 def map_synapses(rule: Callable[..., Any], marker: Tree, tree: Tree, *rest: Tree) -> Tree:
@@ -119,8 +117,12 @@ def map_synapses(rule: Callable[..., Any], marker: Tree, tree: Tree, *rest: Tree
 
 def clamp(values: Tensor, low: Number | None = None, high: Number | None = None) -> Tensor:
     """Clamps to bounds of which each may be a number or a tensor, as sweeps need; keeps the type of ``values``."""
+    # A number that the type cannot hold bounds like the largest it can: torch refuses it.
+    top = torch.finfo(values.dtype).max
     if low is not None:
+        low = low if isinstance(low, Tensor) else max(-top, min(low, top))
         values = torch.clamp(values, min=low).to(values.dtype)  # pyright: ignore[reportCallIssue, reportArgumentType]
     if high is not None:
+        high = high if isinstance(high, Tensor) else max(-top, min(high, top))
         values = torch.clamp(values, max=high).to(values.dtype)  # pyright: ignore[reportCallIssue, reportArgumentType]
     return values

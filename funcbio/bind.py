@@ -64,6 +64,7 @@ ROWS: dict[str, Row] = {
         {
             "distribution": "fuzzy_lr_distribution",
             "dynamic": "fuzzy_lr_dynamic",
+            "variant": "fuzzy_lr_variant",
             "nu": "fuzzy_learning_rate_factor_nu",
             "decay": "fuzzy_lr_decay",
             "every": "fuzzy_lr_update_freq",

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from funcbio import mechanisms
+from funcbio.checks import LARGEST
 from funcbio.rates import sample_rates
 
 
@@ -43,16 +44,28 @@ def _option(default: Any, should: str) -> Any:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool) and not _large(value)
 
 
 def _integer(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    return isinstance(value, Integral) and _number(value)
+
+
+def _large(number: Any) -> bool:
+    """Whether a number is out of the range of the rules; also if it is not finite."""
+    return not -LARGEST <= number <= LARGEST
+
+
+def _plain(value: Any) -> Any:
+    """A Python number in the place of one of numpy or of fractions, with which tensors may not multiply."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 CHECKS: dict[str, Callable[[Any], bool]] = {
-    "a number > 0": lambda v: _number(v) and 0 < v < float("inf"),
-    "a number >= 0": lambda v: _number(v) and 0 <= v < float("inf"),
+    "a number > 0": lambda v: _number(v) and v > 0,
+    "a number >= 0": lambda v: _number(v) and v >= 0,
     "a number in (0, 1)": lambda v: _number(v) and 0 < v < 1,
     "a number in (0, 1]": lambda v: _number(v) and 0 < v <= 1,
     "a number in [0, 1]": lambda v: _number(v) and 0 <= v <= 1,
@@ -61,7 +74,8 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
     "an integer": _integer,
     "True or False": lambda v: isinstance(v, bool),
     "callable": callable,
-    "'lognormal' or 'uniform'": lambda v: v in ("lognormal", "uniform"),
+    "'lognormal', 'uniform' or '0.0.5'": lambda v: v in ("lognormal", "uniform", "0.0.5"),
+    "'default' or '0.0.5'": lambda v: v in ("default", "0.0.5"),
     f"one of {', '.join(Distribution)}": lambda v: v in list(Distribution),
 }
 
@@ -91,7 +105,9 @@ class BioConfig:
         fuzzy_lr_update_freq: Temporal distribution: period in update calls.
         fuzzy_lr_layer_index: Position of the layer; set by the converter.
         fuzzy_lr_total_layers: Number of layers; set by the converter.
-        rejuvenation_variant: "lognormal", or "uniform" as in the paper's experiments.
+        rejuvenation_variant: "lognormal", "uniform" as in the paper's experiments, or "0.0.5".
+        fuzzy_lr_variant: "default", or "0.0.5": what that release of ``bio_transformations`` drew.
+        dales_variant: "default", or "0.0.5": one sign for each row of a Linear, each kernel of a convolution.
         crystallization_floor: Rate under which no weight is dampened; 0 is no floor.
         dales_excitatory_fraction: Chance of a unit to be excitatory; 0.8 is customary in the literature.
         scaling_target: Target activity of ``scale_grad``, relative to the layer's mean.
@@ -130,7 +146,9 @@ class BioConfig:
     fuzzy_lr_update_freq: int = _hyper(mechanisms.update_fuzzy_learning_rates, "every", "an integer >= 1")
     fuzzy_lr_layer_index: int = _option(-1, "an integer")
     fuzzy_lr_total_layers: int = _option(-1, "an integer")
-    rejuvenation_variant: str = _hyper(mechanisms.rejuvenate_weights, "variant", "'lognormal' or 'uniform'")
+    rejuvenation_variant: str = _hyper(mechanisms.rejuvenate_weights, "variant", "'lognormal', 'uniform' or '0.0.5'")
+    fuzzy_lr_variant: str = _hyper(sample_rates, "variant", "'default' or '0.0.5'")
+    dales_variant: str = _option("default", "'default' or '0.0.5'")
     crystallization_floor: float = _hyper(mechanisms.crystallize, "floor", "a number >= 0")
     dales_excitatory_fraction: float = _option(0.5, "a number in [0, 1]")
     scaling_target: float = _hyper(mechanisms.scale_grad, "target", "a number > 0")
@@ -148,7 +166,9 @@ class BioConfig:
         for item in fields(self):
             value, should = getattr(self, item.name), item.metadata.get("should")
             if should is not None and not CHECKS[should](value):
-                raise ConfigError(f"{item.name} should be {should}; found {value!r}")
+                limit = f", of magnitude {LARGEST:g} at most" if isinstance(value, Real) and _large(value) else ""
+                raise ConfigError(f"{item.name} should be {should}{limit}; found {value!r}")
+            object.__setattr__(self, item.name, _plain(value))
         if self.fuzzy_lr_min >= self.fuzzy_lr_max:
             raise ConfigError(
                 f"fuzzy_lr_min should be less than fuzzy_lr_max; found {self.fuzzy_lr_min} and {self.fuzzy_lr_max}"
@@ -171,7 +191,7 @@ class BioConfig:
 def check_names(config_class: type[BioConfig], given: Mapping[str, Any]) -> None:
     """Raises ConfigError, with the nearest known name, if a name is no field of the configuration."""
     known = [item.name for item in fields(config_class)]
-    for name in given:
+    for name in map(str, given):
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
             raise ConfigError(

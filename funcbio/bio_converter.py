@@ -9,7 +9,7 @@ from funcbio import rng
 from funcbio.base import Feature, Key
 from funcbio.bind import Row
 from funcbio.bio_class import bio_class
-from funcbio.bio_config import BioConfig
+from funcbio.bio_config import BioConfig, check_names
 from funcbio.bio_layer import check_weight, fresh_seed
 from funcbio.bio_method import ModelMethod, bio_modules, plain_layers
 from funcbio.bio_module import BioModule
@@ -49,13 +49,19 @@ class BioConverter:
     config_class: type[BioConfig] = BioConfig
 
     def __init__(self, config: BioConfig | None = None, *, synapses: Choice = None, **overrides: Any) -> None:
-        self.config = (self.config_class() if config is None else config).replace(**overrides)
+        config = self.config_class() if config is None else config
+        if not isinstance(config, BioConfig):
+            raise TypeError(f"config should be a BioConfig; found {config!r}: from_dict takes a dictionary")
+        self.config = config.replace(**overrides)
         self.synapses = synapses
         self.features: dict[str, Row] = {}
 
     @classmethod
     def from_dict(cls, config_dict: Mapping[str, Any]) -> "BioConverter":
         """Makes a converter from a dictionary of configuration fields."""
+        if not isinstance(config_dict, Mapping):
+            raise TypeError(f"config_dict should be a mapping of configuration fields; found {config_dict!r}")
+        check_names(cls.config_class, config_dict)
         return cls(cls.config_class(**config_dict))
 
     def get_config(self) -> BioConfig:
@@ -166,6 +172,8 @@ class BioConverter:
     @staticmethod
     def set_last_module_token_for_module(module: Layer) -> Layer:
         """Marks a layer as read-out: it is exempt from weight splitting and Dale's principle."""
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"module should be an nn.Module; found {module!r}")
         setattr(module, READOUT_MARK, True)
         return module
 

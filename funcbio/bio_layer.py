@@ -12,6 +12,7 @@ from funcbio import rng
 from funcbio.base import BioState, Key, Tree
 from funcbio.bind import ROWS, Row
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
+from funcbio.checks import is_real, shown
 from funcbio.initial import initial_activity, initial_rate, initial_sign
 from funcbio.mechanisms import check_divides, count_active, split_output
 from funcbio.observe import unit_dim
@@ -106,6 +107,7 @@ class BioLayer(nn.Module):
         if name == "scale_grad" and not self.records_activity:
             raise RuntimeError(NO_ACTIVITY)
         self._check_shape()
+        self._check_weight()
         self._check_sharding()
         if self.needs_grad(name):
             self._check_gradient(name)
@@ -118,13 +120,14 @@ class BioLayer(nn.Module):
         if is_distributed(weight):  # Only now it is sure how; from here on no process holds rates of other rows.
             self.fuzzy_learning_rate_parameters = shard_like(self.fuzzy_learning_rate_parameters, weight)
         key, updates = local(self.key), local(self.updates)
-        grad = weight.grad if row.needs_grad and weight.grad is not None else weight.new_zeros(())
+        # A feature that needs no gradient passes on what it gets: the weight stands in.
+        grad = weight.grad if row.needs_grad and weight.grad is not None else weight
         before = {leaf: weight}, {leaf: grad}, self._state(weight)
         params, grads, state = row.bound(self.config, **hyper)(*before, key=key)
         params, state = keep_padding(self.get_parent(), weight, params, state)
         written = (
             (weight, params[leaf]),
-            (grad, grads[leaf]),
+            (grad, grads[leaf] if row.needs_grad else grad),
             (self.fuzzy_learning_rate_parameters, state.rate[leaf]),
             (updates, state.updates),
         )
@@ -172,6 +175,16 @@ class BioLayer(nn.Module):
                 "convert the model again"
             )
 
+    def _check_weight(self) -> None:
+        weight, rates, leaf = self.weight, self.fuzzy_learning_rate_parameters, self.synapse.weight
+        if not is_real(weight) or not is_real(rates) or weight.device != rates.device:
+            raise RuntimeError(
+                f"{leaf} and its rate factors should hold real floating-point numbers on one device; "
+                f"found {shown(weight.detach())}, and {shown(rates)}"
+            )
+        if shares_memory(weight):
+            raise RuntimeError(f"{leaf} should have memory for every element; found an expanded tensor")
+
     def _check_sharding(self) -> None:
         rates, weight, leaf = self.fuzzy_learning_rate_parameters, self.weight, self.synapse.weight
         if is_distributed(rates) and not is_distributed(weight):
@@ -202,6 +215,8 @@ class BioLayer(nn.Module):
             raise RuntimeError(f"{NO_GRADIENTS} of {leaf}")
         if weight.grad.layout != torch.strided:
             raise RuntimeError(f"the gradient of {leaf} should be dense; found {weight.grad.layout}")
+        if shares_memory(weight.grad):
+            raise RuntimeError(f"the gradient of {leaf} should have memory for every element; found an expanded tensor")
 
     def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, *args: Any
@@ -238,17 +253,29 @@ class BioLayer(nn.Module):
 
 
 def check_weight(synapse: Synapse, weight: Tensor, config: BioConfig) -> None:
-    """Raises ValueError if the layer has no numbers yet, or would be split and its units make no whole groups."""
+    """Raises ValueError if a layer has no memory of its own, or would be split and its units make no whole groups."""
     if weight.is_meta:
         raise ValueError(f"{synapse.weight} should hold numbers; found a meta tensor: convert after to_empty()")
+    if shares_memory(weight):
+        raise ValueError(f"{synapse.weight} should have memory for every element; found an expanded tensor")
     if config.weight_splitting_Gamma > 1 and not synapse.readout:
         check_divides(config.weight_splitting_Gamma, synapse.post_units(weight.shape), synapse.weight)
+
+
+def shares_memory(tensor: Tensor) -> bool:
+    """Whether elements of a tensor share memory, as in an expanded one: such a tensor cannot be written to."""
+    part = local(tensor)
+    return (
+        part.layout == torch.strided
+        and part.numel() > 0
+        and any(size > 1 and step == 0 for size, step in zip(part.shape, part.stride(), strict=True))
+    )
 
 
 def lone_synapse(layer: nn.Module, config: BioConfig) -> Synapse:
     """Describes a layer outside a model; its depth is the one the configuration states, if any."""
     (synapse,) = synapses(layer).values()
-    if config.fuzzy_lr_layer_index < 0 or config.fuzzy_lr_total_layers < 1:
+    if not 0 <= config.fuzzy_lr_layer_index < config.fuzzy_lr_total_layers:
         return synapse
     return replace(synapse, index=config.fuzzy_lr_layer_index, total=config.fuzzy_lr_total_layers)
 

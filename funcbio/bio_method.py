@@ -65,7 +65,7 @@ class ModelMethod:
 
     def _observe(self, bio_mods: list[BioModule], x: Tensor | None = None) -> tuple[()]:
         """Runs the model on its own input if its layers have seen none; they then need no input of their own."""
-        dynamic = [bio for bio in bio_mods if bio.config.fuzzy_lr_dynamic]
+        dynamic = [bio for bio in bio_mods if bio.moves()]
         if x is not None and dynamic and all(bio.lacks_observation() for bio in dynamic):
             run_once(self.model, x)
             reshard(self.model)

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from funcbio.bio_config import Distribution
 from funcbio.bio_layer import BioLayer
+from funcbio.mechanisms import moves
 from funcbio.observe import run_once
 from funcbio.sharding import local, whole
 
@@ -80,7 +81,7 @@ class BioModule(BioLayer):
         Args:
             x: The layer's input, used only if no forward pass was recorded since the last update.
         """
-        if not self.config.fuzzy_lr_dynamic:
+        if not self.moves():
             return
         if x is not None and self.lacks_observation():
             run_once(self.get_parent(), x)
@@ -95,6 +96,15 @@ class BioModule(BioLayer):
     def l1_reg(self) -> Tensor:
         """Returns the sum of the absolute rate factors."""
         return whole(self.fuzzy_learning_rate_parameters.abs().sum())
+
+    def moves(self) -> bool:
+        """Whether ``update_fuzzy_learning_rates`` ever changes the rates."""
+        config = self.config
+        return moves(
+            config.fuzzy_lr_distribution,
+            dynamic=config.fuzzy_lr_dynamic,
+            variant=config.fuzzy_lr_variant,
+        )
 
     def lacks_observation(self) -> bool:
         """Whether rates follow activity and no forward pass was recorded since the last update."""

@@ -6,6 +6,8 @@ from typing import TypeAlias
 
 from torch import nn
 
+from funcbio.checks import is_real
+
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 INPUT_FIRST = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Embedding, nn.EmbeddingBag)
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -22,6 +24,8 @@ def choose(model: nn.Module, choice: Choice) -> list[tuple[nn.Module, str]]:
         _require_weights(model)
     elif callable(choice):
         chosen = [(name, module) for name, module in candidates if choice(name, module)]
+    elif not isinstance(choice, str | Sequence) or not all(isinstance(pattern, str) for pattern in choice):
+        raise ValueError(f"synapses should be None, patterns of names or a predicate; found {choice!r}")
     else:
         chosen = _match(candidates, [choice] if isinstance(choice, str) else list(choice))
     if not chosen:
@@ -65,6 +69,6 @@ def _require_weights(model: nn.Module) -> None:
 def _require_real(name: str, weight: nn.Parameter | None) -> None:
     if isinstance(weight, nn.parameter.UninitializedParameter):
         raise ValueError(f"model should be initialized, run it once; found the uninitialized weight {name}")
-    if weight is None or not weight.is_floating_point():
+    if not is_real(weight):
         found = weight if weight is None else weight.dtype
         raise ValueError(f"{name} should hold real floating-point numbers to be synapses; found {found}")

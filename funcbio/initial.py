@@ -9,6 +9,7 @@ from torch import Tensor
 from funcbio import rng
 from funcbio.base import BioState, Key, Tree, leaf_names
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
+from funcbio.checks import is_real, require_key, require_like, shown
 from funcbio.rates import sample_rates
 from funcbio.sharding import shard_like
 from funcbio.synapses import Synapse, infer_synapses
@@ -24,17 +25,27 @@ def initial_rate(key: Key, weight: Tensor, synapse: Synapse, config: BioConfig) 
         minimum=config.fuzzy_lr_min,
         maximum=config.fuzzy_lr_max,
         depth=synapse.depth,
+        variant=config.fuzzy_lr_variant,
         stream=f"rate/{synapse.weight}",
     )
 
 
 def initial_sign(key: Key, weight: Tensor, synapse: Synapse, config: BioConfig) -> Tensor:
-    """Draws the Dale signs of one layer's pre-synaptic units; 0-d where the principle does not apply."""
+    """Draws one layer's Dale signs; 0-d where the principle does not apply."""
     if synapse.readout or not config.apply_dales_principle:
         return weight.new_ones(())
-    units = synapse.pre_units(weight.shape)
-    excitatory = rng.bernoulli(key, config.dales_excitatory_fraction, (units,), stream=f"sign/{synapse.weight}")
-    return shard_like(synapse.along_pre(torch.where(excitatory, 1.0, -1.0).to(weight.dtype), weight.shape), weight)
+    return draw_sign(key, weight, synapse, config)
+
+
+def draw_sign(key: Key, weight: Tensor, synapse: Synapse, config: BioConfig) -> Tensor:
+    """Draws a sign for each pre-synaptic unit; in the variant "0.0.5" for each row of a Linear, each kernel else."""
+    shape: tuple[int, ...] = (synapse.pre_units(weight.shape),)
+    if config.dales_variant == "0.0.5":
+        own = 1 if weight.ndim == 2 else 2
+        shape = (*weight.shape[:own], *(1,) * (weight.ndim - own))
+    excitatory = rng.bernoulli(key, config.dales_excitatory_fraction, shape, stream=f"sign/{synapse.weight}")
+    sign = torch.where(excitatory, 1.0, -1.0).to(weight.dtype)
+    return shard_like(sign if sign.ndim > 1 else synapse.along_pre(sign, weight.shape), weight)
 
 
 def initial_activity(weight: Tensor, synapse: Synapse, config: BioConfig) -> Tensor:
@@ -73,12 +84,20 @@ def init(
         >>> state.rate["w"].shape, state.rate["b"].shape
         (torch.Size([2, 3]), torch.Size([]))
     """
+    require_key(key)
+    if not isinstance(config, BioConfig):
+        raise ValueError(f"config should be a BioConfig; found {config!r}")
+    require_like(params)
     described = infer_synapses(params) if synapses is None else synapses
     leaves, treedef = tree_flatten(params)
     names = leaf_names(params)
     missing = set(described) - set(names)
     if missing:
         raise ValueError(f"params should hold every weight that synapses names; found no {sorted(missing)[0]}")
+    for name, leaf in zip(names, leaves, strict=True):
+        if name in described and not (is_real(leaf) and leaf.ndim >= 2 and leaf.device == key.device):
+            should = f"real floating-point numbers in two or more dimensions on {key.device}, as key"
+            raise ValueError(f"params should hold {should} at {name!r} for a synapse; found {shown(leaf)}")
     columns = [_leaf_state(key, leaf, described.get(name), config) for name, leaf in zip(names, leaves, strict=True)]
     trees = [tree_unflatten(treedef, list(column)) for column in zip(*columns, strict=True)] or [params] * 4
     device = leaves[0].device if leaves else None

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from funcbio import rng
-from funcbio.base import Key, Number, clamp
+from funcbio.base import Key, Number, check_option, clamp
+from funcbio.checks import LARGEST, is_real, require_key, require_numbers, shown
 from funcbio.sharding import draw_like
 from funcbio.statistics import mean
 
@@ -41,6 +42,11 @@ def activity_nu(activity: Tensor, nu: Number) -> Tensor:
     relative = torch.where(average > 0.0, count / torch.where(average > 0.0, average, 1.0), 1.0)
     factor = (1.0 + 0.1 * (relative - 1.0)).clamp(0.8, 1.2)
     return nu * (2.0 - factor)
+
+
+def limited(rate: Tensor, minimum: Number, maximum: Number) -> Tensor:
+    """Clamps new rates; one that is no number, because a weight is none or a spread overflowed, is 1."""
+    return clamp(torch.nan_to_num(rate, nan=1.0), minimum, maximum)
 
 
 class _Layer(NamedTuple):
@@ -76,10 +82,14 @@ def _normal(layer: _Layer) -> Tensor:
 
 
 def _lognormal(layer: _Layer) -> Tensor:
-    return torch.exp(layer.nu * layer.normal() - 0.5 * layer.nu**2)
+    # From a spread of 100 on, all factors vanish; a larger one would leave the range of the type.
+    nu = layer.nu.clamp_max(100.0) if isinstance(layer.nu, Tensor) else min(layer.nu, 100.0)
+    return torch.exp(nu * layer.normal() - 0.5 * nu**2)
 
 
 def _gamma(layer: _Layer) -> Tensor:
+    if layer.weight.dtype == torch.float16:  # It cannot hold the draw for a small spread.
+        layer = layer._replace(weight=layer.weight.float())
     return layer.nu * layer.draw(rng.gamma, 1.0 / layer.nu)
 
 
@@ -95,6 +105,10 @@ def _weight_adaptive(layer: _Layer) -> Tensor:
     return spread(layer.uniform(), weight_nu(layer.weight, layer.nu))
 
 
+def _gamma_plus_one(layer: _Layer) -> Tensor:
+    return 1.0 + _gamma(layer)
+
+
 SAMPLERS: dict[str, Callable[[_Layer], Tensor]] = {
     "baseline": _baseline,
     "uniform": _uniform,
@@ -107,6 +121,11 @@ SAMPLERS: dict[str, Callable[[_Layer], Tensor]] = {
     "temporal": _uniform,
     "activity": _baseline,
 }
+VARIANTS: dict[str, dict[str, Callable[[_Layer], Tensor]]] = {
+    "default": SAMPLERS,
+    "0.0.5": {**SAMPLERS, "gamma": _gamma_plus_one, "layer_adaptive": _uniform, "weight_adaptive": _baseline},
+}
+"""What the documentation says, and what release 0.0.5 of ``bio_transformations`` drew."""
 
 
 def sample_rates(
@@ -118,6 +137,7 @@ def sample_rates(
     minimum: Number = MINIMUM,
     maximum: Number = MAXIMUM,
     depth: float = 0.0,
+    variant: str = "default",
     stream: str = "rates",
 ) -> Tensor:
     r"""Draws the rate factors of one layer.
@@ -135,6 +155,9 @@ def sample_rates(
     | layer_adaptive | uniform with $\nu (1 - l / 2L)$ in layer $l$ of $L$ |
     | weight_adaptive | uniform with $\nu \, \mathrm{clamp}(2 - |w| / \overline{|w|}, 1/2, 3/2)$ |
 
+    The variant "0.0.5" is what that release of ``bio_transformations`` drew: gamma is one more, layer_adaptive is
+    uniform, and weight_adaptive is 1 until the first update.
+
     Args:
         key: The key.
         weight: The layer's weights; give the shape, the type and, for weight_adaptive, the spread.
@@ -143,13 +166,14 @@ def sample_rates(
         minimum: Lower clamp.
         maximum: Upper clamp.
         depth: $l / L$, for layer_adaptive.
+        variant: "default" or "0.0.5".
         stream: Name of the stream of numbers; one for each layer.
 
     Returns:
         Tensor with the shape and type of ``weight``.
 
     Raises:
-        ValueError: If the distribution is not one of the ten.
+        ValueError: If the distribution is not one of the ten, or the variant is unknown.
 
     Example:
         >>> sample_rates(key(0), torch.ones(2, 3), distribution="baseline")
@@ -159,7 +183,17 @@ def sample_rates(
     References:
         Hofmann et al., Nature Communications 16, 5112 (2025).
     """
-    if distribution not in SAMPLERS:
-        raise ValueError(f"distribution should be one of {', '.join(SAMPLERS)}; found {distribution!r}")
-    rates = SAMPLERS[distribution](_Layer(key, stream, weight.detach(), nu, depth))
-    return clamp(rates.to(weight.dtype), minimum, maximum)
+    check_option("distribution", distribution, SAMPLERS)
+    check_option("variant", variant, VARIANTS)
+    require_numbers(nu=nu, minimum=minimum, maximum=maximum, depth=depth)
+    if not isinstance(nu, Tensor) and nu <= 0:
+        raise ValueError(f"nu should be a number > 0; found {nu!r}")
+    # A smaller spread than this is none in any type, and 1 / nu must not overflow.
+    nu = nu.clamp_min(1 / LARGEST) if isinstance(nu, Tensor) else max(nu, 1 / LARGEST)
+    require_key(key)
+    if not is_real(weight) or weight.device != key.device:
+        raise ValueError(
+            f"weight should hold real floating-point numbers on {key.device}, as key; found {shown(weight)}"
+        )
+    rates = VARIANTS[variant][distribution](_Layer(key, stream, weight.detach(), nu, depth))
+    return limited(rates.to(weight.dtype), minimum, maximum)

@@ -171,3 +171,12 @@ def infer_synapses(params: Tree) -> dict[str, Synapse]:
         readout = index == total - 1
         described[name] = Synapse(name, index=index, total=total, readout=readout, bias=bias if bias in named else None)
     return described
+
+
+def unit_axis(values: object, dim: object, name: str = "values") -> int:
+    """Dimension of the units, counted from the start; raises ValueError if there is no such dimension."""
+    if not isinstance(values, Tensor):
+        raise ValueError(f"{name} should be a tensor; found {values!r}")
+    if not isinstance(dim, int) or not -values.ndim <= dim < values.ndim:
+        raise ValueError(f"dim should be a dimension of {name}, of shape {tuple(values.shape)}; found {dim!r}")
+    return dim % values.ndim

@@ -34,6 +34,10 @@ GOLDEN = {
         [0.679593296, -0.183601429, 2.0, -1.11016868],
     ),
     "rejuvenate uniform": (m.regrow_uniform(W, UNIT, NOISE, COIN, strength=4.0)[0], [0.5, -1.0, 2.0, -1.2]),
+    "rejuvenate 0.0.5": (
+        m.regrow_release(W, UNIT, NOISE, COIN, strength=0.5)[0],
+        [0.0199750865, -1.0, 0.129277679, 0.0360250793],
+    ),
     "dale at conversion": (m.give_sign(W, SIGN), [0.5, 1.0, -2.0, 0.0]),
     "dale enforced": (m.keep_sign(W, SIGN), [0.5, 0.0, 0.0, 0.0]),
     "scaling": (
@@ -58,6 +62,22 @@ GOLDEN = {
     "activity, later": (
         m.redraw_rate_by_activity(R, W, UNIT, COUNT, UNIT, updates=torch.tensor(2), nu=0.16),
         [1.0, 0.8, 0.8416, 0.9],
+    ),
+    "weight_adaptive 0.0.5, first": (
+        m.draw_rate_by_weight(R, W, UNIT, updates=torch.tensor(1), nu=0.16),
+        [0.885714286, 1.10971429, 0.928, 1.048],
+    ),
+    "weight_adaptive 0.0.5, later": (
+        m.draw_rate_by_weight(R, W, UNIT, updates=torch.tensor(2), nu=0.16),
+        [1.0, 0.8, 1.2, 0.9],
+    ),
+    "activity 0.0.5, later": (
+        m.redraw_layer_by_activity(R, W, UNIT, COUNT, COIN.abs() * 0.05, updates=torch.tensor(2), nu=0.16),
+        [0.924, 1.1344, 0.8416, 1.0288],
+    ),
+    "activity 0.0.5, no luck": (
+        m.redraw_layer_by_activity(R, W, UNIT, COUNT, COIN.abs() * 0.5, updates=torch.tensor(2), nu=0.16),
+        [1.0, 0.8, 1.2, 0.9],
     ),
     "layer_adaptive": (torch.tensor(rates.layer_nu(0.16, 2 / 4)), 0.12),
     "split": (split_output(torch.tensor([1.0, 2.0, -3.0, 4.0, 5.0, 6.0]), 2), [3.0, 3.0, 1.0, 1.0, 11.0, 11.0]),

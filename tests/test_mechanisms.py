@@ -11,8 +11,7 @@ from torch.func import functional_call
 from worlds import MODELS, Classifier
 
 import funcbio
-from funcbio import BioConfig, BioState, key, normal, split_output, split_weights, synapses
-from funcbio.synapses import layers
+from funcbio import BioConfig, BioConverter, BioState, key, normal, split_output, split_weights, synapses
 
 
 def layer(weight, **fields):
@@ -128,17 +127,9 @@ def test_splitting_weights_equals_splitting_outputs(name):
     torch.manual_seed(0)
     make, shape = MODELS[name]
     model, x = make().eval().double(), torch.randn(shape, dtype=torch.float64)
-    described = synapses(model)
-    gamma = 2
-    params = dict(model.named_parameters())
-    if name == "transformer":  # Attention reads the weight of its output projection without calling the layer.
-        described = {n: s for n, s in described.items() if "self_attn" not in n}
-    by_weight = functional_call(model, split_weights(params, gamma, synapses=described), (x,))
-    for (path, module), synapse in zip(layers(model), synapses(model).values(), strict=True):
-        if not synapse.readout and "self_attn" not in path:
-            dim = 1 - module.weight.ndim
-            module.register_forward_hook(lambda _, __, y, dim=dim: split_output(y, gamma, dim=dim))
-    by_output = model(x.requires_grad_())  # Gradients keep attention off its fast path, which skips hooks.
+    params = {n: p.detach().clone() for n, p in model.named_parameters()}
+    by_weight = functional_call(model, split_weights(params, 2, synapses=synapses(model)), (x,))
+    by_output = BioConverter(weight_splitting_Gamma=2)(model)(x)
     torch.testing.assert_close(by_weight, by_output)
 
 

@@ -72,6 +72,7 @@ FEATURES = {
     "crystallize": (funcbio.crystallize, {"threshold": 0.5, "dampening": 0.7, "floor": 0.8}),
     "rejuvenate_weights lognormal": (partial(funcbio.rejuvenate_weights, variant="lognormal"), {"strength": 2.0}),
     "rejuvenate_weights uniform": (partial(funcbio.rejuvenate_weights, variant="uniform"), {"strength": 4.0}),
+    "rejuvenate_weights 0.0.5": (partial(funcbio.rejuvenate_weights, variant="0.0.5"), {"strength": 2.0}),
     "apply_dales_principle": (funcbio.apply_dales_principle, {}),
     "enforce_dales_principle": (funcbio.enforce_dales_principle, {}),
     "scale_grad": (funcbio.scale_grad, {"target": 1.1, "gamma": 0.7, "minimum": 0.8, "maximum": 1.5}),
@@ -85,6 +86,14 @@ FEATURES = {
     ),
     "update activity": (
         partial(funcbio.update_fuzzy_learning_rates, distribution="activity"),
+        {"nu": 0.3, "minimum": 0.8, "maximum": 1.2},
+    ),
+    "update weight_adaptive 0.0.5": (
+        partial(funcbio.update_fuzzy_learning_rates, distribution="weight_adaptive", dynamic=False, variant="0.0.5"),
+        {"nu": 0.3, "minimum": 0.8, "maximum": 1.2},
+    ),
+    "update activity 0.0.5": (
+        partial(funcbio.update_fuzzy_learning_rates, distribution="activity", variant="0.0.5"),
         {"nu": 0.3, "minimum": 0.8, "maximum": 1.2},
     ),
     "a chain of them": (_all_in_one, {}),

@@ -4,11 +4,14 @@ from funcbio.mechanisms._activity import count_active
 from funcbio.mechanisms._crystallize import crystallize, crystallize_rate
 from funcbio.mechanisms._dale import apply_dales_principle, enforce_dales_principle, give_sign, keep_sign
 from funcbio.mechanisms._fuzzy import fuzzy_learning_rates, scale_by_rate
-from funcbio.mechanisms._rejuvenate import regrow_lognormal, regrow_uniform, rejuvenate_weights
+from funcbio.mechanisms._rejuvenate import regrow_lognormal, regrow_release, regrow_uniform, rejuvenate_weights
 from funcbio.mechanisms._scaling import scale_by_activity, scale_grad
 from funcbio.mechanisms._split import check_divides, identity, split_output, split_weights, sum_groups
 from funcbio.mechanisms._update import (
+    draw_rate_by_weight,
     drift_rate,
+    moves,
+    redraw_layer_by_activity,
     redraw_rate_by_activity,
     redraw_rate_by_weight,
     update_fuzzy_learning_rates,
@@ -21,15 +24,19 @@ __all__ = [
     "count_active",
     "crystallize",
     "crystallize_rate",
+    "draw_rate_by_weight",
     "drift_rate",
     "enforce_dales_principle",
     "fuzzy_learning_rates",
     "give_sign",
     "identity",
     "keep_sign",
+    "moves",
+    "redraw_layer_by_activity",
     "redraw_rate_by_activity",
     "redraw_rate_by_weight",
     "regrow_lognormal",
+    "regrow_release",
     "regrow_uniform",
     "rejuvenate_weights",
     "scale_by_activity",

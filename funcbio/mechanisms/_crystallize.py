@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Number, Tree, clamp, map_synapses, require_like
+from funcbio.base import BioState, Key, Number, Tree, clamp, map_synapses
+from funcbio.checks import require_like, require_numbers
 from funcbio.statistics import mean
 
 
@@ -62,6 +63,7 @@ def crystallize(
         Hofmann et al., Nature Communications 16, 5112 (2025).
     """
     del key
+    require_numbers(threshold=threshold, dampening=dampening, floor=floor)
     require_like(params, grads=grads, rate=state.rate)
 
     def rule(rate: Tensor, weight: Tensor, grad: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Tree, map_synapses, require_like
+from funcbio.base import BioState, Key, Tree, map_synapses
+from funcbio.checks import require_like
 
 
 def give_sign(weight: Tensor, sign: Tensor) -> Tensor:

@@ -1,14 +1,14 @@
 """Fuzzy learning rates: every weight learns at its own pace."""
 
-from optree import tree_map
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Tree, require_like
+from funcbio.base import BioState, Key, Tree, map_synapses
+from funcbio.checks import require_like
 
 
 def scale_by_rate(grad: Tensor, rate: Tensor) -> Tensor:
     """Returns the gradient of one layer times its rate factors."""
-    return grad * rate
+    return (grad * rate).to(grad.dtype)
 
 
 def fuzzy_learning_rates(
@@ -44,4 +44,4 @@ def fuzzy_learning_rates(
     """
     del key
     require_like(params, grads=grads, rate=state.rate)
-    return params, tree_map(scale_by_rate, grads, state.rate), state
+    return params, map_synapses(scale_by_rate, state.rate, grads, state.rate), state

@@ -7,7 +7,8 @@ import torch
 from optree import tree_leaves, tree_map
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Number, Tree, require_like
+from funcbio.base import BioState, Key, Number, Tree, check_option
+from funcbio.checks import require_like, require_numbers
 from funcbio.rng import normal_tree, uniform_tree
 from funcbio.statistics import count, largest, total
 
@@ -57,7 +58,29 @@ def _std(weight: Tensor, top: Tensor, finite: Tensor) -> Tensor:
     return torch.sqrt(total(deviation**2) / (number - 1).clamp_min(1))
 
 
-VARIANTS = {"lognormal": regrow_lognormal, "uniform": regrow_uniform}
+def regrow_release(
+    weight: Tensor, unit: Tensor, noise: Tensor, sign: Tensor, *, strength: Number
+) -> tuple[Tensor, Tensor]:
+    """Returns one layer's new weights and which were replaced, by the rule of release 0.0.5.
+
+    It clamps every weight, and takes mean and standard deviation of w itself as those of a log-normal magnitude.
+    """
+    del sign
+    known = torch.nan_to_num(weight.to(torch.promote_types(weight.dtype, torch.float32)), nan=0.0).clamp(-1.0, 1.0)
+    mean = _positive(total(known) / known.numel())
+    count = max(known.numel() - 1, 1)
+    std = _positive(torch.sqrt(total((known - total(known) / known.numel()) ** 2) / count))
+    replaced = (unit < torch.exp(-strength * known.abs() / std)) | weight.isnan()
+    log_variance = torch.log(1.0 + std**2 / mean**2)
+    grown = torch.exp(torch.log(mean) - 0.5 * log_variance + 0.5 * torch.sqrt(log_variance) * noise).clamp(-1.0, 1.0)
+    return torch.where(replaced, grown, known).to(weight.dtype), replaced
+
+
+def _positive(number: Tensor) -> Tensor:
+    return torch.where(number > 0.0, number, 1e-8)
+
+
+VARIANTS = {"lognormal": regrow_lognormal, "uniform": regrow_uniform, "0.0.5": regrow_release}
 
 
 def rejuvenate_weights(
@@ -77,6 +100,9 @@ def rejuvenate_weights(
     "uniform", the rule of the paper's experiments, replaces it where $|N(0, (M/d)^2)| > |w|$ with $M = \max |w|$,
     by a new magnitude on $U(0, M)$. In both, the sign is a fair coin, or the Dale sign where one applies.
     Weights that are not finite are always replaced; those that are not chosen keep every bit.
+    "0.0.5", for reproducing results of that release of ``bio_transformations``, first clamps all weights to [-1, 1],
+    and draws positive magnitudes with the mean (1e-8 where that is not positive) and half the log-scale deviation of
+    $w$ itself: in layers of zero mean it writes values near 1e-7, which is pruning.
 
     Args:
         params: Tree of weights.
@@ -84,7 +110,7 @@ def rejuvenate_weights(
         state: Any state with a ``rate`` tree shaped like ``params``, and ``sign`` and ``replaced`` fields.
         key: A fresh key for each call.
         strength: $d > 0$; the larger, the fewer weights are replaced.
-        variant: "lognormal" or "uniform".
+        variant: "lognormal", "uniform" or "0.0.5".
 
     Returns:
         The new ``params``, ``grads`` as given, and ``state`` with ``replaced``: True where a weight is new.
@@ -103,8 +129,8 @@ def rejuvenate_weights(
     References:
         Hofmann et al., Nature Communications 16, 5112 (2025).
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"variant should be one of {', '.join(VARIANTS)}; found {variant!r}")
+    check_option("variant", variant, VARIANTS)
+    require_numbers(strength=strength)
     require_like(params, grads=grads, rate=state.rate)
     unit = uniform_tree(key, "rejuvenate_weights/unit", state.rate)
     noise = normal_tree(key, "rejuvenate_weights/noise", state.rate)

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Number, Tree, clamp, map_synapses, require_like
+from funcbio.base import BioState, Key, Number, Tree, clamp, map_synapses
+from funcbio.checks import require_like, require_numbers
 from funcbio.rates import MAXIMUM, MINIMUM
 from funcbio.statistics import mean
 
@@ -65,6 +66,7 @@ def scale_grad(
         IEEE Transactions on Cognitive and Developmental Systems, 2021.
     """
     del key
+    require_numbers(target=target, gamma=gamma, minimum=minimum, maximum=maximum)
     require_like(params, grads=grads, activity=state.activity)
 
     def rule(grad: Tensor, activity: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from funcbio.sharding import cuts, joined, shard_like
-from funcbio.synapses import Synapse
+from funcbio.synapses import Synapse, unit_axis
 
 
 def identity(output: Tensor) -> Tensor:
@@ -15,12 +15,18 @@ def identity(output: Tensor) -> Tensor:
 
 def sum_groups(values: Tensor, gamma: int, *, dim: int) -> Tensor:
     """Replaces every run of ``gamma`` neighbours along ``dim`` by ``gamma`` copies of their sum."""
-    dim = dim % values.ndim
+    dim = unit_axis(values, dim)
     check_divides(gamma, values.shape[dim])
     if cuts(values, gamma, dim):
         return shard_like(sum_groups(joined(values, dim), gamma, dim=dim), values)
-    summed = values.unflatten(dim, (-1, gamma)).sum(dim + 1)
+    summed = values.unflatten(dim, (values.shape[dim] // gamma, gamma)).sum(dim + 1)
     return summed.repeat_interleave(gamma, dim, output_size=values.shape[dim])
+
+
+def check_gamma(gamma: object) -> None:
+    """Raises ValueError if a number of sub-synapses is none."""
+    if not isinstance(gamma, int) or isinstance(gamma, bool) or gamma < 0:
+        raise ValueError(f"gamma should be an integer >= 0; found {gamma!r}")
 
 
 def check_divides(gamma: int, features: int, layer: str = "") -> None:
@@ -59,6 +65,10 @@ def split_output(
     References:
         Hofmann et al., Nature Communications 16, 5112 (2025).
     """
+    check_gamma(gamma)
+    if activation is not None and not callable(activation):
+        raise ValueError(f"activation should be callable; found {activation!r}")
+    unit_axis(output, dim, "output")
     if gamma <= 1:
         return output
     return sum_groups(output if activation is None else activation(output), gamma, dim=dim)
@@ -91,7 +101,11 @@ def split_weights(params: Mapping[str, Tensor], gamma: int, *, synapses: Mapping
     References:
         Hofmann et al., Nature Communications 16, 5112 (2025).
     """
+    check_gamma(gamma)
     result = dict(params)
+    missing = [name for name in synapses if name not in result]
+    if missing:
+        raise ValueError(f"params should hold every weight that synapses names; found no {missing[0]}")
     for name, synapse in synapses.items():
         if gamma <= 1 or synapse.readout:
             continue

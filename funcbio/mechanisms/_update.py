@@ -1,12 +1,14 @@
 """Dynamic rate factors: how the rates drift, follow the weights, or follow activity."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Number, Tree, clamp, map_synapses, require_like
-from funcbio.rates import MAXIMUM, MINIMUM, NU, SAMPLERS, activity_nu, spread, weight_nu
+from funcbio.base import BioState, Key, Number, Tree, check_option, map_synapses
+from funcbio.checks import is_number, require_like, require_numbers, shown
+from funcbio.rates import MAXIMUM, MINIMUM, NU, SAMPLERS, activity_nu, limited, spread, weight_nu
 from funcbio.rng import uniform_tree
 
 REDRAW_PROBABILITY = 0.1
@@ -48,11 +50,46 @@ def redraw_rate_by_activity(
     return torch.where(redrawn, spread(unit, activity_nu(activity, nu)), rate)
 
 
-RULES: dict[str, Callable[..., Tensor]] = {
-    "temporal": drift_rate,
-    "weight_adaptive": redraw_rate_by_weight,
-    "activity": redraw_rate_by_activity,
+def draw_rate_by_weight(rate: Tensor, weight: Tensor, unit: Tensor, *, updates: Tensor, **hyper: Any) -> Tensor:
+    """Weight-adaptive in release 0.0.5: drawn at the first update, and never again."""
+    return torch.where(updates == 1, redraw_rate_by_weight(rate, weight, unit, **hyper), rate)
+
+
+def redraw_layer_by_activity(
+    rate: Tensor, weight: Tensor, unit: Tensor, activity: Tensor, coin: Tensor, **hyper: Any
+) -> Tensor:
+    """Activity in release 0.0.5: one coin for the whole layer."""
+    return redraw_rate_by_activity(rate, weight, unit, activity, coin[(slice(0, 1),) * coin.ndim], **hyper)
+
+
+RULES: dict[str, dict[str, Callable[..., Tensor]]] = {
+    "default": {
+        "temporal": drift_rate,
+        "weight_adaptive": redraw_rate_by_weight,
+        "activity": redraw_rate_by_activity,
+    },
+    "0.0.5": {
+        "temporal": drift_rate,
+        "weight_adaptive": draw_rate_by_weight,
+        "activity": redraw_layer_by_activity,
+    },
 }
+
+
+def moves(distribution: str, *, dynamic: bool, variant: str = "default") -> bool:
+    """Whether rates of this distribution ever change; in release 0.0.5, weight-adaptive ones only if not dynamic."""
+    if variant == "0.0.5" and distribution == "weight_adaptive":
+        return not dynamic
+    return dynamic and distribution in RULES[variant]
+
+
+def _require_counts(*, every: object, updates: object) -> None:
+    """Raises ValueError if one of the two is no count of calls."""
+    counts = isinstance(every, Tensor) or (isinstance(every, int) and is_number(every) and every >= 1)
+    if not counts or (isinstance(every, Tensor) and (every.ndim or every.is_complex())):
+        raise ValueError(f"every should be an integer >= 1, or a tensor of no dimensions; found {shown(every)}")
+    if not isinstance(updates, Tensor) or updates.ndim or updates.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"updates should be an int64 tensor of no dimensions; found {shown(updates)}")
 
 
 def update_fuzzy_learning_rates(
@@ -64,6 +101,7 @@ def update_fuzzy_learning_rates(
     key: Key | None = None,
     distribution: str = "temporal",
     dynamic: bool = True,
+    variant: str = "default",
     nu: Number = NU,
     decay: Number = 0.9995,
     every: int | Tensor = 100,
@@ -79,6 +117,8 @@ def update_fuzzy_learning_rates(
       row $u$ is drawn anew from $U(1 \pm \nu (2 - a_u))$, at the first call for sure and later with
       probability 0.1 for each row and call.
 
+    The variant "0.0.5" is what that release of ``bio_transformations`` did: weight_adaptive is drawn at the first call
+    only, and only if not ``dynamic``; activity tosses one coin for the whole layer.
     New rates are clamped to ``[minimum, maximum]``; rates that do not change are not touched.
 
     Args:
@@ -88,6 +128,7 @@ def update_fuzzy_learning_rates(
         key: A fresh key for each call.
         distribution: One of the ten names.
         dynamic: Whether to change anything; a constant, not to be swept.
+        variant: "default" or "0.0.5".
         nu: $\nu > 0$.
         decay: $\delta$ in $(0, 1]$, for temporal.
         every: Period of temporal, in calls.
@@ -98,7 +139,7 @@ def update_fuzzy_learning_rates(
         ``params`` and ``grads`` as given, and ``state`` with new ``rate`` and ``updates``.
 
     Raises:
-        ValueError: If the trees differ in structure, the distribution is unknown, or ``key`` is missing.
+        ValueError: If the trees differ in structure, distribution or variant are unknown, or ``key`` is missing.
 
     Example:
         >>> state = BioState(rate={"w": torch.tensor([0.8, 1.2])}, updates=torch.tensor(99))
@@ -109,21 +150,26 @@ def update_fuzzy_learning_rates(
     References:
         Hofmann et al., Nature Communications 16, 5112 (2025).
     """
-    if distribution not in SAMPLERS:
-        raise ValueError(f"distribution should be one of {', '.join(SAMPLERS)}; found {distribution!r}")
-    if not dynamic or distribution not in RULES:
+    check_option("distribution", distribution, SAMPLERS)
+    check_option("variant", variant, RULES)
+    if not moves(distribution, dynamic=dynamic, variant=variant):
         return params, grads, state
-    require_like(params, grads=grads, rate=state.rate)
+    require_numbers(nu=nu, decay=decay, minimum=minimum, maximum=maximum)
+    _require_counts(every=every, updates=state.updates)
+    activity = (state.activity,) if distribution == "activity" else ()
+    require_like(params, grads=grads, rate=state.rate, **({"activity": state.activity} if activity else {}))
     updates = state.updates + 1
 
     def rule(rate: Tensor, weight: Tensor, unit: Tensor, *activity: Tensor) -> Tensor:
-        new = RULES[distribution](rate, weight, unit, *activity, updates=updates, nu=nu, decay=decay, every=every)
-        return torch.where(new == rate, rate, clamp(new.to(rate.dtype), minimum, maximum))
+        if activity and activity[0].ndim == 0:
+            return rate  # Nobody counts the activity of this layer's units.
+        new = RULES[variant][distribution](
+            rate, weight, unit, *activity, updates=updates, nu=nu, decay=decay, every=every
+        )
+        return torch.where(new == rate, rate, limited(new.to(rate.dtype), minimum, maximum))
 
-    activity = ()
-    if distribution == "activity":
-        require_like(params, activity=state.activity)
-        activity = state.activity, uniform_tree(key, "update_fuzzy_learning_rates/coin", state.activity)
+    if activity:
+        activity = *activity, uniform_tree(key, "update_fuzzy_learning_rates/coin", state.activity)
     unit = uniform_tree(key, "update_fuzzy_learning_rates/unit", state.rate)
     rate = map_synapses(rule, state.rate, state.rate, params, unit, *activity)
     return params, grads, state._replace(rate=rate, updates=updates)

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Number, Tree, map_synapses, require_like
+from funcbio.base import BioState, Key, Number, Tree, map_synapses
+from funcbio.checks import require_like, require_numbers
 from funcbio.rng import normal_tree
 
 
@@ -59,6 +60,7 @@ def volume_dependent_lr(
     References:
         Hofmann et al., Nature Communications 16, 5112 (2025).
     """
+    require_numbers(base_lr=base_lr, stability=stability, variability=variability)
     require_like(params, grads=grads, rate=state.rate)
     noise = normal_tree(key, "volume_dependent_lr", state.rate)
 

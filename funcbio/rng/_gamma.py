@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from funcbio.base import Key, Number
+from funcbio.checks import require_key, require_numbers
 from funcbio.rng._samplers import normal, uniform
 from funcbio.rng._streams import Shape
 
@@ -33,7 +34,10 @@ def gamma(
         proposals: Number of candidates.
 
     Returns:
-        Positive tensor on the device of ``key``.
+        Positive tensor on the device of ``key``; 0 where a number is too small for the type.
+
+    Raises:
+        ValueError: If ``concentration`` is no number > 0.
 
     Example:
         >>> round(float(gamma(key(0), 4.0, (10_000,)).mean()), 1)
@@ -42,6 +46,8 @@ def gamma(
     References:
         Marsaglia and Tsang, "A simple method for generating gamma variables", ACM TOMS 26, 2000.
     """
+    require_key(key)
+    _require_positive(concentration=concentration)
     work = torch.float64 if dtype == torch.float64 else torch.float32
     concentration = torch.as_tensor(concentration, dtype=work, device=key.device)
     # Under 1, draw at one more and shrink by a uniform's power: Gamma(a) = Gamma(a + 1) U^(1/a).
@@ -84,11 +90,25 @@ def beta(
     Returns:
         Tensor with values in [0, 1] on the device of ``key``.
 
+    Raises:
+        ValueError: If a shape parameter is no number > 0.
+
     Example:
         >>> bool((beta(key(0), 2.0, 2.0, (100,)) <= 1).all())
         True
     """
+    _require_positive(first=first, second=second)
     work = torch.float64 if dtype == torch.float64 else torch.float32
     x = gamma(key, first, shape, dtype=work, stream=f"{stream}/first", offset=offset)
     y = gamma(key, second, shape, dtype=work, stream=f"{stream}/second", offset=offset)
-    return (x / (x + y)).to(dtype)
+    total = x + y
+    # Small parameters draw numbers too small for the type: their ratio is then 1 or 0, by a coin.
+    one = uniform(key, shape, dtype=work, stream=f"{stream}/coin", offset=offset) < first / (first + second)
+    return torch.where(total > 0.0, x / torch.where(total > 0.0, total, 1.0), one).to(dtype)
+
+
+def _require_positive(**hyper: object) -> None:
+    require_numbers(**hyper)
+    for name, value in hyper.items():
+        if not isinstance(value, Tensor) and not value > 0:  # pyright: ignore[reportOperatorIssue]
+            raise ValueError(f"{name} should be a number > 0; found {value!r}")

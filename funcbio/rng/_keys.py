@@ -4,7 +4,11 @@ import torch
 from torch import Tensor
 
 from funcbio.base import Key
+from funcbio.checks import require_key
 from funcbio.rng._threefry import threefry2x32
+
+INTEGERS = (int, torch.SymInt)
+MOST = 1 << 31  # Counters of one draw; each makes two numbers.
 
 
 def key(seed: int | Tensor, *, device: torch.device | str | None = None) -> Key:
@@ -50,6 +54,7 @@ def fold_in(key: Key, data: int | str | Tensor) -> Key:
         >>> bool((step == fold_in(key(0), torch.tensor(7))).all())
         True
     """
+    require_key(key)
     domain = "fold_in name" if isinstance(data, str) else "fold_in number"
     if isinstance(data, str):
         data = site(data)[0] & 0xFFFFFFFF | (site(data)[1] & 0xFFFFFFFF) << 32
@@ -73,6 +78,9 @@ def split(key: Key, count: int = 2) -> Tensor:
         >>> split(key(0), 5).shape
         torch.Size([5, 2])
     """
+    require_key(key)
+    if not isinstance(count, INTEGERS) or not 0 <= count < MOST:
+        raise ValueError(f"count should be an integer >= 0; found {count!r}")
     low, high = counters([site("split")], [count], 0, key.device)
     return torch.stack(threefry2x32(key, low, high), dim=-1)
 
@@ -80,10 +88,14 @@ def split(key: Key, count: int = 2) -> Tensor:
 def _halves(data: int | Tensor, device: torch.device | None) -> tuple[Tensor, Tensor]:
     """Low and high 32 bits of an integer, as int32 tensors."""
     if isinstance(data, Tensor):
+        if data.ndim:
+            raise ValueError(f"data should be an integer tensor of no dimensions; found shape {tuple(data.shape)}")
         if data.dtype.is_floating_point or data.dtype.is_complex or data.dtype == torch.bool:
             raise ValueError(f"data should be an integer tensor; found dtype {data.dtype}")
         data = data.to(torch.int64)
         return data.to(torch.int32), (data >> 32).to(torch.int32)
+    if not isinstance(data, INTEGERS):
+        raise ValueError(f"data should be an integer, a name or an integer tensor; found {data!r}")
     if not -(1 << 63) <= data < 1 << 64:
         raise ValueError(f"data should fit into 64 bits; found {data}")
     low, high = _signed(data), _signed(data >> 32)

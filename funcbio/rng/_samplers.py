@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from funcbio.base import Key, Number
+from funcbio.checks import is_number, require_numbers, shown
 from funcbio.rng._streams import Shape, box_muller, draw, identity
 
 
@@ -36,6 +37,7 @@ def uniform(
         >>> bool((uniform(key(0), (2,), offset=3) == whole[3:]).all())
         True
     """
+    require_numbers(low=low, high=high)
     unit = draw(identity, key, [stream], [shape], dtype=dtype, offset=offset)[0]
     if isinstance(low, Tensor) or isinstance(high, Tensor) or (low, high) != (0.0, 1.0):
         return (low + (high - low) * unit).to(dtype)
@@ -70,6 +72,7 @@ def normal(
         >>> normal(key(0), (2, 3)).shape
         torch.Size([2, 3])
     """
+    require_numbers(mean=mean, std=std)
     unit = draw(box_muller, key, [stream], [shape], dtype=dtype, offset=offset)[0]
     if isinstance(mean, Tensor) or isinstance(std, Tensor) or (mean, std) != (0.0, 1.0):
         return (mean + std * unit).to(dtype)
@@ -88,8 +91,22 @@ def bernoulli(key: Key, probability: Number = 0.5, shape: Shape = (), *, stream:
     Returns:
         bool tensor on the device of ``key``.
 
+    Raises:
+        ValueError: If ``probability`` is a number outside [0, 1].
+
     Example:
         >>> bernoulli(key(0), 1.0, (3,))
         tensor([True, True, True])
     """
+    if isinstance(probability, Tensor):
+        _require_broadcast(probability, shape)
+    elif not is_number(probability) or not 0.0 <= probability <= 1.0:
+        raise ValueError(f"probability should be a number in [0, 1], or a tensor; found {probability!r}")
     return uniform(key, shape, stream=stream) < probability
+
+
+def _require_broadcast(probability: Tensor, shape: Shape) -> None:
+    fits = probability.ndim <= len(shape) and not probability.is_complex()
+    sizes = zip(reversed(probability.shape), reversed(shape), strict=False)
+    if not fits or any(own not in (1, size) for own, size in sizes):
+        raise ValueError(f"probability should broadcast to shape {tuple(shape)}; found {shown(probability)}")

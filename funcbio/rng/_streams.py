@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from funcbio.base import Key
-from funcbio.rng._keys import counters, site
+from funcbio.checks import FLOATING, require_key
+from funcbio.rng._keys import INTEGERS, MOST, counters, site
 from funcbio.rng._threefry import threefry2x32
 
 TILE = 1 << 17  # Counters hashed at a time outside a compiled graph: their temporaries stay in the cache.
@@ -57,6 +58,19 @@ def identity(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     return first, second
 
 
+def _require_draw(shapes: list[Shape], dtype: torch.dtype, offset: int) -> None:
+    """Raises ValueError if there is no such draw."""
+    if dtype not in FLOATING:
+        raise ValueError(f"dtype should be one of {', '.join(map(str, FLOATING))}; found {dtype!r}")
+    for shape in shapes:
+        if isinstance(shape, str | int) or not all(isinstance(size, INTEGERS) and size >= 0 for size in shape):
+            raise ValueError(f"shape should be a sequence of integers >= 0; found {shape!r}")
+    if not isinstance(offset, INTEGERS) or offset < 0:
+        raise ValueError(f"offset should be an integer >= 0; found {offset!r}")
+    if offset + max(math.prod(shape) for shape in shapes) > 2 * MOST - 2:
+        raise ValueError(f"shape and offset should stay within {2 * MOST - 2} numbers; found {shapes} and {offset}")
+
+
 def draw(
     transform: Transform,
     key: Key,
@@ -69,6 +83,8 @@ def draw(
     """One tensor for each stream; all of them from one hash."""
     if not shapes:
         return []
+    require_key(key)
+    _require_draw(shapes, dtype, offset)
     skip, sizes = offset % 2, [math.prod(shape) for shape in shapes]
     counts = [(skip + size + 1) // 2 for size in sizes]
     low, high = counters([site(stream) for stream in streams], counts, offset // 2, key.device)

@@ -6,6 +6,7 @@ import torch
 from optree import tree_flatten, tree_unflatten
 
 from funcbio.base import Key, Tree, leaf_names
+from funcbio.checks import require_key
 from funcbio.rng._samplers import normal, uniform
 from funcbio.rng._streams import Transform, box_muller, draw, identity
 from funcbio.sharding import draw_like, is_distributed
@@ -38,9 +39,13 @@ def normal_tree(key: Key | None, stream: str, like: Tree) -> Tree:
 def _draw_tree(transform: Transform, key: Key | None, stream: str, like: Tree) -> Tree:
     if key is None:
         raise ValueError(f"key should be a key made by funcbio.key, because {stream} draws random numbers; found None")
+    require_key(key)
     leaves, treedef = tree_flatten(like)
     names = leaf_names(like)
     work = [torch.promote_types(leaf.dtype, torch.float32) for leaf in leaves]
+    for leaf in leaves:
+        if leaf.ndim and leaf.device != key.device:
+            raise ValueError(f"key should be on {leaf.device}, as the weights; found it on {key.device}")
     for dtype in sorted(set(work), key=str):
         chosen = [i for i, leaf in enumerate(leaves) if leaf.ndim and work[i] == dtype and not is_distributed(leaf)]
         streams, shapes = [f"{stream}/{names[i]}" for i in chosen], [leaves[i].shape for i in chosen]

@@ -1,0 +1,87 @@
+"""What trees, numbers and keys should be: checked before anything is computed, by what is known without their values.
+
+So the checks cost nothing in vmap or a compiled graph, and the features stay pure.
+"""
+
+from typing import Any
+
+import optree
+import torch
+from torch import Tensor
+
+from funcbio.base import Tree, leaf_names
+
+FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+"""The types that weights, gradients and rate factors may have."""
+
+LARGEST = 1e15
+"""No hyper-parameter needs more, and products of two of them stay in the range of float32."""
+
+
+def require_like(params: Tree, **trees: Tree) -> None:
+    """Raises ValueError if a tree differs from ``params`` in structure, or a leaf in shape, type or device."""
+    expected = optree.tree_structure(params)
+    for name, tree in trees.items():
+        found = optree.tree_structure(tree)
+        if found != expected:
+            raise ValueError(f"{name} should be a tree of the structure of params, {expected}; found {found}")
+    columns = {"params": optree.tree_leaves(params), **{name: optree.tree_leaves(tree) for name, tree in trees.items()}}
+    for index, weight in enumerate(columns["params"]):
+        leaves = {name: column[index] for name, column in columns.items()}
+        marks = [leaf for name, leaf in leaves.items() if name not in ("params", "grads")]
+        synapse = any(isinstance(mark, Tensor) and mark.ndim > 0 for mark in marks)
+        for name, leaf in leaves.items():
+            should = _misfit(name, leaf, weight, synapse=synapse)
+            if should:
+                raise ValueError(f"{name} should hold {should} at {leaf_names(params)[index]!r}; found {shown(leaf)}")
+
+
+def _misfit(name: str, leaf: Any, weight: Any, *, synapse: bool) -> str | None:
+    """What a leaf of the tree ``name`` should be, if it is not."""
+    if not isinstance(leaf, Tensor):
+        return "a tensor"
+    marks, broadcasts = name not in ("params", "grads"), name in ("sign", "activity")
+    if not isinstance(weight, Tensor) or (marks and leaf.ndim == 0):
+        return None
+    if synapse and not (is_real(leaf) or (broadcasts and _counts(leaf))):
+        return "real numbers" if broadcasts else "real floating-point numbers"
+    sizes = zip(leaf.shape, weight.shape, strict=False)
+    fits = leaf.ndim == weight.ndim and all(one == other or (broadcasts and one == 1) for one, other in sizes)
+    if fits and leaf.device == weight.device:
+        return None
+    return f"a tensor {'that broadcasts to' if broadcasts else 'of'} shape {tuple(weight.shape)} on {weight.device}"
+
+
+def is_real(value: object) -> bool:
+    """Whether the mechanisms can work on a tensor."""
+    return isinstance(value, Tensor) and value.dtype in FLOATING
+
+
+def _counts(leaf: Tensor) -> bool:
+    return not leaf.is_complex() and not leaf.is_floating_point() and leaf.dtype != torch.bool
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number that rules can take; see ``LARGEST``."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
+
+
+def require_numbers(**hyper: object) -> None:
+    """Raises ValueError if a hyper-parameter is neither a number nor a tensor of no dimensions."""
+    for name, value in hyper.items():
+        if not ((isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex()) or is_number(value)):
+            should = f"a number of magnitude {LARGEST:g} at most, or a tensor of no dimensions"
+            raise ValueError(f"{name} should be {should}; found {shown(value)}")
+
+
+def require_key(key: object) -> None:
+    """Raises ValueError if a key is none; one made by ``funcbio.key`` is."""
+    if not (isinstance(key, Tensor) and key.dtype == torch.int32 and key.shape == (2,)):
+        raise ValueError(f"key should be an int32 tensor of shape (2,) made by funcbio.key; found {shown(key)}")
+
+
+def shown(value: object) -> str:
+    """What was found, for a message."""
+    if not isinstance(value, Tensor):
+        return repr(value)
+    return f"a tensor of {value.dtype}, shape {tuple(value.shape)}, on {value.device}"
