@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from funcbio import rng
 from funcbio.base import Feature, Key
 from funcbio.bind import Row
+from funcbio.bio_checks import check_weight
 from funcbio.bio_class import bio_class
 from funcbio.bio_config import BioConfig, check_names
-from funcbio.bio_layer import check_weight, fresh_seed
+from funcbio.bio_layer import fresh_seed
 from funcbio.bio_method import ModelMethod, bio_modules, plain_layers
 from funcbio.bio_module import BioModule
 from funcbio.sharding import reshard

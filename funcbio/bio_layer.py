@@ -11,17 +11,13 @@ from torch import Tensor, nn
 from funcbio import rng
 from funcbio.base import BioState, Key, Tree
 from funcbio.bind import ROWS, Row
+from funcbio.bio_checks import check_method, check_shape, check_weight
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
-from funcbio.checks import is_real, shown
 from funcbio.initial import initial_activity, initial_rate, initial_sign
-from funcbio.mechanisms import check_divides, count_active, split_output
+from funcbio.mechanisms import count_active, split_output
 from funcbio.observe import unit_dim
-from funcbio.sharding import agreed, is_distributed, local, same_everywhere, shard_like, whole
+from funcbio.sharding import agreed, is_distributed, local, shard_like, whole
 from funcbio.synapses import Synapse, synapses
-
-NO_GRADIENTS = "No gradients found for the weights"
-NO_DALE = "Can not enforce dales principle without apply_dales_principle set True"
-NO_ACTIVITY = "No activity recorded: set record_activity=True in the configuration"
 
 
 class BioLayer(nn.Module):
@@ -100,22 +96,10 @@ class BioLayer(nn.Module):
         row = self.features.get(name, ROWS.get(name))
         return row is not None and row.needs_grad
 
-    def check(self, name: str) -> None:
-        """Raises if a method cannot run on this layer as it is, before anything is changed."""
-        if name == "enforce_dales_principle" and not self.config.apply_dales_principle:
-            raise AttributeError(NO_DALE)
-        if name == "scale_grad" and not self.records_activity:
-            raise RuntimeError(NO_ACTIVITY)
-        self._check_shape()
-        self._check_weight()
-        self._check_sharding()
-        if self.needs_grad(name):
-            self._check_gradient(name)
-
     @torch.no_grad()
     def run(self, name: str, **hyper: Any) -> BioState:
         """Runs a row of the table on this layer and writes back what the feature changed."""
-        self.check(name)
+        check_method(self, name)
         row, weight, leaf = self.features.get(name) or ROWS[name], self.weight, self.synapse.weight
         if is_distributed(weight):  # Only now it is sure how; from here on no process holds rates of other rows.
             self.fuzzy_learning_rate_parameters = shard_like(self.fuzzy_learning_rate_parameters, weight)
@@ -140,7 +124,7 @@ class BioLayer(nn.Module):
 
     def forward(self, output: Tensor) -> Tensor:
         """Counts the active units of the layer's output, and splits its weights."""
-        self._check_shape()
+        check_shape(self)
         dim = unit_dim(self.fuzzy_learning_rate_parameters)
         if self.records_activity:
             self._count(count_active(output, dim=dim))
@@ -167,36 +151,6 @@ class BioLayer(nn.Module):
     def _run_feature(self, name: str) -> None:
         self.run(name)
 
-    def _check_shape(self) -> None:
-        expected, found = tuple(self.fuzzy_learning_rate_parameters.shape), tuple(self.weight.shape)
-        if found != expected:
-            raise RuntimeError(
-                f"{self.synapse.weight} should have the shape {expected} it was converted with; found {found}: "
-                "convert the model again"
-            )
-
-    def _check_weight(self) -> None:
-        weight, rates, leaf = self.weight, self.fuzzy_learning_rate_parameters, self.synapse.weight
-        if not is_real(weight) or not is_real(rates) or weight.device != rates.device:
-            raise RuntimeError(
-                f"{leaf} and its rate factors should hold real floating-point numbers on one device; "
-                f"found {shown(weight.detach())}, and {shown(rates)}"
-            )
-        if shares_memory(weight):
-            raise RuntimeError(f"{leaf} should have memory for every element; found an expanded tensor")
-
-    def _check_sharding(self) -> None:
-        rates, weight, leaf = self.fuzzy_learning_rate_parameters, self.weight, self.synapse.weight
-        if is_distributed(rates) and not is_distributed(weight):
-            raise RuntimeError(
-                f"{leaf} should be sharded as its rate factors are; found it gathered: call reshard() on the model"
-            )
-        if is_distributed(weight) and not is_distributed(rates) and not same_everywhere(self.key, weight):
-            raise RuntimeError(
-                f"the key of {leaf} should be the same on every process; found different ones: give every process "
-                "the same seed before it makes and converts the model"
-            )
-
     def _count(self, active: Tensor) -> None:
         count, active = local(self.activation_count), whole(active)
         if active.shape != count.shape:
@@ -206,17 +160,6 @@ class BioLayer(nn.Module):
             )
         count.add_(active)
         local(self.observations).add_(1)
-
-    def _check_gradient(self, name: str) -> None:
-        weight, leaf = self.weight, self.synapse.weight
-        if name == "crystallize" and not weight.requires_grad:
-            raise RuntimeError("Weights do not require gradients")
-        if weight.grad is None:
-            raise RuntimeError(f"{NO_GRADIENTS} of {leaf}")
-        if weight.grad.layout != torch.strided:
-            raise RuntimeError(f"the gradient of {leaf} should be dense; found {weight.grad.layout}")
-        if shares_memory(weight.grad):
-            raise RuntimeError(f"the gradient of {leaf} should have memory for every element; found an expanded tensor")
 
     def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, *args: Any
@@ -250,26 +193,6 @@ class BioLayer(nn.Module):
             activity={name: count},
             updates=local(self.updates),
         )
-
-
-def check_weight(synapse: Synapse, weight: Tensor, config: BioConfig) -> None:
-    """Raises ValueError if a layer has no memory of its own, or would be split and its units make no whole groups."""
-    if weight.is_meta:
-        raise ValueError(f"{synapse.weight} should hold numbers; found a meta tensor: convert after to_empty()")
-    if shares_memory(weight):
-        raise ValueError(f"{synapse.weight} should have memory for every element; found an expanded tensor")
-    if config.weight_splitting_Gamma > 1 and not synapse.readout:
-        check_divides(config.weight_splitting_Gamma, synapse.post_units(weight.shape), synapse.weight)
-
-
-def shares_memory(tensor: Tensor) -> bool:
-    """Whether elements of a tensor share memory, as in an expanded one: such a tensor cannot be written to."""
-    part = local(tensor)
-    return (
-        part.layout == torch.strided
-        and part.numel() > 0
-        and any(size > 1 and step == 0 for size, step in zip(part.shape, part.stride(), strict=True))
-    )
 
 
 def lone_synapse(layer: nn.Module, config: BioConfig) -> Synapse:

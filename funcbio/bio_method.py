@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from funcbio.bind import ROWS
-from funcbio.bio_layer import NO_GRADIENTS
+from funcbio.bio_checks import NO_GRADIENTS, check_method
 from funcbio.bio_module import BioModule
 from funcbio.choice import LAYERS
 from funcbio.observe import run_once
@@ -60,7 +60,7 @@ class ModelMethod:
             if not bio_mods:
                 raise RuntimeError(f"{NO_GRADIENTS}: call backward() before {self.name}()")
         for bio in bio_mods:
-            bio.check(self.name)
+            check_method(bio, self.name)
         return bio_mods
 
     def _observe(self, bio_mods: list[BioModule], x: Tensor | None = None) -> tuple[()]:

@@ -23,6 +23,7 @@ ORDER = [
     ["bio_config"],
     ["initial", "observe"],
     ["bind"],
+    ["bio_checks"],
     ["bio_layer"],
     ["bio_module", "bio_class"],
     ["bio_method"],

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import funcbio.bio_config
 import funcbio.bio_converter
 import funcbio.bio_module
+from funcbio.bio_checks import check_method
 from funcbio.bio_config import Distribution
 from funcbio.initial import draw_sign
 from funcbio.mechanisms import give_sign
@@ -63,7 +64,7 @@ class BioModule(funcbio.bio_module.BioModule):
 
     def enforce_dales_principle(self) -> None:
         """Sets weights of the wrong sign to zero, but in the read-out."""
-        self.check("enforce_dales_principle")
+        check_method(self, "enforce_dales_principle")
         if not self.synapse.readout:
             super().enforce_dales_principle()
 
