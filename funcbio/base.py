@@ -117,12 +117,19 @@ def map_synapses(rule: Callable[..., Any], marker: Tree, tree: Tree, *rest: Tree
 
 def clamp(values: Tensor, low: Number | None = None, high: Number | None = None) -> Tensor:
     """Clamps to bounds of which each may be a number or a tensor, as sweeps need; keeps the type of ``values``."""
-    # A number that the type cannot hold bounds like the largest it can: torch refuses it.
-    top = torch.finfo(values.dtype).max
     if low is not None:
-        low = low if isinstance(low, Tensor) else max(-top, min(low, top))
+        low = _held(low, values.dtype)
         values = torch.clamp(values, min=low).to(values.dtype)  # pyright: ignore[reportCallIssue, reportArgumentType]
     if high is not None:
-        high = high if isinstance(high, Tensor) else max(-top, min(high, top))
+        high = _held(high, values.dtype)
         values = torch.clamp(values, max=high).to(values.dtype)  # pyright: ignore[reportCallIssue, reportArgumentType]
     return values
+
+
+def _held(bound: Number, dtype: torch.dtype) -> Number:
+    """The bound, or the largest number that the type holds: a larger one is refused by torch, or infinite."""
+    top = torch.finfo(dtype).max
+    if not isinstance(bound, Tensor):
+        return max(-top, min(bound, top))
+    wider = bound.is_floating_point() and torch.finfo(bound.dtype).max > top
+    return bound.clamp(-top, top) if wider else bound

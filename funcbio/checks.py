@@ -80,6 +80,12 @@ def require_key(key: object) -> None:
         raise ValueError(f"key should be an int32 tensor of shape (2,) made by funcbio.key; found {shown(key)}")
 
 
+def require_dtype(dtype: object) -> None:
+    """Raises ValueError if numbers of a type cannot be drawn."""
+    if dtype not in FLOATING:
+        raise ValueError(f"dtype should be one of {', '.join(map(str, FLOATING))}; found {dtype!r}")
+
+
 def shown(value: object) -> str:
     """What was found, for a message."""
     if not isinstance(value, Tensor):

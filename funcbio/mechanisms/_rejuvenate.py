@@ -22,14 +22,14 @@ def regrow_lognormal(
     """
     relative, top, finite = _relative_magnitude(weight)
     number = count(finite).clamp_min(1)
-    mean = (total(relative) / number).clamp_min(torch.finfo(relative.dtype).tiny)
+    mean = (total(relative) / number).clamp_min(1e-15)  # Less only if all weights are 0; its square must not be.
     variance = total(torch.where(finite, (relative - mean) ** 2, 0.0)) / (number - 1).clamp_min(1)
     # "U < exp(-d |w| / std)", without the division that fails for equal weights.
     weak = -torch.log1p(-unit) * _std(weight, top, finite) > strength * relative
     replaced = weak | ~finite
     log_variance = torch.log1p(variance / mean**2)
     magnitude = torch.exp(torch.log(mean) - 0.5 * log_variance + torch.sqrt(log_variance) * noise)
-    grown = sign * top * magnitude.clamp_max(1.0)
+    grown = sign * (top * magnitude.clamp_max(1.0))
     return torch.where(replaced, grown.to(weight.dtype), weight), replaced
 
 
@@ -39,7 +39,7 @@ def regrow_uniform(
     """Returns one layer's new weights and which were replaced, by the rule of the paper's experiments."""
     relative, top, finite = _relative_magnitude(weight)
     replaced = (noise.abs() > strength * relative) | ~finite
-    return torch.where(replaced, (sign * top * unit).to(weight.dtype), weight), replaced
+    return torch.where(replaced, (sign * (top * unit)).to(weight.dtype), weight), replaced
 
 
 def _relative_magnitude(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,7 +71,8 @@ def regrow_release(
     count = max(known.numel() - 1, 1)
     std = _positive(torch.sqrt(total((known - total(known) / known.numel()) ** 2) / count))
     replaced = (unit < torch.exp(-strength * known.abs() / std)) | weight.isnan()
-    log_variance = torch.log(1.0 + std**2 / mean**2)
+    # Squares of tiny numbers are 0, and of no ratio.
+    log_variance = torch.log(1.0 + torch.nan_to_num(std**2 / mean**2, nan=1.0))
     grown = torch.exp(torch.log(mean) - 0.5 * log_variance + 0.5 * torch.sqrt(log_variance) * noise).clamp(-1.0, 1.0)
     return torch.where(replaced, grown, known).to(weight.dtype), replaced
 
@@ -131,7 +132,8 @@ def rejuvenate_weights(
     """
     check_option("variant", variant, VARIANTS)
     require_numbers(strength=strength)
-    require_like(params, grads=grads, rate=state.rate)
+    signed = {"sign": state.sign} if tree_leaves(state.sign) else {}
+    require_like(params, grads=grads, rate=state.rate, **signed)
     unit = uniform_tree(key, "rejuvenate_weights/unit", state.rate)
     noise = normal_tree(key, "rejuvenate_weights/noise", state.rate)
     sign = _signs(key, state)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
+from funcbio.checks import is_number
 from funcbio.sharding import cuts, joined, shard_like
 from funcbio.synapses import Synapse, unit_axis
 
@@ -25,7 +26,7 @@ def sum_groups(values: Tensor, gamma: int, *, dim: int) -> Tensor:
 
 def check_gamma(gamma: object) -> None:
     """Raises ValueError if a number of sub-synapses is none."""
-    if not isinstance(gamma, int) or isinstance(gamma, bool) or gamma < 0:
+    if not isinstance(gamma, int) or not is_number(gamma) or gamma < 0:
         raise ValueError(f"gamma should be an integer >= 0; found {gamma!r}")
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from funcbio.base import Key, Number
-from funcbio.checks import require_key, require_numbers
+from funcbio.checks import require_dtype, require_key, require_numbers
 from funcbio.rng._samplers import normal, uniform
 from funcbio.rng._streams import Shape
 
@@ -47,6 +47,7 @@ def gamma(
         Marsaglia and Tsang, "A simple method for generating gamma variables", ACM TOMS 26, 2000.
     """
     require_key(key)
+    require_dtype(dtype)
     _require_positive(concentration=concentration)
     work = torch.float64 if dtype == torch.float64 else torch.float32
     concentration = torch.as_tensor(concentration, dtype=work, device=key.device)
@@ -97,6 +98,8 @@ def beta(
         >>> bool((beta(key(0), 2.0, 2.0, (100,)) <= 1).all())
         True
     """
+    require_key(key)
+    require_dtype(dtype)
     _require_positive(first=first, second=second)
     work = torch.float64 if dtype == torch.float64 else torch.float32
     x = gamma(key, first, shape, dtype=work, stream=f"{stream}/first", offset=offset)

@@ -79,7 +79,7 @@ def split(key: Key, count: int = 2) -> Tensor:
         torch.Size([5, 2])
     """
     require_key(key)
-    if not isinstance(count, INTEGERS) or not 0 <= count < MOST:
+    if not isinstance(count, INTEGERS) or isinstance(count, bool) or not 0 <= count < MOST:
         raise ValueError(f"count should be an integer >= 0; found {count!r}")
     low, high = counters([site("split")], [count], 0, key.device)
     return torch.stack(threefry2x32(key, low, high), dim=-1)

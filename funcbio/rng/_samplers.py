@@ -98,11 +98,12 @@ def bernoulli(key: Key, probability: Number = 0.5, shape: Shape = (), *, stream:
         >>> bernoulli(key(0), 1.0, (3,))
         tensor([True, True, True])
     """
+    unit = uniform(key, shape, stream=stream)
     if isinstance(probability, Tensor):
         _require_broadcast(probability, shape)
     elif not is_number(probability) or not 0.0 <= probability <= 1.0:
         raise ValueError(f"probability should be a number in [0, 1], or a tensor; found {probability!r}")
-    return uniform(key, shape, stream=stream) < probability
+    return unit < probability
 
 
 def _require_broadcast(probability: Tensor, shape: Shape) -> None:

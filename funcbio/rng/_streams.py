@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from funcbio.base import Key
-from funcbio.checks import FLOATING, require_key
+from funcbio.checks import require_dtype, require_key
 from funcbio.rng._keys import INTEGERS, MOST, counters, site
 from funcbio.rng._threefry import threefry2x32
 
@@ -60,10 +60,9 @@ def identity(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 def _require_draw(shapes: list[Shape], dtype: torch.dtype, offset: int) -> None:
     """Raises ValueError if there is no such draw."""
-    if dtype not in FLOATING:
-        raise ValueError(f"dtype should be one of {', '.join(map(str, FLOATING))}; found {dtype!r}")
+    require_dtype(dtype)
     for shape in shapes:
-        if isinstance(shape, str | int) or not all(isinstance(size, INTEGERS) and size >= 0 for size in shape):
+        if not isinstance(shape, tuple | list) or not all(isinstance(size, INTEGERS) and size >= 0 for size in shape):
             raise ValueError(f"shape should be a sequence of integers >= 0; found {shape!r}")
     if not isinstance(offset, INTEGERS) or offset < 0:
         raise ValueError(f"offset should be an integer >= 0; found {offset!r}")
