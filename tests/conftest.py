@@ -34,3 +34,12 @@ def run_doctest(name, item):
 
 
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Adds up what tests recorded as tried cases; properties of reports also come from other processes."""
+    reports = [report for found in terminalreporter.stats.values() for report in found if hasattr(report, "when")]
+    teardowns = [report for report in reports if report.when == "teardown"]
+    cases = sum(count for report in teardowns for name, count in report.user_properties if name == "bad input cases")
+    if cases:
+        terminalreporter.write_line(f"bad input: {cases} cases")
