@@ -12,7 +12,7 @@ from funcbio import rng
 from funcbio.base import BioState, Key, Tree
 from funcbio.bind import ROWS, Row
 from funcbio.bio_checks import check_method, check_shape, check_weight
-from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
+from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError
 from funcbio.initial import initial_activity, initial_rate, initial_sign
 from funcbio.mechanisms import count_active, split_output
 from funcbio.observe import unit_dim
@@ -44,7 +44,9 @@ class BioLayer(nn.Module):
         features: Mapping[str, Row] | None = None,
     ) -> None:
         super().__init__()
-        layer = parent if isinstance(parent, nn.Module) else parent()
+        layer = parent() if callable(parent) and not isinstance(parent, nn.Module) else parent
+        if not isinstance(layer, nn.Module):
+            raise ConfigError(f"parent should be a module, or a callable that returns one; found {layer!r}")
         # In a tuple the layer is no child of its own child, and copies and pickles point to the copied layer.
         self._parent = (layer,)
         self.config = config

@@ -156,7 +156,7 @@ def test_the_splitting_activation_acts_before_the_sum():
 def test_nothing_is_changed_when_gamma_does_not_divide():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 5), nn.Linear(5, 2))
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(ValueError, match=r"must evenly divide the number of features of 1.weight"):
+    with pytest.raises(ValueError, match=r"must evenly divide the number of features \(\d+\) of 1\.weight"):
         BioConverter(weight_splitting_Gamma=2, apply_dales_principle=True)(model)
     assert list(model.state_dict()) == list(before)
     assert all(torch.equal(model.state_dict()[n], before[n]) for n in before)
@@ -325,6 +325,13 @@ def test_a_bio_module_can_be_built_by_hand():
     bio.fuzzy_learning_rates()
     assert torch.equal(layer.weight.grad, torch.full((3, 4), 0.5))
     assert list(bio.parameters()) == []
+
+
+@pytest.mark.parametrize("parent", ["a layer", lambda: "a layer", None])
+@pytest.mark.parametrize("error", [ValueError, AssertionError])
+def test_a_parent_that_is_no_module_is_refused(parent, error):
+    with pytest.raises(error, match="parent should be a module, or a callable that returns one; found"):
+        BioModule(parent)
 
 
 def test_a_hand_built_module_uses_the_stated_depth():

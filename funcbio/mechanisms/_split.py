@@ -35,8 +35,7 @@ def check_divides(gamma: int, features: int, layer: str = "") -> None:
     if features % gamma:
         where = f" of {layer}" if layer else ""
         raise ValueError(
-            f"weight_splitting_Gamma must evenly divide the number of features{where}; "
-            f"found weight_splitting_Gamma={gamma} and {features} features"
+            f"weight_splitting_Gamma ({gamma}) must evenly divide the number of features ({features}){where}"
         )
 
 
