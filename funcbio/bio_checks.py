@@ -1,5 +1,6 @@
 """What a layer must be for a method to run on it: all of it looked at before anything is changed."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import torch
@@ -34,6 +35,10 @@ class Layer(Protocol):
         """Whether the layer counts its active outputs."""
         ...
 
+    def named_buffers(self, *, recurse: bool) -> Iterable[tuple[str, Tensor]]:
+        """State of the layer, by name."""
+        ...
+
     def needs_grad(self, name: str) -> bool:
         """Whether a method makes no sense without a gradient."""
         ...
@@ -47,6 +52,7 @@ def check_method(layer: Layer, name: str) -> None:
         raise RuntimeError(NO_ACTIVITY)
     check_shape(layer)
     _check_memory(layer)
+    _check_buffers(layer)
     _check_sharding(layer)
     if layer.needs_grad(name):
         _check_gradient(layer, name)
@@ -71,6 +77,21 @@ def _check_memory(layer: Layer) -> None:
         )
     if shares_memory(weight):
         raise RuntimeError(f"{leaf} should have memory for every element; found an expanded tensor")
+
+
+def _check_buffers(layer: Layer) -> None:
+    weight, leaf = layer.weight, layer.synapse.weight
+    units = (layer.synapse.post_units(weight.shape),)
+    for name, buffer in layer.named_buffers(recurse=False):
+        fits = {
+            "key": buffer.dtype == torch.int32 and buffer.shape == (2,),
+            "updates": buffer.dtype == torch.int64 and buffer.ndim == 0,
+            "activation_count": buffer.shape == units,
+            "sign": buffer.ndim in (0, weight.ndim)
+            and all(one in (1, size) for one, size in zip(buffer.shape, weight.shape, strict=False)),
+        }
+        if not fits.get(name, True) or buffer.device != weight.device:
+            raise RuntimeError(f"{name} of {leaf} should be as the conversion made it; found {shown(buffer)}")
 
 
 def _check_sharding(layer: Layer) -> None:

@@ -67,7 +67,15 @@ class ModelMethod:
         """Runs the model on its own input if its layers have seen none; they then need no input of their own."""
         dynamic = [bio for bio in bio_mods if bio.moves()]
         if x is not None and dynamic and all(bio.lacks_observation() for bio in dynamic):
-            run_once(self.model, x)
+            counts = [local(bio.activation_count) for bio in dynamic]
+            before = [count.clone() for count in counts]
+            try:
+                run_once(self.model, x)
+            except BaseException:
+                for bio, count, old in zip(dynamic, counts, before, strict=True):
+                    count.copy_(old)
+                    local(bio.observations).zero_()
+                raise
             reshard(self.model)
         return ()
 
