@@ -188,7 +188,7 @@ class BioLayer(nn.Module):
         count = initial_activity(weight, self.synapse, self.config)
         if self.records_activity:
             count = shard_like(self.synapse.along_post(local(self.activation_count), weight.shape), weight)
-        sign = self._buffers.get("sign")
+        sign = self._buffers.get("sign", self._parameters.get("sign"))
         return BioState(
             rate={name: self.fuzzy_learning_rate_parameters},
             sign={name: none if sign is None or sign.ndim == 0 else shard_like(sign, weight)},

@@ -11,12 +11,13 @@ from types import ModuleType
 from funcbio.compat import release
 
 NAME = "bio_transformations"
+SETTINGS = ("BioConfig", "DEFAULT_BIO_CONFIG", "Distribution")
 PARTS = {
-    "bio_config": ("BioConfig", "DEFAULT_BIO_CONFIG", "Distribution"),
-    "bio_module": ("BioModule",),
-    "bio_converter": ("BioConverter",),
+    "bio_config": SETTINGS,
+    "bio_module": ("BioModule", *SETTINGS),
+    "bio_converter": ("BioConverter", "BioModule", *SETTINGS),
 }
-"""The modules of the release, and the names that were documented in each."""
+"""The modules of the release, and the names that could be imported from each."""
 
 
 def install() -> None:

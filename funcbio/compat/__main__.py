@@ -24,10 +24,10 @@ def main() -> None:
     install()
     sys.argv[:] = program
     if given.module:
-        sys.path[0] = os.getcwd()
         runpy.run_module(program[0], run_name="__main__", alter_sys=True)
     else:
-        sys.path[0] = os.path.dirname(os.path.realpath(program[0]))
+        if not getattr(sys.flags, "safe_path", False):  # Then the first entry is none of Python's own choice.
+            sys.path[0] = os.path.dirname(os.path.realpath(program[0]))
         runpy.run_path(program[0], run_name="__main__")
 
 

@@ -3,64 +3,71 @@
 What merely crashed there works as documented; every difference that is left is in docs/release-0.0.5.md.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-import funcbio.bio_config
 import funcbio.bio_converter
 import funcbio.bio_module
 from funcbio.bio_checks import check_method
 from funcbio.bio_config import Distribution
+from funcbio.compat._config import VERSION, BioConfig
 from funcbio.initial import draw_sign
 from funcbio.mechanisms import give_sign
 from funcbio.synapses import READOUT_MARK, Holder, holders
 
-VERSION = "0.0.5"
 KINDS = (nn.Linear, nn.Conv2d)
-__all__ = ["DEFAULT_BIO_CONFIG", "BioConfig", "BioConverter", "BioModule", "Distribution"]
-
-
-@dataclass(frozen=True)
-class BioConfig(funcbio.bio_config.BioConfig):
-    """The configuration, with the variants of release 0.0.5 as defaults."""
-
-    rejuvenation_variant: str = VERSION
-    fuzzy_lr_variant: str = VERSION
-    dales_variant: str = VERSION
-
-    def _asdict(self) -> dict[str, Any]:
-        """As of the named tuple it once was."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
-
-    def __iter__(self) -> Iterator[Any]:
-        """As of the named tuple it once was."""
-        return iter(self._asdict().values())
-
+__all__ = ["DEFAULT_BIO_CONFIG", "VERSION", "BioConfig", "BioConverter", "BioModule", "Distribution"]
 
 DEFAULT_BIO_CONFIG = BioConfig()
 
 
 class BioModule(funcbio.bio_module.BioModule):
-    """The mechanisms of one layer, as in release 0.0.5: activity moves the rates at every forward pass."""
+    """The mechanisms of one layer, as in release 0.0.5: rates and signs are parameters, activity acts at once."""
 
     def __init__(self, parent: Any, config: Any = DEFAULT_BIO_CONFIG, **where: Any) -> None:
-        super().__init__(parent, config, **where)
+        # Only a layer converted by hand knew its depth before the draw.
+        knows_depth = not where and config.fuzzy_lr_distribution == Distribution.LAYER_ADAPTIVE
+        super().__init__(parent, config.replace(fuzzy_lr_variant="default") if knows_depth else config, **where)
+        self.config = config
         if config.apply_dales_principle and self.synapse.readout:
-            # The read-out starts with signs too; they are only never enforced.
-            self.sign = draw_sign(self.key, self.weight, self.synapse, config)
-            with torch.no_grad():
-                self.weight.copy_(give_sign(self.weight, self.sign))
+            self.dalian_network_initialization(self)  # It starts with signs too; they are only never enforced.
+        for name in ("sign", "fuzzy_learning_rate_parameters"):
+            if isinstance(held := self._buffers.pop(name, None), Tensor):
+                self.register_parameter(name, nn.Parameter(held, requires_grad=False))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keeps what is a parameter one."""
+        if name in self.__dict__.get("_parameters", {}) and isinstance(value, Tensor):
+            value = nn.Parameter(value, requires_grad=False)
+        super().__setattr__(name, value)
+
+    @staticmethod
+    def dalian_network_initialization(module: nn.Module) -> None:
+        """Draws the signs of a layer and gives them to its weights."""
+        if not isinstance(module, BioModule) or not isinstance(module.get_parent(), KINDS):
+            raise AttributeError(f"module should be the BioModule of a Linear or Conv2d; found {type(module).__name__}")
+        sign = draw_sign(module.key, module.weight, module.synapse, module.config)
+        module.sign = nn.Parameter(sign, requires_grad=False)
+        with torch.no_grad():
+            module.weight.copy_(give_sign(module.weight, sign))
 
     def forward(self, output: Tensor) -> Tensor:
         """Counts, splits, and moves rates that follow activity."""
         result = super().forward(output)
         if self.config.fuzzy_lr_distribution == Distribution.ACTIVITY:
-            self.update_fuzzy_learning_rates()
+            super().update_fuzzy_learning_rates()
         return result
+
+    def update_fuzzy_learning_rates(self, x: Tensor | None = None) -> None:
+        """Moves the rates on; those that follow activity only if given an input of the layer, which is counted."""
+        if self.config.fuzzy_lr_distribution != Distribution.ACTIVITY:
+            super().update_fuzzy_learning_rates()
+        elif x is not None and self.moves():
+            with torch.no_grad():
+                self.forward(self.get_parent().forward(x))  # Past the hooks of the layer: they would do it again.
 
     def enforce_dales_principle(self) -> None:
         """Sets weights of the wrong sign to zero, but in the read-out."""
@@ -88,8 +95,10 @@ class BioConverter(funcbio.bio_converter.BioConverter):
             BioConverter.set_last_module_token_for_module(own[-1])
 
     def describe(self, model: nn.Module) -> list[Holder]:
-        """Finds the layers of the release's kinds; the output of attention is left alone, as it was."""
+        """Finds the layers of the release's kinds, or none; the output of attention is left alone, as it was."""
         self.set_last_module_token_for_model(model)
+        if not any(isinstance(module, KINDS) for module in model.modules()):
+            return []
         found = holders(model, lambda name, module: isinstance(module, KINDS) and name.endswith("weight"))
         return [
             Holder(replace(synapse, readout=hasattr(layer, READOUT_MARK)), layer, layer) for synapse, layer, _ in found

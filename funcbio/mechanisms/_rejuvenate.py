@@ -103,7 +103,7 @@ def rejuvenate_weights(
     Weights that are not finite are always replaced; those that are not chosen keep every bit.
     "0.0.5", for reproducing results of that release of ``bio_transformations``, first clamps all weights to [-1, 1],
     and draws positive magnitudes with the mean (1e-8 where that is not positive) and half the log-scale deviation of
-    $w$ itself: in layers of zero mean it writes values near 1e-7, which is pruning.
+    $w$ itself: in layers of mean near zero it writes values under 1e-6, which is pruning.
 
     Args:
         params: Tree of weights.
