@@ -125,7 +125,7 @@ def check_weight(synapse: Synapse, weight: Tensor, config: BioConfig) -> None:
         raise ValueError(f"{synapse.weight} should hold numbers; found a meta tensor: convert after to_empty()")
     if shares_memory(weight):
         raise ValueError(f"{synapse.weight} should have memory for every element; found an expanded tensor")
-    if config.weight_splitting_Gamma > 1 and not synapse.readout:
+    if synapse.splits(config.weight_splitting_Gamma):
         check_divides(config.weight_splitting_Gamma, synapse.post_units(weight.shape), synapse.weight)
 
 

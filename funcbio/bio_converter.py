@@ -166,7 +166,7 @@ class BioConverter:
         else:
             layer.bio_mod = getattr(layer, "bio_mod", nn.ModuleDict())
             layer.bio_mod.update({synapse.attribute: bio})  # pyright: ignore[reportCallIssue]
-        splits = config.weight_splitting_Gamma > 1 and not synapse.readout
+        splits = synapse.splits(config.weight_splitting_Gamma)
         if synapse.observable and (splits or config.records_activity):
             speaker.register_forward_hook(_after_forward if speaker is layer else _after_attention)
 

@@ -26,7 +26,9 @@ def total(values: Tensor) -> Tensor:
 
 def mean(values: Tensor) -> Tensor:
     """Mean of all elements, in float32 or better; 0 of none."""
-    return total(values) / max(values.numel(), 1)
+    # Divided first: the sum of large numbers may overflow where their mean does not.
+    wide = values.to(torch.promote_types(values.dtype, torch.float32))
+    return total(wide / max(values.numel(), 1))
 
 
 def count(mask: Tensor) -> Tensor:

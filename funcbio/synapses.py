@@ -52,6 +52,10 @@ class Synapse:
         """Relative depth: ``index / total``."""
         return self.index / self.total
 
+    def splits(self, gamma: int) -> bool:
+        """Whether weight splitting by ``gamma`` changes the layer."""
+        return gamma > 1 and not self.readout
+
     def pre_units(self, shape: Size) -> int:
         """Number of units a weight of this shape comes from."""
         return shape[self.pre] * (self.groups if self.pre == 1 else 1)
@@ -177,6 +181,6 @@ def unit_axis(values: object, dim: object, name: str = "values") -> int:
     """Dimension of the units, counted from the start; raises ValueError if there is no such dimension."""
     if not isinstance(values, Tensor):
         raise ValueError(f"{name} should be a tensor; found {values!r}")
-    if not isinstance(dim, int) or not -values.ndim <= dim < values.ndim:
+    if not isinstance(dim, int) or isinstance(dim, bool) or not -values.ndim <= dim < values.ndim:
         raise ValueError(f"dim should be a dimension of {name}, of shape {tuple(values.shape)}; found {dim!r}")
     return dim % values.ndim

@@ -13,7 +13,7 @@ def scale_by_activity(
     grad: Tensor, activity: Tensor, *, target: Number, gamma: Number, minimum: Number, maximum: Number
 ) -> Tensor:
     """Returns the scaled gradient of one layer; ``activity`` counts broadcast along the post-synaptic axis."""
-    count = activity.to(torch.float32)
+    count = activity.to(torch.promote_types(grad.dtype, torch.float32))
     average = mean(count)
     # A layer nobody has seen active has no target: it is left alone.
     wanted = torch.where(average > 0.0, target * average / torch.where(count > 0.0, count, 1.0), 1.0)
