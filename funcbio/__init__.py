@@ -30,6 +30,9 @@ from funcbio.observe import observe
 from funcbio.pool import pool_activity
 from funcbio.rates import sample_rates
 from funcbio.rng import bernoulli, beta, fold_in, gamma, key, normal, split, uniform
+from funcbio.sweeps.mechanism import Mechanism
+from funcbio.sweeps.result import SweepResult
+from funcbio.sweeps.run import sweep
 from funcbio.synapses import Synapse, synapses
 
 __version__ = "0.1.0"
@@ -45,6 +48,8 @@ __all__ = [
     "Distribution",
     "Feature",
     "Key",
+    "Mechanism",
+    "SweepResult",
     "Synapse",
     "Tree",
     "apply_dales_principle",
@@ -71,6 +76,7 @@ __all__ = [
     "split",
     "split_output",
     "split_weights",
+    "sweep",
     "synapses",
     "uniform",
     "update_fuzzy_learning_rates",

@@ -2,14 +2,14 @@
 
 import copy
 import os
-import tempfile
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 from optree import tree_flatten, tree_unflatten
 from torch import Tensor
 
+from funcbio.aside import write_aside
 from funcbio.base import Tree, leaf_names
 
 TREE = "tree of tensors"
@@ -34,18 +34,8 @@ def save_checkpoint(path: str | os.PathLike[str], **parts: Any) -> None:
         >>> load_checkpoint(path, model=net, state=BioState(rate={"w": torch.zeros(2)}))["step"]
         7
     """
-    path = Path(path)
     content = {name: _packed(part) for name, part in parts.items()}
-    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+    write_aside(path, partial(torch.save, content))
 
 
 def load_checkpoint(path: str | os.PathLike[str], **parts: Any) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from funcbio.mechanisms import count_active
+from funcbio.bio_config import BioConfig
+from funcbio.mechanisms import check_divides, count_active, split_output
 from funcbio.synapses import Choice, Synapse, holders
 
 
@@ -18,7 +19,9 @@ def unit_dim(weight: Tensor) -> int:
     return 1 - weight.ndim
 
 
-def observe(model: nn.Module, synapses: Choice = None) -> Callable[..., tuple[Any, dict[str, Tensor]]]:
+def observe(
+    model: nn.Module, synapses: Choice = None, config: BioConfig | None = None
+) -> Callable[..., tuple[Any, dict[str, Tensor]]]:
     """Turns a model into a pure function that returns its output and the activity of every layer.
 
     The function works inside vmap, grad and compile. Its activity is a tree shaped like ``params`` that adds
@@ -27,13 +30,14 @@ def observe(model: nn.Module, synapses: Choice = None) -> Callable[..., tuple[An
     Args:
         model: Any module with synapses; it is copied, not changed.
         synapses: Which parameters are synapses; see ``funcbio.synapses``.
+        config: Splits weights and counts activity as a converted model would; None only counts, and always.
 
     Returns:
         ``call(params, *args, buffers=None, **kwargs) -> (output, activity)``. ``buffers`` given are updated in
         place, as by ``torch.func.functional_call``; if None, the model's own are read and left alone.
 
     Raises:
-        ValueError: If the model holds no synapses.
+        ValueError: If the model holds no synapses, or ``weight_splitting_Gamma`` does not divide a layer's units.
 
     Example:
         >>> net = torch.nn.Linear(3, 2)
@@ -46,8 +50,13 @@ def observe(model: nn.Module, synapses: Choice = None) -> Callable[..., tuple[An
     stateless.to("meta")
     seen: dict[str, Tensor] = {}
     for synapse, layer, speaker in holders(stateless, synapses):
-        if synapse.observable:
+        if synapse.observable and (config is None or config.records_activity):
             speaker.register_forward_hook(partial(_record, seen, synapse, layer))
+        if config is not None and synapse.observable and synapse.splits(config.weight_splitting_Gamma):
+            check_divides(
+                config.weight_splitting_Gamma, synapse.post_units(_weight(layer, synapse).shape), synapse.weight
+            )
+            speaker.register_forward_hook(partial(_split, config, synapse, layer))
 
     def call(
         params: Mapping[str, Tensor], *args: Any, buffers: Mapping[str, Tensor] | None = None, **kwargs: Any
@@ -64,10 +73,21 @@ def observe(model: nn.Module, synapses: Choice = None) -> Callable[..., tuple[An
 
 
 def _record(seen: dict[str, Tensor], synapse: Synapse, layer: nn.Module, _: nn.Module, __: Any, output: Any) -> None:
-    weight: Any = getattr(layer, synapse.attribute)  # Under functional_call a plain tensor.
+    weight = _weight(layer, synapse)
     output = output[0] if isinstance(output, tuple) else output
     count = synapse.along_post(count_active(output, dim=unit_dim(weight)), weight.shape)
     seen[synapse.weight] = seen[synapse.weight] + count if synapse.weight in seen else count
+
+
+def _split(config: BioConfig, synapse: Synapse, layer: nn.Module, _: nn.Module, __: Any, output: Any) -> Any:
+    activation, dim = config.weight_splitting_activation_function, unit_dim(_weight(layer, synapse))
+    first, *rest = output if isinstance(output, tuple) else (output,)
+    first = split_output(first, config.weight_splitting_Gamma, activation=activation, dim=dim)
+    return (first, *rest) if isinstance(output, tuple) else first
+
+
+def _weight(layer: nn.Module, synapse: Synapse) -> Any:
+    return getattr(layer, synapse.attribute)  # Under functional_call a plain tensor.
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ import funcbio
 ROOT = Path(funcbio.__file__).parent
 # Every module may import those of the rows above it, and of its own row only its own package.
 ORDER = [
-    ["base"],
+    ["base", "aside"],
     ["checks", "sharding"],
     ["rng", "statistics", "checkpoint"],
     ["rates", "choice"],
@@ -28,7 +28,7 @@ ORDER = [
     ["bio_module", "bio_class"],
     ["bio_method"],
     ["bio_converter", "pool"],
-    ["compat"],
+    ["compat", "sweeps"],
     ["__init__"],
     ["experiments"],
     ["__main__"],

@@ -2,12 +2,11 @@
 
 import json
 import math
-import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from funcbio.aside import write_aside
 from funcbio.experiments.settings import SettingError
 
 
@@ -32,17 +31,6 @@ def prepare(output: str) -> Path:
         raise SettingError(
             f"output should be a directory that can be written; found {output!r} ({error.strerror})"
         ) from None
-
-
-def write_aside(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Writes a whole file or none: what was there before stays until the new one is complete."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            write(file)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

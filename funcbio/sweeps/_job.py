@@ -1,0 +1,183 @@
+"""A sweep as it was asked for: everything checked, before anything is trained."""
+
+import math
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from funcbio.base import Key
+from funcbio.checks import shown
+from funcbio.rng import fold_in, uniform
+from funcbio.sweeps._engine import Engine
+from funcbio.sweeps._member import Rules, networks
+from funcbio.sweeps._memory import fitting, member_bytes
+from funcbio.sweeps._optimizers import Recipe, decoupled
+from funcbio.sweeps._stack import build, stack
+from funcbio.sweeps._trials import SHARED, Trial
+from funcbio.synapses import Choice
+
+MEASURED_AT_ONCE = 1024
+"""Examples of the test data in one forward pass; metrics are averaged over them."""
+
+Data = Sequence[Tensor] | Callable[[Key], Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What ``sweep`` was given; see there."""
+
+    model: Callable[[], nn.Module]
+    loss: Callable[..., Tensor]
+    data: Data
+    steps: int
+    batch_size: int
+    recipe: Recipe
+    trials: Sequence[Trial]
+    shared: Sequence[str]
+    test: Sequence[Tensor] | None
+    metrics: Mapping[str, Callable[..., Tensor]]
+    record_every: int
+    synapses: Choice
+    compile: bool
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        """Checks every value."""
+        for name in ("steps", "batch_size", "record_every"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} should be an integer >= 1; found {value!r}")
+        for name in self.shared:
+            if name not in SHARED:
+                raise ValueError(f"share should hold some of {', '.join(SHARED)}; found {name!r}")
+        for name in ("model", "loss"):
+            if not callable(getattr(self, name)):
+                raise ValueError(f"{name} should be a function; found {getattr(self, name)!r}")
+        for name in ("data", "test"):
+            _check_data(name, getattr(self, name), optional=name == "test")
+        if self.streams:
+            return
+        if self.batch_size > len(self.examples[0]):
+            raise ValueError(
+                f"batch_size should be at most the number of examples, {len(self.examples[0])}; found {self.batch_size}"
+            )
+
+    @property
+    def streams(self) -> bool:
+        """Whether batches are made by a function."""
+        return callable(self.data)
+
+    @cached_property
+    def examples(self) -> list[Tensor]:
+        """The data, on the device."""
+        return [] if callable(self.data) else [tensor.to(self.device) for tensor in self.data]
+
+    @cached_property
+    def held_out(self) -> list[Tensor]:
+        """The test data, on the device."""
+        return [tensor.to(self.device) for tensor in self.test or ()]
+
+    @property
+    def batches(self) -> int:
+        """Batches in an epoch; 0 if there are no epochs."""
+        return 0 if self.streams else len(self.examples[0]) // self.batch_size
+
+    def members_at_once(self, trials: Sequence[Trial]) -> int:
+        """Number of members of one kind that fit into memory."""
+        engine = self.engine(trials[:1])
+        own = engine.own.map(lambda leaf: leaf[0])
+        batch = None if self.streams else torch.arange(self.batch_size, device=self.device)
+        return fitting(member_bytes(engine.rules, own, batch), self.device)
+
+    def engine(self, trials: Sequence[Trial]) -> Engine:
+        """Makes the members of one kind, at their start, and what trains them."""
+        first = trials[0]
+        forward, still = networks(build(self.model, first, self.shared), self.synapses, first.config)
+        rules = Rules(
+            forward,
+            still,
+            self.loss,
+            first.mechanisms,
+            first.config,
+            decoupled(self.recipe.make, first.options),
+            _streamed(self.data) if callable(self.data) else partial(_picked, self.examples),
+        )
+        own = stack(self.model, trials, self.shared, self.synapses, self.device)
+        make = partial(self.recipe.build, first.options)
+        return Engine(rules, own, make, in_dims=None if self.streams else 0, compile=self.compile)
+
+    def order(self, keys: Tensor, epoch: int) -> Tensor:
+        """Every member's order of the examples in one epoch."""
+        count = len(self.examples[0])
+
+        def shuffle(key: Key) -> Tensor:
+            return uniform(fold_in(key, epoch), (count,)).argsort(stable=True)
+
+        return torch.vmap(shuffle)(keys)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What makes it this sweep and no other, for a file."""
+        model = build(self.model, self.trials[0], self.shared)
+        return {
+            "model": f"{model}",
+            "parameters": {name: list(p.shape) for name, p in model.named_parameters()},
+            "loss": _name(self.loss),
+            "data": [_digest(tensor) for tensor in self.examples] or _name(self.data),
+            "test": [_digest(tensor) for tensor in self.held_out],
+            "metrics": sorted(self.metrics),
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "record_every": self.record_every,
+            "optimizer": _name(self.recipe.make),
+            "share": sorted(self.shared),
+            "compile": self.compile,
+            "members": [_described(trial) for trial in self.trials],
+        }
+
+
+def _streamed(data: Callable[[Key], Sequence[Tensor]]) -> Callable[[Any, Key], Sequence[Tensor]]:
+    return lambda _, key: data(key)
+
+
+def _picked(examples: Sequence[Tensor], batch: Tensor, key: Key) -> Sequence[Tensor]:
+    del key
+    return [tensor[batch] for tensor in examples]
+
+
+def _check_data(name: str, data: Any, *, optional: bool) -> None:
+    if callable(data) or (optional and data is None):
+        if optional and callable(data):
+            raise ValueError(f"{name} should be a sequence of tensors; found a function")
+        return
+    if not isinstance(data, Sequence) or len(data) < 2 or not all(isinstance(part, Tensor) for part in data):
+        raise ValueError(f"{name} should be a sequence of two or more tensors, inputs and target; found {data!r:.100}")
+    if any(part.ndim == 0 or len(part) != len(data[0]) or len(part) == 0 for part in data):
+        raise ValueError(f"{name} should hold tensors of one length >= 1; found {', '.join(map(shown, data))}")
+
+
+def _name(thing: Any) -> str:
+    return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
+
+
+def _digest(tensor: Tensor) -> str:
+    plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return f"{tensor.dtype} {tuple(tensor.shape)} {zlib.crc32(plain.numpy().tobytes()):08x}"
+
+
+def _described(trial: Trial) -> dict[str, Any]:
+    config = {name: _plain(value) for name, value in vars(trial.config).items()}
+    options = {name: _plain(value) for name, value in trial.options.items()}
+    mechanisms = [mechanism.describe() for mechanism in trial.mechanisms]
+    numbers = {name: value for name, value in trial.numbers.items() if name not in config}
+    return {"seed": trial.seed, "config": config, "numbers": numbers, "options": options, "mechanisms": mechanisms}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    return value if isinstance(value, str | int | float | bool | None) else _name(value)

@@ -1,0 +1,173 @@
+"""What one member does, as pure functions; nothing here knows that many are trained at once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from optree import tree_leaves, tree_map
+from torch import Tensor, nn
+from torch.func import grad_and_value
+
+from funcbio.base import BioState, Feature, Key, chain
+from funcbio.bio_config import BioConfig
+from funcbio.observe import observe
+from funcbio.rng import fold_in
+from funcbio.sweeps._keyed import Keyed
+from funcbio.sweeps.mechanism import Mechanism
+from funcbio.synapses import Choice
+
+Tensors = dict[str, Tensor]
+
+
+class Own(NamedTuple):
+    """What belongs to one member: with a leading dimension, to a stack of them.
+
+    Attributes:
+        params: Parameters that are trained, by name.
+        fixed: Parameters that are not.
+        buffers: Buffers, such as running statistics.
+        state: State of the mechanisms.
+        keys: Keys of "batches" and "noise".
+        numbers: Learning rate, weight decay and hyper-parameters.
+    """
+
+    params: Tensors
+    fixed: Tensors
+    buffers: Tensors
+    state: BioState
+    keys: Tensors
+    numbers: Tensors
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Own":
+        """Applies a function to every tensor."""
+        everything: Any = self
+        return tree_map(function, everything)  # pyright: ignore[reportReturnType]
+
+    def leaves(self) -> list[Tensor]:
+        """All tensors."""
+        everything: Any = self
+        return tree_leaves(everything)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How members of one kind learn.
+
+    Attributes:
+        forward: The network while it learns, and what its layers showed of their activity.
+        still: The network while it is measured.
+        loss: Of output and target.
+        mechanisms: In declared order.
+        config: For what may not differ between members.
+        decoupled: Whether weight decay acts on the weights, not on the gradient.
+        read: Takes what the loop hands over for a batch, and the key, and returns the batch.
+    """
+
+    forward: Callable[..., tuple[Any, Tensors]]
+    still: Callable[..., tuple[Any, Tensors]]
+    loss: Callable[..., Tensor]
+    mechanisms: Sequence[Mechanism]
+    config: BioConfig
+    decoupled: bool
+    read: Callable[[Any, Key], Sequence[Tensor]]
+
+    def learn(
+        self, acting: Sequence[int], own: Own, batch: Any, number: Tensor
+    ) -> tuple[Tensors, dict[str, Any], Tensor]:
+        """Computes the gradient, and what the mechanisms in its place make of it.
+
+        Args:
+            acting: Positions of the mechanisms that act in this step.
+            own: What belongs to the member.
+            batch: See ``read``.
+            number: The step, a 0-d integer tensor.
+
+        Returns:
+            Gradients, what has changed of ``own``, and the loss.
+        """
+        noise = fold_in(own.keys["noise"], number)
+        batch = self.read(batch, fold_in(own.keys["batches"], number))
+        measured = partial(self.loss_of, own=own, key=fold_in(noise, "forward"), batch=batch)
+        grads, (loss, (buffers, activity)) = grad_and_value(measured, has_aux=True)(own.params)
+        state = own.state
+        if self.config.records_activity:
+            state = state._replace(activity=tree_map(torch.add, state.activity, activity))
+        if not self.decoupled and "weight_decay" in own.numbers:
+            grads = {name: grad + own.numbers["weight_decay"] * own.params[name] for name, grad in grads.items()}
+        params, grads, state = self._run("gradient", acting, own.params, grads, state, own.numbers, noise)
+        return grads, changes(own, params=params, buffers=buffers, state=state), loss
+
+    def apply(self, acting: Sequence[int], own: Own, direction: Tensors, number: Tensor) -> dict[str, Any]:
+        """Moves the weights along the optimizer's direction; returns what has changed of ``own``."""
+        noise, lr = fold_in(own.keys["noise"], number), own.numbers["lr"]
+        if self.decoupled:
+            decay = own.numbers["weight_decay"]
+            direction = {name: step - decay * own.params[name] for name, step in direction.items()}
+        update = {name: (lr * step).to(step.dtype) for name, step in direction.items()}
+        params, update, state = self._run("update", acting, own.params, update, own.state, own.numbers, noise)
+        params = {name: weight + update[name] for name, weight in params.items()}
+        params, _, state = self._run("after", acting, params, update, state, own.numbers, noise)
+        return changes(own, params=params, state=state)
+
+    def measure(self, metrics: Mapping[str, Callable[..., Tensor]], own: Own, batch: Sequence[Tensor]) -> Tensors:
+        """Measures the network on a batch, without dropout and with the statistics as they are."""
+        with Keyed(own.keys["noise"]):  # Also keeps torch off code for evaluation that vmap does not know.
+            output, _ = self._call(self.still, own.params, own, batch)
+        return {name: metric(output, batch[-1]).to(torch.float32) for name, metric in metrics.items()}
+
+    def loss_of(self, params: Tensors, *, own: Own, key: Key, batch: Sequence[Tensor]) -> tuple[Tensor, Any]:
+        """Returns the loss, and buffers and activity after the forward pass."""
+        with Keyed(key):
+            output, rest = self._call(self.forward, params, own, batch)
+            return self.loss(output, batch[-1]), rest
+
+    @staticmethod
+    def _call(network: Any, params: Tensors, own: Own, batch: Sequence[Tensor]) -> tuple[Any, tuple[Tensors, Tensors]]:
+        buffers = {name: buffer.clone() for name, buffer in own.buffers.items()}
+        output, activity = network({**params, **own.fixed}, *batch[:-1], buffers=buffers)
+        return output, (buffers, {name: activity[name] for name in params})
+
+    def _run(
+        self,
+        place: str,
+        acting: Sequence[int],
+        params: Tensors,
+        grads: Tensors,
+        state: BioState,
+        numbers: Tensors,
+        key: Key,
+    ) -> tuple[Tensors, Tensors, BioState]:
+        """Runs the mechanisms of one place that act in this step."""
+        chosen = [self.mechanisms[index] for index in acting if self.mechanisms[index].where == place]
+        return chain(*(self._bound(mechanism, numbers) for mechanism in chosen))(params, grads, state, key=key)
+
+    def _bound(self, mechanism: Mechanism, numbers: Tensors) -> Feature:
+        row = mechanism.row
+        own = {keyword: numbers[name] for keyword, name in row.hyper.items() if name in numbers}
+        return row.bound(self.config, **own)
+
+
+def changes(own: Own, **new: Any) -> dict[str, Any]:
+    """Keeps only the tensors that are others than before, so that nothing else needs to be written."""
+    found: dict[str, Any] = {}
+    for name, tree in new.items():
+        old = getattr(own, name)
+        if isinstance(tree, BioState):
+            pairs = {field: (value, getattr(old, field)) for field, value in tree._asdict().items()}
+            found[name] = {field: _changed(*pair) for field, pair in pairs.items() if pair[0] is not pair[1]}
+        else:
+            found[name] = _changed(tree, old)
+    return found
+
+
+def _changed(new: Any, old: Any) -> Any:
+    if isinstance(new, Tensor):
+        return new
+    return {name: value for name, value in new.items() if not old or value is not old[name]}
+
+
+def networks(model: nn.Module, synapses: Choice, config: BioConfig) -> tuple[Any, Any]:
+    """Makes the network while it learns, and while it is measured, as functions of parameters and buffers."""
+    return observe(model.train(), synapses, config), observe(model.eval(), synapses, config)

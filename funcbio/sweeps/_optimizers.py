@@ -1,0 +1,169 @@
+"""Optimizers of torch over stacked parameters, and functional ones, each asked for its direction."""
+
+import difflib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from optree import tree_leaves, tree_structure, tree_unflatten
+from torch import Tensor, optim
+
+Tensors = dict[str, Tensor]
+ELEMENTWISE = (
+    optim.SGD,
+    optim.Adam,
+    optim.AdamW,
+    optim.RMSprop,
+    optim.Adagrad,
+    optim.Adadelta,
+    optim.Adamax,
+    optim.NAdam,
+    optim.RAdam,
+)
+"""Every element of a weight moves by its own gradient alone, in proportion to the learning rate."""
+
+TECHNICAL = ("params", "lr", "weight_decay", "maximize", "foreach", "capturable", "differentiable", "fused")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make an optimizer.
+
+    Attributes:
+        make: A class of ``torch.optim``, or an object with ``init`` and ``update``.
+        numbers: Learning rate and weight decay: each member may have its own.
+        options: Names of the further options of a class.
+        fixed: Those that were given.
+    """
+
+    make: Any
+    numbers: Mapping[str, float]
+    options: tuple[str, ...] = ()
+    fixed: Mapping[str, Any] = ()  # pyright: ignore[reportAssignmentType]
+
+    def build(self, options: Mapping[str, Any], params: Tensors, run: Callable[..., Any]) -> "Torch | Functional":
+        """Makes the optimizer of one stack of members; ``run`` maps a function over members."""
+        if isinstance(self.make, type):
+            return Torch(partial(self.make, **options), decoupled(self.make, options), params)
+        return Functional(self.make, params, run)
+
+
+def recipe(optimizer: Any, lr: float | None) -> Recipe:
+    """Reads what was given as optimizer: a class of torch.optim, a partial of one, or a functional optimizer.
+
+    Raises:
+        ValueError: If it is none of them, mixes members, or is given an option that it does not have.
+    """
+    if hasattr(optimizer, "init") and hasattr(optimizer, "update"):
+        return Recipe(optimizer, {"lr": 1.0 if lr is None else lr}, fixed={})
+    given = dict(optimizer.keywords) if isinstance(optimizer, partial) else {}
+    made = optimizer.func if isinstance(optimizer, partial) else optimizer
+    if made not in ELEMENTWISE:
+        names = ", ".join(cls.__name__ for cls in ELEMENTWISE)
+        raise ValueError(
+            f"optimizer should be one of torch.optim's {names}, a partial of one, or an object with init and update, "
+            f"because others would mix the members that train together; found {made!r}"
+        )
+    defaults = {name: item.default for name, item in inspect.signature(made).parameters.items()}
+    options = tuple(name for name in defaults if name not in TECHNICAL)
+    for name in given:
+        if name not in (*options, "lr", "weight_decay"):
+            near = difflib.get_close_matches(name, options, n=1, cutoff=0.0)[0]
+            raise ValueError(f"optimizer should be given options of {made.__name__}, perhaps {near}; found {name!r}")
+    numbers = {name: given.pop(name, defaults[name]) for name in ("lr", "weight_decay")}
+    if lr is not None:
+        numbers["lr"] = lr
+    return Recipe(made, numbers, options, given)
+
+
+def decoupled(made: type, options: Mapping[str, Any]) -> bool:
+    """Whether weight decay acts on the weights, not on the gradient."""
+    return made is optim.AdamW or bool(options.get("decoupled_weight_decay", False))
+
+
+class Torch:
+    """An optimizer of torch over stacked parameters, asked for its step from zero at learning rate one.
+
+    That step is its direction: learning rate and weight decay of every member are applied outside, and no direction is
+    lost to rounding against the weight. The first step is that of the optimizer object, which makes the state; later
+    ones call the same optimizer as the function that torch documents beside it, which compiles into a larger graph.
+    """
+
+    def __init__(self, make: Callable[..., optim.Optimizer], decoupled: bool, params: Tensors) -> None:
+        del params
+        self.make, self.decoupled = partial(make, lr=1.0, weight_decay=0.0), decoupled
+        self.state: dict[str, list[Any]] = {}
+        made = self.make([torch.zeros(1)])
+        self.function = getattr(sys.modules[type(made).__module__], type(made).__name__.lower())
+        arguments = inspect.signature(self.function).parameters
+        needed = [name for name, item in arguments.items() if item.default is item.empty]
+        keywords = [name for name in needed if arguments[name].kind is inspect.Parameter.KEYWORD_ONLY]
+        group = {**made.param_groups[0], **dict(zip(("beta1", "beta2"), made.defaults.get("betas", ()), strict=False))}
+        self.hyper = {name: group[name] for name in keywords}
+        self.entries = [_entry(name) for name in needed if name not in keywords][2:]  # Behind weights and gradients.
+        self.has_capturable = "capturable" in arguments
+
+    def direction(self, params: Tensors, grads: Tensors) -> Tensors:
+        """Returns what to add to the weights at learning rate one."""
+        steps = {name: torch.zeros_like(p) for name, p in params.items()}
+        if not self.state:
+            self._begin(steps, grads)
+            return steps
+        lists = [self.state.get(entry, [None] * len(steps)) for entry in self.entries]
+        ordered = [grads[name] for name in steps]
+        # Not to ask for the value of a step counter within a graph.
+        flags = {"capturable": torch.compiler.is_compiling()} if self.has_capturable else {}
+        self.function(list(steps.values()), ordered, *lists, foreach=False, **flags, **self.hyper)
+        return steps
+
+    def _begin(self, steps: Tensors, grads: Tensors) -> None:
+        for name, step in steps.items():
+            step.grad = grads[name]
+        optimizer = self.make(list(steps.values()))
+        optimizer.step()
+        held = [optimizer.state[step] for step in steps.values()]
+        self.state = {entry: [one[entry] for one in held] for entry in held[0]} or {"begun": []}
+        for step in steps.values():
+            step.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns its state."""
+        return self.state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes a state."""
+        self.state = state
+
+
+def _entry(name: str) -> str:
+    """Name in an optimizer's state of what its function takes as a list."""
+    special = {"momentum_buffer_list": "momentum_buffer", "state_steps": "step", "state_sums": "sum"}
+    return special.get(name, name.removesuffix("s"))
+
+
+class Functional:
+    """An optimizer with ``init(params) -> state`` and ``update(grads, state, params=params) -> (updates, state)``."""
+
+    decoupled = False
+
+    def __init__(self, functions: Any, params: Tensors, run: Callable[..., Any]) -> None:
+        self.functions, self.run = functions, run
+        self.state = run(functions.init)(params)
+
+    def direction(self, params: Tensors, grads: Tensors) -> Tensors:
+        """Returns what to add to the weights at learning rate one."""
+        update = lambda grads, state, params: self.functions.update(grads, state, params=params)  # noqa: E731
+        updates, self.state = self.run(update)(grads, self.state, params)
+        return updates
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns its state, leaf by leaf."""
+        return {str(number): leaf for number, leaf in enumerate(tree_leaves(self.state))}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes a state."""
+        self.state = tree_unflatten(tree_structure(self.state), list(state.values()))

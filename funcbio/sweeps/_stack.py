@@ -1,0 +1,100 @@
+"""A stack of members: their tensors laid on top of one another, made one by one from their own keys."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from funcbio.bind import bind
+from funcbio.sweeps._member import Own
+from funcbio.sweeps._trials import Trial
+from funcbio.synapses import Choice
+
+
+def build(make: Callable[[], nn.Module], trial: Trial, shared: Sequence[str]) -> nn.Module:
+    """Makes the model of one member: whatever its code draws from torch's generator follows from the member's key."""
+    high, low = trial.key("weights", shared).tolist()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed((high & 0x7FFFFFFF) << 32 | (low & 0xFFFFFFFF))
+        model = make()
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model should return an nn.Module when called; found {model!r}")
+    return model
+
+
+def begin(model: nn.Module, trial: Trial, shared: Sequence[str], synapses: Choice) -> Own:
+    """Returns what belongs to one member at the start."""
+    bio = bind(model, trial.config, synapses)
+    everything = {name: p.detach() for name, p in model.named_parameters()}
+    params = {name: p for name, p in everything.items() if model.get_parameter(name).requires_grad}
+    if not params:
+        raise ValueError("model should have a parameter that requires a gradient; found none")
+    state = bio.init(everything, key=trial.key("rates", shared))
+    state = type(state)(*(_only(tree, params) for tree in state))
+    if trial.config.apply_dales_principle:
+        params, _, state = bio.apply_dales_principle(params, params, state)
+    dtype = torch.float64 if any(p.dtype == torch.float64 for p in params.values()) else torch.float32
+    return Own(
+        params,
+        {name: p for name, p in everything.items() if name not in params},
+        {name: b.detach() for name, b in model.named_buffers()},
+        state,
+        {what: trial.key(what, shared) for what in ("batches", "noise")},
+        {name: _number(value, dtype) for name, value in trial.numbers.items()},
+    )
+
+
+def _only(tree: Any, params: dict[str, Tensor]) -> Any:
+    return {name: leaf for name, leaf in tree.items() if name in params} if isinstance(tree, dict) else tree
+
+
+def _number(value: float, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(value, dtype=torch.int64 if isinstance(value, int) else dtype)
+
+
+def stack(
+    make: Callable[[], nn.Module],
+    trials: Sequence[Trial],
+    shared: Sequence[str],
+    synapses: Choice,
+    device: torch.device,
+) -> Own:
+    """Makes all members of a stack, one after the other, and lays them into one tensor for each leaf."""
+    whole: Own | None = None
+    for position, trial in enumerate(trials):
+        own = begin(build(make, trial, shared), trial, shared, synapses)
+        if whole is None:
+            empty = lambda leaf: torch.empty((len(trials), *leaf.shape), dtype=leaf.dtype, device=device)  # noqa: E731
+            whole = own.map(empty)
+        for target, leaf in zip(whole.leaves(), own.leaves(), strict=True):
+            if target.shape[1:] != leaf.shape:
+                raise ValueError(
+                    f"model should make the same network for every member; found shapes {tuple(target.shape[1:])} and "
+                    f"{tuple(leaf.shape)}"
+                )
+            target[position].copy_(leaf)
+    assert whole is not None
+    return whole
+
+
+def merged(first: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
+    """Changes and later changes as one."""
+    both = {**first, **then}
+    for name in first.keys() & then.keys():
+        if isinstance(first[name], dict):
+            both[name] = merged(first[name], then[name])
+    return both
+
+
+def replaced(own: Own, changes: dict[str, Any]) -> Own:
+    """Returns the stack with changes in the place of its tensors."""
+    new = {}
+    for name, change in changes.items():
+        old = getattr(own, name)
+        if name == "state":
+            fields = {f: v if isinstance(v, Tensor) else {**(getattr(old, f) or {}), **v} for f, v in change.items()}
+            new[name] = old._replace(**fields)
+        else:
+            new[name] = {**old, **change}
+    return own._replace(**new)

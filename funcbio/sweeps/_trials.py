@@ -1,0 +1,143 @@
+"""Members: one run for every seed and every combination of hyper-parameters, each with all that it needs to know."""
+
+import difflib
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from funcbio.base import Key
+from funcbio.bio_checks import NO_ACTIVITY, NO_DALE
+from funcbio.bio_config import BioConfig
+from funcbio.checks import is_number
+from funcbio.rng import fold_in, key
+from funcbio.sweeps._optimizers import Recipe
+from funcbio.sweeps.mechanism import Mechanism, as_mechanism
+
+SHARED = ("weights", "rates", "batches", "noise")
+"""What is drawn for a member, each from a key of its own."""
+
+STRUCTURE = ("weight_splitting_Gamma", "fuzzy_lr_layer_index", "fuzzy_lr_total_layers")
+"""Numbers of the configuration that change what is computed, not only with which values."""
+
+VARIANT = "mechanisms"
+"""Hyper-parameter that chooses among several lists of mechanisms."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One member, resolved.
+
+    Attributes:
+        index: Position in the sweep's table.
+        seed: Its seed.
+        values: Its hyper-parameters, by name, as they stand in the table.
+        config: Its configuration.
+        numbers: What may differ between members that train together: learning rate, weight decay, configuration.
+        options: Options of its optimizer.
+        mechanisms: Its mechanisms in order.
+    """
+
+    index: int
+    seed: int
+    values: Mapping[str, Any]
+    config: BioConfig
+    numbers: Mapping[str, float]
+    options: Mapping[str, Any]
+    mechanisms: tuple[Mechanism, ...]
+
+    @property
+    def kind(self) -> str:
+        """The same for all members that can train together."""
+        static = {name: value for name, value in vars(self.config).items() if name not in self.numbers}
+        return repr((sorted(static.items()), sorted(self.options.items()), self.mechanisms))
+
+    def key(self, what: str, shared: Sequence[str]) -> Key:
+        """The key of one thing that is drawn; that of all members if it is shared."""
+        return fold_in(key(0 if what in shared else self.seed), what)
+
+
+def numeric_fields(config: BioConfig) -> list[str]:
+    """Names of the fields that rules take as numbers."""
+    plain = [item.name for item in fields(config) if item.name not in STRUCTURE]
+    values = {name: getattr(config, name) for name in plain}
+    return [n for n, value in values.items() if isinstance(value, int | float) and not isinstance(value, bool)]
+
+
+def make_trials(
+    seeds: Sequence[int],
+    grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]],
+    variants: Mapping[str, Sequence[Mechanism]],
+    config: BioConfig,
+    recipe: Recipe,
+) -> list[Trial]:
+    """Lists the members: every combination of hyper-parameters in the order of the grid, each with all seeds."""
+    combinations = _combinations(grid)
+    if len(variants) > 1 and not any(VARIANT in combination for combination in combinations):
+        combinations = [{VARIANT: name, **rest} for name in variants for rest in combinations]
+    found = []
+    for combination in combinations:
+        resolved = _resolve(combination, variants, config, recipe)
+        for seed in seeds:
+            found.append(Trial(len(found), seed, combination, **resolved))
+    return found
+
+
+def as_variants(given: Any) -> dict[str, tuple[Mechanism, ...]]:
+    """Takes a list of mechanisms, or several by name."""
+    named = given if isinstance(given, Mapping) else {"": given}
+    for name, items in named.items():
+        if isinstance(items, str) or not isinstance(items, Iterable):
+            where = f"mechanisms[{name!r}]" if name else "mechanisms"
+            raise ValueError(f"{where} should be a list of mechanisms; found {items!r}")
+    return {str(name): tuple(as_mechanism(item) for item in items) for name, items in named.items()}
+
+
+def _combinations(grid: Any) -> list[dict[str, Any]]:
+    if isinstance(grid, Mapping):
+        for name, values in grid.items():
+            if isinstance(values, str) or not isinstance(values, Iterable) or not list(values):
+                raise ValueError(f"grid[{name!r}] should be a list of one or more values; found {values!r}")
+        return [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*map(list, grid.values()))]
+    listed = [dict(item) for item in grid]
+    for item in listed:
+        if item.keys() != listed[0].keys():
+            raise ValueError(f"grid should name the same hyper-parameters in every entry; found {item}")
+    return listed or [{}]
+
+
+def _resolve(
+    combination: Mapping[str, Any], variants: Mapping[str, Sequence[Mechanism]], config: BioConfig, recipe: Recipe
+) -> dict[str, Any]:
+    """What the hyper-parameters of one combination set: configuration, numbers, options, mechanisms."""
+    own = {item.name for item in fields(config)}
+    known = [*own, *recipe.numbers, *recipe.options, *([VARIANT] if len(variants) > 1 else [])]
+    for name in combination:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"grid should name hyper-parameters, perhaps {near}; found {name!r}")
+    config = config.replace(**{name: value for name, value in combination.items() if name in own})
+    mechanisms = variants[_variant(combination, variants)]
+    _check_mechanisms(mechanisms, config)
+    numbers = {**recipe.numbers, **{n: v for n, v in combination.items() if n in recipe.numbers}}
+    for name, value in numbers.items():
+        if not is_number(value) or value < 0:
+            raise ValueError(f"{name} should be a number >= 0; found {value!r}")
+    numbers |= {name: getattr(config, name) for name in numeric_fields(config)}
+    options = {**recipe.fixed, **{n: v for n, v in combination.items() if n in recipe.options}}
+    return {"config": config, "numbers": numbers, "options": options, "mechanisms": mechanisms}
+
+
+def _variant(combination: Mapping[str, Any], variants: Mapping[str, Sequence[Mechanism]]) -> str:
+    name = combination.get(VARIANT, next(iter(variants)))
+    if name not in variants:
+        raise ValueError(f"grid[{VARIANT!r}] should be among {', '.join(variants)}; found {name!r}")
+    return name
+
+
+def _check_mechanisms(mechanisms: Sequence[Mechanism], config: BioConfig) -> None:
+    names = [mechanism.name for mechanism in mechanisms]
+    if "enforce_dales_principle" in names and not config.apply_dales_principle:
+        raise ValueError(f"mechanisms should suit the configuration; found: {NO_DALE}")
+    if "scale_grad" in names and not config.records_activity:
+        raise ValueError(f"mechanisms should suit the configuration; found: {NO_ACTIVITY}")

@@ -1,0 +1,81 @@
+"""Which mechanisms act in a training step, where in it and how often."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from funcbio.base import Feature, check_option
+from funcbio.bind import ROWS, Row
+
+PLACES = ("gradient", "update", "after")
+DEFAULT_PLACE = {
+    # A factor on the gradient cancels in optimizers that divide by a running norm of it; on the update it never does.
+    "fuzzy_learning_rates": "update",
+    "volume_dependent_lr": "update",
+    "scale_grad": "update",
+    # What the optimizer does to the weights must not undo these.
+    "rejuvenate_weights": "after",
+    "enforce_dales_principle": "after",
+}
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """One mechanism of a training step.
+
+    Args:
+        feature: Name of a documented method, such as "crystallize", or any function with the contract of ``Feature``.
+        every: Acts in every so many steps: in steps ``every``, ``2 * every``, ..., counted from 1.
+        where: "gradient": on the gradient, before the optimizer. "update": on what the optimizer is about to add to
+            the weights, in the gradient's place. "after": after the update. None: the place where it makes sense with
+            every optimizer, "update" for the three that scale learning, "after" for rejuvenation and Dale's
+            principle, "gradient" for all others.
+        hyper: For a function of your own, the field of the configuration that sets a keyword.
+
+    Raises:
+        ValueError: If the name is unknown, or a value is out of its limits.
+
+    Example:
+        >>> Mechanism("rejuvenate_weights", every=100).where
+        'after'
+    """
+
+    feature: str | Feature
+    every: int = 1
+    where: str | None = None
+    hyper: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Checks every value and fills in the place."""
+        if isinstance(self.feature, str):
+            check_option("feature", self.feature, ROWS)
+        elif not callable(self.feature):
+            raise ValueError(f"feature should be the name of a method or a function; found {self.feature!r}")
+        if not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1:
+            raise ValueError(f"every should be an integer >= 1; found {self.every!r}")
+        place = DEFAULT_PLACE.get(self.name, "gradient") if self.where is None else self.where
+        check_option("where", place, PLACES)
+        object.__setattr__(self, "where", place)
+
+    @property
+    def name(self) -> str:
+        """Name of the method or function."""
+        return self.feature if isinstance(self.feature, str) else getattr(self.feature, "__name__", "feature")
+
+    @property
+    def row(self) -> Row:
+        """The function, and which field of the configuration sets which of its keywords."""
+        return ROWS[self.feature] if isinstance(self.feature, str) else Row(self.feature, self.hyper)
+
+    def acts(self, step: int) -> bool:
+        """Whether it acts in a step, counted from 0."""
+        return (step + 1) % self.every == 0
+
+    def describe(self) -> dict[str, Any]:
+        """Says what it is, for a file that tells sweeps apart."""
+        return {"feature": self.name, "every": self.every, "where": self.where, "hyper": dict(self.hyper)}
+
+
+def as_mechanism(given: object) -> Mechanism:
+    """Takes a name or a function for the mechanism with the defaults."""
+    return given if isinstance(given, Mechanism) else Mechanism(given)  # pyright: ignore[reportArgumentType]
