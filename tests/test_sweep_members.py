@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 import funcbio
 from funcbio import BioConfig, Distribution, Mechanism, sweep
+from funcbio.sweeps._batches import Batches, StepKeys
 from funcbio.sweeps._job import Job
 from funcbio.sweeps._optimizers import ELEMENTWISE, recipe
-from funcbio.sweeps._training import Batches
 from funcbio.sweeps._trials import as_variants, make_trials
 
 EVERY = [
@@ -71,10 +71,11 @@ def engine(seeds, steps, *, model=mlp, mechanisms=EVERY, config=None, grid=(), o
         device=torch.device("cpu"),
     )
     engine = job.engine(trials)
-    engine.looped = options.pop("looped", False)
-    batches, loss = Batches(job, engine.own.keys["batches"]), torch.zeros(())
+    engine.kind.looped = options.pop("looped", False)
+    batches, noise = Batches(job, engine.own.keys["batches"]), StepKeys(engine.own.keys["noise"])
+    loss = torch.zeros(())
     for number in range(steps):
-        loss = engine.step(number, batches.at(number))
+        loss = engine.step(number, batches.at(number), noise.at(number))
     return engine.own, loss
 
 

@@ -1,106 +1,137 @@
-"""Training steps of a whole stack of members: by vmap, or one by one where torch cannot; eager or compiled."""
+"""Training steps of many members at once: by vmap, or one by one where torch cannot; eager or compiled."""
 
+import itertools
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 import torch
 from optree import tree_leaves, tree_map
 from torch import Tensor
 
+from funcbio.base import Key
+from funcbio.sweeps._keyed import seeded
 from funcbio.sweeps._member import Own, Rules
 from funcbio.sweeps._optimizers import Functional, Torch
 from funcbio.sweeps._stack import merged, replaced
 
+NUMBERS = itertools.count()
 
-class Engine:
-    """Trains a stack of members; holds what is theirs and their optimizer.
+
+class Kind:
+    """What members that can train together share: rules, optimizer, and their step as a graph.
 
     Args:
         rules: How they learn.
-        own: What belongs to them.
-        make_optimizer: Makes their optimizer, given their parameters and what maps a function over members.
-        in_dims: Of a batch: 0 if every member has its own.
+        optimizer: Their optimizer.
         compile: Whether to compile the whole step.
     """
 
-    def __init__(
-        self,
-        rules: Rules,
-        own: Own,
-        make_optimizer: Callable[..., Torch | Functional],
-        *,
-        in_dims: Any,
-        compile: bool = False,
-    ) -> None:
-        self.rules, self.own, self.in_dims = rules, own, in_dims
-        self.looped, self.compile = False, compile
-        self.optimizer = make_optimizer(own.params, self.over_members)
+    def __init__(self, rules: Rules, optimizer: Torch | Functional, *, compile: bool = False) -> None:
+        self.rules, self.optimizer, self.compile, self.looped = rules, optimizer, compile, False
         self.graphs: dict[tuple[int, ...], Callable[..., Any]] = {}
-        self.seconds, self.compile_seconds, self.timed = 0.0, 0.0, 0
 
     def over_members(self, function: Callable[..., Any], in_dims: Any = 0) -> Callable[..., Any]:
         """Maps a function of one member over all of them."""
         return looped(function, in_dims) if self.looped else torch.vmap(function, in_dims=in_dims)
 
+    def advance(self, acting: tuple[int, ...], own: Own, moments: Any, batch: Tensor, keys: Tensor) -> Any:
+        """One step: what has changed after it, the optimizer's state, and the losses before it."""
+        grads, changes, loss = self.learn(acting)(own, batch, keys)
+        own = replaced(own, changes)
+        direction, moments = self.optimizer.direction(moments, own.params, grads, self.over_members)
+        apply = self.over_members(partial(self.rules.apply, acting))
+        return merged(changes, apply(own, direction, keys)), moments, loss
+
+    def learn(self, acting: tuple[int, ...]) -> Callable[..., Any]:
+        """The first part of a step, over members."""
+        learn = partial(self.rules.learn, acting)
+        return self.over_members(partial(_seeded, learn) if self.looped else learn)
+
+    def graph(self, acting: tuple[int, ...]) -> Callable[..., Any]:
+        """The step compiled; each set of mechanisms that act together has its own."""
+        if acting not in self.graphs:
+
+            def step(*tensors: Any) -> Any:
+                return self.advance(acting, *tensors)
+
+            self.graphs[acting] = torch.compile(with_own_code(step), fullgraph=True, dynamic=False)
+        return self.graphs[acting]
+
+    def probe(self, own: Own, batch: Tensor, keys: Tensor) -> str | None:
+        """Tries one step on two members without changing anything; returns why vmap cannot, if it cannot.
+
+        Raises:
+            Exception: If the step fails for a single member too, its own error.
+        """
+        if self.looped:
+            return None
+        everything = tuple(range(len(self.rules.mechanisms)))
+        few = own.map(lambda leaf: leaf[:2]), batch[:2], keys[:2]
+        try:
+            self.learn(everything)(*few)
+        except Exception as error:
+            self.looped, self.compile = True, False
+            self.learn(everything)(*few)
+            return str(error).strip().split("\n")[0]
+        return None
+
+
+class Engine:
+    """Trains a stack of members; holds what is theirs.
+
+    Args:
+        kind: What they share.
+        own: What belongs to them.
+    """
+
+    def __init__(self, kind: Kind, own: Own) -> None:
+        self.kind, self.own, self.moments = kind, own, {}
+        self.seconds, self.compile_seconds, self.timed = 0.0, 0.0, 0
+        self.sizes: set[tuple[int, ...]] = set()
+
     @torch.no_grad()
-    def step(self, number: int, batch: Any) -> Tensor:
+    def step(self, number: int, batch: Tensor, keys: Tensor) -> Tensor:
         """Trains one step and returns the loss of every member."""
-        acting = tuple(i for i, mechanism in enumerate(self.rules.mechanisms) if mechanism.acts(number))
-        began, first = time.perf_counter(), number == 0 or (self.compile and acting not in self.graphs)
-        step = torch.tensor(number, device=next(iter(self.own.params.values())).device)
+        kind, began = self.kind, time.perf_counter()
+        acting = tuple(i for i, mechanism in enumerate(kind.rules.mechanisms) if mechanism.acts(number))
         # The first step is never compiled: in it, optimizers of torch make their state.
-        advance = self._compiled(acting) if self.compile and number > 0 else partial(self._advance, acting)
-        changes, loss = advance(self.own, batch, step)
+        compiled = kind.compile and number > 0
+        first = number == 0 or (compiled and acting not in self.sizes)
+        advance = kind.graph(acting) if compiled else partial(kind.advance, acting)
+        with recurrent_allowed() if first and compiled else torch.no_grad():
+            changes, self.moments, loss = advance(self.own, self.moments, batch, keys)
         self.own = replaced(self.own, changes)
-        passed = time.perf_counter() - began
-        if first:
-            self.compile_seconds += passed
-        else:
-            self.seconds, self.timed = self.seconds + passed, self.timed + 1
+        self._note(time.perf_counter() - began, first)
+        self.sizes |= {acting} if compiled else set()
         return loss
 
     @torch.no_grad()
     def measure(self, metrics: Any, batch: Sequence[Tensor]) -> dict[str, Tensor]:
         """Measures every member on a batch that they share."""
-        return self.over_members(partial(self.rules.measure, metrics), (0, None))(self.own, batch)
+        return self.kind.over_members(partial(self.kind.rules.measure, metrics), (0, None))(self.own, batch)
 
-    def probe(self, batch: Any) -> str | None:
-        """Tries one step on the first two members without changing anything; returns why vmap cannot, if it cannot.
+    def _note(self, passed: float, first: bool) -> None:
+        if first:
+            self.compile_seconds += passed
+        else:
+            self.seconds, self.timed = self.seconds + passed, self.timed + 1
 
-        Raises:
-            Exception: If the step fails for a single member too, its own error.
-        """
-        few = self.own.map(lambda leaf: leaf[:2])
-        batch = batch[:2] if self.in_dims == 0 else batch
-        arguments = few, batch, torch.tensor(0)
-        learn = partial(self.rules.learn, tuple(range(len(self.rules.mechanisms))))
-        try:
-            torch.vmap(learn, in_dims=(0, self.in_dims, None))(*arguments)
-        except Exception as error:
-            looped(learn, (0, self.in_dims, None))(*arguments)
-            self.looped = True
-            return str(error).strip().split("\n")[0]
-        return None
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that is theirs, as lists of tensors."""
+        return {"own": self.own.leaves(), "moments": {n: tree_leaves(part) for n, part in self.moments.items()}}
 
-    def _advance(self, acting: tuple[int, ...], own: Own, batch: Any, number: Tensor) -> tuple[dict[str, Any], Tensor]:
-        """One step: what has changed after it, and the losses before it."""
-        learn = self.over_members(partial(self.rules.learn, acting), (0, self.in_dims, None))
-        grads, changes, loss = learn(own, batch, number)
-        own = replaced(own, changes)
-        direction = self.optimizer.direction(own.params, grads)
-        apply = self.over_members(partial(self.rules.apply, acting), (0, 0, None))
-        return merged(changes, apply(own, direction, number)), loss
-
-    def _compiled(self, acting: tuple[int, ...]) -> Callable[..., Any]:
-        """The step as one graph; each set of mechanisms that act together has its own."""
-        if acting not in self.graphs:
-            self.graphs[acting] = torch.compile(partial(self._advance, acting), fullgraph=True, dynamic=False)
-        return self.graphs[acting]
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes a state."""
+        leaves = iter(state["own"])
+        self.own = self.own.map(lambda old: next(leaves).to(old))
+        self.moments = self.kind.optimizer.restored(state["moments"], self.own.params, self.kind.over_members)
 
 
-def looped(function: Callable[..., Any], in_dims: Any) -> Callable[..., Any]:
+def looped(function: Callable[..., Any], in_dims: Any = 0) -> Callable[..., Any]:
     """What ``torch.vmap`` returns, computed member by member."""
 
     def call(*args: Any) -> Any:
@@ -117,3 +148,32 @@ def looped(function: Callable[..., Any], in_dims: Any) -> Callable[..., Any]:
 
 def _at(index: int, leaf: Tensor) -> Tensor:
     return leaf[index]
+
+
+def _seeded(learn: Callable[..., Any], own: Own, batch: Tensor, key: Key) -> Any:
+    """What a model draws in a way that is not keyed: in a loop it can follow from the member's key too."""
+    with seeded(key):
+        return learn(own, batch, key)
+
+
+def with_own_code(function: FunctionType) -> FunctionType:
+    """A copy with a code object of its own: torch counts compilations by code, and refuses after a few."""
+    code = function.__code__.replace(co_name=f"step_{next(NUMBERS)}")
+    return FunctionType(code, function.__globals__, code.co_name, function.__defaults__, function.__closure__)
+
+
+def recurrent_allowed() -> Any:
+    """Lets torch compile recurrent layers, which it does only when asked to."""
+    known = hasattr(torch._dynamo.config, "allow_rnn")
+    return torch._dynamo.config.patch(allow_rnn=True) if known else torch.no_grad()
+
+
+def compiles(device: torch.device) -> bool:
+    """Whether torch can compile at all here; warns if it cannot."""
+    try:
+        torch.compile(torch.neg, fullgraph=True)(torch.ones(2, device=device))
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        warnings.warn(f"compile=True needs a compiler for {device}: training goes on without ({reason})", stacklevel=3)
+        return False
+    return True

@@ -3,7 +3,7 @@
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from funcbio.base import Key
 from funcbio.checks import shown
 from funcbio.rng import fold_in, uniform
-from funcbio.sweeps._engine import Engine
+from funcbio.sweeps._engine import Engine, Kind
 from funcbio.sweeps._member import Rules, networks
 from funcbio.sweeps._memory import fitting, member_bytes
 from funcbio.sweeps._optimizers import Recipe, decoupled
@@ -45,6 +45,7 @@ class Job:
     synapses: Choice
     compile: bool
     device: torch.device
+    kinds: dict[str, Kind] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Checks every value."""
@@ -87,29 +88,32 @@ class Job:
         """Batches in an epoch; 0 if there are no epochs."""
         return 0 if self.streams else len(self.examples[0]) // self.batch_size
 
+    def kind(self, trial: Trial) -> Kind:
+        """Makes what members of one kind share; trials of the same kind get the same."""
+        if trial.kind not in self.kinds:
+            forward, still = networks(build(self.model, trial, self.shared), self.synapses, trial.config)
+            rules = Rules(
+                forward,
+                still,
+                self.loss,
+                trial.mechanisms,
+                trial.config,
+                decoupled(self.recipe.make, trial.options),
+                self.data if callable(self.data) else partial(_picked, self.examples),
+            )
+            self.kinds[trial.kind] = Kind(rules, self.recipe.build(trial.options), compile=self.compile)
+        return self.kinds[trial.kind]
+
+    def engine(self, trials: Sequence[Trial]) -> Engine:
+        """Makes the members of one kind, at their start, and what trains them."""
+        return Engine(self.kind(trials[0]), stack(self.model, trials, self.shared, self.synapses, self.device))
+
     def members_at_once(self, trials: Sequence[Trial]) -> int:
         """Number of members of one kind that fit into memory."""
         engine = self.engine(trials[:1])
         own = engine.own.map(lambda leaf: leaf[0])
-        batch = None if self.streams else torch.arange(self.batch_size, device=self.device)
-        return fitting(member_bytes(engine.rules, own, batch), self.device)
-
-    def engine(self, trials: Sequence[Trial]) -> Engine:
-        """Makes the members of one kind, at their start, and what trains them."""
-        first = trials[0]
-        forward, still = networks(build(self.model, first, self.shared), self.synapses, first.config)
-        rules = Rules(
-            forward,
-            still,
-            self.loss,
-            first.mechanisms,
-            first.config,
-            decoupled(self.recipe.make, first.options),
-            _streamed(self.data) if callable(self.data) else partial(_picked, self.examples),
-        )
-        own = stack(self.model, trials, self.shared, self.synapses, self.device)
-        make = partial(self.recipe.build, first.options)
-        return Engine(rules, own, make, in_dims=None if self.streams else 0, compile=self.compile)
+        batch = own.keys["batches"] if self.streams else torch.arange(self.batch_size, device=self.device)
+        return fitting(member_bytes(engine.kind.rules, own, batch), self.device)
 
     def order(self, keys: Tensor, epoch: int) -> Tensor:
         """Every member's order of the examples in one epoch."""
@@ -140,12 +144,7 @@ class Job:
         }
 
 
-def _streamed(data: Callable[[Key], Sequence[Tensor]]) -> Callable[[Any, Key], Sequence[Tensor]]:
-    return lambda _, key: data(key)
-
-
-def _picked(examples: Sequence[Tensor], batch: Tensor, key: Key) -> Sequence[Tensor]:
-    del key
+def _picked(examples: Sequence[Tensor], batch: Tensor) -> Sequence[Tensor]:
     return [tensor[batch] for tensor in examples]
 
 

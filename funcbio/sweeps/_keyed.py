@@ -1,6 +1,8 @@
 """Dropout and noise inside a model, drawn from a key: the same in a loop, under vmap and compiled."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
 
@@ -14,6 +16,15 @@ from funcbio.base import Key
 
 SELU_NEGATIVE = -1.7580993408473766
 """What a dropped unit of alpha dropout is set to: the limit of SELU, minus its scale times its alpha."""
+
+
+@contextmanager
+def seeded(key: Key) -> Iterator[None]:
+    """Lets torch's own generators follow from a key, and brings them back."""
+    high, low = key.tolist()
+    with torch.random.fork_rng(devices=[key.device] if key.is_cuda else []):
+        torch.manual_seed((high & 0x7FFFFFFF) << 32 | (low & 0xFFFFFFFF))
+        yield
 
 
 class Keyed(TorchFunctionMode):

@@ -13,7 +13,6 @@ from torch.func import grad_and_value
 from funcbio.base import BioState, Feature, Key, chain
 from funcbio.bio_config import BioConfig
 from funcbio.observe import observe
-from funcbio.rng import fold_in
 from funcbio.sweeps._keyed import Keyed
 from funcbio.sweeps.mechanism import Mechanism
 from funcbio.synapses import Choice
@@ -62,7 +61,7 @@ class Rules:
         mechanisms: In declared order.
         config: For what may not differ between members.
         decoupled: Whether weight decay acts on the weights, not on the gradient.
-        read: Takes what the loop hands over for a batch, and the key, and returns the batch.
+        read: Turns what the loop hands over for a batch into the batch.
     """
 
     forward: Callable[..., tuple[Any, Tensors]]
@@ -71,44 +70,40 @@ class Rules:
     mechanisms: Sequence[Mechanism]
     config: BioConfig
     decoupled: bool
-    read: Callable[[Any, Key], Sequence[Tensor]]
+    read: Callable[[Tensor], Sequence[Tensor]]
 
-    def learn(
-        self, acting: Sequence[int], own: Own, batch: Any, number: Tensor
-    ) -> tuple[Tensors, dict[str, Any], Tensor]:
+    def learn(self, acting: Sequence[int], own: Own, batch: Tensor, key: Key) -> tuple[Tensors, dict[str, Any], Tensor]:
         """Computes the gradient, and what the mechanisms in its place make of it.
 
         Args:
             acting: Positions of the mechanisms that act in this step.
             own: What belongs to the member.
             batch: See ``read``.
-            number: The step, a 0-d integer tensor.
+            key: Key of the step's noise.
 
         Returns:
             Gradients, what has changed of ``own``, and the loss.
         """
-        noise = fold_in(own.keys["noise"], number)
-        batch = self.read(batch, fold_in(own.keys["batches"], number))
-        measured = partial(self.loss_of, own=own, key=fold_in(noise, "forward"), batch=batch)
+        measured = partial(self.loss_of, own=own, key=key, batch=self.read(batch))
         grads, (loss, (buffers, activity)) = grad_and_value(measured, has_aux=True)(own.params)
         state = own.state
         if self.config.records_activity:
             state = state._replace(activity=tree_map(torch.add, state.activity, activity))
         if not self.decoupled and "weight_decay" in own.numbers:
             grads = {name: grad + own.numbers["weight_decay"] * own.params[name] for name, grad in grads.items()}
-        params, grads, state = self._run("gradient", acting, own.params, grads, state, own.numbers, noise)
+        params, grads, state = self._run("gradient", acting, own.params, grads, state, own.numbers, key)
         return grads, changes(own, params=params, buffers=buffers, state=state), loss
 
-    def apply(self, acting: Sequence[int], own: Own, direction: Tensors, number: Tensor) -> dict[str, Any]:
+    def apply(self, acting: Sequence[int], own: Own, direction: Tensors, key: Key) -> dict[str, Any]:
         """Moves the weights along the optimizer's direction; returns what has changed of ``own``."""
-        noise, lr = fold_in(own.keys["noise"], number), own.numbers["lr"]
+        lr = own.numbers["lr"]
         if self.decoupled:
             decay = own.numbers["weight_decay"]
             direction = {name: step - decay * own.params[name] for name, step in direction.items()}
         update = {name: (lr * step).to(step.dtype) for name, step in direction.items()}
-        params, update, state = self._run("update", acting, own.params, update, own.state, own.numbers, noise)
+        params, update, state = self._run("update", acting, own.params, update, own.state, own.numbers, key)
         params = {name: weight + update[name] for name, weight in params.items()}
-        params, _, state = self._run("after", acting, params, update, state, own.numbers, noise)
+        params, _, state = self._run("after", acting, params, update, state, own.numbers, key)
         return changes(own, params=params, state=state)
 
     def measure(self, metrics: Mapping[str, Callable[..., Tensor]], own: Own, batch: Sequence[Tensor]) -> Tensors:
@@ -170,4 +165,7 @@ def _changed(new: Any, old: Any) -> Any:
 
 def networks(model: nn.Module, synapses: Choice, config: BioConfig) -> tuple[Any, Any]:
     """Makes the network while it learns, and while it is measured, as functions of parameters and buffers."""
+    for module in model.modules():
+        if getattr(module, "sparse", None) is True:
+            module.sparse = False  # An embedding's sparse gradient holds the same numbers, and fits no transform.
     return observe(model.train(), synapses, config), observe(model.eval(), synapses, config)

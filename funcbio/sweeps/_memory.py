@@ -52,7 +52,7 @@ def member_bytes(rules: Rules, own: Own, batch: Any) -> int:
 
     params = {name: p.detach().requires_grad_() for name, p in own.params.items()}
     with saved_tensors_hooks(note, lambda tensor: tensor):
-        rules.loss_of(params, own=own, key=own.keys["noise"], batch=rules.read(batch, own.keys["batches"]))
+        rules.loss_of(params, own=own, key=own.keys["noise"], batch=rules.read(batch))
     trained = sum(p.numel() * p.element_size() for p in own.params.values())
     # Twice what is kept: the backward pass makes as much again.
     return COPIES * trained + 2 * kept + sum(leaf.numel() * leaf.element_size() for leaf in own.leaves())

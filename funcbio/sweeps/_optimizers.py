@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from optree import tree_leaves, tree_structure, tree_unflatten
+from optree import tree_structure, tree_unflatten
 from torch import Tensor, optim
 
 Tensors = dict[str, Tensor]
@@ -45,11 +45,11 @@ class Recipe:
     options: tuple[str, ...] = ()
     fixed: Mapping[str, Any] = ()  # pyright: ignore[reportAssignmentType]
 
-    def build(self, options: Mapping[str, Any], params: Tensors, run: Callable[..., Any]) -> "Torch | Functional":
-        """Makes the optimizer of one stack of members; ``run`` maps a function over members."""
+    def build(self, options: Mapping[str, Any]) -> "Torch | Functional":
+        """Makes the optimizer of one kind of members."""
         if isinstance(self.make, type):
-            return Torch(partial(self.make, **options), decoupled(self.make, options), params)
-        return Functional(self.make, params, run)
+            return Torch(partial(self.make, **options), decoupled(self.make, options))
+        return Functional(self.make)
 
 
 def recipe(optimizer: Any, lr: float | None) -> Recipe:
@@ -90,13 +90,11 @@ class Torch:
 
     That step is its direction: learning rate and weight decay of every member are applied outside, and no direction is
     lost to rounding against the weight. The first step is that of the optimizer object, which makes the state; later
-    ones call the same optimizer as the function that torch documents beside it, which compiles into a larger graph.
+    ones call the same optimizer as the function that torch documents beside it, which fits into a larger graph.
     """
 
-    def __init__(self, make: Callable[..., optim.Optimizer], decoupled: bool, params: Tensors) -> None:
-        del params
+    def __init__(self, make: Callable[..., optim.Optimizer], decoupled: bool) -> None:
         self.make, self.decoupled = partial(make, lr=1.0, weight_decay=0.0), decoupled
-        self.state: dict[str, list[Any]] = {}
         made = self.make([torch.zeros(1)])
         self.function = getattr(sys.modules[type(made).__module__], type(made).__name__.lower())
         arguments = inspect.signature(self.function).parameters
@@ -107,36 +105,40 @@ class Torch:
         self.entries = [_entry(name) for name in needed if name not in keywords][2:]  # Behind weights and gradients.
         self.has_capturable = "capturable" in arguments
 
-    def direction(self, params: Tensors, grads: Tensors) -> Tensors:
-        """Returns what to add to the weights at learning rate one."""
+    def direction(self, state: Any, params: Tensors, grads: Tensors, over_members: Callable[..., Any]) -> Any:
+        """Returns what to add to the weights at learning rate one, and the new state; its tensors are written to.
+
+        Args:
+            state: Lists of tensors by name; empty before the first step.
+            params: Weights, with a leading dimension of members.
+            grads: Their gradients.
+            over_members: Unused: what acts on every element alone needs no mapping.
+        """
+        del over_members
         steps = {name: torch.zeros_like(p) for name, p in params.items()}
-        if not self.state:
-            self._begin(steps, grads)
-            return steps
-        lists = [self.state.get(entry, [None] * len(steps)) for entry in self.entries]
+        if not state:
+            return steps, self._begin(steps, grads)
+        lists = [state.get(entry, [None] * len(steps)) for entry in self.entries]
         ordered = [grads[name] for name in steps]
         # Not to ask for the value of a step counter within a graph.
         flags = {"capturable": torch.compiler.is_compiling()} if self.has_capturable else {}
         self.function(list(steps.values()), ordered, *lists, foreach=False, **flags, **self.hyper)
-        return steps
+        return steps, state
 
-    def _begin(self, steps: Tensors, grads: Tensors) -> None:
+    def restored(self, leaves: dict[str, list[Tensor]], params: Tensors, over_members: Callable[..., Any]) -> Any:
+        """Returns a state from its leaves."""
+        del params, over_members
+        return leaves
+
+    def _begin(self, steps: Tensors, grads: Tensors) -> dict[str, list[Any]]:
         for name, step in steps.items():
             step.grad = grads[name]
         optimizer = self.make(list(steps.values()))
         optimizer.step()
         held = [optimizer.state[step] for step in steps.values()]
-        self.state = {entry: [one[entry] for one in held] for entry in held[0]} or {"begun": []}
         for step in steps.values():
             step.grad = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns its state."""
-        return self.state
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes a state."""
-        self.state = state
+        return {entry: [one[entry] for one in held] for entry in held[0]} or {"begun": []}
 
 
 def _entry(name: str) -> str:
@@ -150,20 +152,20 @@ class Functional:
 
     decoupled = False
 
-    def __init__(self, functions: Any, params: Tensors, run: Callable[..., Any]) -> None:
-        self.functions, self.run = functions, run
-        self.state = run(functions.init)(params)
+    def __init__(self, functions: Any) -> None:
+        self.functions = functions
 
-    def direction(self, params: Tensors, grads: Tensors) -> Tensors:
-        """Returns what to add to the weights at learning rate one."""
-        update = lambda grads, state, params: self.functions.update(grads, state, params=params)  # noqa: E731
-        updates, self.state = self.run(update)(grads, self.state, params)
-        return updates
+    def direction(self, state: Any, params: Tensors, grads: Tensors, over_members: Callable[..., Any]) -> Any:
+        """Returns what to add to the weights at learning rate one, and the new state; see ``Torch``."""
+        if not state:
+            state = {"own": over_members(self.functions.init)(params)}
+        updates, own = over_members(self._update)(grads, state["own"], params)
+        return updates, {"own": own}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Returns its state, leaf by leaf."""
-        return {str(number): leaf for number, leaf in enumerate(tree_leaves(self.state))}
+    def restored(self, leaves: dict[str, list[Tensor]], params: Tensors, over_members: Callable[..., Any]) -> Any:
+        """Returns a state from its leaves."""
+        like = over_members(self.functions.init)(params)
+        return {name: tree_unflatten(tree_structure(like), part) for name, part in leaves.items()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes a state."""
-        self.state = tree_unflatten(tree_structure(self.state), list(state.values()))
+    def _update(self, grads: Tensors, state: Any, params: Tensors) -> Any:
+        return self.functions.update(grads, state, params=params)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from funcbio.bind import bind
+from funcbio.sweeps._keyed import seeded
 from funcbio.sweeps._member import Own
 from funcbio.sweeps._trials import Trial
 from funcbio.synapses import Choice
@@ -14,9 +15,7 @@ from funcbio.synapses import Choice
 
 def build(make: Callable[[], nn.Module], trial: Trial, shared: Sequence[str]) -> nn.Module:
     """Makes the model of one member: whatever its code draws from torch's generator follows from the member's key."""
-    high, low = trial.key("weights", shared).tolist()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed((high & 0x7FFFFFFF) << 32 | (low & 0xFFFFFFFF))
+    with seeded(trial.key("weights", shared)):
         model = make()
     if not isinstance(model, nn.Module):
         raise ValueError(f"model should return an nn.Module when called; found {model!r}")

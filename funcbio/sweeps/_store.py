@@ -74,9 +74,7 @@ class Store:
         path = self._path(name)
         if path is None or not path.exists():
             return 0, 0, []
-        own = engine.own
-        parts = load_checkpoint(path, optimizer=engine.optimizer, own=own, lost=lost)
-        engine.own = parts["own"]
+        parts = load_checkpoint(path, engine=engine, lost=lost)
         lost.copy_(parts["lost"])
         return parts["done"], parts["since"], parts["rows"]
 
@@ -84,7 +82,7 @@ class Store:
         """Writes where a chunk is."""
         path = self._path(name)
         assert path is not None
-        save_checkpoint(path, own=engine.own, optimizer=engine.optimizer, done=done, since=since, rows=rows, lost=lost)
+        save_checkpoint(path, engine=engine, done=done, since=since, rows=rows, lost=lost)
 
     def finish(self, name: str, found: Trained) -> None:
         """Writes what a chunk came to, in the place of its state."""

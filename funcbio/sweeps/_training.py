@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from funcbio.sweeps._batches import Batches, StepKeys
 from funcbio.sweeps._engine import Engine
 from funcbio.sweeps._job import MEASURED_AT_ONCE, Job
 from funcbio.sweeps._store import Store, Trained
@@ -43,14 +44,14 @@ def train(job: Job, trials: Sequence[Trial], name: str, store: Store, tick: Call
 def _run(
     job: Job, engine: Engine, members: int, name: str, store: Store, tick: Callable[[int, float], None]
 ) -> Trained:
-    batches = Batches(job, engine.own.keys["batches"])
-    _probe(job, engine, batches)
+    batches, noise = Batches(job, engine.own.keys["batches"]), StepKeys(engine.own.keys["noise"])
+    _probe(job, engine, batches.at(0), noise.at(0))
     lost = torch.zeros(members, dtype=torch.float64, device=job.device)
     done, since, rows = store.resume(name, engine, lost)
     tick(done * members, float("nan"))
     saved = time.monotonic()
     for number in range(done, job.steps):
-        lost += engine.step(number, batches.at(number))
+        lost += engine.step(number, batches.at(number), noise.at(number))
         since += 1
         if (number + 1) % job.record_every == 0 or number + 1 == job.steps:
             rows.append(_row(job, engine, number + 1, lost / since))
@@ -72,11 +73,10 @@ def _run(
     return found
 
 
-def _probe(job: Job, engine: Engine, batches: "Batches") -> None:
+def _probe(job: Job, engine: Engine, batch: Tensor, keys: Tensor) -> None:
     """Falls back to a loop over members, saying so, where torch cannot run the model under vmap."""
-    reason = engine.probe(batches.at(0))
+    reason = engine.kind.probe(engine.own, batch, keys)
     if reason is not None:
-        engine.compile = False
         rest = ", and without compile=True" if job.compile else ""
         warnings.warn(f"this model trains member by member{rest}: torch cannot vmap it ({reason})", stacklevel=5)
 
@@ -91,20 +91,3 @@ def _row(job: Job, engine: Engine, step: int, loss: Tensor) -> dict[str, Any]:
         for name, value in engine.measure(job.metrics, part).items():
             totals[name] += value * (len(part[0]) / count)
     return row | {f"test_{name}": total.tolist() for name, total in totals.items() if count}
-
-
-class Batches:
-    """The indices of every member's batches, epoch by epoch; nothing if batches are made by a function."""
-
-    def __init__(self, job: Job, keys: Tensor) -> None:
-        self.job, self.keys, self.epoch, self.order = job, keys, -1, keys
-
-    def at(self, number: int) -> Tensor | None:
-        """Returns the batch of a step, shape ``(members, batch)``."""
-        if self.job.streams:
-            return None
-        epoch, position = divmod(number, self.job.batches)
-        if epoch != self.epoch:
-            self.epoch, self.order = epoch, self.job.order(self.keys, epoch)
-        size = self.job.batch_size
-        return self.order[:, position * size : (position + 1) * size].contiguous()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.sweeps import _ranks
+from funcbio.sweeps._engine import compiles
 from funcbio.sweeps._job import Data, Job
 from funcbio.sweeps._optimizers import recipe
 from funcbio.sweeps._progress import bar
@@ -103,6 +104,7 @@ def sweep(
     made = recipe(optimizer, lr)
     trials = make_trials(_seeds(seeds), grid, as_variants(mechanisms), config, made)
     with _ranks.group():
+        placed = _ranks.own_device() if device is None else torch.device(device)
         job = Job(
             model=model,
             loss=loss,
@@ -116,8 +118,8 @@ def sweep(
             metrics={"loss": loss, **(metrics or {})},
             record_every=steps if record_every is None else record_every,
             synapses=synapses,
-            compile=compile,
-            device=_ranks.own_device() if device is None else torch.device(device),
+            compile=compile and compiles(placed),
+            device=placed,
         )
         store = Store(None if output is None else Path(output), save_seconds)
         chunks = _plan(job, store, chunk)

@@ -1,0 +1,53 @@
+"""What a step needs besides the members: their batches, and their keys of the step."""
+
+import torch
+from torch import Tensor
+
+from funcbio.rng import fold_in
+from funcbio.sweeps._job import Job
+
+AHEAD = 64
+"""Steps whose keys are made at once: deriving a key is many small operations, however many keys there are."""
+
+
+class StepKeys:
+    """The key of every member in every step.
+
+    Args:
+        keys: A key for every member.
+    """
+
+    def __init__(self, keys: Tensor) -> None:
+        self.keys, self.block, self.made = keys, -1, keys
+
+    def at(self, number: int) -> Tensor:
+        """Returns the keys of a step, shape ``(members, 2)``."""
+        block, position = divmod(number, AHEAD)
+        if block != self.block:
+            numbers = torch.arange(block * AHEAD, (block + 1) * AHEAD, device=self.keys.device)
+            over_members = torch.vmap(fold_in, in_dims=(0, None))
+            self.block, self.made = block, torch.vmap(over_members, in_dims=(None, 0))(self.keys, numbers)
+        return self.made[position]
+
+
+class Batches:
+    """What every member reads in every step: the indices of its examples, or a key if batches are made by a function.
+
+    Args:
+        job: The sweep.
+        keys: A key for every member.
+    """
+
+    def __init__(self, job: Job, keys: Tensor) -> None:
+        self.job, self.keys, self.epoch, self.order = job, keys, -1, keys
+        self.steps = StepKeys(keys)
+
+    def at(self, number: int) -> Tensor:
+        """Returns the batch of a step, shape ``(members, batch)``, or ``(members, 2)`` for keys."""
+        if self.job.streams:
+            return self.steps.at(number)
+        epoch, position = divmod(number, self.job.batches)
+        if epoch != self.epoch:
+            self.epoch, self.order = epoch, self.job.order(self.keys, epoch)
+        size = self.job.batch_size
+        return self.order[:, position * size : (position + 1) * size].contiguous()
