@@ -61,6 +61,17 @@ class Kind:
             self.graphs[acting] = torch.compile(with_own_code(step), fullgraph=True, dynamic=False)
         return self.graphs[acting]
 
+    def try_graph(self, acting: tuple[int, ...], own: Own, moments: Any, *tensors: Tensor) -> None:
+        """Compiles a step by running it on copies; if torch cannot, says why, and lets training go on without."""
+        copies = own, tree_map(torch.clone, moments), *tensors
+        try:
+            with recurrent_allowed():
+                self.graph(acting)(*copies)
+        except Exception as error:
+            self.compile = False
+            reason = str(error).strip().split("\n")[0]
+            warnings.warn(f"this model trains without compile=True: torch cannot compile it ({reason})", stacklevel=6)
+
     def probe(self, own: Own, batch: Tensor, keys: Tensor) -> str | None:
         """Tries one step on two members without changing anything; returns why vmap cannot, if it cannot.
 
@@ -91,7 +102,7 @@ class Engine:
     def __init__(self, kind: Kind, own: Own) -> None:
         self.kind, self.own, self.moments = kind, own, {}
         self.seconds, self.compile_seconds, self.timed = 0.0, 0.0, 0
-        self.sizes: set[tuple[int, ...]] = set()
+        self.known: set[tuple[int, ...]] = set()  # What has been compiled for this number of members.
 
     @torch.no_grad()
     def step(self, number: int, batch: Tensor, keys: Tensor) -> Tensor:
@@ -99,14 +110,14 @@ class Engine:
         kind, began = self.kind, time.perf_counter()
         acting = tuple(i for i, mechanism in enumerate(kind.rules.mechanisms) if mechanism.acts(number))
         # The first step is never compiled: in it, optimizers of torch make their state.
-        compiled = kind.compile and number > 0
-        first = number == 0 or (compiled and acting not in self.sizes)
-        advance = kind.graph(acting) if compiled else partial(kind.advance, acting)
-        with recurrent_allowed() if first and compiled else torch.no_grad():
-            changes, self.moments, loss = advance(self.own, self.moments, batch, keys)
+        new_graph = kind.compile and number > 0 and acting not in self.known
+        if new_graph:
+            self.known.add(acting)
+            kind.try_graph(acting, self.own, self.moments, batch, keys)
+        advance = kind.graph(acting) if kind.compile and number > 0 else partial(kind.advance, acting)
+        changes, self.moments, loss = advance(self.own, self.moments, batch, keys)
         self.own = replaced(self.own, changes)
-        self._note(time.perf_counter() - began, first)
-        self.sizes |= {acting} if compiled else set()
+        self._note(time.perf_counter() - began, new_graph or number == 0)
         return loss
 
     @torch.no_grad()

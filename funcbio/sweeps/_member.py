@@ -97,7 +97,7 @@ class Rules:
     def apply(self, acting: Sequence[int], own: Own, direction: Tensors, key: Key) -> dict[str, Any]:
         """Moves the weights along the optimizer's direction; returns what has changed of ``own``."""
         lr = own.numbers["lr"]
-        if self.decoupled:
+        if self.decoupled and "weight_decay" in own.numbers:
             decay = own.numbers["weight_decay"]
             direction = {name: step - decay * own.params[name] for name, step in direction.items()}
         update = {name: (lr * step).to(step.dtype) for name, step in direction.items()}

@@ -3,7 +3,7 @@
 import difflib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from funcbio.base import Key
@@ -20,6 +20,7 @@ SHARED = ("weights", "rates", "batches", "noise")
 STRUCTURE = ("weight_splitting_Gamma", "fuzzy_lr_layer_index", "fuzzy_lr_total_layers")
 """Numbers of the configuration that change what is computed, not only with which values."""
 
+DECAY = "weight_decay"
 VARIANT = "mechanisms"
 """Hyper-parameter that chooses among several lists of mechanisms."""
 
@@ -80,6 +81,9 @@ def make_trials(
         resolved = _resolve(combination, variants, config, recipe)
         for seed in seeds:
             found.append(Trial(len(found), seed, combination, **resolved))
+    if not any(trial.numbers.get(DECAY) for trial in found):
+        # Nothing decays: then no step needs to look at all weights for it.
+        found = [replace(trial, numbers={n: v for n, v in trial.numbers.items() if n != DECAY}) for trial in found]
     return found
 
 

@@ -160,8 +160,14 @@ def _plan(job: Job, store: Store, chunk: int | None) -> dict[str, list[Trial]]:
             chunk = min(share, *(job.members_at_once(members) for members in kinds.values()))
         chunk = store.open(job.fingerprint(), chunk) if store.folder else chunk
     size = _ranks.from_first(chunk)
-    parts = [members[at : at + size] for members in kinds.values() for at in range(0, len(members), size)]
+    parts = [part for members in kinds.values() for part in _even(members, size)]
     return {f"chunk-{number:04d}": part for number, part in enumerate(parts)}
+
+
+def _even(members: list[Trial], most: int) -> list[list[Trial]]:
+    """Cuts a list into as few parts as possible, all of one size but the last: each size compiles anew."""
+    size = -(-len(members) // -(-len(members) // most))
+    return [members[at : at + size] for at in range(0, len(members), size)]
 
 
 def collect(job: Job, chunks: Mapping[str, Sequence[Trial]], found: Mapping[str, Trained]) -> SweepResult:
