@@ -1,16 +1,24 @@
-"""The command line: ``python -m funcbio compare``."""
+"""The command line: ``python -m funcbio compare`` and ``python -m funcbio sweep``."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 from funcbio.experiments.settings import SettingError, Settings
 
 EXTRAS = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "rich": "rich", "scipy": "scipy"}
 """Module and package of everything that only experiments need."""
+
+SWEEP_EXTRAS = {
+    **EXTRAS,
+    **{name: name for name in ("pandas", "pyarrow", "safetensors", "tqdm")},
+    **({} if sys.version_info >= (3, 11) else {"tomli": "tomli"}),
+}
+"""Those of ``sweep``."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,12 +39,19 @@ def parse_number(text: str) -> int | float | str:
     return text
 
 
-def parser() -> tuple[Parser, Parser]:
-    """Makes the parser, and the one of the subcommand ``compare``, from the table of settings."""
+def parser() -> tuple[Parser, dict[str, Parser]]:
+    """Makes the parser, and those of the subcommands by name."""
     whole = Parser(prog="funcbio", description="Diverse, dynamic synapses for PyTorch.", allow_abbrev=False)
     commands = whole.add_subparsers(dest="command", required=True, metavar="command")
-    about = "train plain and bio-inspired networks on handwritten digits and compare them"
-    compare = commands.add_parser("compare", help=about, description=f"{about.capitalize()}.", allow_abbrev=False)
+    found = {}
+    for name, (about, add_options, _, _) in COMMANDS.items():
+        found[name] = commands.add_parser(name, help=about, description=f"{about.capitalize()}.", allow_abbrev=False)
+        add_options(found[name])
+    return whole, found
+
+
+def add_compare(compare: Parser) -> None:
+    """Adds the options of ``compare``, from the table of settings."""
     for item in fields(Settings):
         read = str if isinstance(item.default, str) else parse_number
         explained = f"{item.metadata['help']} (default: %(default)s)"
@@ -44,12 +59,60 @@ def parser() -> tuple[Parser, Parser]:
         compare.add_argument(option, type=read, default=item.default, metavar=item.name.upper(), help=explained)
     search = "search both learning rates on a validation part of the training images, print the table and stop"
     compare.add_argument("--tune", action="store_true", help=f"{search} (default: off)")
-    return whole, compare
 
 
-def missing_extras() -> list[str]:
-    """Names the packages of the experiments that are not installed."""
-    return [package for module, package in EXTRAS.items() if find_spec(module) is None]
+def add_sweep(sweep: Parser) -> None:
+    """Adds the options of ``sweep``."""
+    sweep.add_argument("experiment", type=Path, help="a TOML file such as docs/experiment.toml, which shows all keys")
+    folder = "directory of the results; the same command goes on where it was stopped"
+    default = "results and the name of the file"
+    sweep.add_argument("--output", metavar="FOLDER", help=f"{folder} (default: {default})")
+    sweep.add_argument("--check", action="store_true", help="check the file and stop (default: off)")
+
+
+def run_compare(options: dict[str, Any]) -> None:
+    """Runs the comparison or the search; only now are the packages of the experiments loaded."""
+    tune = options.pop("tune")
+    settings = Settings(**options)
+    require_extras("experiments", EXTRAS)
+    from funcbio.experiments import compare
+
+    if tune:
+        compare.tune_only(settings)
+    else:
+        compare.compare(settings)
+
+
+def run_sweep(options: dict[str, Any]) -> None:
+    """Runs the sweep of a file."""
+    require_extras("sweep,experiments", SWEEP_EXTRAS)
+    from funcbio.experiments import sweep_command
+
+    sweep_command.run(options["experiment"], options["output"], check=options["check"])
+
+
+def require_extras(names: str, packages: Mapping[str, str]) -> None:
+    """Raises SettingError if packages are not installed; says how to install them."""
+    missing = [package for module, package in packages.items() if find_spec(module) is None]
+    if missing:
+        raise SettingError(f"{', '.join(missing)} not found; install with: pip install 'funcbio[{names}]'")
+
+
+COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[dict[str, Any]], None], str]] = {
+    "compare": (
+        "train plain and bio-inspired networks on handwritten digits and compare them",
+        add_compare,
+        run_compare,
+        "nothing written",
+    ),
+    "sweep": (
+        "train many seeds and hyper-parameters, all described in a TOML file, as one run",
+        add_sweep,
+        run_sweep,
+        "the same command goes on from what was saved",
+    ),
+}
+"""Of each subcommand: what it does, what adds its options, what runs it, and how things are after an interrupt."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,31 +127,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: After ``--help`` (0) and after a bad option or a missing package (2, with one line on stderr).
     """
-    whole, compare = parser()
+    whole, commands = parser()
     options = vars(whole.parse_args(argv))
-    tune = options.pop("tune")
-    del options["command"]
+    name = options.pop("command")
+    _, _, run, left = COMMANDS[name]
     try:
-        settings = Settings(**options)
-        if missing := missing_extras():
-            compare.error(f"{', '.join(missing)} not found; install with: pip install 'funcbio[experiments]'")
-        run(settings, tune=tune)
+        run(options)
     except SettingError as error:
-        compare.error(str(error))
+        commands[name].error(str(error))
     except KeyboardInterrupt:
-        print("funcbio compare: interrupted; nothing written", file=sys.stderr)
+        print(f"funcbio {name}: interrupted; {left}", file=sys.stderr)
         return 130
     return 0
-
-
-def run(settings: Settings, *, tune: bool) -> None:
-    """Runs the comparison or the search; only now are the packages of the experiments loaded."""
-    from funcbio.experiments import compare
-
-    if tune:
-        compare.tune_only(settings)
-    else:
-        compare.compare(settings)
 
 
 if __name__ == "__main__":

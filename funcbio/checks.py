@@ -66,6 +66,11 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
 
 
+def is_count(value: object) -> bool:
+    """Whether a value is an integer of 1 or more."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
 def require_numbers(**hyper: object) -> None:
     """Raises ValueError if a hyper-parameter is neither a number nor a tensor of no dimensions."""
     for name, value in hyper.items():

@@ -32,7 +32,7 @@ def compare(settings: Settings) -> None:
     """
     data = _begin(settings)
     check_batch_size(settings.batch_size, data)
-    output, console = prepare(settings.output), _console()
+    output, console = prepare(settings.output), report.console()
     histories = train_all(settings, data)
     console.print(report.result_table(histories, test_images=len(data.test_y), epochs=settings.epochs))
     for line in report.difference_lines(histories) + report.rate_lines(histories):
@@ -54,7 +54,7 @@ def tune_only(settings: Settings) -> None:
     check_batch_size(settings.batch_size, validation(data))
     with _progress() as progress:
         rows = tune.search(settings, data, _ticker(progress, "searching", 2 * settings.epochs))
-    console = _console()
+    console = report.console()
     console.print(report.tuning_table(rows))
     chosen = " ".join(f"--lr-{row.variant} {row.lr:g}" for row in rows if row.chosen)
     console.print(f"Use them by: python -m funcbio compare {chosen}", highlight=False, soft_wrap=True)
@@ -100,11 +100,6 @@ def _as_json(history: History) -> dict[str, Any]:
         found["rate_factors"] = {"bin_edges": figures.EDGES.tolist(), "share": shares}
         found["share_still_at_end"] = share_still(history.rate_end)
     return found
-
-
-def _console() -> Console:
-    # Without a terminal there is no width to keep to, and a table cut to fit one would help nobody.
-    return Console(width=None if sys.stdout.isatty() else 100)
 
 
 def _progress() -> Progress:

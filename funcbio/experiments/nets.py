@@ -1,4 +1,4 @@
-"""The network of the comparison, and its initial weights from a key."""
+"""The networks of the experiments, and initial weights from a key."""
 
 from collections import OrderedDict
 
@@ -15,6 +15,14 @@ def mlp(hidden: int) -> nn.Sequential:
     return nn.Sequential(
         OrderedDict(hidden=nn.Linear(PIXELS, hidden), relu=nn.ReLU(), readout=nn.Linear(hidden, CLASSES))
     )
+
+
+def cnn() -> nn.Sequential:
+    """Makes a network with two convolutions over the 8 x 8 images, which come as rows of 64 numbers."""
+    layers = {"image": nn.Unflatten(1, (1, 8, 8)), "conv1": nn.Conv2d(1, 8, 3, padding=1), "relu1": nn.ReLU()}
+    layers |= {"pool1": nn.MaxPool2d(2), "conv2": nn.Conv2d(8, 16, 3, padding=1), "relu2": nn.ReLU()}
+    layers |= {"pool2": nn.MaxPool2d(2), "flat": nn.Flatten(), "readout": nn.Linear(64, CLASSES)}
+    return nn.Sequential(OrderedDict(layers))
 
 
 def initial_params(net: nn.Module, key: Key) -> dict[str, Tensor]:

@@ -1,14 +1,21 @@
 """What the terminal shows at the end: tables and sentences."""
 
 import math
+import sys
 from collections.abc import Sequence
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from funcbio.experiments.history import INTERFACES, NAMES, STILL, History, share_still
 from funcbio.experiments.intervals import Interval, interval, paired, reading
 from funcbio.experiments.tune import Tried
+
+
+def console() -> Console:
+    """Makes the console; without a terminal there is no width to keep to, and a table cut to fit one helps nobody."""
+    return Console(width=None if sys.stdout.isatty() else 100)
 
 
 def spell(found: Interval, *, scale: float = 1.0, sign: str = "") -> str:

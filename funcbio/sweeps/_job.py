@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from funcbio.base import Key
-from funcbio.checks import shown
+from funcbio.checks import is_count, shown
 from funcbio.rng import fold_in, uniform
 from funcbio.sweeps._engine import Engine, Kind
 from funcbio.sweeps._member import Rules, networks
@@ -20,6 +20,7 @@ from funcbio.sweeps._optimizers import Recipe, decoupled
 from funcbio.sweeps._stack import build, stack
 from funcbio.sweeps._trials import SHARED, Trial
 from funcbio.synapses import Choice
+from funcbio.synapses import synapses as describe
 
 MEASURED_AT_ONCE = 1024
 """Examples of the test data in one forward pass; metrics are averaged over them."""
@@ -50,23 +51,22 @@ class Job:
     def __post_init__(self) -> None:
         """Checks every value."""
         for name in ("steps", "batch_size", "record_every"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} should be an integer >= 1; found {value!r}")
-        for name in self.shared:
-            if name not in SHARED:
-                raise ValueError(f"share should hold some of {', '.join(SHARED)}; found {name!r}")
+            _require(name, getattr(self, name), "an integer >= 1", is_count(getattr(self, name)))
+        known = not isinstance(self.shared, str) and all(name in SHARED for name in self.shared)
+        _require("share", self.shared, f"a list, and hold some of {', '.join(SHARED)}", known)
         for name in ("model", "loss"):
-            if not callable(getattr(self, name)):
-                raise ValueError(f"{name} should be a function; found {getattr(self, name)!r}")
-        for name in ("data", "test"):
-            _check_data(name, getattr(self, name), optional=name == "test")
-        if self.streams:
-            return
-        if self.batch_size > len(self.examples[0]):
-            raise ValueError(
-                f"batch_size should be at most the number of examples, {len(self.examples[0])}; found {self.batch_size}"
-            )
+            _require(name, getattr(self, name), "a function", callable(getattr(self, name)))
+        _check_data("data", self.data)
+        if self.test is not None:
+            _require("test", self.test, "tensors", not callable(self.test))
+            _check_data("test", self.test)
+        functions = isinstance(self.metrics, Mapping) and all(callable(metric) for metric in self.metrics.values())
+        _require("metrics", self.metrics, "functions by name, not named loss", functions and "loss" not in self.metrics)
+        _require("test", self.test, "given with metrics", self.test is not None or not self.metrics)
+        if not self.streams:
+            most = len(self.examples[0])
+            should = f"at most the number of examples, {most}"
+            _require("batch_size", self.batch_size, should, self.batch_size <= most)
 
     @property
     def streams(self) -> bool:
@@ -133,11 +133,12 @@ class Job:
             "loss": _name(self.loss),
             "data": [_digest(tensor) for tensor in self.examples] or _name(self.data),
             "test": [_digest(tensor) for tensor in self.held_out],
-            "metrics": sorted(self.metrics),
+            "metrics": {name: _name(metric) for name, metric in self.metrics.items()},
+            "synapses": sorted(describe(model, self.synapses)),
             "steps": self.steps,
             "batch_size": self.batch_size,
             "record_every": self.record_every,
-            "optimizer": _name(self.recipe.make),
+            "optimizer": _plain(self.recipe.make),
             "share": sorted(self.shared),
             "compile": self.compile,
             "members": [_described(trial) for trial in self.trials],
@@ -148,15 +149,18 @@ def _picked(examples: Sequence[Tensor], batch: Tensor) -> Sequence[Tensor]:
     return [tensor[batch] for tensor in examples]
 
 
-def _check_data(name: str, data: Any, *, optional: bool) -> None:
-    if callable(data) or (optional and data is None):
-        if optional and callable(data):
-            raise ValueError(f"{name} should be a sequence of tensors; found a function")
+def _require(name: str, value: object, should: str, holds: bool) -> None:
+    if not holds:
+        raise ValueError(f"{name} should be {should}; found {value!r:.200}")
+
+
+def _check_data(name: str, data: Any) -> None:
+    if callable(data):
         return
-    if not isinstance(data, Sequence) or len(data) < 2 or not all(isinstance(part, Tensor) for part in data):
-        raise ValueError(f"{name} should be a sequence of two or more tensors, inputs and target; found {data!r:.100}")
-    if any(part.ndim == 0 or len(part) != len(data[0]) or len(part) == 0 for part in data):
-        raise ValueError(f"{name} should hold tensors of one length >= 1; found {', '.join(map(shown, data))}")
+    tensors = isinstance(data, Sequence) and all(isinstance(part, Tensor) for part in data)
+    _require(name, data, "a sequence of two or more tensors, inputs and target", tensors and len(data) >= 2)
+    whole = all(part.ndim > 0 and len(part) == len(data[0]) > 0 for part in data)
+    _require(name, ", ".join(map(shown, data)), "a sequence, and hold tensors of one length >= 1", whole)
 
 
 def _name(thing: Any) -> str:
@@ -177,6 +181,12 @@ def _described(trial: Trial) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    """A value as it can stand in a file; of an object, what it shows of itself."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return repr(value)
-    return value if isinstance(value, str | int | float | bool | None) else _name(value)
+    if isinstance(value, str | int | float | bool | None):
+        return value
+    spelled = repr(value)
+    return _name(value) if " at 0x" in spelled or callable(value) else spelled

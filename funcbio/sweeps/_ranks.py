@@ -1,25 +1,20 @@
 """Several processes, one sweep: each rank trains its share of the chunks, and rank 0 gets all results."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
 
-@contextmanager
-def group() -> Iterator[None]:
-    """Joins the processes that ``torchrun`` started, unless they are joined already, or there is only this one."""
-    ours = dist.is_available() and "WORLD_SIZE" in os.environ and not dist.is_initialized()
-    if ours:
+def join() -> None:
+    """Joins the processes that ``torchrun`` started, unless they are joined already, or there is only this one.
+
+    They stay joined until the program ends: it may hold several sweeps, and processes that part do not find together
+    again.
+    """
+    if dist.is_available() and "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield
-    finally:
-        if ours:
-            dist.destroy_process_group()
 
 
 def rank() -> int:

@@ -84,10 +84,11 @@ def _probe(job: Job, engine: Engine, batch: Tensor, keys: Tensor) -> None:
 def _row(job: Job, engine: Engine, step: int, loss: Tensor) -> dict[str, Any]:
     """Everything that is recorded at a step."""
     row: dict[str, Any] = {"step": step, "mean": float(loss.mean()), "train_loss": loss.tolist()}
-    totals = {name: torch.zeros(len(loss), dtype=torch.float64, device=job.device) for name in job.metrics}
+    metrics = {"loss": job.loss, **job.metrics}
+    totals = {name: torch.zeros(len(loss), dtype=torch.float64, device=job.device) for name in metrics}
     count = len(job.held_out[0]) if job.held_out else 0
     for start in range(0, count, MEASURED_AT_ONCE):
         part = [tensor[start : start + MEASURED_AT_ONCE] for tensor in job.held_out]
-        for name, value in engine.measure(job.metrics, part).items():
+        for name, value in engine.measure(metrics, part).items():
             totals[name] += value * (len(part[0]) / count)
     return row | {f"test_{name}": total.tolist() for name, total in totals.items() if count}

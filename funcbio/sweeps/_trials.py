@@ -90,6 +90,8 @@ def make_trials(
 def as_variants(given: Any) -> dict[str, tuple[Mechanism, ...]]:
     """Takes a list of mechanisms, or several by name."""
     named = given if isinstance(given, Mapping) else {"": given}
+    if not named:
+        raise ValueError("mechanisms should be a list, or one or more lists by name; found {}")
     for name, items in named.items():
         if isinstance(items, str) or not isinstance(items, Iterable):
             where = f"mechanisms[{name!r}]" if name else "mechanisms"
@@ -103,11 +105,13 @@ def _combinations(grid: Any) -> list[dict[str, Any]]:
             if isinstance(values, str) or not isinstance(values, Iterable) or not list(values):
                 raise ValueError(f"grid[{name!r}] should be a list of one or more values; found {values!r}")
         return [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*map(list, grid.values()))]
-    listed = [dict(item) for item in grid]
+    listed: list[Any] = list(grid) if isinstance(grid, list | tuple) else [grid]
     for item in listed:
+        if not isinstance(item, Mapping):
+            raise ValueError(f"grid should be a mapping, or a list of them; found {item!r}")
         if item.keys() != listed[0].keys():
-            raise ValueError(f"grid should name the same hyper-parameters in every entry; found {item}")
-    return listed or [{}]
+            raise ValueError(f"grid should name the same hyper-parameters in every entry; found {item!r}")
+    return [dict(item) for item in listed] or [{}]
 
 
 def _resolve(

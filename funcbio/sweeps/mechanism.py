@@ -6,6 +6,7 @@ from typing import Any
 
 from funcbio.base import Feature, check_option
 from funcbio.bind import ROWS, Row
+from funcbio.checks import is_count
 
 PLACES = ("gradient", "update", "after")
 DEFAULT_PLACE = {
@@ -51,7 +52,7 @@ class Mechanism:
             check_option("feature", self.feature, ROWS)
         elif not callable(self.feature):
             raise ValueError(f"feature should be the name of a method or a function; found {self.feature!r}")
-        if not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1:
+        if not is_count(self.every):
             raise ValueError(f"every should be an integer >= 1; found {self.every!r}")
         place = DEFAULT_PLACE.get(self.name, "gradient") if self.where is None else self.where
         check_option("where", place, PLACES)

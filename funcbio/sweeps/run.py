@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
+from funcbio.checks import is_count, is_number
 from funcbio.sweeps import _ranks
 from funcbio.sweeps._engine import compiles
 from funcbio.sweeps._job import Data, Job
@@ -103,33 +104,34 @@ def sweep(
     """
     made = recipe(optimizer, lr)
     trials = make_trials(_seeds(seeds), grid, as_variants(mechanisms), config, made)
-    with _ranks.group():
-        placed = _ranks.own_device() if device is None else torch.device(device)
-        job = Job(
-            model=model,
-            loss=loss,
-            data=data,
-            steps=steps,
-            batch_size=batch_size,
-            recipe=made,
-            trials=trials,
-            shared=tuple(share),
-            test=test,
-            metrics={"loss": loss, **(metrics or {})},
-            record_every=steps if record_every is None else record_every,
-            synapses=synapses,
-            compile=compile and compiles(placed),
-            device=placed,
-        )
-        store = Store(None if output is None else Path(output), save_seconds)
-        chunks = _plan(job, store, chunk)
-        done = {}
-        mine = list(chunks.items())[_ranks.rank() :: _ranks.world()]
-        total = sum(len(members) for _, members in mine) * steps
-        with bar(total, show=progress if _ranks.rank() == 0 else False) as tick:
-            for name, members in mine:
-                done[name] = train(job, members, name, store, tick)
-        found = _ranks.gathered(done)
+    _check("save_seconds", save_seconds, "a number >= 0", is_number(save_seconds) and save_seconds >= 0)
+    _check("compile", compile, "True or False", isinstance(compile, bool))
+    _check("chunk", chunk, "an integer >= 1", chunk is None or is_count(chunk))
+    _ranks.join()
+    placed = _ranks.own_device() if device is None else _device(device)
+    job = Job(
+        model=model,
+        loss=loss,
+        data=data,
+        steps=steps,
+        batch_size=batch_size,
+        recipe=made,
+        trials=trials,
+        shared=share if isinstance(share, str) else tuple(share),
+        test=test,
+        metrics={} if metrics is None else metrics,
+        record_every=steps if record_every is None else record_every,
+        synapses=synapses,
+        compile=compile and compiles(placed),
+        device=placed,
+    )
+    store = Store(None if output is None else Path(output), save_seconds)
+    chunks = _plan(job, store, chunk)
+    mine = list(chunks.items())[_ranks.rank() :: _ranks.world()]
+    total = sum(len(members) for _, members in mine) * steps
+    with bar(total, show=progress if _ranks.rank() == 0 else False) as tick:
+        done = {name: train(job, members, name, store, tick) for name, members in mine}
+    found = _ranks.gathered(done)
     if found is None:
         return None
     result = collect(job, chunks, {name: trained for part in found for name, trained in part.items()})
@@ -138,12 +140,24 @@ def sweep(
     return result
 
 
+def _check(name: str, value: object, should: str, holds: bool) -> None:
+    if not holds:
+        raise ValueError(f"{name} should be {should}; found {value!r}")
+
+
+def _device(given: torch.device | str) -> torch.device:
+    try:
+        return torch.device(given)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device should be one that torch knows; found {given!r}") from None
+
+
 def _seeds(given: int | Iterable[int]) -> list[int]:
-    if isinstance(given, int) and not isinstance(given, bool) and given < 1:
-        raise ValueError(f"seeds should be an integer >= 1, or a list of integers; found {given!r}")
+    should = "an integer >= 1, or one or more different integers"
+    _check("seeds", given, should, is_count(given) or (isinstance(given, Iterable) and not isinstance(given, str)))
     found = list(range(given)) if isinstance(given, int) else list(given)
-    if not found or len(set(found)) < len(found) or any(not isinstance(s, int) for s in found):
-        raise ValueError(f"seeds should be one or more different integers; found {given!r}")
+    whole = all(isinstance(seed, int) and not isinstance(seed, bool) for seed in found)
+    _check("seeds", given, should, bool(found) and whole and len(set(found)) == len(found))
     return found
 
 
@@ -152,8 +166,6 @@ def _plan(job: Job, store: Store, chunk: int | None) -> dict[str, list[Trial]]:
     kinds: dict[str, list[Trial]] = {}
     for trial in job.trials:
         kinds.setdefault(trial.kind, []).append(trial)
-    if chunk is not None and (not isinstance(chunk, int) or isinstance(chunk, bool) or chunk < 1):
-        raise ValueError(f"chunk should be an integer >= 1; found {chunk!r}")
     if _ranks.rank() == 0:
         if chunk is None:
             share = -(-len(job.trials) // _ranks.world())

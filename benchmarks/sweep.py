@@ -1,0 +1,310 @@
+"""Compares what one training step of one seed costs: release 0.0.5, our classic loop, our sweeps, and JAX.
+
+Run it with ``python benchmarks/sweep.py``; ``--quick`` takes minutes. All contenders train in one process, in turn,
+several times, each time from the start: after about 170 steps some rate factors become denormal numbers, which torch
+handles slowly and JAX flushes to zero. Every figure is a median; read the ratios. Drawing the order of examples is no
+part of any figure but of JAX's, where it is 64 numbers in a step that draws thousands.
+"""
+
+import argparse
+import ctypes
+import gc
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import bio_transformations
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+import funcbio
+from funcbio.experiments.data import digits
+from funcbio.experiments.files import prepare, write_json
+from funcbio.experiments.nets import mlp
+
+Runner = Callable[[int], tuple[float, int]]
+BATCH, LR, LOOPED, ROUNDING = 64, 1.0, 4, 1e-5
+NAMES = {"release": "a", "classic": "b", "eager": "c", "compiled": "d", "jax": "e"}
+SIZES = {"mlp": (1, 16, 64, 256), "cnn": (1, 16, 64)}
+COMPILED_SIZE, MEMORY_SIZE = 16, 256
+
+
+def cnn() -> nn.Sequential:
+    """Makes a network with two convolutions."""
+    layers = {"image": nn.Unflatten(1, (1, 8, 8)), "conv1": nn.Conv2d(1, 8, 3, padding=1), "relu1": nn.ReLU()}
+    layers |= {"pool1": nn.MaxPool2d(2), "conv2": nn.Conv2d(8, 16, 3, padding=1), "relu2": nn.ReLU()}
+    layers |= {"pool2": nn.MaxPool2d(2), "flat": nn.Flatten(), "readout": nn.Linear(64, 10)}
+    return nn.Sequential(OrderedDict(layers))
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {"mlp": partial(mlp, 128), "cnn": cnn}
+
+
+def looped(converter: Any, network: str, size: int) -> Runner:
+    """A loop over seeds of converted models; the cost of a seed does not depend on how many there are."""
+    data = digits()
+
+    def member(seed: int) -> tuple[Any, torch.optim.Optimizer]:
+        torch.manual_seed(seed)
+        model = converter.convert(NETWORKS[network]())
+        return model, torch.optim.SGD(model.parameters(), lr=LR)
+
+    def run(steps: int) -> tuple[float, int]:
+        members = [member(seed) for seed in range(min(size, LOOPED))]
+        orders = torch.randint(len(data.train_x), (len(members), steps, BATCH))
+        began = time.perf_counter()
+        for (model, optimizer), order in zip(members, orders, strict=True):
+            for batch in order:
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(data.train_x[batch]), data.train_y[batch]).backward()
+                model.volume_dependent_lr()
+                model.fuzzy_learning_rates()
+                model.crystallize()
+                optimizer.step()
+        return time.perf_counter() - began, steps * len(members)
+
+    return run
+
+
+def run_sweep(network: str, size: int, steps: int, **options: Any) -> Any:
+    """Runs our sweep."""
+    data = digits()
+    scaling = [funcbio.Mechanism(name, where="gradient") for name in ("volume_dependent_lr", "fuzzy_learning_rates")]
+    return funcbio.sweep(
+        NETWORKS[network],
+        nn.functional.cross_entropy,
+        (data.train_x, data.train_y),
+        steps=steps,
+        batch_size=BATCH,
+        optimizer=torch.optim.SGD,
+        lr=LR,
+        mechanisms=[*scaling, "crystallize"],
+        config=funcbio.BioConfig(),
+        seeds=range(size),
+        progress=False,
+        **options,
+    )
+
+
+def swept(network: str, size: int, *, compile: bool) -> Runner:
+    """Our sweep; what it compiles is forgotten after every call, so that no limit on recompilation is met."""
+
+    def run(steps: int) -> tuple[float, int]:
+        result = run_sweep(network, size, steps, compile=compile)
+        torch.compiler.reset()
+        return result.seconds, result.member_steps
+
+    return run
+
+
+def jax_task(network: str) -> Any:
+    """Describes the work to the JAX version."""
+    from jax_reference import Task
+
+    data = digits()
+    return Task(network, NETWORKS[network], data.train_x, data.train_y, BATCH, LR)
+
+
+def contenders(network: str, size: int, chosen: list[str]) -> dict[str, Runner]:
+    """Makes the chosen contenders; JAX is one for each of its forms."""
+    made: dict[str, Runner] = {
+        "release": looped(bio_transformations.BioConverter(), network, size),
+        "classic": looped(funcbio.BioConverter(), network, size),
+        "eager": swept(network, size, compile=False),
+        "compiled": swept(network, size, compile=True),
+    }
+    made = {name: runner for name, runner in made.items() if name in chosen}
+    if "jax" in chosen:
+        from jax_reference import forms
+
+        made |= forms(jax_task(network), list(range(size)))
+    return made
+
+
+def measure(runners: dict[str, Runner], steps: int, rounds: int) -> dict[str, list[float]]:
+    """Runs the contenders in turn; returns microseconds per seed and step."""
+    times: dict[str, list[float]] = {name: [] for name in runners}
+    for index in range(rounds + 1):
+        for name, runner in runners.items():
+            seconds, member_steps = runner(steps)
+            if index > 0:  # The first round warms up.
+                times[name].append(1e6 * seconds / member_steps)
+    return times
+
+
+def summarise(times: dict[str, list[float]]) -> dict[str, Any]:
+    """Medians by contender, the faster form standing for JAX, and ratios."""
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    jax = {name: value for name, value in medians.items() if name.startswith("jax")}
+    best = {name: value for name, value in medians.items() if name in NAMES} | (
+        {"jax": min(jax.values())} if jax else {}
+    )
+    pairs = [("release", "compiled"), ("classic", "compiled"), ("eager", "compiled"), ("compiled", "jax")]
+    ratios = {f"{NAMES[a]}/{NAMES[b]}": best[a] / best[b] for a, b in pairs if a in best and b in best}
+    form = min(jax, key=lambda name: jax[name]) if jax else None
+    return {"median_us": best, "ratios": ratios, "jax_form": form, "rounds_us": times}
+
+
+def result_table(cases: list[dict[str, Any]]) -> Table:
+    """Makes the table: microseconds per seed and step, and ratios."""
+    legend = "a release 0.0.5, b our classic loop, c our sweep, d our sweep compiled, e JAX in its fastest form"
+    table = Table(title="Microseconds per seed and training step", caption=legend, box=box.SIMPLE_HEAD)
+    ratios = ["a/d", "b/d", "c/d", "d/e"]
+    for heading in ("net", "seeds", *NAMES.values(), *ratios):
+        table.add_column(heading, justify="left" if heading == "net" else "right")
+    for case in cases:
+        medians = [f"{case['median_us'][name]:.0f}" if name in case["median_us"] else "-" for name in NAMES]
+        found = [f"{case['ratios'][name]:.2f}" if name in case["ratios"] else "-" for name in ratios]
+        table.add_row(case["network"], str(case["seeds"]), *medians, *found)
+    return table
+
+
+def child(task: str, network: str, size: int) -> dict[str, Any]:
+    """What a process of its own measures: the first steps, or memory."""
+    if task == "compiled":
+        return {"compile_seconds": run_sweep(network, size, 3, compile=True).compile_seconds}
+    if task == "jax":
+        from jax_reference import forms
+
+        found = forms(jax_task(network), list(range(size)))
+        return {"compile_seconds": {name: runner.compile_seconds for name, runner in found.items()}}
+    return memory(network, size, chunk=size if task == "memory at once" else None)
+
+
+def memory(network: str, size: int, chunk: int | None) -> dict[str, Any]:
+    """Largest resident memory of a compiled sweep over what the process holds before, when all is compiled."""
+    run = partial(run_sweep, network, size, 5, compile=True, chunk=chunk)
+    run()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    before = status_bytes("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # The peak starts anew.
+    run()
+    peak = status_bytes("VmHWM") - before
+    net = NETWORKS[network]()
+    parameters = sum(p.numel() for p in net.parameters())
+    needed = 4 * size * (2 * parameters + sum(p.numel() for p in net.parameters() if p.ndim > 1))
+    return {"peak_bytes": peak, "parameters_gradients_rates_bytes": needed, "ratio": peak / needed}
+
+
+def status_bytes(field: str) -> int:
+    """Reads a figure of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
+def spawn(task: str, network: str, size: int, threads: int, folder: str) -> dict[str, Any]:
+    """Runs ``child`` in a new process that keeps what it compiles in a folder."""
+    caches = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/torch", "JAX_COMPILATION_CACHE_DIR": f"{folder}/jax"}
+    always = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+    # Tensors are mapped one by one, so that what is freed leaves the process at once.
+    trim = {"MALLOC_MMAP_THRESHOLD_": "65536"} if task.startswith("memory") else {}
+    command = [sys.executable, __file__, "--child", task, "--networks", network, "--sizes", str(size)]
+    done = subprocess.run(
+        [*command, "--threads", str(threads)],
+        env={**os.environ, **caches, **always, **trim},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def outside(chosen: list[str], networks: list[str], threads: int) -> dict[str, Any]:
+    """Compile times, cold and from the caches on disk, and memory."""
+    found: dict[str, Any] = {}
+    for network in networks:
+        for task in (name for name in ("compiled", "jax") if name in chosen):
+            with tempfile.TemporaryDirectory() as folder:
+                for cache in ("cold", "from disk"):
+                    found[f"{network}, {task}, {cache}"] = spawn(task, network, COMPILED_SIZE, threads, folder)
+    if "compiled" in chosen and "mlp" in networks:
+        with tempfile.TemporaryDirectory() as folder:
+            for task in ("memory", "memory at once"):
+                found[f"mlp, {task}"] = spawn(task, "mlp", MEMORY_SIZE, threads, folder)
+    return found
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """Describes where and with what was measured."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
+    packages = ["torch", "pytorch-bio-transformations", *(["jax", "jaxlib"] if find_spec("jax") else [])]
+    versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    return {"versions": versions, "cpu": cpu, "cpus": os.cpu_count(), "threads": threads, "command": sys.argv}
+
+
+def arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few steps and rounds")
+    parser.add_argument("--output", default="results/benchmarks", help="folder for sweep.json")
+    parser.add_argument("--networks", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--sizes", nargs="+", type=int, help="numbers of seeds; by default all")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), help="contenders")
+    parser.add_argument("--steps", type=int, help="steps of a round, a multiple of 10; by default 100, quick 20")
+    parser.add_argument("--rounds", type=int, help="by default 5, quick 2")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no-outside", action="store_true", help="leave out compile times and memory")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    found = parser.parse_args()
+    found.steps, found.rounds = found.steps or (20 if found.quick else 100), found.rounds or (2 if found.quick else 5)
+    if found.steps < 10 or found.steps % 10 or found.rounds < 1 or found.threads < 1:
+        parser.error("--steps should be a multiple of 10, --rounds and --threads at least 1")
+    return found
+
+
+def pin(threads: int) -> None:
+    """Gives torch and JAX the same number of threads; before JAX starts."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    os.environ |= {"NPROC": str(threads), "OMP_NUM_THREADS": str(threads), "JAX_PLATFORMS": "cpu"}
+    torch.set_num_threads(threads)
+
+
+def main() -> None:
+    """Measures and writes everything."""
+    given, console = arguments(), Console()
+    pin(given.threads)
+    if given.child:
+        print(json.dumps(child(given.child, given.networks[0], given.sizes[0])))
+        return
+    if "jax" in given.only and not find_spec("jax"):
+        console.print("Column e is left out: JAX is missing; install it with `pip install 'funcbio\\[bench]'`.")
+        given.only.remove("jax")
+    folder, cases = prepare(given.output), []
+    for network in given.networks:
+        if "jax" in given.only:
+            from jax_reference import largest_difference
+
+            difference = largest_difference(jax_task(network))
+            console.print(f"{network}: one step of JAX differs from one of funcbio by at most {difference:.1e}.")
+            if difference > ROUNDING:
+                raise SystemExit("That is more than rounding: the two do not compute the same.")
+        for size in (size for size in SIZES[network] if size in (given.sizes or SIZES[network])):
+            console.print(f"{network}, {size} seeds ...")
+            times = measure(contenders(network, size, given.only), given.steps, given.rounds)
+            cases.append({"network": network, "seeds": size, **summarise(times)})
+    console.print(result_table(cases))
+    others = {} if given.no_outside else outside(given.only, given.networks, given.threads)
+    for name, values in others.items():
+        console.print(f"{name}: {values}")
+    report = {**machine(given.threads), "steps": given.steps, "rounds": given.rounds, "load": os.getloadavg()}
+    write_json(folder / "sweep.json", {**report, "cases": cases, "outside": others})
+
+
+if __name__ == "__main__":
+    main()

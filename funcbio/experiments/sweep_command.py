@@ -1,0 +1,135 @@
+"""``python -m funcbio sweep``: checks a file with one step of training, trains it, shows and writes what came out."""
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+import funcbio
+from funcbio.aside import write_aside
+from funcbio.experiments import report, sweep_report
+from funcbio.experiments.files import prepare
+from funcbio.experiments.named import described, ours
+from funcbio.experiments.settings import SettingError
+from funcbio.experiments.sweep_file import Experiment, is_count, parse, read
+from funcbio.sweeps import _ranks
+
+KEPT = "experiment.toml"
+"""Name of the copy of the file in the folder of the results."""
+
+HARMLESS = ("chunk", "device", "save_seconds")
+"""Keys of [training] that may change when a sweep goes on: they change no number but by rounding."""
+
+
+def run(path: Path, output: str | None, *, check: bool) -> None:
+    """Checks the file, and trains what it says.
+
+    Args:
+        path: The file.
+        output: The folder of the results; None for one with the name of the file in ``results``.
+        check: Whether to stop when everything has been checked.
+
+    Raises:
+        SettingError: If something is not as it should be; before any training.
+    """
+    experiment = read(path)
+    found = rehearse(experiment)
+    if check:
+        _say_checked(path, experiment, found)
+        return
+    folder = prepare(f"results/{path.stem}" if output is None else output)
+    keep(experiment, folder)
+    result = _sweep(experiment.arguments | {"output": folder}, whole=True)
+    if result is not None:
+        _finish(result, experiment, folder)
+
+
+def rehearse(experiment: Experiment) -> funcbio.SweepResult | None:
+    """Trains one step of one seed and makes the tables of it, so that nothing can be found wrong hours later."""
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")  # They come again.
+        result = _sweep(_shortened(experiment.arguments), whole=False)
+        if result is not None:
+            try:
+                sweep_report.write_tables(result, experiment.compare, Path(folder))
+            except (ValueError, TypeError) as error:
+                raise SettingError(f"{error}" if ours(error) else f"compare: found {described(error)}") from error
+    return result
+
+
+def _shortened(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Leaves wrong values as they are, for the sweep to refuse."""
+    seeds, test, size = arguments["seeds"], arguments.get("test"), arguments.get("batch_size", 64)
+    short: dict[str, Any] = {"seeds": 1 if isinstance(seeds, int) else seeds[:1], "compile": False, "progress": False}
+    short |= {name: 1 for name in ("steps", "record_every") if is_count(arguments.get(name, 1))}
+    if (
+        is_count(size)
+        and isinstance(test, tuple | list)
+        and all(isinstance(part, Tensor) and part.ndim for part in test)
+    ):
+        short["test"] = [part[:size] for part in test] if len({part.shape[:1] for part in test}) == 1 else test
+    return arguments | short
+
+
+def keep(experiment: Experiment, folder: Path) -> None:
+    """Keeps a copy of the file with its results, and refuses the folder of another experiment."""
+    path = folder / KEPT
+    if path.exists():
+        before = _flat(parse(path.read_bytes(), path))
+        now = _flat(experiment.content)
+        for name in sorted(before.keys() | now.keys()):
+            old, new = before.get(name, "nothing"), now.get(name, "nothing")
+            if repr(old) != repr(new):  # Also of nan, which does not equal itself.
+                raise SettingError(
+                    "output should be a new folder, or that of the same experiment; "
+                    f"found one with {name} = {old!r} instead of {new!r}: {str(folder)!r}"
+                )
+    if _ranks.rank() == 0:
+        write_aside(path, lambda file: file.write(experiment.text))
+
+
+def _sweep(arguments: dict[str, Any], *, whole: bool) -> funcbio.SweepResult | None:
+    try:
+        return funcbio.sweep(**arguments)
+    except Exception as error:
+        if ours(error):
+            raise SettingError(f"{error}") from error
+        if whole:  # Not known from the rehearsal: how it came about is worth more than brevity.
+            raise
+        should = "model, loss, metrics and optimizer should fit the data and one another"
+        raise SettingError(f"{should}; found {described(error)}") from error
+
+
+def _finish(result: funcbio.SweepResult, experiment: Experiment, folder: Path) -> None:
+    console = report.console()
+    for metric in result.metrics:
+        console.print(sweep_report.summary_table(result, metric), "")
+    if experiment.compare is not None:
+        console.print(sweep_report.comparison_table(result, **experiment.compare), "")
+    sweep_report.write_tables(result, experiment.compare, folder)
+    result.save_parameters(folder / "parameters")
+    sweep_report.write_figures(result, folder)
+    each = (
+        f"{1e6 * result.seconds / result.member_steps:.0f} µs for a step of one member" if result.member_steps else ""
+    )
+    console.print(f"{result.members} members trained; {each}".removesuffix("; "), highlight=False, soft_wrap=True)
+    console.print(f"Written: {folder}", highlight=False, soft_wrap=True)
+
+
+def _say_checked(path: Path, experiment: Experiment, found: funcbio.SweepResult | None) -> None:
+    if found is not None:
+        seeds = experiment.arguments["seeds"]
+        each = seeds if isinstance(seeds, int) else len(seeds)
+        size = f"{found.members * each} members would train {experiment.arguments['steps']} steps"
+        report.console().print(f"{path} is right: {size}", highlight=False, soft_wrap=True)
+
+
+def _flat(content: dict[str, Any]) -> dict[str, Any]:
+    """What determines the numbers, by dotted name."""
+    flat = {}
+    for section, value in content.items():
+        if section != "compare":
+            flat |= {f"{section}.{key}": v for key, v in value.items()} if isinstance(value, dict) else {section: value}
+    return {name: value for name, value in flat.items() if name not in [f"training.{key}" for key in HARMLESS]}
