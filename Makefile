@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check clean
+.PHONY: help demo test test-all check bench clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -24,6 +24,10 @@ test: check  ## Everything that runs in a few minutes
 
 test-all: check  ## Also the slow checks
 	$(BIN)/python -m pytest --numprocesses 2 -m 'slow or not slow'
+
+bench: .venv/installed  ## Sweeps against release 0.0.5, a classic loop and JAX: half an hour on a quiet machine
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python benchmarks/sweep.py
 
 clean:  ## Remove the environment and caches
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis results

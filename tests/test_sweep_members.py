@@ -168,6 +168,14 @@ def test_weights_after_a_hundred_steps_are_equal_up_to_rounding(optimizer):
         assert_bits(at(index, together).state.rate, at(0, alone).state.rate)
 
 
+@pytest.mark.parametrize("distribution", ["lognormal", "temporal", "weight_adaptive", "activity"])
+def test_member_by_member_it_is_the_same_to_the_last_bit_after_a_hundred_steps(distribution):
+    """Where nothing is batched, nothing is rounded otherwise: with every mechanism, thresholds included."""
+    config = everything(distribution)
+    together, _ = engine([5, 6], 100, config=config, looped=True)
+    assert_bits(at(1, together), at(0, engine([6], 100, config=config, looped=True)[0]))
+
+
 def test_order_number_and_chunks_of_members_do_not_matter():
     run = partial(
         sweep, mlp, F.cross_entropy, data(), steps=6, batch_size=16, lr=0.1, mechanisms=EVERY, config=everything()
@@ -185,6 +193,14 @@ def test_a_hyper_parameter_that_is_swept_is_as_one_that_is_set():
         alone, _ = engine([2], 3, config=BioConfig(base_lr=base), mechanisms=mechanisms)
         assert_close(at(index, together).params, at(0, alone).params, rtol=1e-5, atol=1e-6)
         assert_bits(at(index, together).state.rate, at(0, alone).state.rate)
+
+
+def test_whole_and_other_numbers_of_one_hyper_parameter_stand_in_one_tensor():
+    mechanisms = ["volume_dependent_lr"]
+    together, _ = engine([2], 2, config=BioConfig(), mechanisms=mechanisms, grid={"stability_factor": [1, 2.5]})
+    alone, _ = engine([2], 2, config=BioConfig(stability_factor=2.5), mechanisms=mechanisms)
+    assert_close(at(1, together).params, at(0, alone).params, rtol=1e-5, atol=1e-6)
+    assert not torch.equal(*together.params["0.weight"])
 
 
 # What is shared

@@ -9,11 +9,12 @@ from torch import Tensor
 
 import funcbio
 from funcbio.aside import write_aside
+from funcbio.checks import is_count
 from funcbio.experiments import report, sweep_report
 from funcbio.experiments.files import prepare
 from funcbio.experiments.named import described, ours
 from funcbio.experiments.settings import SettingError
-from funcbio.experiments.sweep_file import Experiment, is_count, parse, read
+from funcbio.experiments.sweep_file import Experiment, parse, read
 from funcbio.sweeps import _ranks
 
 KEPT = "experiment.toml"

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from funcbio import BioConfig, ConfigError
+from funcbio.checks import is_count
 from funcbio.experiments import sweep_parts
 from funcbio.experiments.named import named, require, require_given, require_keys, table
 from funcbio.experiments.settings import SettingError
@@ -22,11 +23,6 @@ OPTIONS = ("steps", "batch_size", "lr", "share", "record_every", "compile", "chu
 """Keys of [training] that are arguments of ``sweep`` as they are."""
 
 TRAINING = ("loss", "metrics", "optimizer", "options", "epochs", *OPTIONS)
-
-
-def is_count(value: Any) -> bool:
-    """Whether a value is an integer >= 1."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _device(value: Any) -> bool:

@@ -4,6 +4,7 @@ import itertools
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from types import FunctionType
 from typing import Any
@@ -80,6 +81,8 @@ class Kind:
         """
         if self.looped:
             return None
+        single = own.map(lambda leaf: leaf[0]), batch[0], keys[0]
+        self.rules = replace(self.rules, draws=self.rules.seen_drawing(*single))
         everything = tuple(range(len(self.rules.mechanisms)))
         few = own.map(lambda leaf: leaf[:2]), batch[:2], keys[:2]
         try:

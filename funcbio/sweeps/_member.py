@@ -1,6 +1,7 @@
 """What one member does, as pure functions; nothing here knows that many are trained at once."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from torch.func import grad_and_value
 from funcbio.base import BioState, Feature, Key, chain
 from funcbio.bio_config import BioConfig
 from funcbio.observe import observe
-from funcbio.sweeps._keyed import Keyed
+from funcbio.sweeps._keyed import Keyed, seeded
 from funcbio.sweeps.mechanism import Mechanism
 from funcbio.synapses import Choice
 
@@ -62,6 +63,7 @@ class Rules:
         config: For what may not differ between members.
         decoupled: Whether weight decay acts on the weights, not on the gradient.
         read: Turns what the loop hands over for a batch into the batch.
+        draws: Whether the network draws numbers; if it does not, torch has less to trace, and compiles more models.
     """
 
     forward: Callable[..., tuple[Any, Tensors]]
@@ -71,6 +73,14 @@ class Rules:
     config: BioConfig
     decoupled: bool
     read: Callable[[Tensor], Sequence[Tensor]]
+    draws: bool = True
+
+    @torch.no_grad()
+    def seen_drawing(self, own: Own, batch: Tensor, key: Key) -> bool:
+        """Whether the network of a single member draws numbers in a forward pass."""
+        with seeded(key), Keyed(key) as mode:
+            self._call(self.forward, own.params, own, self.read(batch))
+        return mode.calls > 0
 
     def learn(self, acting: Sequence[int], own: Own, batch: Tensor, key: Key) -> tuple[Tensors, dict[str, Any], Tensor]:
         """Computes the gradient, and what the mechanisms in its place make of it.
@@ -114,7 +124,7 @@ class Rules:
 
     def loss_of(self, params: Tensors, *, own: Own, key: Key, batch: Sequence[Tensor]) -> tuple[Tensor, Any]:
         """Returns the loss, and buffers and activity after the forward pass."""
-        with Keyed(key):
+        with Keyed(key) if self.draws else nullcontext():
             output, rest = self._call(self.forward, params, own, batch)
             return self.loss(output, batch[-1]), rest
 

@@ -20,9 +20,10 @@ SHARED = ("weights", "rates", "batches", "noise")
 STRUCTURE = ("weight_splitting_Gamma", "fuzzy_lr_layer_index", "fuzzy_lr_total_layers")
 """Numbers of the configuration that change what is computed, not only with which values."""
 
-DECAY = "weight_decay"
 VARIANT = "mechanisms"
 """Hyper-parameter that chooses among several lists of mechanisms."""
+
+DECAY = "weight_decay"
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,17 @@ class Trial:
         return fold_in(key(0 if what in shared else self.seed), what)
 
 
-def numeric_fields(config: BioConfig) -> list[str]:
-    """Names of the fields that rules take as numbers."""
-    plain = [item.name for item in fields(config) if item.name not in STRUCTURE]
-    values = {name: getattr(config, name) for name in plain}
-    return [n for n, value in values.items() if isinstance(value, int | float) and not isinstance(value, bool)]
+def numbers_of(config: BioConfig) -> dict[str, float]:
+    """The fields that rules take as numbers; those that count something as integers, all others not.
+
+    So 1 and 2.5 of one field can stand in one tensor.
+    """
+    found: dict[str, float] = {}
+    for item in fields(config):
+        value, counts = getattr(config, item.name), item.metadata.get("should", "").startswith("an integer")
+        if isinstance(value, int | float) and not isinstance(value, bool) and item.name not in STRUCTURE:
+            found[item.name] = value if counts else float(value)
+    return found
 
 
 def make_trials(
@@ -101,10 +108,11 @@ def as_variants(given: Any) -> dict[str, tuple[Mechanism, ...]]:
 
 def _combinations(grid: Any) -> list[dict[str, Any]]:
     if isinstance(grid, Mapping):
-        for name, values in grid.items():
-            if isinstance(values, str) or not isinstance(values, Iterable) or not list(values):
+        columns = [list(v) if isinstance(v, Iterable) and not isinstance(v, str) else [] for v in grid.values()]
+        for (name, values), column in zip(grid.items(), columns, strict=True):
+            if not column:
                 raise ValueError(f"grid[{name!r}] should be a list of one or more values; found {values!r}")
-        return [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*map(list, grid.values()))]
+        return [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*columns)]
     listed: list[Any] = list(grid) if isinstance(grid, list | tuple) else [grid]
     for item in listed:
         if not isinstance(item, Mapping):
@@ -131,7 +139,7 @@ def _resolve(
     for name, value in numbers.items():
         if not is_number(value) or value < 0:
             raise ValueError(f"{name} should be a number >= 0; found {value!r}")
-    numbers |= {name: getattr(config, name) for name in numeric_fields(config)}
+    numbers = {name: float(value) for name, value in numbers.items()} | numbers_of(config)
     options = {**recipe.fixed, **{n: v for n, v in combination.items() if n in recipe.options}}
     return {"config": config, "numbers": numbers, "options": options, "mechanisms": mechanisms}
 
