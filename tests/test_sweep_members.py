@@ -14,7 +14,7 @@ from funcbio import BioConfig, Distribution, Mechanism, sweep
 from funcbio.sweeps._batches import Batches, StepKeys
 from funcbio.sweeps._job import Job
 from funcbio.sweeps._optimizers import ELEMENTWISE, recipe
-from funcbio.sweeps._trials import as_variants, make_trials
+from funcbio.sweeps._trials import as_variants, make_trials, numbers_of
 
 EVERY = [
     "scale_grad",
@@ -193,6 +193,21 @@ def test_a_hyper_parameter_that_is_swept_is_as_one_that_is_set():
         alone, _ = engine([2], 3, config=BioConfig(base_lr=base), mechanisms=mechanisms)
         assert_close(at(index, together).params, at(0, alone).params, rtol=1e-5, atol=1e-6)
         assert_bits(at(index, together).state.rate, at(0, alone).state.rate)
+
+
+@pytest.mark.parametrize("field", numbers_of(BioConfig()))
+def test_every_number_of_the_configuration_can_be_swept(field):
+    values = [0.7, 0.8] if field == "fuzzy_lr_decay" else [1, 2] if field == "fuzzy_lr_update_freq" else [0.3, 0.4]
+    config = everything("temporal", fuzzy_lr_min=0.2, fuzzy_lr_max=1.2, crystal_thresh=0.05)
+    mechanisms = [m for m in EVERY if not isinstance(m, Mechanism)] + ["rejuvenate_weights"]
+    mechanisms.remove("crystallize")
+    mechanisms.insert(0, "crystallize")
+    together, _ = engine([2], 3, config=config, mechanisms=mechanisms, grid={field: values})
+    for index, value in enumerate(values):
+        alone, _ = engine([2], 3, config=config.replace(**{field: value}), mechanisms=mechanisms)
+        assert_close(at(index, together).params, at(0, alone).params, rtol=1e-4, atol=1e-5)
+    changed = (torch.equal(*leaf) for leaf in (*together.params.values(), *together.state.rate.values()))
+    assert not all(changed)
 
 
 def test_whole_and_other_numbers_of_one_hyper_parameter_stand_in_one_tensor():
