@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from funcbio.sweeps.statistics import Run, extra, intervals, require_one_of, runs, step_of
 
@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy import ndarray
 
-    from funcbio.sweeps.result import SweepResult
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 """Of Okabe and Ito, which colour-blind readers can tell apart; the yellow, pale on white, comes last."""
@@ -23,7 +22,15 @@ DECADES = 3
 """Positive values that span more powers of ten are drawn on a log scale."""
 
 
-def curves(result: "SweepResult", metric: str, by: str | None = None) -> "Figure":
+class Outcome(Protocol):
+    """What a figure is drawn of; a ``SweepResult`` is one."""
+
+    table: dict[str, list[Any]]
+    hyper: tuple[str, ...]
+    members: int
+
+
+def curves(result: Outcome, metric: str, by: str | None = None) -> "Figure":
     """Draws the mean of a metric over the steps, with its 95 % bootstrap band over seeds.
 
     Where a line gathers several members of one seed, as those of the hyper-parameters not named, they are averaged
@@ -59,7 +66,7 @@ def curves(result: "SweepResult", metric: str, by: str | None = None) -> "Figure
     return axes.figure
 
 
-def heatmap(result: "SweepResult", metric: str, x: str, y: str, step: int | None = None) -> "Figure":
+def heatmap(result: Outcome, metric: str, x: str, y: str, step: int | None = None) -> "Figure":
     """Draws the mean of a metric over a grid of two hyper-parameters, with the values in the cells.
 
     Means are over the finite values of all members of a cell; how many diverged stands below. A gray cell has
@@ -123,7 +130,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _averaged(drawn: Sequence[str], result: "SweepResult") -> str:
+def _averaged(drawn: Sequence[str], result: Outcome) -> str:
     """Names the hyper-parameters that a figure does not tell apart, if there are any."""
     others = ", ".join(name for name in result.hyper if name not in drawn)
     return f",\naveraged over {others}" if others else ""
@@ -135,7 +142,7 @@ def _ordered(values: Iterable[Any]) -> list[Any]:
     return sorted(distinct) if all(isinstance(value, int | float) for value in distinct) else distinct
 
 
-def _lines(result: "SweepResult", found: Sequence[Run], by: str | None) -> dict[str, list[Run]]:
+def _lines(result: Outcome, found: Sequence[Run], by: str | None) -> dict[str, list[Run]]:
     """The members of each line, by its label."""
     names = result.hyper if by is None else (by,)
     if by is not None:
