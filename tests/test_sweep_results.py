@@ -530,6 +530,11 @@ def test_figures_are_drawn_without_a_warning(value, tmp_path):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_notebook_shows_a_figure_as_a_picture():
+    figure = sweep({}, range(2), noisy).curves("loss")
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
 def test_figures_leave_pyplot_alone():
     code = (
         "import sys; from funcbio.sweeps.result import SweepResult as S; "

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
 from funcbio.sweeps.statistics import Run, extra, intervals, require_one_of, runs, step_of
@@ -54,7 +56,7 @@ def curves(result: Outcome, metric: str, by: str | None = None) -> "Figure":
         ['1 seed']
     """
     lines = _lines(result, runs(result.table, result.hyper, metric), by)
-    axes = extra("matplotlib.figure").Figure(figsize=(10, 4.5), layout="constrained").subplots()
+    axes = _figure(figsize=(10, 4.5)).subplots()
     for (label, group), color in zip(lines.items(), _colors(len(lines)), strict=True):
         _draw_line(axes, label, group, color, thin=result.members <= THIN)
     _scale(axes, sorted(set(result.table["step"])))
@@ -101,7 +103,7 @@ def heatmap(result: Outcome, metric: str, x: str, y: str, step: int | None = Non
     for run in found:
         at = rows.index(run.combination[places[1]]), columns.index(run.combination[places[0]])
         cells.setdefault(at, []).append(run.values[step])
-    figure = extra("matplotlib.figure").Figure(layout="constrained")
+    figure = _figure()
     axes = figure.subplots()
     widest = _draw_cells(axes, cells, (len(rows), len(columns)), f"mean {metric}")
     right, up = ([spell(value) for value in values] for values in (columns, rows))
@@ -128,6 +130,19 @@ def spell(value: Any) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _figure(**options: Any) -> "Figure":
+    """A figure that no window manager knows of, and that a notebook shows all the same."""
+    figure = extra("matplotlib.figure").Figure(layout="constrained", **options)
+    vars(figure)["_repr_png_"] = partial(_png, figure)
+    return figure
+
+
+def _png(figure: "Figure") -> bytes:
+    content = BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()
 
 
 def _averaged(drawn: Sequence[str], result: Outcome) -> str:
