@@ -56,7 +56,8 @@ def curves(result: Outcome, metric: str, by: str | None = None) -> "Figure":
         ['1 seed']
     """
     lines = _lines(result, runs(result.table, result.hyper, metric), by)
-    axes = _figure(figsize=(10, 4.5)).subplots()
+    figure = _figure(figsize=(10, 4.5))
+    axes = figure.subplots()
     for (label, group), color in zip(lines.items(), _colors(len(lines)), strict=True):
         _draw_line(axes, label, group, color, thin=result.members <= THIN)
     _scale(axes, sorted(set(result.table["step"])))
@@ -65,7 +66,7 @@ def curves(result: Outcome, metric: str, by: str | None = None) -> "Figure":
     heading = "mean and 95 % interval over seeds" + _averaged(result.hyper if by is None else [by], result)
     # Beside the axes it covers no line, however many there are.
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, title=heading, alignment="left")
-    return axes.figure
+    return figure
 
 
 def heatmap(result: Outcome, metric: str, x: str, y: str, step: int | None = None) -> "Figure":
