@@ -112,11 +112,18 @@ def _finish(result: funcbio.SweepResult, experiment: Experiment, folder: Path) -
     sweep_report.write_tables(result, experiment.compare, folder)
     result.save_parameters(folder / "parameters")
     sweep_report.write_figures(result, folder)
-    each = (
-        f"{1e6 * result.seconds / result.member_steps:.0f} µs for a step of one member" if result.member_steps else ""
-    )
-    console.print(f"{result.members} members trained; {each}".removesuffix("; "), highlight=False, soft_wrap=True)
+    console.print("; ".join(_took(result, experiment)), highlight=False, soft_wrap=True)
     console.print(f"Written: {folder}", highlight=False, soft_wrap=True)
+
+
+def _took(result: funcbio.SweepResult, experiment: Experiment) -> list[str]:
+    """How much was trained, and the time it took."""
+    said = [f"{result.members} members trained"]
+    if result.member_steps:
+        said.append(f"{1e6 * result.seconds / result.member_steps:.0f} µs for a step of one member")
+    if experiment.arguments.get("compile") and result.compile_seconds:
+        said.append(f"{result.compile_seconds:.1f} s for compiling and first steps")
+    return said
 
 
 def _say_checked(path: Path, experiment: Experiment, found: funcbio.SweepResult | None) -> None:
