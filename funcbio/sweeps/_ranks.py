@@ -1,20 +1,42 @@
 """Several processes, one sweep: each rank trains its share of the chunks, and rank 0 gets all results."""
 
+import itertools
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+STORES: list[tuple[Any, int, int]] = []
+"""Where the processes of this program first met, with rank and number: they can meet there only once."""
 
-def join() -> None:
+GROUPS = itertools.count()
+
+
+@contextmanager
+def group() -> Iterator[None]:
     """Joins the processes that ``torchrun`` started, unless they are joined already, or there is only this one.
 
-    They stay joined until the program ends: it may hold several sweeps, and processes that part do not find together
-    again.
+    They part at the end, because a process that ends while joined may abort; each sweep of a program joins them anew,
+    under another name.
     """
-    if dist.is_available() and "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    ours = dist.is_available() and "WORLD_SIZE" in os.environ and not dist.is_initialized()
+    if ours:
+        from torch.distributed.rendezvous import rendezvous  # Not there in builds without processes.
+
+        if not STORES:
+            STORES.append(next(iter(rendezvous("env://"))))
+        store, rank, world = STORES[0]
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        named = dist.PrefixStore(f"funcbio/{next(GROUPS)}", store)  # pyright: ignore[reportPrivateImportUsage]
+        dist.init_process_group(backend, store=named, rank=rank, world_size=world)
+    try:
+        yield
+    finally:
+        if ours:
+            dist.destroy_process_group()
 
 
 def rank() -> int:

@@ -107,31 +107,31 @@ def sweep(
     _check("save_seconds", save_seconds, "a number >= 0", is_number(save_seconds) and save_seconds >= 0)
     _check("compile", compile, "True or False", isinstance(compile, bool))
     _check("chunk", chunk, "an integer >= 1", chunk is None or is_count(chunk))
-    _ranks.join()
-    placed = _ranks.own_device() if device is None else _device(device)
-    job = Job(
-        model=model,
-        loss=loss,
-        data=data,
-        steps=steps,
-        batch_size=batch_size,
-        recipe=made,
-        trials=trials,
-        shared=share if isinstance(share, str) else tuple(share),
-        test=test,
-        metrics={} if metrics is None else metrics,
-        record_every=steps if record_every is None else record_every,
-        synapses=synapses,
-        compile=compile and compiles(placed),
-        device=placed,
-    )
-    store = Store(None if output is None else Path(output), save_seconds)
-    chunks = _plan(job, store, chunk)
-    mine = list(chunks.items())[_ranks.rank() :: _ranks.world()]
-    total = sum(len(members) for _, members in mine) * steps
-    with bar(total, show=progress if _ranks.rank() == 0 else False) as tick:
-        done = {name: train(job, members, name, store, tick) for name, members in mine}
-    found = _ranks.gathered(done)
+    with _ranks.group():
+        placed = _ranks.own_device() if device is None else _device(device)
+        job = Job(
+            model=model,
+            loss=loss,
+            data=data,
+            steps=steps,
+            batch_size=batch_size,
+            recipe=made,
+            trials=trials,
+            shared=share if isinstance(share, str) else tuple(share),
+            test=test,
+            metrics={} if metrics is None else metrics,
+            record_every=steps if record_every is None else record_every,
+            synapses=synapses,
+            compile=compile and compiles(placed),
+            device=placed,
+        )
+        store = Store(None if output is None else Path(output), save_seconds)
+        chunks = _plan(job, store, chunk)
+        mine = list(chunks.items())[_ranks.rank() :: _ranks.world()]
+        total = sum(len(members) for _, members in mine) * steps
+        with bar(total, show=progress if _ranks.rank() == 0 else False) as tick:
+            done = {name: train(job, members, name, store, tick) for name, members in mine}
+        found = _ranks.gathered(done)
     if found is None:
         return None
     result = collect(job, chunks, {name: trained for part in found for name, trained in part.items()})
