@@ -125,19 +125,23 @@ def sweep(
             compile=compile and compiles(placed),
             device=placed,
         )
-        store = Store(None if output is None else Path(output), save_seconds)
-        chunks = _plan(job, store, chunk)
-        mine = list(chunks.items())[_ranks.rank() :: _ranks.world()]
-        total = sum(len(members) for _, members in mine) * steps
-        with bar(total, show=progress if _ranks.rank() == 0 else False) as tick:
-            done = {name: train(job, members, name, store, tick) for name, members in mine}
-        found = _ranks.gathered(done)
-    if found is None:
-        return None
-    result = collect(job, chunks, {name: trained for part in found for name, trained in part.items()})
-    if output is not None:
+        result = _trained(job, Store(None if output is None else Path(output), save_seconds), chunk, progress)
+    if result is not None and output is not None:
         result.to_csv(Path(output) / "table.csv")
     return result
+
+
+def _trained(job: Job, store: Store, chunk: int | None, progress: bool | None) -> SweepResult | None:
+    """Trains the chunks of this process; the first one returns the results of all."""
+    chunks = _plan(job, store, chunk)
+    mine = list(chunks.items())[_ranks.rank() :: _ranks.world()]
+    total = sum(len(members) for _, members in mine) * job.steps
+    with bar(total, show=progress if _ranks.rank() == 0 else False) as tick:
+        done = {name: train(job, members, name, store, tick) for name, members in mine}
+    found = _ranks.gathered(done)
+    if found is None:
+        return None
+    return collect(job, chunks, {name: trained for part in found for name, trained in part.items()})
 
 
 def _check(name: str, value: object, should: str, holds: bool) -> None:
