@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
@@ -35,21 +34,13 @@ from torch import nn
 import funcbio
 from funcbio.experiments.data import digits
 from funcbio.experiments.files import prepare, write_json
-from funcbio.experiments.nets import mlp
+from funcbio.experiments.nets import cnn, mlp
 
 Runner = Callable[[int], tuple[float, int]]
 BATCH, LR, LOOPED, ROUNDING = 64, 1.0, 4, 1e-5
 NAMES = {"release": "a", "classic": "b", "eager": "c", "compiled": "d", "jax": "e"}
 SIZES = {"mlp": (1, 16, 64, 256), "cnn": (1, 16, 64)}
 COMPILED_SIZE, MEMORY_SIZE = 16, 256
-
-
-def cnn() -> nn.Sequential:
-    """Makes a network with two convolutions."""
-    layers = {"image": nn.Unflatten(1, (1, 8, 8)), "conv1": nn.Conv2d(1, 8, 3, padding=1), "relu1": nn.ReLU()}
-    layers |= {"pool1": nn.MaxPool2d(2), "conv2": nn.Conv2d(8, 16, 3, padding=1), "relu2": nn.ReLU()}
-    layers |= {"pool2": nn.MaxPool2d(2), "flat": nn.Flatten(), "readout": nn.Linear(64, 10)}
-    return nn.Sequential(OrderedDict(layers))
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"mlp": partial(mlp, 128), "cnn": cnn}

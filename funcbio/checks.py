@@ -66,6 +66,12 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
 
 
+def require(name: str, value: object, should: str, holds: bool) -> None:
+    """Raises ValueError if an argument is not what it should be."""
+    if not holds:
+        raise ValueError(f"{name} should be {should}; found {value!r:.200}")
+
+
 def is_count(value: object) -> bool:
     """Whether a value is an integer of 1 or more."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1

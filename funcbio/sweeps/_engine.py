@@ -33,6 +33,7 @@ class Kind:
 
     def __init__(self, rules: Rules, optimizer: Torch | Functional, *, compile: bool = False) -> None:
         self.rules, self.optimizer, self.compile, self.looped = rules, optimizer, compile, False
+        self.probed = False
         self.graphs: dict[tuple[int, ...], Callable[..., Any]] = {}
 
     def over_members(self, function: Callable[..., Any], in_dims: Any = 0) -> Callable[..., Any]:
@@ -79,8 +80,9 @@ class Kind:
         Raises:
             Exception: If the step fails for a single member too, its own error.
         """
-        if self.looped:
+        if self.probed:
             return None
+        self.probed = True
         single = own.map(lambda leaf: leaf[0]), batch[0], keys[0]
         self.rules = replace(self.rules, draws=self.rules.seen_drawing(*single))
         everything = tuple(range(len(self.rules.mechanisms)))

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from funcbio.base import Key
-from funcbio.checks import is_count, shown
+from funcbio.checks import is_count, require, shown
 from funcbio.rng import fold_in, uniform
 from funcbio.sweeps._engine import Engine, Kind
 from funcbio.sweeps._member import Rules, networks
 from funcbio.sweeps._memory import fitting, member_bytes
-from funcbio.sweeps._optimizers import Recipe, decoupled
+from funcbio.sweeps._optimizers import Recipe
 from funcbio.sweeps._stack import build, stack
 from funcbio.sweeps._trials import SHARED, Trial
 from funcbio.synapses import Choice
@@ -51,22 +51,22 @@ class Job:
     def __post_init__(self) -> None:
         """Checks every value."""
         for name in ("steps", "batch_size", "record_every"):
-            _require(name, getattr(self, name), "an integer >= 1", is_count(getattr(self, name)))
+            require(name, getattr(self, name), "an integer >= 1", is_count(getattr(self, name)))
         known = not isinstance(self.shared, str) and all(name in SHARED for name in self.shared)
-        _require("share", self.shared, f"a list, and hold some of {', '.join(SHARED)}", known)
+        require("share", self.shared, f"a list, and hold some of {', '.join(SHARED)}", known)
         for name in ("model", "loss"):
-            _require(name, getattr(self, name), "a function", callable(getattr(self, name)))
+            require(name, getattr(self, name), "a function", callable(getattr(self, name)))
         _check_data("data", self.data)
         if self.test is not None:
-            _require("test", self.test, "tensors", not callable(self.test))
+            require("test", self.test, "tensors", not callable(self.test))
             _check_data("test", self.test)
         functions = isinstance(self.metrics, Mapping) and all(callable(metric) for metric in self.metrics.values())
-        _require("metrics", self.metrics, "functions by name, not named loss", functions and "loss" not in self.metrics)
-        _require("test", self.test, "given with metrics", self.test is not None or not self.metrics)
+        require("metrics", self.metrics, "functions by name, not named loss", functions and "loss" not in self.metrics)
+        require("test", self.test, "given with metrics", self.test is not None or not self.metrics)
         if not self.streams:
             most = len(self.examples[0])
             should = f"at most the number of examples, {most}"
-            _require("batch_size", self.batch_size, should, self.batch_size <= most)
+            require("batch_size", self.batch_size, should, self.batch_size <= most)
 
     @property
     def streams(self) -> bool:
@@ -92,16 +92,17 @@ class Job:
         """Makes what members of one kind share; trials of the same kind get the same."""
         if trial.kind not in self.kinds:
             forward, still = networks(build(self.model, trial, self.shared), self.synapses, trial.config)
+            optimizer = self.recipe.build(trial.options)
             rules = Rules(
                 forward,
                 still,
                 self.loss,
                 trial.mechanisms,
                 trial.config,
-                decoupled(self.recipe.make, trial.options),
+                optimizer.decoupled,
                 self.data if callable(self.data) else partial(_picked, self.examples),
             )
-            self.kinds[trial.kind] = Kind(rules, self.recipe.build(trial.options), compile=self.compile)
+            self.kinds[trial.kind] = Kind(rules, optimizer, compile=self.compile)
         return self.kinds[trial.kind]
 
     def engine(self, trials: Sequence[Trial]) -> Engine:
@@ -149,18 +150,13 @@ def _picked(examples: Sequence[Tensor], batch: Tensor) -> Sequence[Tensor]:
     return [tensor[batch] for tensor in examples]
 
 
-def _require(name: str, value: object, should: str, holds: bool) -> None:
-    if not holds:
-        raise ValueError(f"{name} should be {should}; found {value!r:.200}")
-
-
 def _check_data(name: str, data: Any) -> None:
     if callable(data):
         return
     tensors = isinstance(data, Sequence) and all(isinstance(part, Tensor) for part in data)
-    _require(name, data, "a sequence of two or more tensors, inputs and target", tensors and len(data) >= 2)
+    require(name, data, "a sequence of two or more tensors, inputs and target", tensors and len(data) >= 2)
     whole = all(part.ndim > 0 and len(part) == len(data[0]) > 0 for part in data)
-    _require(name, ", ".join(map(shown, data)), "a sequence, and hold tensors of one length >= 1", whole)
+    require(name, ", ".join(map(shown, data)), "a sequence, and hold tensors of one length >= 1", whole)
 
 
 def _name(thing: Any) -> str:

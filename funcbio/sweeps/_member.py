@@ -177,7 +177,6 @@ def networks(model: nn.Module, synapses: Choice, config: BioConfig) -> tuple[Any
     """Makes the network while it learns, and while it is measured, as functions of parameters and buffers."""
     for module in model.modules():
         if getattr(module, "sparse", None) is True:
-            vars(module)["sparse"] = (
-                False  # An embedding's sparse gradient holds the same numbers, and fits no transform.
-            )
+            # The sparse gradient of an embedding holds the same numbers, and fits no transform.
+            vars(module)["sparse"] = False
     return observe(model.train(), synapses, config), observe(model.eval(), synapses, config)

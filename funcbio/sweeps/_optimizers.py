@@ -42,8 +42,8 @@ class Recipe:
 
     make: Any
     numbers: Mapping[str, float]
-    options: tuple[str, ...] = ()
-    fixed: Mapping[str, Any] = ()  # pyright: ignore[reportAssignmentType]
+    options: tuple[str, ...]
+    fixed: Mapping[str, Any]
 
     def build(self, options: Mapping[str, Any]) -> "Torch | Functional":
         """Makes the optimizer of one kind of members."""
@@ -59,7 +59,7 @@ def recipe(optimizer: Any, lr: float | None) -> Recipe:
         ValueError: If it is none of them, mixes members, or is given an option that it does not have.
     """
     if hasattr(optimizer, "init") and hasattr(optimizer, "update"):
-        return Recipe(optimizer, {"lr": 1.0 if lr is None else lr}, fixed={})
+        return Recipe(optimizer, {"lr": 1.0 if lr is None else lr}, (), {})
     given = dict(optimizer.keywords) if isinstance(optimizer, partial) else {}
     made = optimizer.func if isinstance(optimizer, partial) else optimizer
     if made not in ELEMENTWISE:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
-from funcbio.checks import is_count, is_number
+from funcbio.checks import is_count, is_number, require
 from funcbio.sweeps import _ranks
 from funcbio.sweeps._engine import compiles
 from funcbio.sweeps._job import Data, Job
@@ -104,9 +104,9 @@ def sweep(
     """
     made = recipe(optimizer, lr)
     trials = make_trials(_seeds(seeds), grid, as_variants(mechanisms), config, made)
-    _check("save_seconds", save_seconds, "a number >= 0", is_number(save_seconds) and save_seconds >= 0)
-    _check("compile", compile, "True or False", isinstance(compile, bool))
-    _check("chunk", chunk, "an integer >= 1", chunk is None or is_count(chunk))
+    require("save_seconds", save_seconds, "a number >= 0", is_number(save_seconds) and save_seconds >= 0)
+    require("compile", compile, "True or False", isinstance(compile, bool))
+    require("chunk", chunk, "an integer >= 1", chunk is None or is_count(chunk))
     with _ranks.group():
         placed = _ranks.own_device() if device is None else _device(device)
         job = Job(
@@ -144,11 +144,6 @@ def _trained(job: Job, store: Store, chunk: int | None, progress: bool | None) -
     return collect(job, chunks, {name: trained for part in found for name, trained in part.items()})
 
 
-def _check(name: str, value: object, should: str, holds: bool) -> None:
-    if not holds:
-        raise ValueError(f"{name} should be {should}; found {value!r}")
-
-
 def _device(given: torch.device | str) -> torch.device:
     try:
         return torch.device(given)
@@ -158,10 +153,10 @@ def _device(given: torch.device | str) -> torch.device:
 
 def _seeds(given: int | Iterable[int]) -> list[int]:
     should = "an integer >= 1, or one or more different integers"
-    _check("seeds", given, should, is_count(given) or (isinstance(given, Iterable) and not isinstance(given, str)))
+    require("seeds", given, should, is_count(given) or (isinstance(given, Iterable) and not isinstance(given, str)))
     found = list(range(given)) if isinstance(given, int) else list(given)
     whole = all(isinstance(seed, int) and not isinstance(seed, bool) for seed in found)
-    _check("seeds", given, should, bool(found) and whole and len(set(found)) == len(found))
+    require("seeds", given, should, bool(found) and whole and len(set(found)) == len(found))
     return found
 
 
