@@ -1,6 +1,5 @@
 """The configuration: documented names, defaults and limits, checked when it is created."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from funcbio import mechanisms
-from funcbio.checks import LARGEST
+from funcbio.checks import LARGEST, perhaps
 from funcbio.rates import sample_rates
 
 
@@ -193,10 +192,8 @@ def check_names(config_class: type[BioConfig], given: Mapping[str, Any]) -> None
     known = [item.name for item in fields(config_class)]
     for name in map(str, given):
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            raise ConfigError(
-                f"{name} should be a field of {config_class.__name__}, perhaps {near}; found an unknown name"
-            )
+            should = f"a field of {config_class.__name__}{perhaps(name, known)}"
+            raise ConfigError(f"{name} should be {should}; found an unknown name")
 
 
 DEFAULT_BIO_CONFIG = BioConfig()

@@ -3,6 +3,8 @@
 So the checks cost nothing in vmap or a compiled graph, and the features stay pure.
 """
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 import optree
@@ -70,6 +72,12 @@ def require(name: str, value: object, should: str, holds: bool) -> None:
     """Raises ValueError if an argument is not what it should be."""
     if not holds:
         raise ValueError(f"{name} should be {should}; found {value!r:.200}")
+
+
+def perhaps(name: object, known: Iterable[str]) -> str:
+    """The nearest of the known names, for a message that refuses another one; nothing if none is known."""
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.0)
+    return f", perhaps {near[0]}" if near else ""
 
 
 def is_count(value: object) -> bool:

@@ -1,6 +1,5 @@
 """What a file says, checked: known keys, values of the right kind, and functions by their names."""
 
-import difflib
 import inspect
 import os
 import sys
@@ -12,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import funcbio
+from funcbio.checks import perhaps
 from funcbio.experiments.settings import SettingError
 
 
@@ -42,9 +42,7 @@ def require_keys(where: str, given: Iterable[str], known: Collection[str], above
         name, place = (f"{where}.{key}", f"[{where}]") if where else (key, "the file")
         if key in above:
             raise SettingError(f"{key} should stand above the first table; found it in [{where}]")
-        near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.0)
-        hint = f", perhaps {near[0]}" if near else ""
-        raise SettingError(f"{name} should be a key of {place}{hint}; found an unknown key")
+        raise SettingError(f"{name} should be a key of {place}{perhaps(key, known)}; found an unknown key")
 
 
 def require_given(where: str, given: Collection[str], needed: Iterable[str]) -> None:
@@ -88,9 +86,8 @@ def named(name: str, text: object, home: ModuleType | None = None) -> Any:
     for part in attribute.split("."):
         found = getattr(found, part, None)
     if not callable(found):
-        near = difflib.get_close_matches(attribute, _functions(module), n=1, cutoff=0.0)
-        hint = f", perhaps {near[0]}" if near else ""
-        raise SettingError(f"{name} should be {should if module is home else 'a function there'}{hint}; found {text!r}")
+        should = should if module is home else "a function there"
+        raise SettingError(f"{name} should be {should}{perhaps(attribute, _functions(module))}; found {text!r}")
     return found
 
 

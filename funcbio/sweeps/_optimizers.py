@@ -1,6 +1,5 @@
 """Optimizers of torch over stacked parameters, and functional ones, each asked for its direction."""
 
-import difflib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -11,6 +10,8 @@ from typing import Any
 import torch
 from optree import tree_structure, tree_unflatten
 from torch import Tensor, optim
+
+from funcbio.checks import perhaps
 
 Tensors = dict[str, Tensor]
 ELEMENTWISE = (
@@ -72,8 +73,8 @@ def recipe(optimizer: Any, lr: float | None) -> Recipe:
     options = tuple(name for name in defaults if name not in TECHNICAL)
     for name in given:
         if name not in (*options, "lr", "weight_decay"):
-            near = difflib.get_close_matches(name, options, n=1, cutoff=0.0)[0]
-            raise ValueError(f"optimizer should be given options of {made.__name__}, perhaps {near}; found {name!r}")
+            should = f"given options of {made.__name__}{perhaps(name, options)}"
+            raise ValueError(f"optimizer should be {should}; found {name!r}")
     numbers = {name: given.pop(name, defaults[name]) for name in ("lr", "weight_decay")}
     if lr is not None:
         numbers["lr"] = lr

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +46,7 @@ class Store:
     def __init__(self, folder: Path | None, seconds: float) -> None:
         self.folder, self.seconds = folder, seconds if folder else math.inf
 
-    def open(self, fingerprint: dict[str, Any], chunk: int) -> int:
+    def open(self, fingerprint: Callable[[], dict[str, Any]], chunk: int) -> int:
         """Takes the folder for this sweep, and returns the number of members at once that it was begun with.
 
         Raises:
@@ -55,7 +56,7 @@ class Store:
             return chunk
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / MANIFEST
-        wanted = json.loads(json.dumps(fingerprint))
+        wanted = json.loads(json.dumps(fingerprint()))
         if not path.exists():
             text = json.dumps({"chunk": chunk, **wanted}, indent=1)
             write_aside(path, lambda file: file.write(text.encode()))
@@ -86,10 +87,10 @@ class Store:
 
     def finish(self, name: str, found: Trained) -> None:
         """Writes what a chunk came to, in the place of its state."""
-        path = self._path(name, ".done")
-        if path is not None:
-            save_checkpoint(path, **found._asdict())
-            Path(self._path(name) or "").unlink(missing_ok=True)
+        state, done = self._path(name), self._path(name, ".done")
+        if state is not None and done is not None:
+            save_checkpoint(done, **found._asdict())
+            state.unlink(missing_ok=True)
 
     def finished(self, name: str) -> Trained | None:
         """Returns what a chunk came to, if it did."""

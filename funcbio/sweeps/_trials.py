@@ -1,6 +1,5 @@
 """Members: one run for every seed and every combination of hyper-parameters, each with all that it needs to know."""
 
-import difflib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -9,7 +8,7 @@ from typing import Any
 from funcbio.base import Key
 from funcbio.bio_checks import NO_ACTIVITY, NO_DALE
 from funcbio.bio_config import BioConfig
-from funcbio.checks import is_number
+from funcbio.checks import is_number, perhaps
 from funcbio.rng import fold_in, key
 from funcbio.sweeps._optimizers import Recipe
 from funcbio.sweeps.mechanism import Mechanism, as_mechanism
@@ -130,8 +129,7 @@ def _resolve(
     known = [*own, *recipe.numbers, *recipe.options, *([VARIANT] if len(variants) > 1 else [])]
     for name in combination:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
-            raise ValueError(f"grid should name hyper-parameters, perhaps {near}; found {name!r}")
+            raise ValueError(f"grid should name hyper-parameters{perhaps(name, known)}; found {name!r}")
     config = config.replace(**{name: value for name, value in combination.items() if name in own})
     mechanisms = variants[_variant(combination, variants)]
     _check_mechanisms(mechanisms, config)

@@ -169,7 +169,7 @@ def _plan(job: Job, store: Store, chunk: int | None) -> dict[str, list[Trial]]:
         if chunk is None:
             share = -(-len(job.trials) // _ranks.world())
             chunk = min(share, *(job.members_at_once(members) for members in kinds.values()))
-        chunk = store.open(job.fingerprint(), chunk) if store.folder else chunk
+        chunk = store.open(job.fingerprint, chunk)
     size = _ranks.from_first(chunk)
     parts = [part for members in kinds.values() for part in _even(members, size)]
     return {f"chunk-{number:04d}": part for number, part in enumerate(parts)}
