@@ -1,18 +1,20 @@
-"""The figures of a sweep: curves with bands over seeds, and a map over two hyper-parameters."""
+"""The figures of a sweep: curves with bands over seeds, here, and a map over two hyper-parameters."""
 
 import math
-from collections.abc import Iterable, Sequence
-from functools import partial
-from io import BytesIO
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from funcbio.sweeps.statistics import Run, extra, intervals, require_one_of, runs, step_of
+from funcbio.sweeps._drawing import Outcome, averaged, count, figure_of, ordered, spell
+from funcbio.sweeps._map import heatmap
+from funcbio.sweeps.statistics import Run, extra, intervals, require_one_of, runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy import ndarray
 
+
+__all__ = ["PALETTE", "curves", "heatmap", "spell"]
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 """Of Okabe and Ito, which colour-blind readers can tell apart; the yellow, pale on white, comes last."""
@@ -22,14 +24,6 @@ THIN = 20
 
 DECADES = 3
 """Positive values that span more powers of ten are drawn on a log scale."""
-
-
-class Outcome(Protocol):
-    """What a figure is drawn of; a ``SweepResult`` is one."""
-
-    table: dict[str, list[Any]]
-    hyper: tuple[str, ...]
-    members: int
 
 
 def curves(result: Outcome, metric: str, by: str | None = None) -> "Figure":
@@ -56,106 +50,17 @@ def curves(result: Outcome, metric: str, by: str | None = None) -> "Figure":
         ['1 seed']
     """
     lines = _lines(result, runs(result.table, result.hyper, metric), by)
-    figure = _figure(figsize=(10, 4.5))
+    figure = figure_of(figsize=(10, 4.5))
     axes = figure.subplots()
     for (label, group), color in zip(lines.items(), _colors(len(lines)), strict=True):
         _draw_line(axes, label, group, color, thin=result.members <= THIN)
     _scale(axes, sorted(set(result.table["step"])))
     axes.set(xlabel="step", ylabel=metric)
     axes.grid(alpha=0.2)
-    heading = "mean and 95 % interval over seeds" + _averaged(result.hyper if by is None else [by], result)
+    heading = "mean and 95 % interval over seeds" + averaged(result.hyper if by is None else [by], result)
     # Beside the axes it covers no line, however many there are.
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, title=heading, alignment="left")
     return figure
-
-
-def heatmap(result: Outcome, metric: str, x: str, y: str, step: int | None = None) -> "Figure":
-    """Draws the mean of a metric over a grid of two hyper-parameters, with the values in the cells.
-
-    Means are over the finite values of all members of a cell; how many diverged stands below. A gray cell has
-    no finite value; one that is empty too has no member.
-
-    Args:
-        result: What came out of the sweep.
-        metric: The metric.
-        x: The hyper-parameter to the right.
-        y: Another one, upwards.
-        step: The step; the last one if None.
-
-    Returns:
-        The figure; save it with ``savefig``.
-
-    Raises:
-        ImportError: If matplotlib is missing.
-        ValueError: If there is no such metric, hyper-parameter or step, or x and y are the same.
-
-    Example:
-        >>> table = {"member": [0], "seed": [0], "lr": [0.1], "bio": [True], "step": [9], "loss": [0.5]}
-        >>> heatmap(SweepResult(table, ["lr", "bio"], {}, {}), "loss", x="lr", y="bio").axes[0].texts[0].get_text()
-        '0.500'
-    """
-    found = runs(result.table, result.hyper, metric)
-    step = step_of(found, step)
-    require_one_of("hyper-parameters", result.hyper, x=x)
-    require_one_of("other hyper-parameters", [name for name in result.hyper if name != x], y=y)
-    places = [result.hyper.index(name) for name in (x, y)]
-    columns, rows = ([*_ordered(run.combination[place] for run in found)] for place in places)
-    cells: dict[tuple[int, int], list[float]] = {}
-    for run in found:
-        at = rows.index(run.combination[places[1]]), columns.index(run.combination[places[0]])
-        cells.setdefault(at, []).append(run.values[step])
-    figure = _figure()
-    axes = figure.subplots()
-    widest = _draw_cells(axes, cells, (len(rows), len(columns)), f"mean {metric}")
-    right, up = ([spell(value) for value in values] for values in (columns, rows))
-    long = max(map(len, right)) > 12
-    slanted: Any = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if long else {}
-    axes.set_xticks(range(len(right)), right, **slanted)
-    axes.set_yticks(range(len(up)), up)
-    axes.set(xlabel=x, ylabel=y)
-    seeds = _count(len({run.seed for run in found}), "seed")
-    figure.suptitle(f"{metric} at step {step}, mean over {seeds}" + _averaged((x, y), result))
-    # Inches for what the cells, the labels, the bar and the heading need.
-    cell = 0.09 * max(8, widest, 0 if long else max(map(len, right)))
-    figure.set_size_inches(
-        max(5.0, 2.0 + 0.08 * max(map(len, up)) + cell * len(right)),
-        1.8 + 0.5 * len(up) + (0.045 * max(map(len, right)) if long else 0.0),
-    )
-    return figure
-
-
-def spell(value: Any) -> str:
-    """Writes the value of a hyper-parameter: as short as it can be, so 0.3 for 0.1 + 0.2."""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _figure(**options: Any) -> "Figure":
-    """A figure that no window manager knows of, and that a notebook shows all the same."""
-    figure = extra("matplotlib.figure").Figure(layout="constrained", **options)
-    vars(figure)["_repr_png_"] = partial(_png, figure)
-    return figure
-
-
-def _png(figure: "Figure") -> bytes:
-    content = BytesIO()
-    figure.savefig(content, format="png")
-    return content.getvalue()
-
-
-def _averaged(drawn: Sequence[str], result: Outcome) -> str:
-    """Names the hyper-parameters that a figure does not tell apart, if there are any."""
-    others = ", ".join(name for name in result.hyper if name not in drawn)
-    return f",\naveraged over {others}" if others else ""
-
-
-def _ordered(values: Iterable[Any]) -> list[Any]:
-    """Distinct values: numbers by size, others as they come."""
-    distinct = list(dict.fromkeys(values))
-    return sorted(distinct) if all(isinstance(value, int | float) for value in distinct) else distinct
 
 
 def _lines(result: Outcome, found: Sequence[Run], by: str | None) -> dict[str, list[Run]]:
@@ -168,15 +73,15 @@ def _lines(result: Outcome, found: Sequence[Run], by: str | None) -> dict[str, l
     if by is None and len(set(keys)) > len(PALETTE):
         there = ", ".join(map(repr, result.hyper))
         raise ValueError(f"by should be one of {there} to draw {len(set(keys))} combinations; found None")
-    order = [(value,) for value in _ordered(key[0] for key in keys)] if by else dict.fromkeys(keys)
+    order = [(value,) for value in ordered(key[0] for key in keys)] if by else dict.fromkeys(keys)
     groups = {key: [run for run, its in zip(found, keys, strict=True) if its == key] for key in order}
     return {_label(names, key, group): group for key, group in groups.items()}
 
 
 def _label(names: Sequence[str], key: Sequence[Any], group: Sequence[Run]) -> str:
-    seeds = _count(len({run.seed for run in group}), "seed")
+    seeds = count(len({run.seed for run in group}), "seed")
     diverged = sum(not math.isfinite(run.values[max(run.values)]) for run in group)
-    tail = f"{seeds}, {diverged} of {_count(len(group), 'member')} diverged" if diverged else seeds
+    tail = f"{seeds}, {diverged} of {count(len(group), 'member')} diverged" if diverged else seeds
     head = ", ".join(f"{name} = {spell(value)}" for name, value in zip(names, key, strict=True))
     return f"{head} ({tail})" if head else tail
 
@@ -228,34 +133,3 @@ def _scale(axes: "Axes", steps: Sequence[int]) -> None:
     axes.xaxis.set_major_locator(extra("matplotlib.ticker").MaxNLocator(integer=True))
     if len(steps) <= 10:
         axes.set_xticks(steps)
-
-
-def _draw_cells(axes: "Axes", cells: dict[tuple[int, int], list[float]], shape: tuple[int, int], name: str) -> int:
-    """Draws the cells and what stands in them; returns the length of the longest line of that."""
-    np = extra("numpy")
-    grid, widest = np.full(shape, np.nan), 0
-    for at, values in cells.items():
-        finite = [value for value in values if math.isfinite(value)]
-        grid[at] = math.fsum(finite) / len(finite) if finite else np.nan
-    image: Any = axes.imshow(np.ma.masked_invalid(grid), cmap="viridis", origin="lower", aspect="auto")
-    axes.set_facecolor("0.85")
-    if np.isfinite(grid).any():
-        bar: Any = axes.figure.colorbar(image, ax=axes, label=name)
-        bar.formatter.set_useOffset(False)
-    digits = _digits(grid[np.isfinite(grid)])
-    for (row, column), values in cells.items():
-        mean, diverged = grid[row, column], sum(not math.isfinite(value) for value in values)
-        parts = [f"{mean:#.{digits}g}".rstrip(".")] if math.isfinite(mean) else []
-        parts += [f"{diverged}/{len(values)} diverged"] if diverged else []
-        # White on the dark half of the colours, black on the light one.
-        color = "white" if math.isfinite(mean) and image.norm(mean) < 0.6 else "black"
-        axes.text(column, row, "\n".join(parts), ha="center", va="center", fontsize=8, color=color)
-        widest = max(widest, *map(len, parts))
-    return widest
-
-
-def _digits(values: "ndarray") -> int:
-    """Three digits of the range of the values, so that cells of different colours show different numbers."""
-    spread = values.max() - values.min() if values.size else 0.0
-    common = math.floor(math.log10(abs(values).max() / spread)) if spread > 0.0 else 0
-    return min(3 + max(0, common), 12)
