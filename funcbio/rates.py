@@ -27,18 +27,15 @@ def layer_nu(nu: Number, depth: float) -> Number:
     return nu * (1.0 - 0.5 * depth)
 
 
-def weight_nu(weight: Tensor, nu: Number) -> Tensor:
+def weight_nu(weight: Tensor, nu: Number, average: Tensor) -> Tensor:
     """Spread of every weight: larger for weights under the layer's mean magnitude, smaller for those over it."""
-    magnitude = weight.abs()
-    average = mean(magnitude)
-    relative = magnitude / torch.where(average > 0.0, average, 1.0)
+    relative = weight.abs() / torch.where(average > 0.0, average, 1.0)
     return nu * (2.0 - relative).clamp(0.5, 1.5)
 
 
-def activity_nu(activity: Tensor, nu: Number) -> Tensor:
+def activity_nu(activity: Tensor, nu: Number, average: Tensor) -> Tensor:
     """Spread of every unit's row: smaller for units more active than the layer's mean, larger for silent ones."""
     count = activity.to(torch.float32)
-    average = mean(count)
     relative = torch.where(average > 0.0, count / torch.where(average > 0.0, average, 1.0), 1.0)
     factor = (1.0 + 0.1 * (relative - 1.0)).clamp(0.8, 1.2)
     return nu * (2.0 - factor)
@@ -102,7 +99,7 @@ def _layer_adaptive(layer: _Layer) -> Tensor:
 
 
 def _weight_adaptive(layer: _Layer) -> Tensor:
-    return spread(layer.uniform(), weight_nu(layer.weight, layer.nu))
+    return spread(layer.uniform(), weight_nu(layer.weight, layer.nu, mean(layer.weight, torch.abs)))
 
 
 def _gamma_plus_one(layer: _Layer) -> Tensor:

@@ -1,43 +1,73 @@
 """Statistics of a layer: of the whole if it is sharded, and the same on any number of threads and under vmap."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from funcbio.sharding import is_distributed, reduced
 
+TILE = 1 << 16  # Elements at a time: temporaries stay in the cache.
 CHUNK = 4096  # Short enough that the backend never splits one sum over threads.
 
 
-def total(values: Tensor) -> Tensor:
-    """Sums all elements in a fixed order, in float32 or better.
+def total(values: Tensor, of: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Sums all elements, or an elementwise function of them, in a fixed order, in float32 or better.
 
     A plain ``sum`` splits large tensors by thread and by batch, so that a mask drawn against a layer's
-    standard deviation could differ between a vmapped run and a loop.
+    standard deviation could differ between a vmapped run and a loop. Outside a compiled graph it goes part by part, so
+    that the function's values never lie in memory all at once.
     """
     if is_distributed(values):
-        return reduced(values, total)
-    flat = values.flatten().to(torch.promote_types(values.dtype, torch.float32))
-    whole = flat.numel() - flat.numel() % CHUNK
-    if whole == 0:
-        return flat.sum()
-    rows = flat[:whole].reshape(-1, CHUNK).sum(-1)
-    return total(torch.cat((rows, flat[whole:].sum().reshape(1))))
+        return reduced(values, partial(total, of=of))
+    sums = [_rows(part if of is None else of(part)) for part in _parts(values)]
+    rows = sums[0] if len(sums) == 1 else torch.cat(sums)
+    if rows.numel() == 1:
+        return rows.reshape(())
+    return rows.sum() if rows.numel() < CHUNK else total(rows)
 
 
-def mean(values: Tensor) -> Tensor:
-    """Mean of all elements, in float32 or better; 0 of none."""
-    # Divided first: the sum of large numbers may overflow where their mean does not.
+def _parts(values: Tensor) -> tuple[Tensor, ...]:
+    flat = values.flatten()
+    return (flat,) if flat.numel() <= TILE or torch.compiler.is_compiling() else flat.split(TILE)
+
+
+def _rows(values: Tensor) -> Tensor:
+    """Sums of the runs of ``CHUNK`` elements, and of what is left."""
     wide = values.to(torch.promote_types(values.dtype, torch.float32))
-    return total(wide / max(values.numel(), 1))
+    whole = wide.numel() - wide.numel() % CHUNK
+    if whole == 0:
+        return wide.sum().reshape(1)
+    rows = wide[:whole].reshape(-1, CHUNK).sum(-1)
+    return torch.cat((rows, wide[whole:].sum().reshape(1))) if whole < wide.numel() else rows
 
 
-def count(mask: Tensor) -> Tensor:
-    """Number of True elements."""
-    return reduced(mask, torch.sum) if is_distributed(mask) else mask.sum()
+def mean(values: Tensor, of: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Mean of all elements, or of an elementwise function of them, in float32 or better; 0 of none."""
+    number = max(values.numel(), 1)
+
+    def share(part: Tensor) -> Tensor:
+        # Divided first: the sum of large numbers may overflow where their mean does not.
+        part = part if of is None else of(part)
+        return part.to(torch.promote_types(part.dtype, torch.float32)) / number
+
+    return total(values, share)
 
 
-def largest(magnitude: Tensor) -> Tensor:
-    """Largest of numbers that are not negative; 0 of none, as a process that holds no row has."""
-    if is_distributed(magnitude):
-        return reduced(magnitude, largest, "max")
-    return magnitude.amax() if magnitude.numel() else magnitude.new_zeros(())
+def count(values: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
+    """Number of elements for which an elementwise predicate is True."""
+    if is_distributed(values):
+        return reduced(values, partial(count, of=of))
+    counts = [of(part).sum() for part in _parts(values)]
+    return counts[0] if len(counts) == 1 else torch.stack(counts).sum()
+
+
+def largest(values: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
+    """Largest of an elementwise function that is not negative; 0 of none, as a process that holds no row has."""
+    if is_distributed(values):
+        return reduced(values, partial(largest, of=of), "max")
+    if values.numel() == 0:
+        return of(values.new_zeros(()))
+    tops = [of(part).amax() for part in _parts(values)]
+    return tops[0] if len(tops) == 1 else torch.stack(tops).amax()

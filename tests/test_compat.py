@@ -19,14 +19,15 @@ import funcbio
 from funcbio import rates
 from funcbio.compat import release
 from funcbio.mechanisms import (
-    draw_rate_by_weight,
     drift_rate,
-    redraw_layer_by_activity,
+    redraw_rate_by_activity,
+    redraw_rate_by_weight,
     regrow_release,
     scale_by_volume,
 )
 
 DATA = Path(__file__).parent / "data"
+CLAMP = {"minimum": 0.5, "maximum": 2.0}
 ALPHA = 1e-3  # Chance that any of the two-sample tests fails although all distributions agree; seeds are fixed.
 
 
@@ -257,7 +258,7 @@ def test_rejuvenation_agrees_on_the_same_noise(kind, strength, shift):
             bio.rejuvenate_weights()
         ((mean, std), logarithm), (_, tossed) = normals[0], coins[0]
         unit = torch.where(tossed.bool(), 0.0, 1.0)
-        weight, replaced = regrow_release(before, unit, (logarithm - mean) / std, before, strength=strength)
+        weight, replaced = regrow_release(before, None, unit, (logarithm - mean) / std, strength=strength)
         # Single precision of the logarithm, whose magnitude is up to 20, is the accuracy of its exponential.
         torch.testing.assert_close(weight, layer.weight.detach(), rtol=2e-4, atol=1e-7)
         assert torch.equal(replaced, tossed.bool() | before.isnan())
@@ -309,8 +310,7 @@ def test_the_drift_of_temporal_rates_agrees_on_the_same_draws():
             bio.update_fuzzy_learning_rates()
         assert bool(units) == (number % 20 == 0)
         unit = units[0][1] if units else torch.zeros(5, 6)
-        rate = drift_rate(rate, layer.weight, unit, updates=torch.tensor(number), nu=0.16, decay=0.9, every=2)
-        rate = rate.clamp(0.5, 2.0)
+        rate = drift_rate(rate, unit, nu=0.16, decay=0.9, every=2, **CLAMP, known=(torch.tensor(number),))
         torch.testing.assert_close(rate, bio.fuzzy_learning_rate_parameters.detach())
 
 
@@ -332,7 +332,8 @@ def test_weight_adaptive_rates_agree_on_the_same_draws(dynamic):
         if dynamic:
             expected = before
         else:
-            expected = draw_rate_by_weight(before, layer.weight, unit, updates=torch.tensor(number), nu=0.16)
+            known = layer.weight.abs().mean(), torch.tensor(number == 1)
+            expected = redraw_rate_by_weight(before, layer.weight, unit, nu=0.16, **CLAMP, known=known)
         torch.testing.assert_close(expected.detach(), bio.fuzzy_learning_rate_parameters.detach())
 
 
@@ -352,14 +353,9 @@ def test_rates_by_activity_agree_on_the_same_draws(kind):
         unit = torch.stack([result for _, result in units]) if units else torch.zeros_like(before)
         coin = torch.tensor(coins[0][1] if coins else 0.0)
         laid_out = [-1] + [1] * (before.ndim - 1)
-        expected = redraw_layer_by_activity(
-            before,
-            layer.weight,
-            unit,
-            bio.activation_count.reshape(laid_out),
-            coin.expand(before.shape[0]).reshape(laid_out),
-            updates=torch.tensor(number),
-            nu=0.16,
+        known = bio.activation_count.float().mean(), torch.tensor(number)
+        expected = redraw_rate_by_activity(
+            before, bio.activation_count.reshape(laid_out), unit, coin, nu=0.16, **CLAMP, known=known
         )
         redrawn += bool(units)
         torch.testing.assert_close(expected.clamp(0.5, 2.0), bio.fuzzy_learning_rate_parameters.detach())

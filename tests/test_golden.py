@@ -16,7 +16,9 @@ COIN = torch.tensor([1.0, -1.0, 1.0, -1.0])
 SIGN = torch.tensor([1.0, 1.0, -1.0, -1.0])
 COUNT = torch.tensor([30, 10, 0, 40])
 DUE, SHAKING, EARLY = torch.tensor(10), torch.tensor(100), torch.tensor(9)
-TEMPORAL = {"nu": 0.16, "decay": 0.9, "every": 10}
+CLAMP = {"minimum": 0.5, "maximum": 2.0}
+MEAN, ACTIVE = W.abs().mean(), COUNT.float().mean()
+TEMPORAL = {"nu": 0.16, "decay": 0.9, "every": 10, **CLAMP}
 
 GOLDEN = {
     "fuzzy": (m.scale_by_rate(G, R), [1e-6, 0.24, -3.0, 0.36]),
@@ -30,12 +32,12 @@ GOLDEN = {
         [0.7, 0.8, 0.72, 0.9],
     ),
     "rejuvenate lognormal": (
-        m.regrow_lognormal(W, UNIT, NOISE, COIN, strength=0.5)[0],
+        m.regrow_lognormal(W, COIN, UNIT, NOISE, strength=0.5)[0],
         [0.679593296, -0.183601429, 2.0, -1.11016868],
     ),
-    "rejuvenate uniform": (m.regrow_uniform(W, UNIT, NOISE, COIN, strength=4.0)[0], [0.5, -1.0, 2.0, -1.2]),
+    "rejuvenate uniform": (m.regrow_uniform(W, COIN, UNIT, NOISE, strength=4.0)[0], [0.5, -1.0, 2.0, -0.4]),
     "rejuvenate 0.0.5": (
-        m.regrow_release(W, UNIT, NOISE, COIN, strength=0.5)[0],
+        m.regrow_release(W, None, UNIT, NOISE, strength=0.5)[0],
         [0.0199750865, -1.0, 0.129277679, 0.0360250793],
     ),
     "dale at conversion": (m.give_sign(W, SIGN), [0.5, 1.0, -2.0, 0.0]),
@@ -48,36 +50,24 @@ GOLDEN = {
         m.scale_by_activity(G, COUNT, target=1.5, gamma=0.5, minimum=0.5, maximum=2.0),
         [1e-6, 0.519615242, -5.0, 0.346410162],
     ),
-    "temporal, due": (m.drift_rate(R, W, UNIT, updates=DUE, **TEMPORAL), [1.0, 0.82, 1.18, 0.91]),
-    "temporal, shaken": (m.drift_rate(R, W, UNIT, updates=SHAKING, **TEMPORAL), [0.992, 0.8328, 1.1656, 0.9132]),
-    "temporal, not yet": (m.drift_rate(R, W, UNIT, updates=EARLY, **TEMPORAL), [1.0, 0.8, 1.2, 0.9]),
+    "temporal, due": (m.drift_rate(R, UNIT, known=(DUE,), **TEMPORAL), [1.0, 0.82, 1.18, 0.91]),
+    "temporal, shaken": (m.drift_rate(R, UNIT, known=(SHAKING,), **TEMPORAL), [0.992, 0.8328, 1.1656, 0.9132]),
+    "temporal, not yet": (m.drift_rate(R, UNIT, known=(EARLY,), **TEMPORAL), [1.0, 0.8, 1.2, 0.9]),
     "weight_adaptive": (
-        m.redraw_rate_by_weight(R, W, UNIT, nu=0.16),
+        m.redraw_rate_by_weight(R, W, UNIT, nu=0.16, **CLAMP, known=(MEAN, torch.tensor(True))),
         [0.885714286, 1.10971429, 0.928, 1.048],
     ),
+    "weight_adaptive, none drawn": (
+        m.redraw_rate_by_weight(R, W, UNIT, nu=0.16, **CLAMP, known=(MEAN, torch.tensor(False))),
+        [1.0, 0.8, 1.2, 0.9],
+    ),
     "activity, first": (
-        m.redraw_rate_by_activity(R, W, UNIT, COUNT, UNIT, updates=torch.tensor(1), nu=0.16),
+        m.redraw_rate_by_activity(R, COUNT, UNIT, UNIT, nu=0.16, **CLAMP, known=(ACTIVE, torch.tensor(1))),
         [0.924, 1.1344, 0.8416, 1.0288],
     ),
     "activity, later": (
-        m.redraw_rate_by_activity(R, W, UNIT, COUNT, UNIT, updates=torch.tensor(2), nu=0.16),
+        m.redraw_rate_by_activity(R, COUNT, UNIT, UNIT, nu=0.16, **CLAMP, known=(ACTIVE, torch.tensor(2))),
         [1.0, 0.8, 0.8416, 0.9],
-    ),
-    "weight_adaptive 0.0.5, first": (
-        m.draw_rate_by_weight(R, W, UNIT, updates=torch.tensor(1), nu=0.16),
-        [0.885714286, 1.10971429, 0.928, 1.048],
-    ),
-    "weight_adaptive 0.0.5, later": (
-        m.draw_rate_by_weight(R, W, UNIT, updates=torch.tensor(2), nu=0.16),
-        [1.0, 0.8, 1.2, 0.9],
-    ),
-    "activity 0.0.5, later": (
-        m.redraw_layer_by_activity(R, W, UNIT, COUNT, COIN.abs() * 0.05, updates=torch.tensor(2), nu=0.16),
-        [0.924, 1.1344, 0.8416, 1.0288],
-    ),
-    "activity 0.0.5, no luck": (
-        m.redraw_layer_by_activity(R, W, UNIT, COUNT, COIN.abs() * 0.5, updates=torch.tensor(2), nu=0.16),
-        [1.0, 0.8, 1.2, 0.9],
     ),
     "layer_adaptive": (torch.tensor(rates.layer_nu(0.16, 2 / 4)), 0.12),
     "split": (split_output(torch.tensor([1.0, 2.0, -3.0, 4.0, 5.0, 6.0]), 2), [3.0, 3.0, 1.0, 1.0, 11.0, 11.0]),
@@ -96,11 +86,11 @@ def test_rule_gives_the_frozen_values(found, expected):
 K = funcbio.key(2026)
 # Not known from elsewhere: frozen so that a release never changes the draws of an earlier one unnoticed.
 DRAWS = {
-    "uniform": (funcbio.uniform(K, (3,)), [0.1814597249031067, 0.3049445152282715, 0.9347376227378845]),
-    "normal": (funcbio.normal(K, (3,)), [-0.2141536921262741, 0.5954859852790833, -2.1120896339416504]),
-    "normal float64": (funcbio.normal(K, (2,), dtype=torch.float64), [-0.6028760831253919, -0.1923691710529788]),
-    "stream": (funcbio.uniform(K, (2,), stream="rate/fc1.weight"), [0.2081165909767151, 0.8514978885650635]),
-    "gamma": (funcbio.gamma(K, 2.0, (2,)), [3.8384528160095215, 5.201752662658691]),
+    "uniform": (funcbio.uniform(K, (3,)), [0.1814597249031067, 0.9347376227378845, 0.41713792085647583]),
+    "normal": (funcbio.normal(K, (3,)), [0.9225103259086609, -1.8661733865737915, 0.38863405585289]),
+    "normal float64": (funcbio.normal(K, (2,), dtype=torch.float64), [1.1647221583444678, -1.9689872675586593]),
+    "stream": (funcbio.uniform(K, (2,), stream="rate/fc1.weight"), [0.2081165909767151, 0.1394556760787964]),
+    "gamma": (funcbio.gamma(K, 2.0, (2,)), [1.3081588745117188, 0.5537636876106262]),
     "fold_in a number": (funcbio.fold_in(K, 7), [-1178552530, -374435140]),
     "fold_in a name": (funcbio.fold_in(K, "fc1"), [-476764816, -806649917]),
     "split": (funcbio.split(K), [[1715170407, 572120812], [1736646708, -468674051]]),

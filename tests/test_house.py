@@ -17,7 +17,7 @@ ORDER = [
     ["base", "aside"],
     ["checks", "sharding"],
     ["rng", "statistics", "checkpoint"],
-    ["rates", "choice"],
+    ["rates", "choice", "kernel"],
     ["synapses"],
     ["mechanisms"],
     ["bio_config"],

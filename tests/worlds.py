@@ -69,7 +69,7 @@ def _all_in_one(params, grads, state, /, *, key=None):
 FEATURES = {
     "fuzzy_learning_rates": (funcbio.fuzzy_learning_rates, {}),
     "volume_dependent_lr": (funcbio.volume_dependent_lr, {"base_lr": 0.3, "stability": 1.5, "variability": 0.4}),
-    "crystallize": (funcbio.crystallize, {"threshold": 0.5, "dampening": 0.7, "floor": 0.8}),
+    "crystallize": (funcbio.crystallize, {"threshold": 0.5, "dampening": 0.7, "floor": 0.6}),
     "rejuvenate_weights lognormal": (partial(funcbio.rejuvenate_weights, variant="lognormal"), {"strength": 2.0}),
     "rejuvenate_weights uniform": (partial(funcbio.rejuvenate_weights, variant="uniform"), {"strength": 4.0}),
     "rejuvenate_weights 0.0.5": (partial(funcbio.rejuvenate_weights, variant="0.0.5"), {"strength": 2.0}),

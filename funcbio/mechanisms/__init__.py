@@ -8,10 +8,8 @@ from funcbio.mechanisms._rejuvenate import regrow_lognormal, regrow_release, reg
 from funcbio.mechanisms._scaling import scale_by_activity, scale_grad
 from funcbio.mechanisms._split import check_divides, identity, split_output, split_weights, sum_groups
 from funcbio.mechanisms._update import (
-    draw_rate_by_weight,
     drift_rate,
     moves,
-    redraw_layer_by_activity,
     redraw_rate_by_activity,
     redraw_rate_by_weight,
     update_fuzzy_learning_rates,
@@ -24,7 +22,6 @@ __all__ = [
     "count_active",
     "crystallize",
     "crystallize_rate",
-    "draw_rate_by_weight",
     "drift_rate",
     "enforce_dales_principle",
     "fuzzy_learning_rates",
@@ -32,7 +29,6 @@ __all__ = [
     "identity",
     "keep_sign",
     "moves",
-    "redraw_layer_by_activity",
     "redraw_rate_by_activity",
     "redraw_rate_by_weight",
     "regrow_lognormal",

@@ -3,20 +3,39 @@
 import torch
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Number, Tree, clamp, map_synapses
+from funcbio.base import BioState, Key, Number, Tree, clamp
 from funcbio.checks import require_like, require_numbers
+from funcbio.kernel import Kernel, run_kernel
 from funcbio.statistics import mean
 
 
 def crystallize_rate(
-    rate: Tensor, weight: Tensor, grad: Tensor, *, threshold: Number, dampening: Number, floor: Number = 0.0
+    rate: Tensor,
+    weight: Tensor,
+    grad: Tensor,
+    *,
+    threshold: Number,
+    dampening: Number,
+    floor: Number = 0.0,
+    known: tuple[Tensor] | None = None,
 ) -> Tensor:
-    """Returns the new rate of one layer; all tensors have the shape of ``weight``."""
+    """Returns the new rate of one layer; all tensors have the shape of ``weight``, ``known`` is its mean magnitude."""
+    (average,) = mean_magnitude(weight) if known is None else known
     weight, grad = weight.abs(), grad.abs()
     settled = grad < threshold * weight
-    jumpy = grad > mean(weight)
+    jumpy = grad > average
     dampened = clamp((dampening * rate).to(rate.dtype), floor)
     return torch.where(settled | jumpy, dampened, rate)
+
+
+def mean_magnitude(weight: Tensor) -> tuple[Tensor]:
+    """The mean of |w|."""
+    return (mean(weight, torch.abs),)
+
+
+CRYSTALLIZE = Kernel(
+    crystallize_rate, reads=("rate", "weight", "grad"), writes=("rate",), statistics=mean_magnitude, of=("weight",)
+)
 
 
 def crystallize(
@@ -65,9 +84,5 @@ def crystallize(
     del key
     require_numbers(threshold=threshold, dampening=dampening, floor=floor)
     require_like(params, grads=grads, rate=state.rate)
-
-    def rule(rate: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
-        return crystallize_rate(rate, weight, grad, threshold=threshold, dampening=dampening, floor=floor)
-
-    rate = map_synapses(rule, state.rate, state.rate, params, grads)
-    return params, grads, state._replace(rate=rate)
+    hyper = {"threshold": threshold, "dampening": dampening, "floor": floor}
+    return run_kernel(CRYSTALLIZE, params, grads, state, **hyper)

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Tree, map_synapses
+from funcbio.base import BioState, Key, Tree
 from funcbio.checks import require_like
+from funcbio.kernel import Kernel, run_kernel
 
 
 def give_sign(weight: Tensor, sign: Tensor) -> Tensor:
@@ -15,6 +16,10 @@ def give_sign(weight: Tensor, sign: Tensor) -> Tensor:
 def keep_sign(weight: Tensor, sign: Tensor) -> Tensor:
     """Returns the weights of one layer, with 0 where one has the wrong sign."""
     return torch.where(sign * weight < 0.0, 0.0, weight)
+
+
+GIVE_SIGN = Kernel(give_sign, reads=("weight", "sign"), writes=("weight",), marks=("sign",))
+KEEP_SIGN = Kernel(keep_sign, reads=("weight", "sign"), writes=("weight",), marks=("sign",))
 
 
 def apply_dales_principle(
@@ -48,7 +53,7 @@ def apply_dales_principle(
     """
     del key
     require_like(params, grads=grads, sign=state.sign)
-    return map_synapses(give_sign, state.sign, params, state.sign), grads, state
+    return run_kernel(GIVE_SIGN, params, grads, state)
 
 
 def enforce_dales_principle(
@@ -82,4 +87,4 @@ def enforce_dales_principle(
     """
     del key
     require_like(params, grads=grads, sign=state.sign)
-    return map_synapses(keep_sign, state.sign, params, state.sign), grads, state
+    return run_kernel(KEEP_SIGN, params, grads, state)

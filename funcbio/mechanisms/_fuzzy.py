@@ -2,13 +2,17 @@
 
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Tree, map_synapses
+from funcbio.base import BioState, Key, Tree
 from funcbio.checks import require_like
+from funcbio.kernel import Kernel, run_kernel
 
 
 def scale_by_rate(grad: Tensor, rate: Tensor) -> Tensor:
     """Returns the gradient of one layer times its rate factors."""
     return (grad * rate).to(grad.dtype)
+
+
+FUZZY = Kernel(scale_by_rate, reads=("grad", "rate"), writes=("grad",))
 
 
 def fuzzy_learning_rates(
@@ -44,4 +48,4 @@ def fuzzy_learning_rates(
     """
     del key
     require_like(params, grads=grads, rate=state.rate)
-    return params, map_synapses(scale_by_rate, state.rate, grads, state.rate), state
+    return run_kernel(FUZZY, params, grads, state)

@@ -1,87 +1,168 @@
 """Rejuvenation: weak synapses are lost and new ones grow in their place."""
 
-from operator import itemgetter
-from typing import NamedTuple
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
-from optree import tree_leaves, tree_map
+from optree import tree_leaves
 from torch import Tensor
 
 from funcbio.base import BioState, Key, Number, Tree, check_option
 from funcbio.checks import require_like, require_numbers
-from funcbio.rng import normal_tree, uniform_tree
+from funcbio.kernel import Draw, Kernel, run_kernel
+from funcbio.rng import NORMAL, UNIFORM
 from funcbio.statistics import count, largest, total
 
 
-def regrow_lognormal(
-    weight: Tensor, unit: Tensor, noise: Tensor, sign: Tensor, *, strength: Number
-) -> tuple[Tensor, Tensor]:
-    """Returns one layer's new weights and which were replaced; ``unit`` is uniform, ``noise`` normal, ``sign`` is +-1.
+class Magnitudes(NamedTuple):
+    """What the log-normal rule knows of a layer: of w / max|w|, so that no magnitude overflows.
 
-    All statistics are taken of |w| / max|w|, so that no magnitude overflows.
+    Attributes:
+        top: max|w| of the finite weights.
+        std: Standard deviation of w / max|w|.
+        log_mean: Mean of log(|w| / max|w|), if that were normal.
+        log_std: Its standard deviation.
     """
-    relative, top, finite = _relative_magnitude(weight)
-    number = count(finite).clamp_min(1)
-    mean = (total(relative) / number).clamp_min(1e-15)  # Less only if all weights are 0; its square must not be.
-    variance = total(torch.where(finite, (relative - mean) ** 2, 0.0)) / (number - 1).clamp_min(1)
-    # "U < exp(-d |w| / std)", without the division that fails for equal weights.
-    weak = -torch.log1p(-unit) * _std(weight, top, finite) > strength * relative
-    replaced = weak | ~finite
+
+    top: Tensor
+    std: Tensor
+    log_mean: Tensor
+    log_std: Tensor
+
+
+def magnitudes(weight: Tensor) -> Magnitudes:
+    """Statistics for ``regrow_lognormal``, of finite weights only."""
+    (top,), number = top_magnitude(weight), count(weight, torch.isfinite)
+    number, others = number.clamp_min(1), (number - 1).clamp_min(1)
+    mean, center = (
+        total(weight, partial(_relative, top=top)) / number,
+        total(weight, partial(_scaled, top=top)) / number,
+    )
+
+    def deviation(part: Tensor, of: Callable[..., Tensor], mean: Tensor) -> Tensor:
+        return torch.where(part.isfinite(), of(part, top=top) - mean, 0.0).square()
+
+    variance = total(weight, partial(deviation, of=_relative, mean=mean)) / others
+    std = torch.sqrt(total(weight, partial(deviation, of=_scaled, mean=center)) / others)
+    mean = mean.clamp_min(1e-15)  # Less only if all weights are 0; its square must not be.
     log_variance = torch.log1p(variance / mean**2)
-    magnitude = torch.exp(torch.log(mean) - 0.5 * log_variance + torch.sqrt(log_variance) * noise)
+    return Magnitudes(top, std, torch.log(mean) - 0.5 * log_variance, torch.sqrt(log_variance))
+
+
+def top_magnitude(weight: Tensor) -> tuple[Tensor]:
+    """Largest of the finite |w|, in float32 or better."""
+    return (largest(weight, _finite_magnitude),)
+
+
+def _finite_magnitude(weight: Tensor) -> Tensor:
+    wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
+    return torch.where(weight.isfinite(), wide, 0.0).abs()
+
+
+def _scaled(weight: Tensor, *, top: Tensor) -> Tensor:
+    """W / max|w| in float32 or better; what is not finite counts as 0."""
+    wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
+    return torch.where(weight.isfinite(), wide, 0.0) / torch.where(top > 0.0, top, 1.0)
+
+
+def _relative(weight: Tensor, *, top: Tensor) -> Tensor:
+    return _scaled(weight, top=top).abs()
+
+
+def regrow_lognormal(
+    weight: Tensor,
+    sign: Tensor | None,
+    unit: Tensor,
+    noise: Tensor,
+    *,
+    strength: Number,
+    known: tuple[Tensor, ...] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Returns one layer's new weights and which were replaced; ``unit`` is uniform, ``noise`` normal.
+
+    ``sign`` is +-1 or None: then what ``unit`` is beyond the chance of being replaced tosses a fair coin.
+    """
+    top, std, log_mean, log_std = magnitudes(weight) if known is None else known
+    # "U < exp(-d |w| / std)", without the division that fails for equal weights.
+    spare = -torch.log1p(-unit) * std - strength * _relative(weight, top=top)
+    weak = spare > 0.0
+    replaced = weak | ~weight.isfinite()
+    if sign is None:  # An exponential has no memory: half of the spare ones are above std log 2.
+        sign = torch.where(torch.where(weak, spare > math.log(2.0) * std, unit < 0.5), 1.0, -1.0)
+    magnitude = torch.exp(log_mean + log_std * noise)
     grown = sign * (top * magnitude.clamp_max(1.0))
     return torch.where(replaced, grown.to(weight.dtype), weight), replaced
 
 
 def regrow_uniform(
-    weight: Tensor, unit: Tensor, noise: Tensor, sign: Tensor, *, strength: Number
+    weight: Tensor,
+    sign: Tensor | None,
+    unit: Tensor,
+    noise: Tensor,
+    *,
+    strength: Number,
+    known: tuple[Tensor, ...] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Returns one layer's new weights and which were replaced, by the rule of the paper's experiments."""
-    relative, top, finite = _relative_magnitude(weight)
-    replaced = (noise.abs() > strength * relative) | ~finite
-    return torch.where(replaced, (sign * (top * unit)).to(weight.dtype), weight), replaced
+    (top,) = top_magnitude(weight) if known is None else known
+    replaced = (noise.abs() > strength * _relative(weight, top=top)) | ~weight.isfinite()
+    grown = top * (2.0 * unit - 1.0)
+    grown = grown if sign is None else grown.abs() * sign
+    return torch.where(replaced, grown.to(weight.dtype), weight), replaced
 
 
-def _relative_magnitude(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """|w| / max|w| in float32 or better, the maximum, and which weights are finite; others count as 0."""
-    finite = weight.isfinite()
-    magnitude = torch.where(finite, weight.abs(), 0.0).to(torch.promote_types(weight.dtype, torch.float32))
-    top = largest(magnitude)
-    return magnitude / torch.where(top > 0.0, top, 1.0), top, finite
+def known_to_release(weight: Tensor) -> tuple[Tensor, ...]:
+    """Mean and standard deviation of the clamped weights, 1e-8 where not positive, for ``regrow_release``."""
+    number = weight.numel()
+    mean = total(weight, _clamped) / number
+    variance = total(weight, lambda part: (_clamped(part) - mean).square()) / max(number - 1, 1)
+    return _positive(mean), _positive(torch.sqrt(variance))
 
 
-def _std(weight: Tensor, top: Tensor, finite: Tensor) -> Tensor:
-    """Standard deviation of the finite w / max|w|."""
-    scaled = torch.where(finite, weight, 0.0).to(top.dtype) / torch.where(top > 0.0, top, 1.0)
-    number = count(finite).clamp_min(1)
-    deviation = torch.where(finite, scaled - total(scaled) / number, 0.0)
-    return torch.sqrt(total(deviation**2) / (number - 1).clamp_min(1))
-
-
-def regrow_release(
-    weight: Tensor, unit: Tensor, noise: Tensor, sign: Tensor, *, strength: Number
-) -> tuple[Tensor, Tensor]:
-    """Returns one layer's new weights and which were replaced, by the rule of release 0.0.5.
-
-    It clamps every weight, and takes mean and standard deviation of w itself as those of a log-normal magnitude.
-    """
-    del sign
-    known = torch.nan_to_num(weight.to(torch.promote_types(weight.dtype, torch.float32)), nan=0.0).clamp(-1.0, 1.0)
-    mean = _positive(total(known) / known.numel())
-    count = max(known.numel() - 1, 1)
-    std = _positive(torch.sqrt(total((known - total(known) / known.numel()) ** 2) / count))
-    replaced = (unit < torch.exp(-strength * known.abs() / std)) | weight.isnan()
-    # Squares of tiny numbers are 0, and of no ratio.
-    log_variance = torch.log(1.0 + torch.nan_to_num(std**2 / mean**2, nan=1.0))
-    grown = torch.exp(torch.log(mean) - 0.5 * log_variance + 0.5 * torch.sqrt(log_variance) * noise).clamp(-1.0, 1.0)
-    return torch.where(replaced, grown, known).to(weight.dtype), replaced
+def _clamped(weight: Tensor) -> Tensor:
+    wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
+    return torch.nan_to_num(wide, nan=0.0).clamp(-1.0, 1.0)
 
 
 def _positive(number: Tensor) -> Tensor:
     return torch.where(number > 0.0, number, 1e-8)
 
 
-VARIANTS = {"lognormal": regrow_lognormal, "uniform": regrow_uniform, "0.0.5": regrow_release}
+def regrow_release(
+    weight: Tensor,
+    sign: Tensor | None,
+    unit: Tensor,
+    noise: Tensor,
+    *,
+    strength: Number,
+    known: tuple[Tensor, ...] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Returns one layer's new weights and which were replaced, by the rule of release 0.0.5.
+
+    It clamps every weight, and takes mean and standard deviation of w itself as those of a log-normal magnitude.
+    """
+    del sign
+    mean, std = known_to_release(weight) if known is None else known
+    kept = _clamped(weight)
+    replaced = (unit < torch.exp(-strength * kept.abs() / std)) | weight.isnan()
+    # Squares of tiny numbers are 0, and of no ratio.
+    log_variance = torch.log(1.0 + torch.nan_to_num(std**2 / mean**2, nan=1.0))
+    grown = torch.exp(torch.log(mean) - 0.5 * log_variance + 0.5 * torch.sqrt(log_variance) * noise).clamp(-1.0, 1.0)
+    return torch.where(replaced, grown, kept).to(weight.dtype), replaced
+
+
+def _kernel(rule: Callable[..., Any], statistics: Callable[[Tensor], tuple[Tensor, ...]]) -> Kernel:
+    draws = Draw("rejuvenate_weights/unit", UNIFORM), Draw("rejuvenate_weights/noise", NORMAL)
+    return Kernel(rule, ("weight", "sign?"), ("weight", "replaced"), draws, statistics)
+
+
+VARIANTS = {
+    "lognormal": _kernel(regrow_lognormal, magnitudes),
+    "uniform": _kernel(regrow_uniform, top_magnitude),
+    "0.0.5": _kernel(regrow_release, known_to_release),
+}
 
 
 def rejuvenate_weights(
@@ -134,33 +215,4 @@ def rejuvenate_weights(
     require_numbers(strength=strength)
     signed = {"sign": state.sign} if tree_leaves(state.sign) else {}
     require_like(params, grads=grads, rate=state.rate, **signed)
-    unit = uniform_tree(key, "rejuvenate_weights/unit", state.rate)
-    noise = normal_tree(key, "rejuvenate_weights/noise", state.rate)
-    sign = _signs(key, state)
-
-    def regrow(mark: Tensor, weight: Tensor, *draws: Tensor) -> _Regrown:
-        if mark.ndim == 0 or weight.numel() == 0:
-            return _Regrown(weight, torch.zeros_like(mark, dtype=torch.bool))
-        return _Regrown(*VARIANTS[variant](weight, *draws, strength=strength))
-
-    pairs = tree_map(regrow, state.rate, params, unit, noise, sign)
-    weights, replaced = (tree_map(itemgetter(i), pairs, is_leaf=_is_regrown) for i in (0, 1))
-    return weights, grads, state._replace(replaced=replaced)
-
-
-class _Regrown(NamedTuple):
-    weight: Tensor
-    replaced: Tensor
-
-
-def _is_regrown(node: object) -> bool:
-    return isinstance(node, _Regrown)
-
-
-def _signs(key: Key | None, state: BioState) -> Tree:
-    """The Dale sign where a leaf has one, else a fair coin for every weight."""
-    unit = uniform_tree(key, "rejuvenate_weights/sign", state.rate)
-    coins = tree_map(lambda number: torch.where(number < 0.5, 1.0, -1.0), unit)
-    if not tree_leaves(state.sign):
-        return coins
-    return tree_map(lambda sign, coin: sign if sign.ndim else coin, state.sign, coins)
+    return run_kernel(VARIANTS[variant], params, grads, state, key=key, strength=strength)

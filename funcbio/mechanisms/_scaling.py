@@ -3,22 +3,45 @@
 import torch
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Number, Tree, clamp, map_synapses
+from funcbio.base import BioState, Key, Number, Tree, clamp
 from funcbio.checks import require_like, require_numbers
+from funcbio.kernel import Kernel, run_kernel
 from funcbio.rates import MAXIMUM, MINIMUM
 from funcbio.statistics import mean
 
 
 def scale_by_activity(
-    grad: Tensor, activity: Tensor, *, target: Number, gamma: Number, minimum: Number, maximum: Number
+    grad: Tensor,
+    activity: Tensor,
+    *,
+    target: Number,
+    gamma: Number,
+    minimum: Number,
+    maximum: Number,
+    known: tuple[Tensor] | None = None,
 ) -> Tensor:
-    """Returns the scaled gradient of one layer; ``activity`` counts broadcast along the post-synaptic axis."""
+    """Returns the scaled gradient of one layer; ``activity`` broadcasts along the post-synaptic axis."""
+    (average,) = mean_activity(activity) if known is None else known
     count = activity.to(torch.promote_types(grad.dtype, torch.float32))
-    average = mean(count)
     # A layer nobody has seen active has no target: it is left alone.
     wanted = torch.where(average > 0.0, target * average / torch.where(count > 0.0, count, 1.0), 1.0)
     factor = torch.where((count > 0.0) | (average == 0.0), wanted**gamma, maximum)
     return (grad * clamp(factor, minimum, maximum)).to(grad.dtype)
+
+
+def mean_activity(activity: Tensor) -> tuple[Tensor]:
+    """The mean count of a layer's units."""
+    return (mean(activity),)
+
+
+SCALING = Kernel(
+    scale_by_activity,
+    reads=("grad", "activity"),
+    writes=("grad",),
+    statistics=mean_activity,
+    of=("activity",),
+    marks=("activity",),
+)
 
 
 def scale_grad(
@@ -69,7 +92,5 @@ def scale_grad(
     require_numbers(target=target, gamma=gamma, minimum=minimum, maximum=maximum)
     require_like(params, grads=grads, activity=state.activity)
 
-    def rule(grad: Tensor, activity: Tensor) -> Tensor:
-        return scale_by_activity(grad, activity, target=target, gamma=gamma, minimum=minimum, maximum=maximum)
-
-    return params, map_synapses(rule, state.activity, grads, state.activity), state
+    hyper = {"target": target, "gamma": gamma, "minimum": minimum, "maximum": maximum}
+    return run_kernel(SCALING, params, grads, state, **hyper)

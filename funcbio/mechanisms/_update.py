@@ -1,15 +1,16 @@
 """Dynamic rate factors: how the rates drift, follow the weights, or follow activity."""
 
-from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Number, Tree, check_option, map_synapses
+from funcbio.base import BioState, Key, Number, Tree, check_option
 from funcbio.checks import is_number, require_like, require_numbers, shown
+from funcbio.kernel import Draw, Kernel, run_kernel
 from funcbio.rates import MAXIMUM, MINIMUM, NU, SAMPLERS, activity_nu, limited, spread, weight_nu
-from funcbio.rng import uniform_tree
+from funcbio.rng import UNIFORM
+from funcbio.statistics import mean
 
 REDRAW_PROBABILITY = 0.1
 KICK = 0.1
@@ -17,61 +18,109 @@ KICK_EVERY = 10
 
 
 def drift_rate(
-    rate: Tensor, weight: Tensor, unit: Tensor, *, updates: Tensor, nu: Number, decay: Number, every: int | Tensor
+    rate: Tensor,
+    unit: Tensor,
+    *,
+    nu: Number,
+    decay: Number,
+    every: int | Tensor,
+    minimum: Number,
+    maximum: Number,
+    known: tuple[Tensor],
 ) -> Tensor:
-    """Temporal: every ``every``-th update moves rates towards 1, every tenth of those shakes them."""
-    del weight
+    """Temporal: every ``every``-th update moves rates towards 1, every tenth of those shakes them.
+
+    ``known`` is the number of this update.
+    """
+    (updates,) = known
     due = updates % every == 0
     shaken = updates % (KICK_EVERY * every) == 0
     moved = 1.0 + (rate - 1.0) * decay + torch.where(shaken, KICK * (spread(unit, nu) - 1.0), 0.0)
-    return torch.where(due, moved, rate)
+    return _replace(rate, due, moved, minimum, maximum)
 
 
-def redraw_rate_by_weight(rate: Tensor, weight: Tensor, unit: Tensor, *, nu: Number, **_: object) -> Tensor:
-    """Weight-adaptive: new rates, more spread for weights under the layer's mean magnitude."""
-    del rate
-    return spread(unit, weight_nu(weight, nu))
+def redraw_rate_by_weight(
+    rate: Tensor,
+    weight: Tensor,
+    unit: Tensor,
+    *,
+    nu: Number,
+    minimum: Number,
+    maximum: Number,
+    known: tuple[Tensor, Tensor],
+    **_: object,
+) -> Tensor:
+    """Weight-adaptive: new rates, more spread for weights under the layer's mean magnitude.
+
+    ``known`` is that mean, and whether to draw at all.
+    """
+    average, redrawn = known
+    return _replace(rate, redrawn, spread(unit, weight_nu(weight, nu, average)), minimum, maximum)
 
 
 def redraw_rate_by_activity(
     rate: Tensor,
-    weight: Tensor,
-    unit: Tensor,
     activity: Tensor,
+    unit: Tensor,
     coin: Tensor,
     *,
-    updates: Tensor,
     nu: Number,
+    minimum: Number,
+    maximum: Number,
+    known: tuple[Tensor, Tensor],
     **_: object,
 ) -> Tensor:
-    """Activity: new rates for some rows, all at the first update; ``coin`` is uniform, one number for each row."""
-    del weight
+    """Activity: new rates for some rows, all at the first update; ``coin`` is uniform, one number for each row.
+
+    ``known`` is the mean count of the layer, and the number of this update.
+    """
+    average, updates = known
     redrawn = (updates == 1) | (coin < REDRAW_PROBABILITY)
-    return torch.where(redrawn, spread(unit, activity_nu(activity, nu)), rate)
+    return _replace(rate, redrawn, spread(unit, activity_nu(activity, nu, average)), minimum, maximum)
 
 
-def draw_rate_by_weight(rate: Tensor, weight: Tensor, unit: Tensor, *, updates: Tensor, **hyper: Any) -> Tensor:
-    """Weight-adaptive in release 0.0.5: drawn at the first update, and never again."""
-    return torch.where(updates == 1, redraw_rate_by_weight(rate, weight, unit, **hyper), rate)
+def _replace(rate: Tensor, where: Tensor, new: Tensor, minimum: Number, maximum: Number) -> Tensor:
+    """New rates where asked for, within their limits; those that do not change are not touched, not even clamped."""
+    changed = where & (new != rate)
+    return torch.where(changed, limited(new.to(rate.dtype), minimum, maximum), rate)
 
 
-def redraw_layer_by_activity(
-    rate: Tensor, weight: Tensor, unit: Tensor, activity: Tensor, coin: Tensor, **hyper: Any
-) -> Tensor:
-    """Activity in release 0.0.5: one coin for the whole layer."""
-    return redraw_rate_by_activity(rate, weight, unit, activity, coin[(slice(0, 1),) * coin.ndim], **hyper)
+def _next(updates: Tensor) -> tuple[Tensor]:
+    return (updates + 1,)
 
 
-RULES: dict[str, dict[str, Callable[..., Tensor]]] = {
-    "default": {
-        "temporal": drift_rate,
-        "weight_adaptive": redraw_rate_by_weight,
-        "activity": redraw_rate_by_activity,
-    },
+def _mean_weight(weight: Tensor, updates: Tensor) -> tuple[Tensor, Tensor]:
+    return mean(weight, torch.abs), torch.ones_like(updates, dtype=torch.bool)
+
+
+def _mean_weight_at_first(weight: Tensor, updates: Tensor) -> tuple[Tensor, Tensor]:
+    """In release 0.0.5, rates by weight are drawn at the first update, and never again."""
+    return mean(weight, torch.abs), updates == 0
+
+
+def _mean_activity(activity: Tensor, updates: Tensor) -> tuple[Tensor, Tensor]:
+    return mean(activity.to(torch.float32)), updates + 1
+
+
+UNIT = Draw("update_fuzzy_learning_rates/unit", UNIFORM)
+COIN = Draw("update_fuzzy_learning_rates/coin", UNIFORM, like="activity")
+TEMPORAL = Kernel(drift_rate, ("rate",), ("rate",), (UNIT,), _next, ("updates",))
+BY_WEIGHT = Kernel(redraw_rate_by_weight, ("rate", "weight"), ("rate",), (UNIT,), _mean_weight, ("weight", "updates"))
+BY_ACTIVITY = Kernel(
+    redraw_rate_by_activity,
+    reads=("rate", "activity"),
+    writes=("rate",),
+    draws=(UNIT, COIN),
+    statistics=_mean_activity,
+    of=("activity", "updates"),
+    marks=("rate", "activity"),  # Of some layers nobody counts the activity.
+)
+RULES: dict[str, dict[str, Kernel]] = {
+    "default": {"temporal": TEMPORAL, "weight_adaptive": BY_WEIGHT, "activity": BY_ACTIVITY},
     "0.0.5": {
-        "temporal": drift_rate,
-        "weight_adaptive": draw_rate_by_weight,
-        "activity": redraw_layer_by_activity,
+        "temporal": TEMPORAL,
+        "weight_adaptive": replace(BY_WEIGHT, statistics=_mean_weight_at_first),
+        "activity": replace(BY_ACTIVITY, draws=(UNIT, COIN._replace(like="one"))),  # One coin for the whole layer.
     },
 }
 
@@ -158,18 +207,6 @@ def update_fuzzy_learning_rates(
     _require_counts(every=every, updates=state.updates)
     activity = (state.activity,) if distribution == "activity" else ()
     require_like(params, grads=grads, rate=state.rate, **({"activity": state.activity} if activity else {}))
-    updates = state.updates + 1
-
-    def rule(rate: Tensor, weight: Tensor, unit: Tensor, *activity: Tensor) -> Tensor:
-        if activity and activity[0].ndim == 0:
-            return rate  # Nobody counts the activity of this layer's units.
-        new = RULES[variant][distribution](
-            rate, weight, unit, *activity, updates=updates, nu=nu, decay=decay, every=every
-        )
-        return torch.where(new == rate, rate, limited(new.to(rate.dtype), minimum, maximum))
-
-    if activity:
-        activity = *activity, uniform_tree(key, "update_fuzzy_learning_rates/coin", state.activity)
-    unit = uniform_tree(key, "update_fuzzy_learning_rates/unit", state.rate)
-    rate = map_synapses(rule, state.rate, state.rate, params, unit, *activity)
-    return params, grads, state._replace(rate=rate, updates=updates)
+    hyper = {"nu": nu, "decay": decay, "every": every, "minimum": minimum, "maximum": maximum}
+    params, grads, state = run_kernel(RULES[variant][distribution], params, grads, state, key=key, **hyper)
+    return params, grads, state._replace(updates=state.updates + 1)

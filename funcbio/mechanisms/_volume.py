@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Number, Tree, map_synapses
+from funcbio.base import BioState, Key, Number, Tree
 from funcbio.checks import require_like, require_numbers
-from funcbio.rng import normal_tree
+from funcbio.kernel import Draw, Kernel, run_kernel
+from funcbio.rng import NORMAL
 
 
 def scale_by_volume(
@@ -16,6 +17,11 @@ def scale_by_volume(
     volume = magnitude / (magnitude + 1.0)
     mean = base_lr * torch.exp(-stability * volume)
     return (grad * (mean * (1.0 + variability * noise)).abs()).to(grad.dtype)
+
+
+VOLUME = Kernel(
+    scale_by_volume, reads=("grad", "weight"), writes=("grad",), draws=(Draw("volume_dependent_lr", NORMAL),)
+)
 
 
 def volume_dependent_lr(
@@ -62,9 +68,5 @@ def volume_dependent_lr(
     """
     require_numbers(base_lr=base_lr, stability=stability, variability=variability)
     require_like(params, grads=grads, rate=state.rate)
-    noise = normal_tree(key, "volume_dependent_lr", state.rate)
-
-    def rule(grad: Tensor, weight: Tensor, noise: Tensor) -> Tensor:
-        return scale_by_volume(grad, weight, noise, base_lr=base_lr, stability=stability, variability=variability)
-
-    return params, map_synapses(rule, state.rate, grads, params, noise), state
+    hyper = {"base_lr": base_lr, "stability": stability, "variability": variability}
+    return run_kernel(VOLUME, params, grads, state, key=key, **hyper)

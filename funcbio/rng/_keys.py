@@ -8,7 +8,7 @@ from funcbio.checks import require_key
 from funcbio.rng._threefry import threefry2x32
 
 INTEGERS = (int, torch.SymInt)
-MOST = 1 << 31  # Counters of one draw; each makes two numbers.
+MOST = 1 << 31  # Counters of one stream.
 
 
 def key(seed: int | Tensor, *, device: torch.device | str | None = None) -> Key:
@@ -81,8 +81,10 @@ def split(key: Key, count: int = 2) -> Tensor:
     require_key(key)
     if not isinstance(count, INTEGERS) or isinstance(count, bool) or not 0 <= count < MOST:
         raise ValueError(f"count should be an integer >= 0; found {count!r}")
-    low, high = counters([site("split")], [count], 0, key.device)
-    return torch.stack(threefry2x32(key, low, high), dim=-1)
+    tag_low, tag_high = site("split")
+    # A bitwise operation first: arithmetic on an arange becomes index arithmetic in the compiler, and overflows.
+    low = torch.arange(count, dtype=torch.int32, device=key.device) ^ tag_high
+    return torch.stack(threefry2x32(key, low, torch.full_like(low, tag_low)), dim=-1)
 
 
 def _halves(data: int | Tensor, device: torch.device | None) -> tuple[Tensor, Tensor]:
@@ -113,15 +115,3 @@ def site(name: str) -> tuple[int, int]:
 def _signed(word: int) -> int:
     word &= 0xFFFFFFFF
     return word - (1 << 32) if word >> 31 else word
-
-
-def counters(
-    sites: list[tuple[int, int]], counts: list[int], start: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Counter words of several streams, laid end to end, so that one hash serves them all."""
-    lows, highs = [], []
-    for (low, high), count in zip(sites, counts, strict=True):
-        # A bitwise operation first: arithmetic on an arange becomes index arithmetic in the compiler, and overflows.
-        lows.append(torch.arange(start, start + count, dtype=torch.int32, device=device) ^ high)
-        highs.append(torch.full((count,), low, dtype=torch.int32, device=device))
-    return (lows[0], highs[0]) if len(lows) == 1 else (torch.cat(lows), torch.cat(highs))

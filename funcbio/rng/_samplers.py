@@ -5,7 +5,8 @@ from torch import Tensor
 
 from funcbio.base import Key, Number
 from funcbio.checks import is_number, require_numbers, shown
-from funcbio.rng._streams import Shape, box_muller, draw, identity
+from funcbio.rng._laws import NORMAL, UNIFORM
+from funcbio.rng._streams import Shape, draw
 
 
 def uniform(
@@ -38,7 +39,7 @@ def uniform(
         True
     """
     require_numbers(low=low, high=high)
-    unit = draw(identity, key, [stream], [shape], dtype=dtype, offset=offset)[0]
+    unit = draw(UNIFORM, key, [stream], [shape], dtype=dtype, offset=offset)[0]
     if isinstance(low, Tensor) or isinstance(high, Tensor) or (low, high) != (0.0, 1.0):
         return (low + (high - low) * unit).to(dtype)
     return unit
@@ -73,7 +74,7 @@ def normal(
         torch.Size([2, 3])
     """
     require_numbers(mean=mean, std=std)
-    unit = draw(box_muller, key, [stream], [shape], dtype=dtype, offset=offset)[0]
+    unit = draw(NORMAL, key, [stream], [shape], dtype=dtype, offset=offset)[0]
     if isinstance(mean, Tensor) or isinstance(std, Tensor) or (mean, std) != (0.0, 1.0):
         return (mean + std * unit).to(dtype)
     return unit

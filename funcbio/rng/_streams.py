@@ -1,7 +1,11 @@
-"""Streams: the numbers that belong to a key, a name and an index."""
+"""Streams: the numbers that belong to a key, a name and an index.
+
+Counters are hashed in blocks of ``LANE``. A block's numbers lie in lanes: the first number of each of its counters, then
+the second of each, and so on. So no numbers need to be interleaved, and a part of a draw is some whole blocks.
+"""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 import torch
@@ -9,53 +13,49 @@ from torch import Tensor
 
 from funcbio.base import Key
 from funcbio.checks import require_dtype, require_key
-from funcbio.rng._keys import INTEGERS, MOST, counters, site
+from funcbio.rng._keys import INTEGERS, MOST, site
+from funcbio.rng._laws import Law, laid_out, lanes
 from funcbio.rng._threefry import threefry2x32
 
-TILE = 1 << 17  # Counters hashed at a time outside a compiled graph: their temporaries stay in the cache.
+LANE = 64  # Counters in a block.
+TILE = 1 << 9  # Blocks hashed at a time outside a compiled graph: their temporaries stay in the cache.
 Shape: TypeAlias = Sequence[int]
-Transform: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def _hash(key: Key, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    if low.numel() <= TILE or torch.compiler.is_compiling():
-        return threefry2x32(key, low, high)
-    tiles = [threefry2x32(key, *pair) for pair in zip(low.split(TILE), high.split(TILE), strict=True)]
-    first, second = zip(*tiles, strict=True)
-    return torch.cat(first), torch.cat(second)
+def blocks(streams: Iterable[str], spans: Iterable[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Counter words of blocks of several streams, laid end to end, so that one hash serves them all.
+
+    Args:
+        streams: Names of the streams.
+        spans: For each stream the first block and the number of blocks.
+        device: Where the words live.
+
+    Returns:
+        Two int32 tensors of shape ``(blocks, 1)``; the first is to be xor-ed with the counter's place in its block.
+    """
+    firsts, seconds = [], []
+    for stream, (start, count) in zip(streams, spans, strict=True):
+        low, high = site(stream)
+        firsts.append((torch.arange(start, start + count, dtype=torch.int32, device=device) * LANE) ^ high)
+        seconds.append(torch.full((count,), low, dtype=torch.int32, device=device))
+    first, second = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in (firsts, seconds))
+    return first.unsqueeze(-1), second.unsqueeze(-1)
 
 
-def _unit_pairs(key: Key, low: Tensor, high: Tensor, dtype: torch.dtype, bits: int) -> tuple[Tensor, Tensor]:
-    """Two numbers in [0, 1) for each counter, with ``bits`` random bits each."""
-    first, second = _hash(key, low, high)
-    if dtype != torch.float64:
-        return _fraction(first, bits, dtype), _fraction(second, bits, dtype)
-    third, fourth = _hash(key, low, high ^ 1)
-    return _fraction64(first, second), _fraction64(third, fourth)
+def words(key: Key, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Two random words for every counter of some blocks, each of shape ``(blocks, LANE)``."""
+    # A bitwise operation first: arithmetic on an arange becomes index arithmetic in the compiler, and overflows.
+    return threefry2x32(key, torch.arange(LANE, dtype=torch.int32, device=first.device) ^ first, second)
 
 
-def _top(word: Tensor, bits: int) -> Tensor:
-    return torch.bitwise_right_shift(word, 32 - bits) & ((1 << bits) - 1)
-
-
-def _fraction(word: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
-    return _top(word, bits).to(dtype) * 2.0**-bits
-
-
-def _fraction64(first: Tensor, second: Tensor) -> Tensor:
-    return (_top(first, 27).to(torch.float64) * 2.0**26 + _top(second, 26).to(torch.float64)) * 2.0**-53
-
-
-def box_muller(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Two independent standard normal numbers from two uniform ones."""
-    radius = torch.sqrt(-2.0 * torch.log1p(-first))
-    angle = 2.0 * math.pi * second
-    return radius * torch.cos(angle), radius * torch.sin(angle)
-
-
-def identity(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """The two uniform numbers as they are."""
-    return first, second
+def block_numbers(law: Law, key: Key, first: Tensor, second: Tensor, dtype: torch.dtype) -> Tensor:
+    """The numbers of some blocks, end to end; ``key`` is one for all or has one row ``(blocks, 1, 2)`` for each."""
+    shared = key.ndim == 1
+    if len(first) <= TILE or torch.compiler.is_compiling():
+        return laid_out(law, *words(key, first, second), dtype)
+    keys = [key] * -(-len(first) // TILE) if shared else key.split(TILE)
+    tiles = zip(keys, first.split(TILE), second.split(TILE), strict=True)
+    return torch.cat([laid_out(law, *words(*tile), dtype) for tile in tiles])
 
 
 def _require_draw(shapes: list[Shape], dtype: torch.dtype, offset: int) -> None:
@@ -66,34 +66,26 @@ def _require_draw(shapes: list[Shape], dtype: torch.dtype, offset: int) -> None:
             raise ValueError(f"shape should be a sequence of integers >= 0; found {shape!r}")
     if not isinstance(offset, INTEGERS) or offset < 0:
         raise ValueError(f"offset should be an integer >= 0; found {offset!r}")
-    if offset + max(math.prod(shape) for shape in shapes) > 2 * MOST - 2:
-        raise ValueError(f"shape and offset should stay within {2 * MOST - 2} numbers; found {shapes} and {offset}")
+    most = MOST - LANE  # So that the last block of any law is whole.
+    if offset + max(math.prod(shape) for shape in shapes) > most:
+        raise ValueError(f"shape and offset should stay within {most} numbers; found {shapes} and {offset}")
 
 
 def draw(
-    transform: Transform,
-    key: Key,
-    streams: list[str],
-    shapes: list[Shape],
-    *,
-    dtype: torch.dtype,
-    offset: int = 0,
+    law: Law, key: Key, streams: list[str], shapes: list[Shape], *, dtype: torch.dtype, offset: int = 0
 ) -> list[Tensor]:
     """One tensor for each stream; all of them from one hash."""
     if not shapes:
         return []
     require_key(key)
     _require_draw(shapes, dtype, offset)
-    skip, sizes = offset % 2, [math.prod(shape) for shape in shapes]
-    counts = [(skip + size + 1) // 2 for size in sizes]
-    low, high = counters([site(stream) for stream in streams], counts, offset // 2, key.device)
-    work = torch.float64 if dtype == torch.float64 else torch.float32
-    # A uniform in half precision keeps as many bits as the type holds: rounding up would reach 1.
-    digits = 24 if transform is box_muller else min(24, 1 - round(math.log2(torch.finfo(dtype).eps)))
-    pairs = torch.stack(transform(*_unit_pairs(key, low, high, work, digits)), dim=-1).flatten(-2).to(dtype)
-    if len(shapes) == 1:
-        return [pairs[skip : skip + sizes[0]].reshape(tuple(shapes[0]))]
-    parts = pairs.split([2 * count for count in counts])
+    size = LANE * lanes(law, dtype)
+    start, skip = offset // size, offset % size
+    counts = [math.prod(shape) for shape in shapes]
+    spans = [(start, (skip + count + size - 1) // size) for count in counts]
+    drawn = block_numbers(law, key, *blocks(streams, spans, key.device), dtype).to(dtype)
+    parts = drawn.split([size * count for _, count in spans]) if len(shapes) > 1 else [drawn]
     return [
-        part[skip : skip + size].reshape(tuple(shape)) for part, size, shape in zip(parts, sizes, shapes, strict=True)
+        part[skip : skip + count].reshape(tuple(shape))
+        for part, count, shape in zip(parts, counts, shapes, strict=True)
     ]

@@ -1,7 +1,12 @@
 """Threefry-2x32, a counter-based generator, in int32 tensor operations."""
 
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from funcbio.base import Key
 
@@ -14,8 +19,8 @@ def threefry2x32(key: Key, low: Tensor, high: Tensor, *, rounds: int = ROUNDS) -
     """Hashes 64-bit counters with a key: two random int32 words for each counter.
 
     Args:
-        key: int32, shape ``(2,)``.
-        low: First counter word, int32, any shape.
+        key: int32, shape ``(..., 2)`` where ``...`` broadcasts with the counters.
+        low: First counter word, int32, of the full shape.
         high: Second counter word, int32, broadcast with ``low``.
         rounds: 13 or 20 are the published variants.
 
@@ -25,19 +30,40 @@ def threefry2x32(key: Key, low: Tensor, high: Tensor, *, rounds: int = ROUNDS) -
     References:
         Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
     """
-    schedule = (key[..., 0], key[..., 1], key[..., 0] ^ key[..., 1] ^ PARITY)
+    held = constants()
+    schedule = (key[..., 0], key[..., 1], key[..., 0] ^ key[..., 1] ^ held(PARITY))
     x, y = low + schedule[0], high + schedule[1]
     for i in range(rounds):
         # The first sum makes a fresh tensor that no input shares; from there on everything is in place.
         x = x + y if i == 0 else x.add_(y)
-        y = _rotate(y, ROTATIONS[i % 8]) ^ x if i == 0 else _rotate(y, ROTATIONS[i % 8]).bitwise_xor_(x)
+        y = _rotate(y, ROTATIONS[i % 8], held)
+        y = y ^ x if i == 0 else y.bitwise_xor_(x)
         if i % 4 == 3:
             inject = i // 4 + 1
             x.add_(schedule[inject % 3])
-            y.add_(schedule[(inject + 1) % 3]).add_(inject)
+            y.add_(schedule[(inject + 1) % 3] + held(inject))
     return x, y
 
 
-def _rotate(word: Tensor, by: int) -> Tensor:
-    wrapped = torch.bitwise_right_shift(word, 32 - by).bitwise_and_((1 << by) - 1)
-    return word.bitwise_left_shift_(by).bitwise_or_(wrapped)
+def _rotate(word: Tensor, by: int, held: Callable[[float], Any]) -> Tensor:
+    wrapped = torch.bitwise_right_shift(word, held(32 - by)) & held((1 << by) - 1)
+    if torch.compiler.is_compiling():  # Two shifts become one instruction there.
+        return torch.bitwise_left_shift(word, by) | wrapped
+    return wrapped.add_(word, alpha=1 << by)
+
+
+def constants() -> Callable[[float], Any]:
+    """What turns a number into an operand: outside of tracing, into a tensor of no dimensions that is kept.
+
+    Torch wraps a number anew in every call, which takes longer than an operation on some thousand elements.
+    """
+    return _as_it_is if torch.compiler.is_compiling() or is_in_torch_dispatch_mode() else _held
+
+
+def _as_it_is(value: float) -> float:
+    return value
+
+
+@cache
+def _held(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.int32 if isinstance(value, int) else torch.float64, device="cpu")

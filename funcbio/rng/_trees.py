@@ -7,14 +7,15 @@ from optree import tree_flatten, tree_unflatten
 
 from funcbio.base import Key, Tree, leaf_names
 from funcbio.checks import require_key
+from funcbio.rng._laws import NORMAL, UNIFORM, Law
 from funcbio.rng._samplers import normal, uniform
-from funcbio.rng._streams import Transform, box_muller, draw, identity
+from funcbio.rng._streams import draw
 from funcbio.sharding import draw_like, is_distributed
 
 
 def uniform_tree(key: Key | None, stream: str, like: Tree) -> Tree:
     """Uniform numbers on [0, 1) for every synapse of a tree; see ``normal_tree``."""
-    return _draw_tree(identity, key, stream, like)
+    return draw_tree(UNIFORM, key, stream, like)
 
 
 def normal_tree(key: Key | None, stream: str, like: Tree) -> Tree:
@@ -33,10 +34,11 @@ def normal_tree(key: Key | None, stream: str, like: Tree) -> Tree:
     Raises:
         ValueError: If ``key`` is None.
     """
-    return _draw_tree(box_muller, key, stream, like)
+    return draw_tree(NORMAL, key, stream, like)
 
 
-def _draw_tree(transform: Transform, key: Key | None, stream: str, like: Tree) -> Tree:
+def draw_tree(law: Law, key: Key | None, stream: str, like: Tree) -> Tree:
+    """Numbers of a law for every synapse of a tree; see ``normal_tree``."""
     if key is None:
         raise ValueError(f"key should be a key made by funcbio.key, because {stream} draws random numbers; found None")
     require_key(key)
@@ -49,9 +51,9 @@ def _draw_tree(transform: Transform, key: Key | None, stream: str, like: Tree) -
     for dtype in sorted(set(work), key=str):
         chosen = [i for i, leaf in enumerate(leaves) if leaf.ndim and work[i] == dtype and not is_distributed(leaf)]
         streams, shapes = [f"{stream}/{names[i]}" for i in chosen], [leaves[i].shape for i in chosen]
-        for i, drawn in zip(chosen, draw(transform, key, streams, shapes, dtype=dtype), strict=True):
+        for i, drawn in zip(chosen, draw(law, key, streams, shapes, dtype=dtype), strict=True):
             leaves[i] = drawn
-    sample = normal if transform is box_muller else uniform
+    sample = normal if law is NORMAL else uniform
     for i, leaf in enumerate(leaves):
         if leaf.ndim and is_distributed(leaf):
             leaves[i] = draw_like(partial(sample, key, stream=f"{stream}/{names[i]}", dtype=work[i]), leaf)
