@@ -1,6 +1,6 @@
 """Binding: one table says which field of the configuration sets which hyper-parameter of which feature."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from funcbio import mechanisms
 from funcbio.base import BioState, Feature, Key, Tree
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.initial import init
+from funcbio.kernel import Kernel
 from funcbio.synapses import Choice, Synapse, infer_synapses
 from funcbio.synapses import synapses as describe
 
@@ -24,40 +25,51 @@ class Row:
         hyper: Which field of the configuration sets which keyword of the function.
         needs_grad: Whether it makes no sense without gradients.
         draws: Whether it uses its key.
+        kernel: The kernel behind the function, or what chooses one by hyper-parameters; None if there is none.
     """
 
     feature: Feature
     hyper: Mapping[str, str]
     needs_grad: bool = False
     draws: bool = False
+    kernel: Kernel | Callable[..., tuple[Kernel | None, dict[str, Any]]] | None = None
+
+    def configured(self, config: BioConfig, **hyper: Any) -> dict[str, Any]:
+        """The hyper-parameters, taken from a configuration or from ``hyper``."""
+        return {keyword: getattr(config, name) for keyword, name in self.hyper.items()} | hyper
 
     def bound(self, config: BioConfig, **hyper: Any) -> Feature:
         """Returns the feature with its hyper-parameters taken from a configuration, or from ``hyper``."""
-        configured = {keyword: getattr(config, name) for keyword, name in self.hyper.items()}
-        return partial(self.feature, **{**configured, **hyper})
+        return partial(self.feature, **self.configured(config, **hyper))
 
 
 CLAMP = {"minimum": "fuzzy_lr_min", "maximum": "fuzzy_lr_max"}
 ROWS: dict[str, Row] = {
-    "fuzzy_learning_rates": Row(mechanisms.fuzzy_learning_rates, {}, needs_grad=True),
+    "fuzzy_learning_rates": Row(mechanisms.fuzzy_learning_rates, {}, needs_grad=True, kernel=mechanisms.FUZZY),
     "volume_dependent_lr": Row(
         mechanisms.volume_dependent_lr,
         {"base_lr": "base_lr", "stability": "stability_factor", "variability": "lr_variability"},
         needs_grad=True,
         draws=True,
+        kernel=mechanisms.VOLUME,
     ),
     "crystallize": Row(
         mechanisms.crystallize,
         {"threshold": "crystal_thresh", "dampening": "dampening_factor", "floor": "crystallization_floor"},
         needs_grad=True,
+        kernel=mechanisms.CRYSTALLIZE,
     ),
     "scale_grad": Row(
-        mechanisms.scale_grad, {"target": "scaling_target", "gamma": "scaling_gamma", **CLAMP}, needs_grad=True
+        mechanisms.scale_grad,
+        {"target": "scaling_target", "gamma": "scaling_gamma", **CLAMP},
+        needs_grad=True,
+        kernel=mechanisms.SCALING,
     ),
     "rejuvenate_weights": Row(
         mechanisms.rejuvenate_weights,
         {"strength": "rejuvenation_parameter_dre", "variant": "rejuvenation_variant"},
         draws=True,
+        kernel=mechanisms.rejuvenation,
     ),
     "update_fuzzy_learning_rates": Row(
         mechanisms.update_fuzzy_learning_rates,
@@ -71,9 +83,10 @@ ROWS: dict[str, Row] = {
             **CLAMP,
         },
         draws=True,
+        kernel=mechanisms.rate_update,
     ),
-    "apply_dales_principle": Row(mechanisms.apply_dales_principle, {}),
-    "enforce_dales_principle": Row(mechanisms.enforce_dales_principle, {}),
+    "apply_dales_principle": Row(mechanisms.apply_dales_principle, {}, kernel=mechanisms.GIVE_SIGN),
+    "enforce_dales_principle": Row(mechanisms.enforce_dales_principle, {}, kernel=mechanisms.KEEP_SIGN),
 }
 
 

@@ -17,6 +17,10 @@ NO_DALE = "Can not enforce dales principle without apply_dales_principle set Tru
 NO_ACTIVITY = "No activity recorded: set record_activity=True in the configuration"
 
 
+CONFIGURED = ("enforce_dales_principle", "scale_grad")
+"""Methods that the configuration must allow."""
+
+
 class Layer(Protocol):
     """What the checks look at; a ``BioModule`` is one."""
 
@@ -87,11 +91,16 @@ def _check_buffers(layer: Layer) -> None:
             "key": buffer.dtype == torch.int32 and buffer.shape == (2,),
             "updates": buffer.dtype == torch.int64 and buffer.ndim == 0,
             "activation_count": buffer.shape == units,
-            "sign": buffer.ndim in (0, weight.ndim)
-            and all(one in (1, size) for one, size in zip(buffer.shape, weight.shape, strict=False)),
+            "sign": buffer.ndim == 0 or broadcasts(buffer, weight),
         }
         if not fits.get(name, True) or buffer.device != weight.device:
             raise RuntimeError(f"{name} of {leaf} should be as the conversion made it; found {shown(buffer)}")
+
+
+def broadcasts(values: Tensor, weight: Tensor) -> bool:
+    """Whether a tensor has one element for each of the weight's, along some of its axes."""
+    sizes = zip(values.shape, weight.shape, strict=False)
+    return values.ndim == weight.ndim and all(one in (1, size) for one, size in sizes)
 
 
 def _check_sharding(layer: Layer) -> None:

@@ -12,8 +12,9 @@ from funcbio.bio_checks import check_weight
 from funcbio.bio_class import bio_class
 from funcbio.bio_config import BioConfig, check_names
 from funcbio.bio_layer import fresh_seed
-from funcbio.bio_method import ModelMethod, bio_modules, plain_layers
+from funcbio.bio_method import ModelMethod
 from funcbio.bio_module import BioModule
+from funcbio.bio_survey import bio_modules, plain_layers
 from funcbio.sharding import reshard
 from funcbio.synapses import READOUT_MARK, Choice, Holder, holders
 
@@ -145,7 +146,7 @@ class BioConverter:
         for synapse, layer, _ in found:
             check_weight(synapse, layer.get_parameter(synapse.attribute), self.config)
         key = rng.key(fresh_seed())
-        reshard(model)
+        reshard(model.modules())
         for module in list(model.modules()):
             _strip(module)
         for holder in found:

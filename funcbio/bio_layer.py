@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from funcbio import rng
 from funcbio.base import BioState, Key, Tree
 from funcbio.bind import ROWS, Row
-from funcbio.bio_checks import check_method, check_shape, check_weight
+from funcbio.bio_checks import CONFIGURED, check_method, check_shape, check_weight
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError
+from funcbio.bio_run import prepare, run_layers, steps_of
 from funcbio.initial import initial_activity, initial_rate, initial_sign
 from funcbio.mechanisms import count_active, split_output
 from funcbio.observe import unit_dim
@@ -98,10 +99,24 @@ class BioLayer(nn.Module):
         row = self.features.get(name, ROWS.get(name))
         return row is not None and row.needs_grad
 
+    def held(self, name: str) -> Any:
+        """A buffer of the layer's state, or a parameter; None if it has none of that name."""
+        return self._buffers.get(name, self._parameters.get(name))
+
     @torch.no_grad()
-    def run(self, name: str, **hyper: Any) -> BioState:
-        """Runs a row of the table on this layer and writes back what the feature changed."""
-        check_method(self, name)
+    def run(self, name: str, **hyper: Any) -> Tensor | None:
+        """Runs a row of the table on this layer, in place; returns which weights it replaced, if it does that."""
+        own = name in self.features or torch.compiler.is_compiling()
+        steps = None if own else steps_of(self, [(name, tuple(hyper.items()))])
+        layer = None if steps is None else prepare(self, steps)
+        if layer is None or name in CONFIGURED:
+            check_method(self, name)
+        if layer is None or steps is None:
+            return self._run_feature(name, **hyper)
+        return run_layers([(layer, steps)]).get(layer.name)
+
+    def _run_feature(self, name: str, **hyper: Any) -> Tensor | None:
+        """Runs a feature on trees of one leaf and writes back what it changed: for all that is not plain memory."""
         row, weight, leaf = self.features.get(name) or ROWS[name], self.weight, self.synapse.weight
         if is_distributed(weight):  # Only now it is sure how; from here on no process holds rates of other rows.
             self.fuzzy_learning_rate_parameters = shard_like(self.fuzzy_learning_rate_parameters, weight)
@@ -121,8 +136,8 @@ class BioLayer(nn.Module):
             if value is not target:
                 target.copy_(value)
         if row.draws:
-            key.copy_(rng.fold_in(key, "next"))
-        return state
+            key.add_(rng.step_of(key.device))
+        return state.replaced[leaf] if state.replaced else None
 
     def forward(self, output: Tensor) -> Tensor:
         """Counts the active units of the layer's output, and splits its weights."""
@@ -142,7 +157,7 @@ class BioLayer(nn.Module):
     def __getattr__(self, name: str) -> Any:
         """Finds the features that a converter exposes."""
         if name in self.__dict__.get("features", {}):
-            return partial(self._run_feature, name)
+            return partial(self._run_exposed, name)
         return super().__getattr__(name)
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
@@ -150,7 +165,7 @@ class BioLayer(nn.Module):
         if name != "weight":
             super().register_parameter(name, param)
 
-    def _run_feature(self, name: str) -> None:
+    def _run_exposed(self, name: str) -> None:
         self.run(name)
 
     def _count(self, active: Tensor) -> None:

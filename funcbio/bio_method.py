@@ -1,20 +1,28 @@
-"""The methods of a converted model: each runs a method of every layer's BioModule."""
+"""The methods of a converted model: each runs a method of every layer's BioModule, on all layers together."""
 
-import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from funcbio.bind import ROWS
-from funcbio.bio_checks import NO_GRADIENTS, check_method
+from funcbio.bio_checks import CONFIGURED, NO_GRADIENTS, check_method
+from funcbio.bio_finite import finite_gradients
 from funcbio.bio_module import BioModule
-from funcbio.choice import LAYERS
+from funcbio.bio_run import Call, prepare, run_layers, steps_of
+from funcbio.bio_survey import bio_modules, once, survey, warn_of_added
 from funcbio.observe import run_once
-from funcbio.sharding import holds_everywhere, local, reshard
+from funcbio.sharding import local, reshard
 
 HEALS = ("rejuvenate_weights", "rejuvenate_weights_old")
+CALLS: dict[str, Call] = {
+    "rejuvenate_weights_old": ("rejuvenate_weights", (("variant", "uniform"),)),
+    **{name: (name, ()) for name in ROWS if name in BioModule.exposed_functions},
+}
+"""The methods that run one row of the table, and with which hyper-parameters."""
+HARMLESS = ("fuzzy_learning_rates", "l1_reg")
+"""Methods that change nothing but gradients, which stay infinite if they are: they need not look at them first."""
 
 
 class ModelMethod:
@@ -36,32 +44,63 @@ class ModelMethod:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the method on every layer, and returns what they return, by name of the weight."""
-        reshard(self.model)
-        bio_mods = self._layers()
-        advances = self.name in ROWS or self.name in HEALS or any(self.name in bio.features for bio in bio_mods)
-        if advances and overflowed(self.model, heals=self.name in HEALS):
+        if torch.compiler.is_compiling():
+            return self._results(self._one_by_one(self._taking_part(once(bio_modules(self.model))), *args, **kwargs))
+        found = survey(self.model)
+        warn_of_added(found.plain, self.left_out)
+        reshard(found.modules)
+        bio_mods = self._taking_part(found.layers())
+        finite: bool | Tensor = True
+        if self.name not in HARMLESS and (self.name in CALLS or any(self.name in bio.features for bio in bio_mods)):
+            finite = finite_gradients(found.modules, heals=self.name in HEALS)
+        if finite is False:
             return self._nothing(bio_mods)
         if self.name == "update_fuzzy_learning_rates":
             args, kwargs = self._observe(bio_mods, *args, **kwargs), {}
-        results = {bio.synapse.weight: getattr(bio, self.name)(*args, **kwargs) for bio in bio_mods}
-        if self.name == "l1_reg":
-            return sum(results.values())
-        return results if any(result is not None for result in results.values()) else None
+        return self._results(self._together(bio_mods, finite, *args, **kwargs))
 
-    def _layers(self) -> list[BioModule]:
-        """The layers to run on, all of them able to."""
-        if not torch.compiler.is_compiling():
-            warn_of_added(self.model, self.left_out)
-        bio_mods = list({id(bio.weight): bio for bio in reversed(bio_modules(self.model))}.values())[::-1]
+    def _taking_part(self, bio_mods: list[BioModule]) -> list[BioModule]:
+        """The layers to run on."""
         if self.name == "scale_grad":
             bio_mods = [bio for bio in bio_mods if bio.synapse.observable]
         if any(bio.needs_grad(self.name) for bio in bio_mods):
             bio_mods = [bio for bio in bio_mods if bio.has_gradient()]
             if not bio_mods:
                 raise RuntimeError(f"{NO_GRADIENTS}: call backward() before {self.name}()")
-        for bio in bio_mods:
-            check_method(bio, self.name)
         return bio_mods
+
+    def _together(self, bio_mods: list[BioModule], finite: bool | Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Runs plain layers in few passes, and the method of every other layer."""
+        ready, others = [], []
+        for bio in bio_mods:
+            own = getattr(type(bio), self.name, None) is not getattr(BioModule, self.name, None)
+            steps = None if own or self.name not in CALLS else steps_of(bio, [CALLS[self.name]])
+            layer = None if steps is None else prepare(bio, steps)
+            if layer is None or self.name in CONFIGURED:
+                check_method(bio, self.name)
+            if layer is None or steps is None:
+                others.append(bio)
+            else:
+                ready.append((bio, layer, steps))
+        if others and not bool(finite):
+            return self._nothing(bio_mods) or {}
+        flag = None if isinstance(finite, bool) else finite
+        replaced = run_layers([(layer, steps) for _, layer, steps in ready], flag)
+        results = self._one_by_one(others, *args, **kwargs)
+        for bio, layer, _ in ready:
+            results[layer.name] = bio.settle(self.name, replaced.get(layer.name))
+        return {bio.synapse.weight: results[bio.synapse.weight] for bio in bio_mods}
+
+    def _one_by_one(self, bio_mods: Sequence[BioModule], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        if torch.compiler.is_compiling():
+            for bio in bio_mods:
+                check_method(bio, self.name)
+        return {bio.synapse.weight: getattr(bio, self.name)(*args, **kwargs) for bio in bio_mods}
+
+    def _results(self, results: dict[str, Any]) -> Any:
+        if self.name == "l1_reg":
+            return sum(results.values())
+        return results if any(result is not None for result in results.values()) else None
 
     def _observe(self, bio_mods: list[BioModule], x: Tensor | None = None) -> tuple[()]:
         """Runs the model on its own input if its layers have seen none; they then need no input of their own."""
@@ -76,54 +115,10 @@ class ModelMethod:
                     count.copy_(old)
                     local(bio.observations).zero_()
                 raise
-            reshard(self.model)
+            reshard(self.model.modules())
         return ()
 
     def _nothing(self, bio_mods: list[BioModule]) -> dict[str, Tensor] | None:
         if self.name not in HEALS:
             return None
         return {bio.synapse.weight: torch.zeros_like(bio.weight, dtype=torch.bool) for bio in bio_mods}
-
-
-def bio_modules(model: nn.Module) -> list[BioModule]:
-    """Returns the BioModule of every converted weight, in order of registration."""
-    return [module for module in model.modules() if isinstance(module, BioModule)]
-
-
-def plain_layers(model: nn.Module) -> list[str]:
-    """Names of the linear and convolutional layers that have no BioModule, nor share a weight with one that has."""
-    treated = {id(bio.weight) for bio in bio_modules(model)}
-    return [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, LAYERS) and "bio_mod" not in module._modules and id(module.weight) not in treated
-    ]
-
-
-def warn_of_added(model: nn.Module, left_out: frozenset[str]) -> None:
-    """Warns of layers that came into the model after its conversion."""
-    added = [name for name in plain_layers(model) if name not in left_out]
-    if added:
-        warnings.warn(
-            f"the layers of a converted model should all be converted; found {', '.join(added)}, "
-            "added or replaced since: convert the model again, and load its state",
-            stacklevel=4,
-        )
-
-
-def overflowed(model: nn.Module, *, heals: bool = False) -> bool:
-    """Whether a gradient is not finite; if ``heals``, only where that is not for weights that are not finite."""
-    if torch.compiler.is_compiling():
-        return False
-    grads = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    return not all_finite(grads) and not (heals and not all_finite(model.parameters()))
-
-
-@torch.no_grad()
-def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether all elements are finite: a sum shows it fast, unless the sum itself overflows."""
-    tensors = list(tensors)
-    parts = [local(tensor) for tensor in tensors]
-    sums = [part.sum() for part in parts]
-    finite = all(bool(s.isfinite()) or bool(p.isfinite().all()) for s, p in zip(sums, parts, strict=True))
-    return holds_everywhere(finite, tensors)

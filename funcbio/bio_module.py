@@ -1,5 +1,8 @@
 """BioModule: the mechanisms of one layer, as an object attached to it."""
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from funcbio.bio_config import Distribution
@@ -53,11 +56,22 @@ class BioModule(BioLayer):
 
     def rejuvenate_weights(self) -> Tensor:
         """Replaces weak weights and returns which, as a bool tensor; see ``funcbio.rejuvenate_weights``."""
-        return self.run("rejuvenate_weights").replaced[self.synapse.weight]
+        return self._replaced()
 
     def rejuvenate_weights_old(self) -> Tensor:
         """Replaces weak weights by the rule of the paper's experiments; a name of earlier code."""
-        return self.run("rejuvenate_weights", variant="uniform").replaced[self.synapse.weight]
+        return self._replaced(variant="uniform")
+
+    def _replaced(self, **hyper: str) -> Tensor:
+        return self.settle("rejuvenate_weights", self.run("rejuvenate_weights", **hyper))
+
+    def settle(self, name: str, replaced: Tensor | None) -> Any:
+        """What is left to do after a method has run, and what it returns."""
+        if name == "update_fuzzy_learning_rates" and self.records_activity and self.moves():
+            local(self.observations).zero_()
+        if name.startswith("rejuvenate_weights") and replaced is None:  # Of a weight without elements.
+            return torch.zeros_like(self.weight, dtype=torch.bool)
+        return replaced
 
     def crystallize(self) -> None:
         """Dampens the rate of settled and jumpy weights; see ``funcbio.crystallize``."""
@@ -85,9 +99,7 @@ class BioModule(BioLayer):
             return
         if x is not None and self.lacks_observation():
             run_once(self.get_parent(), x)
-        self.run("update_fuzzy_learning_rates")
-        if self.records_activity:
-            local(self.observations).zero_()
+        self.settle("update_fuzzy_learning_rates", self.run("update_fuzzy_learning_rates"))
 
     def enforce_dales_principle(self) -> None:
         """Sets weights of the wrong sign to zero; see ``funcbio.enforce_dales_principle``."""

@@ -85,7 +85,7 @@ def run_kernel(
             like = tree_map(lambda leaf: leaf[(slice(0, 1),) * leaf.ndim], like)
         return tree_flatten(draw_tree(draw.law, key, draw.stream, like))[0]
 
-    columns = {name: column(name) for name in dict.fromkeys((*map(_bare, kernel.reads), *kernel.of, *kernel.marks))}
+    columns = {name: column(name) for name in dict.fromkeys((*map(bare, kernel.reads), *kernel.of, *kernel.marks))}
     draws, takes = [drawn(draw) for draw in kernel.draws], [column(name) for name in kernel.marks]
     results: list[list[Any]] = [column(name) for name in kernel.writes]
     for index in range(treedef.num_leaves):
@@ -94,7 +94,7 @@ def run_kernel(
                 if name == "replaced":
                     result[index] = takes[0][index].bool() & False
             continue
-        operands = [optional(name, columns[_bare(name)][index]) for name in kernel.reads]
+        operands = [optional(name, columns[bare(name)][index]) for name in kernel.reads]
         known = kernel.know([columns[name][index] for name in kernel.of])
         values = kernel.rule(*operands, *(numbers[index] for numbers in draws), **known, **hyper)
         for result, value in zip(results, kernel.results(values), strict=True):
@@ -104,7 +104,8 @@ def run_kernel(
     return params, grads, state._replace(**new) if new else state
 
 
-def _bare(name: str) -> str:
+def bare(name: str) -> str:
+    """The name of an operand without the mark of an optional one."""
     return name.removesuffix("?")
 
 

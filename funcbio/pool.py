@@ -5,7 +5,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from funcbio.bio_checks import NO_ACTIVITY
-from funcbio.bio_method import bio_modules
+from funcbio.bio_survey import bio_modules
 from funcbio.sharding import local
 
 

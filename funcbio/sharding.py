@@ -161,8 +161,8 @@ def _splits(place: Any, dim: int) -> bool:
     return getattr(place, "dim", None) == dim
 
 
-def reshard(model: Any) -> None:
+def reshard(modules: Iterable[Any]) -> None:
     """Makes the modules that ``fully_shard`` manages let go of gathered weights: what is written there is lost."""
-    for module in model.modules():
-        if hasattr(module, "set_reshard_after_forward"):
+    for module in modules:
+        if hasattr(type(module), "set_reshard_after_forward"):
             module.reshard()

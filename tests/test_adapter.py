@@ -8,7 +8,7 @@ from torch import nn
 from worlds import MODELS, Classifier, Recurrent, mlp
 
 import funcbio
-from funcbio import BioConfig, BioConverter, BioModule, BioState, Distribution, fold_in
+from funcbio import BioConfig, BioConverter, BioModule, BioState, Distribution, rng
 from funcbio.bind import ROWS, bind
 
 EVERYTHING = {"apply_dales_principle": True, "record_activity": True, "fuzzy_lr_dynamic": True}
@@ -62,7 +62,7 @@ def test_every_method_is_the_pure_function_to_the_last_bit(model, method, distri
             assert torch.equal(m.fuzzy_learning_rate_parameters, state.rate[n])
             assert n in unused or torch.equal(weight.grad, grads[n])
             assert torch.equal(m.updates, state.updates)
-            assert torch.equal(m.key, fold_in(key, "next") if ROWS[method].draws else key)
+            assert torch.equal(m.key, key + rng.step_of(key.device) if ROWS[method].draws else key)
 
 
 def test_conversion_starts_from_the_pure_state():

@@ -1,22 +1,42 @@
 """The mechanisms, one private file each: a rule for one layer, and the feature that maps it over trees."""
 
 from funcbio.mechanisms._activity import count_active
-from funcbio.mechanisms._crystallize import crystallize, crystallize_rate
-from funcbio.mechanisms._dale import apply_dales_principle, enforce_dales_principle, give_sign, keep_sign
-from funcbio.mechanisms._fuzzy import fuzzy_learning_rates, scale_by_rate
-from funcbio.mechanisms._rejuvenate import regrow_lognormal, regrow_release, regrow_uniform, rejuvenate_weights
-from funcbio.mechanisms._scaling import scale_by_activity, scale_grad
+from funcbio.mechanisms._crystallize import CRYSTALLIZE, crystallize, crystallize_rate
+from funcbio.mechanisms._dale import (
+    GIVE_SIGN,
+    KEEP_SIGN,
+    apply_dales_principle,
+    enforce_dales_principle,
+    give_sign,
+    keep_sign,
+)
+from funcbio.mechanisms._fuzzy import FUZZY, fuzzy_learning_rates, scale_by_rate
+from funcbio.mechanisms._rejuvenate import (
+    regrow_lognormal,
+    regrow_release,
+    regrow_uniform,
+    rejuvenate_weights,
+    rejuvenation,
+)
+from funcbio.mechanisms._scaling import SCALING, scale_by_activity, scale_grad
 from funcbio.mechanisms._split import check_divides, identity, split_output, split_weights, sum_groups
 from funcbio.mechanisms._update import (
     drift_rate,
     moves,
+    rate_update,
     redraw_rate_by_activity,
     redraw_rate_by_weight,
     update_fuzzy_learning_rates,
 )
-from funcbio.mechanisms._volume import scale_by_volume, volume_dependent_lr
+from funcbio.mechanisms._volume import VOLUME, scale_by_volume, volume_dependent_lr
 
 __all__ = [
+    "CRYSTALLIZE",
+    "FUZZY",
+    "GIVE_SIGN",
+    "KEEP_SIGN",
+    "SCALING",
+    "VOLUME",
     "apply_dales_principle",
     "check_divides",
     "count_active",
@@ -29,12 +49,14 @@ __all__ = [
     "identity",
     "keep_sign",
     "moves",
+    "rate_update",
     "redraw_rate_by_activity",
     "redraw_rate_by_weight",
     "regrow_lognormal",
     "regrow_release",
     "regrow_uniform",
     "rejuvenate_weights",
+    "rejuvenation",
     "scale_by_activity",
     "scale_by_rate",
     "scale_by_volume",

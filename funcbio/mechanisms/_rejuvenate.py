@@ -165,6 +165,11 @@ VARIANTS = {
 }
 
 
+def rejuvenation(*, variant: str, **hyper: Any) -> tuple[Kernel, dict[str, Any]]:
+    """The kernel of a variant, and its hyper-parameters."""
+    return VARIANTS[variant], hyper
+
+
 def rejuvenate_weights(
     params: Tree,
     grads: Tree,

@@ -1,6 +1,7 @@
 """Dynamic rate factors: how the rates drift, follow the weights, or follow activity."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -130,6 +131,13 @@ def moves(distribution: str, *, dynamic: bool, variant: str = "default") -> bool
     if variant == "0.0.5" and distribution == "weight_adaptive":
         return not dynamic
     return dynamic and distribution in RULES[variant]
+
+
+def rate_update(
+    *, distribution: str, dynamic: bool, variant: str, **hyper: Any
+) -> tuple[Kernel | None, dict[str, Any]]:
+    """The kernel that moves rates of a distribution, None if they stay, and its hyper-parameters."""
+    return (RULES[variant][distribution] if moves(distribution, dynamic=dynamic, variant=variant) else None), hyper
 
 
 def _require_counts(*, every: object, updates: object) -> None:

@@ -6,11 +6,11 @@ elements of a longer draw are those of a shorter one, and a part of a draw can b
 """
 
 from funcbio.rng._gamma import beta, gamma
-from funcbio.rng._keys import fold_in, key, split
+from funcbio.rng._keys import fold_in, key, split, step_of
 from funcbio.rng._laws import NORMAL, UNIFORM, Law, lane_list, lanes
 from funcbio.rng._samplers import bernoulli, normal, uniform
 from funcbio.rng._streams import LANE, block_numbers, blocks, words
-from funcbio.rng._threefry import threefry2x32
+from funcbio.rng._threefry import constants, threefry2x32
 from funcbio.rng._trees import draw_tree, normal_tree, uniform_tree
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "beta",
     "block_numbers",
     "blocks",
+    "constants",
     "draw_tree",
     "fold_in",
     "gamma",
@@ -31,6 +32,7 @@ __all__ = [
     "normal",
     "normal_tree",
     "split",
+    "step_of",
     "threefry2x32",
     "uniform",
     "uniform_tree",

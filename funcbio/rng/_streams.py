@@ -1,6 +1,6 @@
 """Streams: the numbers that belong to a key, a name and an index.
 
-Counters are hashed in blocks of ``LANE``. A block's numbers lie in lanes: the first number of each of its counters, then
+Counters are hashed in blocks of ``LANE``. A block's numbers lie in lanes: first the first number of each counter, then
 the second of each, and so on. So no numbers need to be interleaved, and a part of a draw is some whole blocks.
 """
 

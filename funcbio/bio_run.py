@@ -1,0 +1,153 @@
+"""Rows of the table on many layers at once: what every layer brings, checked before anything is changed."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from funcbio.bind import ROWS, Row
+from funcbio.bio_checks import broadcasts, shares_memory
+from funcbio.bio_config import BioConfig
+from funcbio.checks import FLOATING
+from funcbio.inplace import Layer, Step, run_in_place
+from funcbio.kernel import bare, optional
+from funcbio.rng import constants, step_of
+from funcbio.synapses import Synapse
+
+PLAIN = (Tensor, nn.Parameter)
+Call = tuple[str, tuple[tuple[str, Any], ...]]
+"""Name of a row, and hyper-parameters that are not those of the configuration."""
+
+
+class Bio(Protocol):
+    """What runs: a ``BioLayer``."""
+
+    config: BioConfig
+    synapse: Synapse
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The layer's weight, as it is now."""
+        ...
+
+    def get_parent(self) -> nn.Module:
+        """Returns the layer."""
+        ...
+
+    def held(self, name: str) -> Any:
+        """A buffer, or a parameter, of the layer's state; None if it has none of that name."""
+        ...
+
+
+def steps_of(bio: Bio, calls: Iterable[Call]) -> list[tuple[str, Step]] | None:
+    """The rows' kernels with their hyper-parameters, by name; None if a row has no kernel."""
+    found = []
+    for name, hyper in calls:
+        row = ROWS.get(name)
+        if row is None or row.kernel is None:
+            return None
+        step = _step(name, tuple(getattr(bio.config, field) for field in row.hyper.values()), hyper)
+        if step is not None:
+            found.append((name, step))
+    return found
+
+
+@lru_cache(maxsize=256)
+def _step(name: str, values: tuple[Any, ...], hyper: tuple[tuple[str, Any], ...]) -> Step | None:
+    """The same object for the same hyper-parameters, so that layers can be grouped by it."""
+    row: Row = ROWS[name]
+    given = dict(zip(row.hyper, values, strict=True)) | dict(hyper)
+    kernel, given = row.kernel(**given) if callable(row.kernel) else (row.kernel, given)
+    held = constants()
+    return kernel and Step(kernel, {key: held(v) if isinstance(v, float) else v for key, v in given.items()})
+
+
+def prepare(bio: Bio, steps: Sequence[tuple[str, Step]]) -> Layer | None:
+    """What a layer brings to the steps; None if its tensors are not plain ones, all as the conversion made them."""
+    weight, synapse = bio.weight, bio.synapse
+    rate, key = bio.held("fuzzy_learning_rate_parameters"), bio.held("key")
+    needed = {bare(n) for _, s in steps for n in (*s.kernel.reads, *s.kernel.of, *s.kernel.marks)}
+    operands: dict[str, Any] = {"weight": weight, "rate": rate}
+    if not _plain(weight, weight) or not _plain(rate, weight) or not _is_key(key, weight):
+        return None
+    if getattr(bio.get_parent(), "padding_idx", None) is not None:
+        return None
+    if "grad" in needed:
+        operands["grad"] = weight.grad
+        if not weight.requires_grad or not _plain(weight.grad, weight):
+            return None
+    if "updates" in needed:
+        operands["updates"] = updates = bio.held("updates")
+        if type(updates) not in PLAIN or updates.dtype != torch.int64 or updates.ndim or updates.device != key.device:
+            return None
+    for name, held in (("sign", "sign"), ("activity", "activation_count")):
+        if name in needed:
+            value = bio.held(held)
+            if value is not None and (type(value) not in PLAIN or value.device != key.device):
+                return None
+            if name == "activity" and value is not None:
+                if value.shape != (synapse.post_units(weight.shape),):
+                    return None
+                value = synapse.along_post(value, weight.shape)
+            if value is not None and value.ndim and not broadcasts(value, weight):
+                return None
+            operands[name] = value
+    return Layer(synapse.weight, key, operands)
+
+
+def _plain(value: Any, weight: Tensor) -> bool:
+    """Whether a tensor is one that kernels can write to, and fits the weight."""
+    return (
+        type(value) in PLAIN
+        and value.shape == weight.shape
+        and value.dtype in FLOATING
+        and value.device == weight.device
+        and value.layout is torch.strided
+        and (value.is_contiguous() or not shares_memory(value))
+    )
+
+
+def _is_key(key: Any, weight: Tensor) -> bool:
+    return type(key) is Tensor and key.dtype == torch.int32 and key.shape == (2,) and key.device == weight.device
+
+
+def takes_part(layer: Layer, step: Step) -> bool:
+    """Whether a layer has the marks that a kernel asks for."""
+    marks = [layer.operands[name] for name in step.kernel.marks]
+    return layer.operands["weight"].numel() > 0 and all(mark is not None and mark.ndim > 0 for mark in marks)
+
+
+def run_layers(
+    layers: Sequence[tuple[Layer, Sequence[tuple[str, Step]]]], finite: Tensor | None = None
+) -> Mapping[str, Tensor]:
+    """Runs every layer's steps on it, layers of one kind together, and moves their keys on.
+
+    Returns:
+        Which weights were replaced, by name of the weight, if a step says so.
+    """
+    groups: dict[Any, tuple[list[Step], list[Layer]]] = {}
+    for layer, named in layers:
+        steps = [step for _, step in named if takes_part(layer, step)]
+        weight, sign = layer.operands["weight"], layer.operands.get("sign")
+        kind = *map(id, steps), weight.dtype, layer.operands["rate"].dtype, weight.device, optional("?", sign) is None
+        groups.setdefault(kind, (steps, []))[1].append(layer)
+    replaced: dict[str, Tensor] = {}
+    for steps, group in groups.values():
+        if steps:
+            columns = run_in_place(steps, group, finite)
+            replaced.update(zip((layer.name for layer in group), columns.get("replaced", ()), strict=False))
+    for layer, named in layers:
+        for name, step in named:
+            moved = {"key": (layer.key, _following(layer.key.device))} if step.kernel.draws else {}
+            if name == "update_fuzzy_learning_rates":
+                moved["updates"] = (layer.operands["updates"], 1)
+            for held, by in moved.values():
+                held.add_(by if finite is None else by * finite)
+    return replaced
+
+
+@lru_cache(maxsize=16)
+def _following(device: torch.device) -> Tensor:
+    return step_of(device)

@@ -1,0 +1,77 @@
+"""What a converted model consists of: looked up once, and again when its modules have changed."""
+
+import warnings
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from funcbio.bio_module import BioModule
+from funcbio.choice import LAYERS
+
+
+class Survey(NamedTuple):
+    """A model's modules, in the order of ``model.modules()``, and those of them that the methods ask for."""
+
+    modules: list[nn.Module]
+    bio_mods: list[BioModule]
+    plain: list[str]
+
+    def layers(self) -> list[BioModule]:
+        """One BioModule for each weight."""
+        return once(self.bio_mods)
+
+
+def once(bio_mods: list[BioModule]) -> list[BioModule]:
+    """One BioModule for each weight: one that several layers share is treated once."""
+    return list({id(bio.weight): bio for bio in reversed(bio_mods)}.values())[::-1]
+
+
+_SURVEYS: "WeakKeyDictionary[nn.Module, Survey]" = WeakKeyDictionary()
+
+
+def survey(model: nn.Module) -> Survey:
+    """Looks a model up. Walking its tree takes a fraction of what ``model.modules()`` does."""
+    modules = every_module(model)
+    known = _SURVEYS.get(model)
+    if known is None or known.modules != modules:
+        known = _SURVEYS[model] = Survey(modules, bio_modules(model), plain_layers(model))
+    return known
+
+
+def every_module(model: nn.Module) -> list[nn.Module]:
+    """The modules of a model, each once, in the order in which they are registered."""
+    found: dict[nn.Module, None] = {}
+    waiting = [model]
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found[module] = None
+            waiting.extend(child for child in reversed(module._modules.values()) if child is not None)
+    return list(found)
+
+
+def bio_modules(model: nn.Module) -> list[BioModule]:
+    """Returns the BioModule of every converted weight, in order of registration."""
+    return [module for module in model.modules() if isinstance(module, BioModule)]
+
+
+def plain_layers(model: nn.Module) -> list[str]:
+    """Names of the linear and convolutional layers that have no BioModule, nor share a weight with one that has."""
+    treated = {id(bio.weight) for bio in bio_modules(model)}
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, LAYERS) and "bio_mod" not in module._modules and id(module.weight) not in treated
+    ]
+
+
+def warn_of_added(plain: list[str], left_out: frozenset[str]) -> None:
+    """Warns of layers that came into the model after its conversion."""
+    added = [name for name in plain if name not in left_out]
+    if added:
+        warnings.warn(
+            f"the layers of a converted model should all be converted; found {', '.join(added)}, "
+            "added or replaced since: convert the model again, and load its state",
+            stacklevel=5,
+        )

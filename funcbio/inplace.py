@@ -1,0 +1,135 @@
+"""Kernels in place: several of them, over the weights of several layers, in as few passes as their statistics allow."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Size, Tensor
+
+from funcbio.base import Key
+from funcbio.kernel import Draw, Kernel, bare, optional
+from funcbio.rng import uniform
+from funcbio.tiles import TILE, WIDE, Piece, gather, numbers, scatter, spread, tiles
+
+
+class Step(NamedTuple):
+    """A kernel and its hyper-parameters."""
+
+    kernel: Kernel
+    hyper: Mapping[str, Any]
+
+
+class Layer(NamedTuple):
+    """A layer's tensors, by the names that kernels know, and what its draws come from."""
+
+    name: str
+    key: Key
+    operands: dict[str, Any]
+
+
+Columns = dict[str, list[Any]]
+
+
+def passes(steps: Sequence[Step]) -> list[list[Step]]:
+    """Groups steps that can share a pass: none needs statistics of what an earlier one of its group writes."""
+    groups: list[list[Step]] = []
+    for step in steps:
+        written = {name for other in (groups[-1] if groups else ()) for name in other.kernel.writes}
+        if not groups or (step.kernel.statistics is not None and written.intersection(step.kernel.of)):
+            groups.append([])
+        groups[-1].append(step)
+    return groups
+
+
+@torch.no_grad()
+def run_in_place(steps: Sequence[Step], layers: Sequence[Layer], finite: Tensor | None = None) -> Columns:
+    """Runs steps one after the other on every layer, and writes what they change into the layers' tensors.
+
+    Args:
+        steps: Every layer must take part in every step.
+        layers: Plain tensors on one device.
+        finite: If given and False, nothing is changed; a tensor, so that the device need not be asked.
+
+    Returns:
+        The operands, a list by layer each; ``replaced`` is new if a step writes it.
+    """
+    columns: Columns = {name: [layer.operands[name] for layer in layers] for name in layers[0].operands}
+    if any("replaced" in step.kernel.writes for step in steps):
+        columns["replaced"] = [torch.zeros_like(weight, dtype=torch.bool) for weight in columns["weight"]]
+    for group in passes(steps):
+        run_pass(group, layers, columns, finite)
+    return columns
+
+
+def run_pass(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, finite: Tensor | None) -> None:
+    """Runs the steps of one pass, tile by tile."""
+    weights: list[Tensor] = columns["weight"]
+    shapes = tuple(weight.shape for weight in weights)
+    simple = len(steps) == 1 and not steps[0].kernel.draws and steps[0].kernel.statistics is None
+    small = [small_draws(step.kernel, layers, columns) for step in steps]
+    known = [know(step.kernel, columns, len(layers)) for step in steps]
+    for pieces in tiles(shapes, TILE.get(weights[0].device.type, WIDE), not simple):
+        run_tile(steps, layers, columns, shapes, pieces, list(zip(small, known, strict=True)), finite)
+
+
+def run_tile(
+    steps: Sequence[Step],
+    layers: Sequence[Layer],
+    columns: Columns,
+    shapes: Sequence[Size],
+    pieces: tuple[Piece, ...],
+    prepared: list[tuple[list[list[Tensor] | None], list[list[Tensor]]]],
+    finite: Tensor | None,
+) -> None:
+    """Runs the steps of one pass on one tile."""
+    values: dict[str, Any] = {}
+
+    def operand(name: str) -> Any:
+        if bare(name) not in values:
+            column = columns[bare(name)]
+            absent = optional(name, column[pieces[0].layer]) is None
+            values[bare(name)] = None if absent else gather(pieces, column, shapes)
+        return values[bare(name)]
+
+    names, keys = [layer.name for layer in layers], [layer.key for layer in layers]
+    written: dict[str, None] = {}
+    for (kernel, hyper), (small, known) in zip(steps, prepared, strict=True):
+        weight = operand("weight")
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        draws = [
+            numbers(pieces, draw, names, keys, weight.shape, dtype) if few is None else gather(pieces, few, shapes)
+            for draw, few in zip(kernel.draws, small, strict=True)
+        ]
+        told = {"known": tuple(spread(pieces, column) for column in known)} if kernel.statistics else {}
+        results = kernel.rule(*map(operand, kernel.reads), *draws, **told, **hyper)
+        values.update(zip(kernel.writes, kernel.results(results), strict=True))
+        written.update(dict.fromkeys(kernel.writes))
+    for name in written:
+        value = values[name]
+        if finite is not None:
+            value = torch.where(finite, value, gather(pieces, columns[name], shapes))
+        scatter(pieces, value, columns[name])
+
+
+def know(kernel: Kernel, columns: Columns, number: int) -> list[list[Tensor]]:
+    """Statistics of every layer: a list by layer for each of them."""
+    if kernel.statistics is None:
+        return []
+    found = [kernel.statistics(*(columns[name][layer] for name in kernel.of)) for layer in range(number)]
+    return [list(column) for column in zip(*found, strict=True)]
+
+
+def small_draws(kernel: Kernel, layers: Sequence[Layer], columns: Columns) -> list[list[Tensor] | None]:
+    """Draws that have not the size of the weights: made for whole layers; None for the others."""
+
+    def made(draw: Draw) -> list[Tensor] | None:
+        if draw.like == "rate":
+            return None
+        shapes = [count.shape if draw.like == "activity" else [1] * count.ndim for count in columns["activity"]]
+        streams = [f"{draw.stream}/{layer.name}" for layer in layers]
+        return [
+            uniform(layer.key, tuple(shape), stream=stream)
+            for layer, shape, stream in zip(layers, shapes, streams, strict=True)
+        ]
+
+    return [made(draw) for draw in kernel.draws]
