@@ -2,27 +2,44 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from funcbio.sharding import is_distributed, reduced
+from funcbio.sharding import is_distributed, local, reduced
 
 TILE = 1 << 16  # Elements at a time: temporaries stay in the cache.
 CHUNK = 4096  # Short enough that the backend never splits one sum over threads.
 
 
-def total(values: Tensor, of: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-    """Sums all elements, or an elementwise function of them, in a fixed order, in float32 or better.
+Elementwise: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
+
+
+def totals(values: Tensor, of: Elementwise) -> list[Tensor]:
+    """Sums elementwise functions of all elements in a fixed order, in float32 or better.
 
     A plain ``sum`` splits large tensors by thread and by batch, so that a mask drawn against a layer's
     standard deviation could differ between a vmapped run and a loop. Outside a compiled graph it goes part by part, so
-    that the function's values never lie in memory all at once.
+    that the functions' values never lie in memory all at once.
     """
     if is_distributed(values):
-        return reduced(values, partial(total, of=of))
-    sums = [_rows(part if of is None else of(part)) for part in _parts(values)]
-    rows = sums[0] if len(sums) == 1 else torch.cat(sums)
+        number = len(of(local(values).new_zeros(())))
+        return [reduced(values, partial(_nth_total, of=of, index=index)) for index in range(number)]
+    columns = zip(*([_rows(item) for item in of(part)] for part in _parts(values)), strict=True)
+    return [_sum(rows[0] if len(rows) == 1 else torch.cat(rows)) for rows in columns]
+
+
+def _nth_total(values: Tensor, of: Elementwise, index: int) -> Tensor:
+    return totals(values, of)[index]
+
+
+def total(values: Tensor) -> Tensor:
+    """Sums all elements; see ``totals``."""
+    return totals(values, lambda part: (part,))[0]
+
+
+def _sum(rows: Tensor) -> Tensor:
     if rows.numel() == 1:
         return rows.reshape(())
     return rows.sum() if rows.numel() < CHUNK else total(rows)
@@ -47,20 +64,12 @@ def mean(values: Tensor, of: Callable[[Tensor], Tensor] | None = None) -> Tensor
     """Mean of all elements, or of an elementwise function of them, in float32 or better; 0 of none."""
     number = max(values.numel(), 1)
 
-    def share(part: Tensor) -> Tensor:
+    def share(part: Tensor) -> tuple[Tensor]:
         # Divided first: the sum of large numbers may overflow where their mean does not.
         part = part if of is None else of(part)
-        return part.to(torch.promote_types(part.dtype, torch.float32)) / number
+        return (part.to(torch.promote_types(part.dtype, torch.float32)) / number,)
 
-    return total(values, share)
-
-
-def count(values: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
-    """Number of elements for which an elementwise predicate is True."""
-    if is_distributed(values):
-        return reduced(values, partial(count, of=of))
-    counts = [of(part).sum() for part in _parts(values)]
-    return counts[0] if len(counts) == 1 else torch.stack(counts).sum()
+    return totals(values, share)[0]
 
 
 def largest(values: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:

@@ -17,7 +17,7 @@ ORDER = [
     ["base", "aside"],
     ["checks", "sharding"],
     ["rng", "statistics", "checkpoint"],
-    ["rates", "choice", "kernel"],
+    ["rates", "choice", "kernel", "masks"],
     ["tiles"],
     ["inplace"],
     ["synapses"],

@@ -6,6 +6,7 @@ from torch import Tensor
 from funcbio.base import BioState, Key, Number, Tree, clamp
 from funcbio.checks import require_like, require_numbers
 from funcbio.kernel import Kernel, run_kernel
+from funcbio.masks import above, choose, either
 from funcbio.statistics import mean
 
 
@@ -22,10 +23,10 @@ def crystallize_rate(
     """Returns the new rate of one layer; all tensors have the shape of ``weight``, ``known`` is its mean magnitude."""
     (average,) = mean_magnitude(weight) if known is None else known
     weight, grad = weight.abs(), grad.abs()
-    settled = grad < threshold * weight
-    jumpy = grad > average
+    settled = above(threshold * weight, grad)
+    jumpy = above(grad, average)
     dampened = clamp((dampening * rate).to(rate.dtype), floor)
-    return torch.where(settled | jumpy, dampened, rate)
+    return choose(either(settled, jumpy), dampened, rate)
 
 
 def mean_magnitude(weight: Tensor) -> tuple[Tensor]:

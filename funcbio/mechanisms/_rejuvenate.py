@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -12,8 +11,9 @@ from torch import Tensor
 from funcbio.base import BioState, Key, Number, Tree, check_option
 from funcbio.checks import require_like, require_numbers
 from funcbio.kernel import Draw, Kernel, run_kernel
+from funcbio.masks import above, choose
 from funcbio.rng import NORMAL, UNIFORM
-from funcbio.statistics import count, largest, total
+from funcbio.statistics import largest, totals
 
 
 class Magnitudes(NamedTuple):
@@ -34,41 +34,48 @@ class Magnitudes(NamedTuple):
 
 def magnitudes(weight: Tensor) -> Magnitudes:
     """Statistics for ``regrow_lognormal``, of finite weights only."""
-    (top,), number = top_magnitude(weight), count(weight, torch.isfinite)
-    number, others = number.clamp_min(1), (number - 1).clamp_min(1)
-    mean, center = (
-        total(weight, partial(_relative, top=top)) / number,
-        total(weight, partial(_scaled, top=top)) / number,
-    )
+    (top,) = top_magnitude(weight)
 
-    def deviation(part: Tensor, of: Callable[..., Tensor], mean: Tensor) -> Tensor:
-        return torch.where(part.isfinite(), of(part, top=top) - mean, 0.0).square()
+    def first(part: Tensor) -> tuple[Tensor, ...]:
+        scaled, present = _scaled(part, top)
+        return present, scaled, scaled.abs()
 
-    variance = total(weight, partial(deviation, of=_relative, mean=mean)) / others
-    std = torch.sqrt(total(weight, partial(deviation, of=_scaled, mean=center)) / others)
+    number, center, mean = totals(weight, first)
+    number, others = number.clamp_min(1.0), (number - 1.0).clamp_min(1.0)
+    center, mean = center / number, mean / number
+
+    def second(part: Tensor) -> tuple[Tensor, ...]:
+        scaled, present = _scaled(part, top)
+        return ((scaled - center) * present).square(), ((scaled.abs() - mean) * present).square()
+
+    squares, magnitude_squares = totals(weight, second)
     mean = mean.clamp_min(1e-15)  # Less only if all weights are 0; its square must not be.
-    log_variance = torch.log1p(variance / mean**2)
-    return Magnitudes(top, std, torch.log(mean) - 0.5 * log_variance, torch.sqrt(log_variance))
+    log_variance = torch.log1p(magnitude_squares / others / mean**2)
+    log_mean = torch.log(mean) - 0.5 * log_variance
+    return Magnitudes(top, torch.sqrt(squares / others), log_mean, torch.sqrt(log_variance))
 
 
 def top_magnitude(weight: Tensor) -> tuple[Tensor]:
     """Largest of the finite |w|, in float32 or better."""
-    return (largest(weight, _finite_magnitude),)
+    return (largest(weight, lambda part: _known(part).abs()),)
 
 
-def _finite_magnitude(weight: Tensor) -> Tensor:
+def _known(weight: Tensor) -> Tensor:
+    """The weights in float32 or better; what is not finite counts as 0."""
+    return torch.nan_to_num(weight.to(torch.promote_types(weight.dtype, torch.float32)), 0.0, 0.0, 0.0)
+
+
+def _scaled(weight: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
+    """W / max|w|, and 1 where a weight is finite, 0 where it is not."""
     wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
-    return torch.where(weight.isfinite(), wide, 0.0).abs()
+    present = torch.nan_to_num(wide * 0.0, -1.0) + 1.0
+    return _known(weight) / torch.where(top > 0.0, top, 1.0), present
 
 
-def _scaled(weight: Tensor, *, top: Tensor) -> Tensor:
-    """W / max|w| in float32 or better; what is not finite counts as 0."""
-    wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
-    return torch.where(weight.isfinite(), wide, 0.0) / torch.where(top > 0.0, top, 1.0)
-
-
-def _relative(weight: Tensor, *, top: Tensor) -> Tensor:
-    return _scaled(weight, top=top).abs()
+def _relative(weight: Tensor, top: Tensor) -> Tensor:
+    """|w| / max|w|; less than 0 where a weight is not finite, so that it is always replaced."""
+    wide = weight.to(torch.promote_types(weight.dtype, torch.float32)) / torch.where(top > 0.0, top, 1.0)
+    return torch.nan_to_num(wide.abs(), -1.0, -1.0)
 
 
 def regrow_lognormal(
@@ -82,18 +89,21 @@ def regrow_lognormal(
 ) -> tuple[Tensor, Tensor]:
     """Returns one layer's new weights and which were replaced; ``unit`` is uniform, ``noise`` normal.
 
-    ``sign`` is +-1 or None: then what ``unit`` is beyond the chance of being replaced tosses a fair coin.
+    ``sign`` is +-1 or None: then what is left of ``unit`` tosses a fair coin.
     """
     top, std, log_mean, log_std = magnitudes(weight) if known is None else known
+    relative, waited = _relative(weight, top), -torch.log1p(-unit)
     # "U < exp(-d |w| / std)", without the division that fails for equal weights.
-    spare = -torch.log1p(-unit) * std - strength * _relative(weight, top=top)
-    weak = spare > 0.0
-    replaced = weak | ~weight.isfinite()
-    if sign is None:  # An exponential has no memory: half of the spare ones are above std log 2.
-        sign = torch.where(torch.where(weak, spare > math.log(2.0) * std, unit < 0.5), 1.0, -1.0)
-    magnitude = torch.exp(log_mean + log_std * noise)
-    grown = sign * (top * magnitude.clamp_max(1.0))
-    return torch.where(replaced, grown.to(weight.dtype), weight), replaced
+    replaced = above(waited * std, strength * relative)
+    if sign is None:  # An exponential has no memory: beyond its threshold, half of it is above log 2.
+        passed = relative.clamp_min(0.0) * (strength / torch.where(std > 0.0, std, 1.0))
+        sign = waited - passed - math.log(2.0)
+    magnitude = torch.exp(log_mean + log_std * noise).clamp_max(1.0)
+    return _regrown(weight, torch.copysign(top * magnitude, sign), replaced)
+
+
+def _regrown(weight: Tensor, grown: Tensor, replaced: Tensor) -> tuple[Tensor, Tensor]:
+    return choose(replaced, grown, torch.nan_to_num(weight, 0.0, 0.0, 0.0)), replaced.bool()
 
 
 def regrow_uniform(
@@ -107,17 +117,16 @@ def regrow_uniform(
 ) -> tuple[Tensor, Tensor]:
     """Returns one layer's new weights and which were replaced, by the rule of the paper's experiments."""
     (top,) = top_magnitude(weight) if known is None else known
-    replaced = (noise.abs() > strength * _relative(weight, top=top)) | ~weight.isfinite()
     grown = top * (2.0 * unit - 1.0)
-    grown = grown if sign is None else grown.abs() * sign
-    return torch.where(replaced, grown.to(weight.dtype), weight), replaced
+    grown = grown if sign is None else torch.copysign(grown, sign)
+    return _regrown(weight, grown, above(noise.abs(), strength * _relative(weight, top)))
 
 
 def known_to_release(weight: Tensor) -> tuple[Tensor, ...]:
     """Mean and standard deviation of the clamped weights, 1e-8 where not positive, for ``regrow_release``."""
     number = weight.numel()
-    mean = total(weight, _clamped) / number
-    variance = total(weight, lambda part: (_clamped(part) - mean).square()) / max(number - 1, 1)
+    mean = totals(weight, lambda part: (_clamped(part),))[0] / number
+    variance = totals(weight, lambda part: ((_clamped(part) - mean).square(),))[0] / max(number - 1, 1)
     return _positive(mean), _positive(torch.sqrt(variance))
 
 
