@@ -16,6 +16,7 @@ from funcbio.bio_method import ModelMethod
 from funcbio.bio_module import BioModule
 from funcbio.bio_survey import bio_modules, plain_layers
 from funcbio.sharding import reshard
+from funcbio.splitting import after_forward, before_forward
 from funcbio.synapses import READOUT_MARK, Choice, Holder, holders
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -158,7 +159,7 @@ class BioConverter:
         return model
 
     def _attach(self, holder: Holder, key: Key, *, alone: bool) -> None:
-        """Puts a BioModule on a layer, and a hook where it acts on the layer's output."""
+        """Puts a BioModule on a layer, and hooks where it acts on the layer's output."""
         synapse, layer, speaker = holder
         config = self.config.replace(fuzzy_lr_layer_index=synapse.index, fuzzy_lr_total_layers=synapse.total)
         bio = self.bio_module_class(layer, config, synapse=synapse, key=key, features=self.features)
@@ -169,7 +170,10 @@ class BioConverter:
             layer.bio_mod.update({synapse.attribute: bio})  # pyright: ignore[reportCallIssue]
         splits = synapse.splits(config.weight_splitting_Gamma)
         if synapse.observable and (splits or config.records_activity):
-            speaker.register_forward_hook(_after_forward if speaker is layer else _after_attention)
+            speaker.register_forward_hook(after_forward if speaker is layer else _after_attention)
+            own = speaker is layer and layer.bio_mod is bio and type(bio).forward is BioModule.forward
+            if own and splits:
+                layer.register_forward_pre_hook(before_forward)
 
     @staticmethod
     def set_last_module_token_for_module(module: Layer) -> Layer:
@@ -178,10 +182,6 @@ class BioConverter:
             raise TypeError(f"module should be an nn.Module; found {module!r}")
         setattr(module, READOUT_MARK, True)
         return module
-
-
-def _after_forward(layer: nn.Module, _: Any, output: Tensor) -> Tensor:
-    return layer.get_submodule("bio_mod")(output)
 
 
 def _after_attention(attention: nn.Module, _: Any, output: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
@@ -193,9 +193,10 @@ def _strip(module: nn.Module) -> None:
     attached = module._modules.get("bio_mod")
     if attached is not None and bio_modules(attached):
         del module.bio_mod
-    for number, hook in list(module._forward_hooks.items()):
-        if hook in (_after_forward, _after_attention):
-            del module._forward_hooks[number]
+    for hooks in (module._forward_pre_hooks, module._forward_hooks):
+        for number, hook in list(hooks.items()):
+            if hook in (before_forward, after_forward, _after_attention):
+                del hooks[number]
     for name, value in list(vars(module).items()):
         if isinstance(value, ModelMethod):
             delattr(module, name)

@@ -12,7 +12,7 @@ from funcbio.bio_checks import broadcasts, shares_memory
 from funcbio.bio_config import BioConfig
 from funcbio.checks import FLOATING
 from funcbio.inplace import Layer, Step, run_in_place
-from funcbio.kernel import bare, optional
+from funcbio.kernel import optional
 from funcbio.rng import constants, step_of
 from funcbio.synapses import Synapse
 
@@ -41,16 +41,16 @@ class Bio(Protocol):
         ...
 
 
-def steps_of(bio: Bio, calls: Iterable[Call]) -> list[tuple[str, Step]] | None:
+def steps_of(bio: Bio, calls: Iterable[Call]) -> list[Step] | None:
     """The rows' kernels with their hyper-parameters, by name; None if a row has no kernel."""
     found = []
     for name, hyper in calls:
         row = ROWS.get(name)
         if row is None or row.kernel is None:
             return None
-        step = _step(name, tuple(getattr(bio.config, field) for field in row.hyper.values()), hyper)
+        step = _step(name, tuple([getattr(bio.config, field) for field in row.hyper.values()]), hyper)
         if step is not None:
-            found.append((name, step))
+            found.append(step)
     return found
 
 
@@ -60,19 +60,22 @@ def _step(name: str, values: tuple[Any, ...], hyper: tuple[tuple[str, Any], ...]
     row: Row = ROWS[name]
     given = dict(zip(row.hyper, values, strict=True)) | dict(hyper)
     kernel, given = row.kernel(**given) if callable(row.kernel) else (row.kernel, given)
+    if kernel is None:
+        return None
     held = constants()
-    return kernel and Step(kernel, {key: held(v) if isinstance(v, float) else v for key, v in given.items()})
+    numbers = {key: held(value) if isinstance(value, float) else value for key, value in given.items()}
+    return Step(name, kernel, numbers, kernel.needs())
 
 
-def prepare(bio: Bio, steps: Sequence[tuple[str, Step]]) -> Layer | None:
+def prepare(bio: Bio, steps: Sequence[Step]) -> Layer | None:
     """What a layer brings to the steps; None if its tensors are not plain ones, all as the conversion made them."""
     weight, synapse = bio.weight, bio.synapse
     rate, key = bio.held("fuzzy_learning_rate_parameters"), bio.held("key")
-    needed = {bare(n) for _, s in steps for n in (*s.kernel.reads, *s.kernel.of, *s.kernel.marks)}
+    needed = steps[0].needs if len(steps) == 1 else frozenset().union(*(step.needs for step in steps))
     operands: dict[str, Any] = {"weight": weight, "rate": rate}
     if not _plain(weight, weight) or not _plain(rate, weight) or not _is_key(key, weight):
         return None
-    if getattr(bio.get_parent(), "padding_idx", None) is not None:
+    if bio.get_parent().__dict__.get("padding_idx") is not None:
         return None
     if "grad" in needed:
         operands["grad"] = weight.grad
@@ -119,17 +122,15 @@ def takes_part(layer: Layer, step: Step) -> bool:
     return layer.operands["weight"].numel() > 0 and all(mark is not None and mark.ndim > 0 for mark in marks)
 
 
-def run_layers(
-    layers: Sequence[tuple[Layer, Sequence[tuple[str, Step]]]], finite: Tensor | None = None
-) -> Mapping[str, Tensor]:
+def run_layers(layers: Sequence[tuple[Layer, Sequence[Step]]], finite: Tensor | None = None) -> Mapping[str, Tensor]:
     """Runs every layer's steps on it, layers of one kind together, and moves their keys on.
 
     Returns:
         Which weights were replaced, by name of the weight, if a step says so.
     """
     groups: dict[Any, tuple[list[Step], list[Layer]]] = {}
-    for layer, named in layers:
-        steps = [step for _, step in named if takes_part(layer, step)]
+    for layer, asked in layers:
+        steps = [step for step in asked if takes_part(layer, step)]
         weight, sign = layer.operands["weight"], layer.operands.get("sign")
         kind = *map(id, steps), weight.dtype, layer.operands["rate"].dtype, weight.device, optional("?", sign) is None
         groups.setdefault(kind, (steps, []))[1].append(layer)
@@ -138,14 +139,19 @@ def run_layers(
         if steps:
             columns = run_in_place(steps, group, finite)
             replaced.update(zip((layer.name for layer in group), columns.get("replaced", ()), strict=False))
-    for layer, named in layers:
-        for name, step in named:
-            moved = {"key": (layer.key, _following(layer.key.device))} if step.kernel.draws else {}
-            if name == "update_fuzzy_learning_rates":
-                moved["updates"] = (layer.operands["updates"], 1)
-            for held, by in moved.values():
-                held.add_(by if finite is None else by * finite)
+    for layer, asked in layers:
+        for step in asked:
+            _move_on(layer, step, finite)
     return replaced
+
+
+def _move_on(layer: Layer, step: Step, finite: Tensor | None) -> None:
+    """Goes to the next key if this one was used, and counts updates of the rates."""
+    if step.kernel.draws:
+        by = _following(layer.key.device)
+        layer.key.add_(by if finite is None else by * finite)
+    if step.name == "update_fuzzy_learning_rates":
+        layer.operands["updates"].add_(1 if finite is None else finite)
 
 
 @lru_cache(maxsize=16)

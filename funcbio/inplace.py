@@ -9,14 +9,23 @@ from torch import Size, Tensor
 from funcbio.base import Key
 from funcbio.kernel import Draw, Kernel, bare, optional
 from funcbio.rng import uniform
-from funcbio.tiles import TILE, WIDE, Piece, gather, numbers, scatter, spread, tiles
+from funcbio.tiles import TILE, WIDE, Piece, gather, keep_freed_memory, numbers, scatter, spread, tiles
 
 
 class Step(NamedTuple):
-    """A kernel and its hyper-parameters."""
+    """A kernel and its hyper-parameters, under the name of the method that asks for it.
 
+    Attributes:
+        name: The name.
+        kernel: The kernel.
+        hyper: Numbers, or tensors of no dimensions.
+        needs: Names of the operands.
+    """
+
+    name: str
     kernel: Kernel
     hyper: Mapping[str, Any]
+    needs: frozenset[str]
 
 
 class Layer(NamedTuple):
@@ -53,6 +62,7 @@ def run_in_place(steps: Sequence[Step], layers: Sequence[Layer], finite: Tensor 
     Returns:
         The operands, a list by layer each; ``replaced`` is new if a step writes it.
     """
+    keep_freed_memory()
     columns: Columns = {name: [layer.operands[name] for layer in layers] for name in layers[0].operands}
     if any("replaced" in step.kernel.writes for step in steps):
         columns["replaced"] = [torch.zeros_like(weight, dtype=torch.bool) for weight in columns["weight"]]
@@ -63,9 +73,15 @@ def run_in_place(steps: Sequence[Step], layers: Sequence[Layer], finite: Tensor 
 
 def run_pass(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, finite: Tensor | None) -> None:
     """Runs the steps of one pass, tile by tile."""
+    first = steps[0].kernel
+    if len(steps) == 1 and first.fills and finite is None:
+        for layer in range(len(layers)):
+            operands = [columns[name][layer] for name in first.reads]
+            first.rule(*operands, out=columns[first.writes[0]][layer], **steps[0].hyper)
+        return
     weights: list[Tensor] = columns["weight"]
     shapes = tuple(weight.shape for weight in weights)
-    simple = len(steps) == 1 and not steps[0].kernel.draws and steps[0].kernel.statistics is None
+    simple = len(steps) == 1 and not first.draws and first.statistics is None
     small = [small_draws(step.kernel, layers, columns) for step in steps]
     known = [know(step.kernel, columns, len(layers)) for step in steps]
     for pieces in tiles(shapes, TILE.get(weights[0].device.type, WIDE), not simple):
@@ -93,7 +109,7 @@ def run_tile(
 
     names, keys = [layer.name for layer in layers], [layer.key for layer in layers]
     written: dict[str, None] = {}
-    for (kernel, hyper), (small, known) in zip(steps, prepared, strict=True):
+    for (_, kernel, hyper, _), (small, known) in zip(steps, prepared, strict=True):
         weight = operand("weight")
         dtype = torch.promote_types(weight.dtype, torch.float32)
         draws = [

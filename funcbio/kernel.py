@@ -46,6 +46,7 @@ class Kernel:
         statistics: From whole operands, in order of ``of``, to a tuple of tensors of no dimensions; None if none.
         of: Names of the operands of the statistics.
         marks: Fields of the state; a layer takes part if its leaf in each has dimensions.
+        fills: Whether the rule takes ``out``, a tensor to write the result to.
     """
 
     rule: Callable[..., Any]
@@ -55,6 +56,7 @@ class Kernel:
     statistics: Callable[..., tuple[Tensor, ...]] | None = None
     of: tuple[str, ...] = (WEIGHT,)
     marks: tuple[str, ...] = ("rate",)
+    fills: bool = False
 
     def know(self, operands: Sequence[Any]) -> dict[str, tuple[Tensor, ...]]:
         """The statistics of one layer, as the keyword of the rule."""
@@ -63,6 +65,10 @@ class Kernel:
     def results(self, values: Any) -> tuple[Tensor, ...]:
         """What the rule returned, one for each operand written."""
         return values if isinstance(values, tuple) else (values,)
+
+    def needs(self) -> frozenset[str]:
+        """Names of all operands, of the rule, the statistics and the marks."""
+        return frozenset(map(bare, (*self.reads, *self.of, *self.marks)))
 
 
 def run_kernel(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -12,11 +12,20 @@ from funcbio.base import Key
 from funcbio.kernel import Draw
 from funcbio.rng import LANE, block_numbers, blocks, lanes
 
-TILE = {"cpu": 1 << 16}
-"""Elements of a tile: about ten temporaries of this size fit the second-level cache of a core."""
+TILE = {"cpu": 1 << 17}
+"""Elements of a tile: small enough that the temporaries of a rule stay in the caches, large enough to share."""
 WIDE = 1 << 22
 """Elements of a tile on other devices, where launches cost more than memory."""
 Index = tuple[slice, ...]
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Makes the C library keep what tiles free: else it returns it to the system, to be fetched and cleared anew.
+
+    glibc raises its limits once something as large as this has been freed. Nothing is ever written there.
+    """
+    torch.empty(7 << 20)
 
 
 class Piece(NamedTuple):

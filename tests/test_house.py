@@ -24,7 +24,7 @@ ORDER = [
     ["mechanisms"],
     ["bio_config"],
     ["initial", "observe"],
-    ["bind"],
+    ["bind", "splitting"],
     ["bio_checks"],
     ["bio_run"],
     ["bio_layer"],

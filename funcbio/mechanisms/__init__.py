@@ -19,7 +19,16 @@ from funcbio.mechanisms._rejuvenate import (
     rejuvenation,
 )
 from funcbio.mechanisms._scaling import SCALING, scale_by_activity, scale_grad
-from funcbio.mechanisms._split import check_divides, identity, split_output, split_weights, sum_groups
+from funcbio.mechanisms._split import (
+    check_divides,
+    grouped,
+    has_summable_rows,
+    identity,
+    repeated,
+    split_output,
+    split_weights,
+    sum_groups,
+)
 from funcbio.mechanisms._update import (
     drift_rate,
     moves,
@@ -46,6 +55,8 @@ __all__ = [
     "enforce_dales_principle",
     "fuzzy_learning_rates",
     "give_sign",
+    "grouped",
+    "has_summable_rows",
     "identity",
     "keep_sign",
     "moves",
@@ -57,6 +68,7 @@ __all__ = [
     "regrow_uniform",
     "rejuvenate_weights",
     "rejuvenation",
+    "repeated",
     "scale_by_activity",
     "scale_by_rate",
     "scale_by_volume",

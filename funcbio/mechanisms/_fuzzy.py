@@ -1,5 +1,6 @@
 """Fuzzy learning rates: every weight learns at its own pace."""
 
+import torch
 from torch import Tensor
 
 from funcbio.base import BioState, Key, Tree
@@ -7,12 +8,12 @@ from funcbio.checks import require_like
 from funcbio.kernel import Kernel, run_kernel
 
 
-def scale_by_rate(grad: Tensor, rate: Tensor) -> Tensor:
-    """Returns the gradient of one layer times its rate factors."""
-    return (grad * rate).to(grad.dtype)
+def scale_by_rate(grad: Tensor, rate: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """Returns the gradient of one layer times its rate factors; ``out`` may be where to write it."""
+    return torch.mul(grad, rate, out=out).to(grad.dtype)
 
 
-FUZZY = Kernel(scale_by_rate, reads=("grad", "rate"), writes=("grad",))
+FUZZY = Kernel(scale_by_rate, reads=("grad", "rate"), writes=("grad",), fills=True)
 
 
 def fuzzy_learning_rates(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from torch import Tensor
+from torch import Size, Tensor
 
 from funcbio.checks import is_number
 from funcbio.sharding import cuts, joined, shard_like
@@ -14,14 +14,28 @@ def identity(output: Tensor) -> Tensor:
     return output
 
 
+def grouped(values: Tensor, gamma: int, *, dim: int) -> Tensor:
+    """Sums every run of ``gamma`` neighbours along ``dim``."""
+    return values.unflatten(dim, (values.shape[dim] // gamma, gamma)).sum(dim + 1)
+
+
+def repeated(values: Tensor, gamma: int, *, dim: int) -> Tensor:
+    """Puts ``gamma`` copies of every entry along ``dim`` side by side."""
+    return values.repeat_interleave(gamma, dim, output_size=gamma * values.shape[dim])
+
+
 def sum_groups(values: Tensor, gamma: int, *, dim: int) -> Tensor:
     """Replaces every run of ``gamma`` neighbours along ``dim`` by ``gamma`` copies of their sum."""
     dim = unit_axis(values, dim)
     check_divides(gamma, values.shape[dim])
     if cuts(values, gamma, dim):
         return shard_like(sum_groups(joined(values, dim), gamma, dim=dim), values)
-    summed = values.unflatten(dim, (values.shape[dim] // gamma, gamma)).sum(dim + 1)
-    return summed.repeat_interleave(gamma, dim, output_size=values.shape[dim])
+    return repeated(grouped(values, gamma, dim=dim), gamma, dim=dim)
+
+
+def has_summable_rows(synapse: Synapse, shape: Size, gamma: int) -> bool:
+    """Whether the rows of every group of ``gamma`` units have the same inputs, so that their sum is a row."""
+    return (synapse.post_units(shape) // synapse.groups) % gamma == 0
 
 
 def check_gamma(gamma: object) -> None:
@@ -111,7 +125,7 @@ def split_weights(params: Mapping[str, Tensor], gamma: int, *, synapses: Mapping
             continue
         weight = params[name]
         check_divides(gamma, synapse.post_units(weight.shape), name)
-        if synapse.groups > 1 and (synapse.post_units(weight.shape) // synapse.groups) % gamma:
+        if not has_summable_rows(synapse, weight.shape, gamma):
             raise ValueError(
                 f"gamma should divide the units of every group of {name} to split its weights; "
                 f"found gamma={gamma}, {synapse.groups} groups; use split_output for this layer"
