@@ -48,21 +48,22 @@ def steps_of(bio: Bio, calls: Iterable[Call]) -> list[Step] | None:
         row = ROWS.get(name)
         if row is None or row.kernel is None:
             return None
-        step = _step(name, tuple([getattr(bio.config, field) for field in row.hyper.values()]), hyper)
+        values = tuple([getattr(bio.config, field) for field in row.hyper.values()])
+        step = _step(name, values, hyper, torch.float64 if bio.weight.dtype == torch.float64 else torch.float32)
         if step is not None:
             found.append(step)
     return found
 
 
 @lru_cache(maxsize=256)
-def _step(name: str, values: tuple[Any, ...], hyper: tuple[tuple[str, Any], ...]) -> Step | None:
+def _step(name: str, values: tuple[Any, ...], hyper: tuple[tuple[str, Any], ...], work: torch.dtype) -> Step | None:
     """The same object for the same hyper-parameters, so that layers can be grouped by it."""
     row: Row = ROWS[name]
     given = dict(zip(row.hyper, values, strict=True)) | dict(hyper)
     kernel, given = row.kernel(**given) if callable(row.kernel) else (row.kernel, given)
     if kernel is None:
         return None
-    held = constants()
+    held = constants(work)
     numbers = {key: held(value) if isinstance(value, float) else value for key, value in given.items()}
     return Step(name, kernel, numbers, kernel.needs())
 

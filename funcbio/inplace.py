@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Size, Tensor
 
+from funcbio.ahead import Ahead
 from funcbio.base import Key
 from funcbio.kernel import Draw, Kernel, bare, optional
 from funcbio.rng import uniform
-from funcbio.tiles import TILE, WIDE, Piece, gather, keep_freed_memory, numbers, scatter, spread, tiles
+from funcbio.tiles import TILE, WIDE, Piece, gather, keep_freed_memory, scatter, spread, tiles
 
 
 class Step(NamedTuple):
@@ -84,13 +85,16 @@ def run_pass(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, f
     simple = len(steps) == 1 and not first.draws and first.statistics is None
     small = [small_draws(step.kernel, layers, columns) for step in steps]
     known = [know(step.kernel, columns, len(layers)) for step in steps]
+    work = torch.promote_types(weights[0].dtype, torch.float32)
+    names, keys = [layer.name for layer in layers], [layer.key for layer in layers]
+    ahead = Ahead(names, keys, [weight.numel() for weight in weights], work)
     for pieces in tiles(shapes, TILE.get(weights[0].device.type, WIDE), not simple):
-        run_tile(steps, layers, columns, shapes, pieces, list(zip(small, known, strict=True)), finite)
+        run_tile(steps, ahead, columns, shapes, pieces, list(zip(small, known, strict=True)), finite)
 
 
 def run_tile(
     steps: Sequence[Step],
-    layers: Sequence[Layer],
+    ahead: Ahead,
     columns: Columns,
     shapes: Sequence[Size],
     pieces: tuple[Piece, ...],
@@ -107,13 +111,10 @@ def run_tile(
             values[bare(name)] = None if absent else gather(pieces, column, shapes)
         return values[bare(name)]
 
-    names, keys = [layer.name for layer in layers], [layer.key for layer in layers]
     written: dict[str, None] = {}
     for (_, kernel, hyper, _), (small, known) in zip(steps, prepared, strict=True):
-        weight = operand("weight")
-        dtype = torch.promote_types(weight.dtype, torch.float32)
         draws = [
-            numbers(pieces, draw, names, keys, weight.shape, dtype) if few is None else gather(pieces, few, shapes)
+            ahead.numbers(pieces, draw).view(operand("weight").shape) if few is None else gather(pieces, few, shapes)
             for draw, few in zip(kernel.draws, small, strict=True)
         ]
         told = {"known": tuple(spread(pieces, column) for column in known)} if kernel.statistics else {}

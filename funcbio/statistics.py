@@ -7,9 +7,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from funcbio.rng import constants
 from funcbio.sharding import is_distributed, local, reduced
 
-TILE = 1 << 17  # Elements at a time: temporaries stay in the cache.
+TILE = 1 << 16  # Elements at a time: temporaries stay in the cache.
 CHUNK = 4096  # Short enough that the backend never splits one sum over threads.
 
 
@@ -67,7 +68,8 @@ def mean(values: Tensor, of: Callable[[Tensor], Tensor] | None = None) -> Tensor
     def share(part: Tensor) -> tuple[Tensor]:
         # Divided first: the sum of large numbers may overflow where their mean does not.
         part = part if of is None else of(part)
-        return (part.to(torch.promote_types(part.dtype, torch.float32)) / number,)
+        part = part.to(torch.promote_types(part.dtype, torch.float32))
+        return (part / constants(part.dtype)(float(number)),)
 
     return totals(values, share)[0]
 

@@ -8,14 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Size, Tensor
 
-from funcbio.base import Key
-from funcbio.kernel import Draw
-from funcbio.rng import LANE, block_numbers, blocks, lanes
-
-TILE = {"cpu": 1 << 17}
+TILE = {"cpu": 1 << 16}
 """Elements of a tile: small enough that the temporaries of a rule stay in the caches, large enough to share."""
 WIDE = 1 << 22
 """Elements of a tile on other devices, where launches cost more than memory."""
+FEW = 16
+"""Pieces up to which one call for each is faster than one clever call for all."""
 Index = tuple[slice, ...]
 
 
@@ -81,13 +79,19 @@ def gather(pieces: Sequence[Piece], values: Sequence[Any], shapes: Sequence[Size
     """One operand of a tile: a view for a single piece, a flat copy for several."""
     if len(pieces) == 1:
         return part(values[pieces[0].layer], pieces[0].index)
-    return torch.cat([values[piece.layer].expand(shapes[piece.layer]).reshape(-1) for piece in pieces])
+    return torch.cat([_flat(values[piece.layer], shapes[piece.layer]) for piece in pieces])
+
+
+def _flat(value: Tensor, shape: Size) -> Tensor:
+    return value.reshape(-1) if value.shape == shape else value.expand(shape).reshape(-1)
 
 
 def spread(pieces: Sequence[Piece], values: Sequence[Tensor]) -> Tensor:
     """One number of each layer, laid out over the elements of a tile."""
     if len(pieces) == 1:
         return values[pieces[0].layer]
+    if len(pieces) <= FEW:
+        return torch.cat([values[piece.layer].expand(piece.count) for piece in pieces])
     counts = _counts(tuple(piece.count for piece in pieces), values[0].device)
     chosen = torch.stack([values[piece.layer] for piece in pieces])
     return chosen.repeat_interleave(counts, output_size=sum(piece.count for piece in pieces))
@@ -101,35 +105,6 @@ def scatter(pieces: Sequence[Piece], value: Tensor, targets: Sequence[Tensor]) -
     parts = value.split([piece.count for piece in pieces])
     places = [targets[piece.layer] for piece in pieces]
     torch._foreach_copy_(places, [new.view(old.shape) for new, old in zip(parts, places, strict=True)])
-
-
-def numbers(
-    pieces: Sequence[Piece], draw: Draw, names: Sequence[str], keys: Sequence[Key], shape: Size, dtype: torch.dtype
-) -> Tensor:
-    """A draw's numbers for a tile, the same as in a draw of whole layers; ``shape`` is that of a single piece."""
-    size = LANE * lanes(draw.law, dtype)
-    streams = tuple(f"{draw.stream}/{names[piece.layer]}" for piece in pieces)
-    spans = tuple((p.start // size, (p.start % size + p.count + size - 1) // size) for p in pieces)
-    device = keys[0].device
-    if len(pieces) == 1:
-        skip, count = pieces[0].start % size, pieces[0].count
-        words = blocks(streams, spans, device)
-        return block_numbers(draw.law, keys[pieces[0].layer], *words, dtype)[skip : skip + count].view(shape)
-    first, second, owner, counts = _words(streams, spans, tuple(piece.count for piece in pieces), size, device)
-    chosen = torch.stack([keys[piece.layer] for piece in pieces]).index_select(0, owner)
-    drawn = block_numbers(draw.law, chosen.unsqueeze(1), first, second, dtype).split(counts)
-    return torch.cat(drawn[::2])
-
-
-@lru_cache(maxsize=256)
-def _words(
-    streams: tuple[str, ...], spans: tuple[tuple[int, int], ...], counts: tuple[int, ...], size: int, device: Any
-) -> tuple[Tensor, Tensor, Tensor, list[int]]:
-    """Counter words of several layers' blocks, which layer each is of, and the lengths of what is used and is not."""
-    first, second = blocks(streams, spans, device)
-    owner = torch.tensor([i for i, (_, count) in enumerate(spans) for _ in range(count)], device=device)
-    lengths = [n for (_, span), count in zip(spans, counts, strict=True) for n in (count, span * size - count)]
-    return first, second, owner, lengths
 
 
 @lru_cache(maxsize=256)

@@ -16,9 +16,11 @@ ROOT = Path(funcbio.__file__).parent
 ORDER = [
     ["base", "aside"],
     ["checks", "sharding"],
-    ["rng", "statistics", "checkpoint"],
+    ["rng", "checkpoint"],
+    ["statistics"],
     ["rates", "choice", "kernel", "masks"],
     ["tiles"],
+    ["ahead"],
     ["inplace"],
     ["synapses"],
     ["mechanisms"],

@@ -53,7 +53,7 @@ def _top(word: Tensor, bits: int) -> Tensor:
 def _fraction(word: Tensor, dtype: torch.dtype) -> tuple[Tensor]:
     # A uniform in half precision keeps as many bits as the type holds: rounding up would reach 1.
     bits = min(24, 1 - round(math.log2(torch.finfo(dtype).eps)))
-    return (_top(word, bits).to(torch.float32) * constants()(2.0**-bits),)
+    return (_top(word, bits).to(torch.float32) * constants(torch.float32)(2.0**-bits),)
 
 
 def _fraction64(first: Tensor, second: Tensor) -> tuple[Tensor]:
@@ -70,14 +70,13 @@ def box_muller(radius: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
 
     The first gives the radius and, by its sign, one half of the circle; the second the angle within that half.
     """
-    held = constants()
-    length = radius.abs().log_().mul_(held(-2.0)).sqrt_().copysign_(radius)
+    length = radius.abs().log_().mul_(constants(radius.dtype)(-2.0)).sqrt_().copysign_(radius)
     square = angle * angle
     return _polynomial(square, SINE).mul_(angle).mul_(length), _polynomial(square, COSINE).mul_(length)
 
 
 def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
-    held = constants()
+    held = constants(x.dtype)
     result = x * held(coefficients[-1])
     for coefficient in coefficients[-2:0:-1]:
         result = result.add_(held(coefficient)).mul_(x)
@@ -89,9 +88,9 @@ ANGLE = (1 << 11) - 1  # Bits for the angle: that many directions have all the m
 
 def _normals(word: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     del dtype
-    held = constants()
-    radius = (word & held(~ANGLE)).to(torch.float32).add_(held(2.0**10)).mul_(held(2.0**-31))
-    angle = (word & held(ANGLE)).to(torch.float32).sub_(held(1023.5)).mul_(held(2.0**-10))
+    whole, held = constants(), constants(torch.float32)
+    radius = (word & whole(~ANGLE)).to(torch.float32).add_(held(2.0**10)).mul_(held(2.0**-31))
+    angle = (word & whole(ANGLE)).to(torch.float32).sub_(held(1023.5)).mul_(held(2.0**-10))
     return box_muller(radius, angle)
 
 

@@ -18,7 +18,7 @@ from funcbio.rng._laws import Law, laid_out, lanes
 from funcbio.rng._threefry import threefry2x32
 
 LANE = 64  # Counters in a block.
-TILE = 1 << 9  # Blocks hashed at a time outside a compiled graph: their temporaries stay in the cache.
+TILE = 1 << 10  # Blocks hashed at a time outside a compiled graph: their temporaries stay in the cache.
 Shape: TypeAlias = Sequence[int]
 
 
@@ -50,10 +50,9 @@ def words(key: Key, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 def block_numbers(law: Law, key: Key, first: Tensor, second: Tensor, dtype: torch.dtype) -> Tensor:
     """The numbers of some blocks, end to end; ``key`` is one for all or has one row ``(blocks, 1, 2)`` for each."""
-    shared = key.ndim == 1
     if len(first) <= TILE or torch.compiler.is_compiling():
         return laid_out(law, *words(key, first, second), dtype)
-    keys = [key] * -(-len(first) // TILE) if shared else key.split(TILE)
+    keys = [key] * -(-len(first) // TILE) if key.ndim == 1 else key.split(TILE)
     tiles = zip(keys, first.split(TILE), second.split(TILE), strict=True)
     return torch.cat([laid_out(law, *words(*tile), dtype) for tile in tiles])
 

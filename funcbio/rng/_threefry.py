@@ -1,7 +1,7 @@
 """Threefry-2x32, a counter-based generator, in int32 tensor operations."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -46,18 +46,19 @@ def threefry2x32(key: Key, low: Tensor, high: Tensor, *, rounds: int = ROUNDS) -
 
 
 def _rotate(word: Tensor, by: int, held: Callable[[float], Any]) -> Tensor:
-    wrapped = torch.bitwise_right_shift(word, held(32 - by)) & held((1 << by) - 1)
+    wrapped = torch.bitwise_right_shift(word, held(32 - by)).bitwise_and_(held((1 << by) - 1))
     if torch.compiler.is_compiling():  # Two shifts become one instruction there.
         return torch.bitwise_left_shift(word, by) | wrapped
     return wrapped.add_(word, alpha=1 << by)
 
 
-def constants() -> Callable[[float], Any]:
+def constants(dtype: torch.dtype = torch.int32) -> Callable[[float], Any]:
     """What turns a number into an operand: outside of tracing, into a tensor of no dimensions that is kept.
 
-    Torch wraps a number anew in every call, which takes longer than an operation on some thousand elements.
+    Torch wraps a number anew in every call, which takes longer than an operation on some thousand elements; so does
+    a tensor of another type than the one it is to work with.
     """
-    return _as_it_is if torch.compiler.is_compiling() or is_in_torch_dispatch_mode() else _held
+    return _as_it_is if torch.compiler.is_compiling() or is_in_torch_dispatch_mode() else KEPT[dtype]
 
 
 def _as_it_is(value: float) -> float:
@@ -65,5 +66,8 @@ def _as_it_is(value: float) -> float:
 
 
 @cache
-def _held(value: float) -> Tensor:
-    return torch.tensor(value, dtype=torch.int32 if isinstance(value, int) else torch.float64, device="cpu")
+def _held(dtype: torch.dtype, value: float) -> Tensor:
+    return torch.tensor(value, dtype=dtype, device="cpu")
+
+
+KEPT = {dtype: partial(_held, dtype) for dtype in (torch.int32, torch.float32, torch.float64)}
