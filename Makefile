@@ -25,8 +25,9 @@ test: check  ## Everything that runs in a few minutes
 test-all: check  ## Also the slow checks
 	$(BIN)/python -m pytest --numprocesses 2 -m 'slow or not slow'
 
-bench: .venv/installed  ## Sweeps against release 0.0.5, a classic loop and JAX: half an hour on a quiet machine
+bench: .venv/installed  ## Steps and sweeps against release 0.0.5, a classic loop and JAX: an hour on a quiet machine
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/sweep.py
 
 clean:  ## Remove the environment and caches

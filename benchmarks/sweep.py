@@ -7,25 +7,19 @@ part of any figure but of JAX's, where it is 64 numbers in a step that draws tho
 """
 
 import argparse
-import ctypes
-import gc
 import json
 import os
-import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import bio_transformations
 import torch
+from common import MAP_TENSORS, machine, peak_bytes, pin, run_child
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -181,38 +175,20 @@ def memory(network: str, size: int, chunk: int | None) -> dict[str, Any]:
     """Largest resident memory of a compiled sweep over what the process holds before, when all is compiled."""
     run = partial(run_sweep, network, size, 5, compile=True, chunk=chunk)
     run()
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    before = status_bytes("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # The peak starts anew.
-    run()
-    peak = status_bytes("VmHWM") - before
+    peak = peak_bytes(run)
     net = NETWORKS[network]()
     parameters = sum(p.numel() for p in net.parameters())
     needed = 4 * size * (2 * parameters + sum(p.numel() for p in net.parameters() if p.ndim > 1))
     return {"peak_bytes": peak, "parameters_gradients_rates_bytes": needed, "ratio": peak / needed}
 
 
-def status_bytes(field: str) -> int:
-    """Reads a figure of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
-
-
 def spawn(task: str, network: str, size: int, threads: int, folder: str) -> dict[str, Any]:
     """Runs ``child`` in a new process that keeps what it compiles in a folder."""
     caches = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/torch", "JAX_COMPILATION_CACHE_DIR": f"{folder}/jax"}
     always = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
-    # Tensors are mapped one by one, so that what is freed leaves the process at once.
-    trim = {"MALLOC_MMAP_THRESHOLD_": "65536"} if task.startswith("memory") else {}
-    command = [sys.executable, __file__, "--child", task, "--networks", network, "--sizes", str(size)]
-    done = subprocess.run(
-        [*command, "--threads", str(threads)],
-        env={**os.environ, **caches, **always, **trim},
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    mapped = MAP_TENSORS if task.startswith("memory") else {}
+    command = [__file__, "--child", task, "--networks", network, "--sizes", str(size), "--threads", str(threads)]
+    return run_child(command, {**caches, **always, **mapped})
 
 
 def outside(chosen: list[str], networks: list[str], threads: int) -> dict[str, Any]:
@@ -228,15 +204,6 @@ def outside(chosen: list[str], networks: list[str], threads: int) -> dict[str, A
             for task in ("memory", "memory at once"):
                 found[f"mlp, {task}"] = spawn(task, "mlp", MEMORY_SIZE, threads, folder)
     return found
-
-
-def machine(threads: int) -> dict[str, Any]:
-    """Describes where and with what was measured."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
-    packages = ["torch", "pytorch-bio-transformations", *(["jax", "jaxlib"] if find_spec("jax") else [])]
-    versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
-    return {"versions": versions, "cpu": cpu, "cpus": os.cpu_count(), "threads": threads, "command": sys.argv}
 
 
 def arguments() -> argparse.Namespace:
@@ -257,13 +224,6 @@ def arguments() -> argparse.Namespace:
     if found.steps < 10 or found.steps % 10 or found.rounds < 1 or found.threads < 1:
         parser.error("--steps should be a multiple of 10, --rounds and --threads at least 1")
     return found
-
-
-def pin(threads: int) -> None:
-    """Gives torch and JAX the same number of threads; before JAX starts."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-    os.environ |= {"NPROC": str(threads), "OMP_NUM_THREADS": str(threads), "JAX_PLATFORMS": "cpu"}
-    torch.set_num_threads(threads)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from funcbio.bind import ROWS, Row
 from funcbio.bio_checks import broadcasts, shares_memory
 from funcbio.bio_config import BioConfig
 from funcbio.checks import FLOATING
+from funcbio.fused import run_fused
 from funcbio.inplace import Layer, Step, run_in_place
 from funcbio.kernel import optional
 from funcbio.rng import constants, step_of
@@ -123,7 +124,9 @@ def takes_part(layer: Layer, step: Step) -> bool:
     return layer.operands["weight"].numel() > 0 and all(mark is not None and mark.ndim > 0 for mark in marks)
 
 
-def run_layers(layers: Sequence[tuple[Layer, Sequence[Step]]], finite: Tensor | None = None) -> Mapping[str, Tensor]:
+def run_layers(
+    layers: Sequence[tuple[Layer, Sequence[Step]]], finite: Tensor | None = None, *, compiled: bool = False
+) -> Mapping[str, Tensor]:
     """Runs every layer's steps on it, layers of one kind together, and moves their keys on.
 
     Returns:
@@ -138,7 +141,7 @@ def run_layers(layers: Sequence[tuple[Layer, Sequence[Step]]], finite: Tensor | 
     replaced: dict[str, Tensor] = {}
     for steps, group in groups.values():
         if steps:
-            columns = run_in_place(steps, group, finite)
+            columns = run_in_place(steps, group, finite, run_fused if compiled else None)
             replaced.update(zip((layer.name for layer in group), columns.get("replaced", ()), strict=False))
     for layer, asked in layers:
         for step in asked:

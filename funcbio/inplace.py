@@ -1,6 +1,6 @@
 """Kernels in place: several of them, over the weights of several layers, in as few passes as their statistics allow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -38,6 +38,7 @@ class Layer(NamedTuple):
 
 
 Columns = dict[str, list[Any]]
+Runner = Callable[[Sequence[Step], Sequence[Layer], Columns, Tensor | None], bool]
 
 
 def passes(steps: Sequence[Step]) -> list[list[Step]]:
@@ -52,13 +53,16 @@ def passes(steps: Sequence[Step]) -> list[list[Step]]:
 
 
 @torch.no_grad()
-def run_in_place(steps: Sequence[Step], layers: Sequence[Layer], finite: Tensor | None = None) -> Columns:
+def run_in_place(
+    steps: Sequence[Step], layers: Sequence[Layer], finite: Tensor | None = None, runner: Runner | None = None
+) -> Columns:
     """Runs steps one after the other on every layer, and writes what they change into the layers' tensors.
 
     Args:
         steps: Every layer must take part in every step.
         layers: Plain tensors on one device.
         finite: If given and False, nothing is changed; a tensor, so that the device need not be asked.
+        runner: Another way to run a pass; it returns False where it cannot.
 
     Returns:
         The operands, a list by layer each; ``replaced`` is new if a step writes it.
@@ -68,7 +72,8 @@ def run_in_place(steps: Sequence[Step], layers: Sequence[Layer], finite: Tensor 
     if any("replaced" in step.kernel.writes for step in steps):
         columns["replaced"] = [torch.zeros_like(weight, dtype=torch.bool) for weight in columns["weight"]]
     for group in passes(steps):
-        run_pass(group, layers, columns, finite)
+        if runner is None or not runner(group, layers, columns, finite):
+            run_pass(group, layers, columns, finite)
     return columns
 
 

@@ -1,0 +1,79 @@
+"""What the benchmarks share: machine and threads, processes of their own, memory, and counts of operations."""
+
+import ctypes
+import gc
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+MAP_TENSORS = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+"""Environment of a process whose memory is measured: tensors are mapped one by one, so that what is freed leaves it."""
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """Describes where and with what was measured."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
+    packages = ["torch", "pytorch-bio-transformations", *(["jax", "jaxlib"] if find_spec("jax") else [])]
+    versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    return {"versions": versions, "cpu": cpu, "cpus": os.cpu_count(), "threads": threads, "command": sys.argv}
+
+
+def pin(threads: int) -> None:
+    """Gives torch and JAX the same number of threads; before JAX starts."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    os.environ |= {"NPROC": str(threads), "OMP_NUM_THREADS": str(threads), "JAX_PLATFORMS": "cpu"}
+    torch.set_num_threads(threads)
+
+
+def run_child(arguments: list[str], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Runs Python in a new process; returns the JSON in the last line of its output."""
+    done = subprocess.run(
+        [sys.executable, *arguments], env={**os.environ, **environment}, stdout=subprocess.PIPE, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def peak_bytes(run: Callable[[], Any]) -> int:
+    """Largest resident memory of a call over what the process holds before."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    before = status_bytes("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # The peak starts anew.
+    run()
+    return status_bytes("VmHWM") - before
+
+
+def status_bytes(field: str) -> int:
+    """Reads a figure of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
+class Counter(TorchDispatchMode):
+    """Counts the operations that torch dispatches."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Counts one and runs it."""
+        del types
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def count_operations(run: Callable[[], Any]) -> int:
+    """Number of torch operations of a call."""
+    with Counter() as counter:
+        run()
+    return counter.count

@@ -1,0 +1,105 @@
+"""Programs: what torch compiles, once for a sequence of kernels and a type of numbers."""
+
+from functools import lru_cache
+from itertools import count
+from types import FunctionType
+
+import torch
+from torch import Tensor
+
+from funcbio.kernel import Kernel
+from funcbio.rng import lane_list, lanes, words
+
+LANES = 4
+"""Lanes of a group: as many numbers as a counter makes in single precision."""
+NUMBERS = count()
+Lanes = dict[str, list[Tensor]]
+
+
+class Program:
+    """A compiled sequence of kernels.
+
+    Args:
+        kernels: Kernels whose operands all have the size of the weight.
+
+    Attributes:
+        names: Operands that are read or written, the weight first.
+        writes: Operands that are written.
+        draws: All draws, in order.
+        ran: Whether it ran once: then it is compiled.
+    """
+
+    def __init__(self, kernels: tuple[Kernel, ...]) -> None:
+        reads = [name for kernel in kernels for name in kernel.reads if not name.endswith("?")]
+        self.writes = tuple(dict.fromkeys(name for kernel in kernels for name in kernel.writes))
+        self.names = tuple(dict.fromkeys(("weight", *reads, *self.writes)))
+        self.draws = tuple(draw for kernel in kernels for draw in kernel.draws)
+        self.kernels, self.ran = kernels, False
+        self.compiled = torch.compile(with_own_code(run_lanes), fullgraph=True, dynamic=True)
+
+    def __call__(
+        self, values: Lanes, meta: Tensor, known: list[list[Tensor]], hyper: list[dict[str, Tensor]], finite: Tensor
+    ) -> None:
+        """Runs in place.
+
+        Args:
+            values: Of each operand its lanes, tensors of shape ``(groups, LANE)``.
+            meta: int32 ``(groups, ...)``: the key of each group's layer, then every draw's counter words.
+            known: For each kernel its statistics, each ``(groups, 1)``.
+            hyper: For each kernel its hyper-parameters, tensors of no dimensions.
+            finite: If False, nothing is written.
+        """
+        self.compiled(self.kernels, values, meta, known, hyper, finite)
+        self.ran = True
+
+
+@lru_cache(maxsize=64)
+def program(kernels: tuple[Kernel, ...]) -> Program:
+    """The program of a sequence of kernels: the same one for every model."""
+    return Program(kernels)
+
+
+def run_lanes(
+    kernels: tuple[Kernel, ...],
+    values: Lanes,
+    meta: Tensor,
+    known: list[list[Tensor]],
+    hyper: list[dict[str, Tensor]],
+    finite: Tensor,
+) -> None:
+    """What is compiled: every kernel on every lane, and at the end what has changed is written."""
+    weight = values["weight"][0]
+    drawn = draw_lanes(kernels, meta, torch.promote_types(weight.dtype, torch.float32))
+    for lane in range(LANES):
+        now = {name: column[lane] for name, column in values.items()}
+        written: dict[str, Tensor] = {}
+        for kernel, numbers, facts, given in zip(kernels, drawn, known, hyper, strict=True):
+            operands = [None if name.endswith("?") else now[name] for name in kernel.reads]
+            told = {"known": tuple(facts)} if facts else {}
+            results = kernel.results(kernel.rule(*operands, *(n[lane] for n in numbers), **told, **given))
+            for name, result in zip(kernel.writes, results, strict=True):
+                now[name] = written[name] = result
+        for name, result in written.items():
+            old = values[name][lane]
+            old.copy_(torch.where(finite, result, old))
+
+
+def draw_lanes(kernels: tuple[Kernel, ...], meta: Tensor, dtype: torch.dtype) -> list[list[list[Tensor]]]:
+    """The numbers of every kernel's draws, lane by lane."""
+    key, column, drawn = meta[:, None, :2], 2, []
+    for kernel in kernels:
+        made = []
+        for draw in kernel.draws:
+            each = LANES // lanes(draw.law, dtype)  # Blocks of counters that make the numbers of a group.
+            second = meta[:, column + each : column + each + 1]
+            firsts = [meta[:, column + block : column + block + 1] for block in range(each)]
+            made.append([n for first in firsts for n in lane_list(draw.law, *words(key, first, second), dtype)])
+            column += each + 1
+        drawn.append(made)
+    return drawn
+
+
+def with_own_code(function: FunctionType) -> FunctionType:
+    """A copy with a code object of its own: torch counts compilations by code, and refuses after a few."""
+    code = function.__code__.replace(co_name=f"{function.__name__}_{next(NUMBERS)}")
+    return FunctionType(code, function.__globals__, code.co_name, function.__defaults__, function.__closure__)
