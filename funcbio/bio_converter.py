@@ -1,6 +1,6 @@
 """BioConverter: puts the mechanisms on any model, instance or class."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from funcbio.bio_config import BioConfig, check_names
 from funcbio.bio_layer import fresh_seed
 from funcbio.bio_method import ModelMethod
 from funcbio.bio_module import BioModule
+from funcbio.bio_step import STEPS, BioStep, check_steps
 from funcbio.bio_survey import bio_modules, plain_layers
 from funcbio.sharding import reshard
 from funcbio.splitting import after_forward, before_forward
@@ -30,6 +31,9 @@ class BioConverter:
         config: The configuration; None is the default one.
         synapses: Which parameters are synapses: None for the weights of linear and convolutional layers, or glob
             patterns or a predicate; see ``funcbio.synapses``.
+        compile: Whether methods run compiled, and what follows one another in ``bio_step`` as one loop over memory. The
+            first call of each takes half a minute, once for all models and sizes.
+        steps: Names of the methods that ``bio_step`` runs, in order.
         **overrides: Fields to change in the configuration.
 
     Attributes:
@@ -38,12 +42,14 @@ class BioConverter:
 
     Raises:
         ConfigError: If a value is out of its limits or a name is unknown.
+        ValueError: If ``compile`` is no bool, or ``steps`` names no methods.
 
     Example:
         >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
         >>> bio_model = BioConverter(dampening_factor=0.5)(net)
         >>> bio_model(torch.ones(1, 4)).sum().backward()
         >>> bio_model.crystallize()
+        >>> bio_model.bio_step()
         >>> bio_model[0].bio_mod.fuzzy_learning_rate_parameters.shape
         torch.Size([8, 4])
     """
@@ -51,12 +57,23 @@ class BioConverter:
     bio_module_class: type[BioModule] = BioModule
     config_class: type[BioConfig] = BioConfig
 
-    def __init__(self, config: BioConfig | None = None, *, synapses: Choice = None, **overrides: Any) -> None:
+    def __init__(
+        self,
+        config: BioConfig | None = None,
+        *,
+        synapses: Choice = None,
+        compile: bool = False,
+        steps: Sequence[str] = STEPS,
+        **overrides: Any,
+    ) -> None:
         config = self.config_class() if config is None else config
         if not isinstance(config, BioConfig):
             raise TypeError(f"config should be a BioConfig; found {config!r}: from_dict takes a dictionary")
         self.config = config.replace(**overrides)
         self.synapses = synapses
+        if not isinstance(compile, bool):
+            raise ValueError(f"compile should be True or False; found {compile!r}")
+        self.compile, self.steps = compile, check_steps(steps)
         self.features: dict[str, Row] = {}
 
     @classmethod
@@ -156,6 +173,7 @@ class BioConverter:
         left_out = frozenset(plain_layers(model))
         for method in (*self.bio_module_class.exposed_functions, *self.features):
             setattr(model, method, ModelMethod(model, method, left_out))
+        setattr(model, "bio_step", BioStep(model, self.steps, left_out))  # noqa: B010 - no attribute of a module
         return model
 
     def _attach(self, holder: Holder, key: Key, *, alone: bool) -> None:
@@ -163,6 +181,7 @@ class BioConverter:
         synapse, layer, speaker = holder
         config = self.config.replace(fuzzy_lr_layer_index=synapse.index, fuzzy_lr_total_layers=synapse.total)
         bio = self.bio_module_class(layer, config, synapse=synapse, key=key, features=self.features)
+        bio.compiles = self.compile
         if alone and synapse.attribute == "weight":
             layer.bio_mod = bio
         else:

@@ -28,6 +28,7 @@ class BioLayer(nn.Module):
     """
 
     _version = 2  # Of the layout in state_dict.
+    compiles: bool = False
     fuzzy_learning_rate_parameters: Tensor
     updates: Tensor
     activation_count: Tensor
@@ -113,7 +114,7 @@ class BioLayer(nn.Module):
             check_method(self, name)
         if layer is None or steps is None:
             return self._run_feature(name, **hyper)
-        return run_layers([(layer, steps)]).get(layer.name)
+        return run_layers([(layer, steps)], compiled=self.compiles).get(layer.name)
 
     def _run_feature(self, name: str, **hyper: Any) -> Tensor | None:
         """Runs a feature on trees of one leaf and writes back what it changed: for all that is not plain memory."""

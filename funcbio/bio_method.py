@@ -85,7 +85,8 @@ class ModelMethod:
         if others and not bool(finite):
             return self._nothing(bio_mods) or {}
         flag = None if isinstance(finite, bool) else finite
-        replaced = run_layers([(layer, steps) for _, layer, steps in ready], flag)
+        compiled = any(bio.compiles for bio, _, _ in ready)
+        replaced = run_layers([(layer, steps) for _, layer, steps in ready], flag, compiled=compiled)
         results = self._one_by_one(others, *args, **kwargs)
         for bio, layer, _ in ready:
             results[layer.name] = bio.settle(self.name, replaced.get(layer.name))

@@ -50,7 +50,7 @@ def steps_of(bio: Bio, calls: Iterable[Call]) -> list[Step] | None:
         if row is None or row.kernel is None:
             return None
         values = tuple([getattr(bio.config, field) for field in row.hyper.values()])
-        step = _step(name, values, hyper, torch.float64 if bio.weight.dtype == torch.float64 else torch.float32)
+        step = _step(name, values, hyper, bio.weight.dtype)
         if step is not None:
             found.append(step)
     return found
@@ -64,7 +64,8 @@ def _step(name: str, values: tuple[Any, ...], hyper: tuple[tuple[str, Any], ...]
     kernel, given = row.kernel(**given) if callable(row.kernel) else (row.kernel, given)
     if kernel is None:
         return None
-    held = constants(work)
+    # In half precision torch rounds with a number as it is, but not with a tensor.
+    held = constants(work) if work in (torch.float32, torch.float64) else float
     numbers = {key: held(value) if isinstance(value, float) else value for key, value in given.items()}
     return Step(name, kernel, numbers, kernel.needs())
 

@@ -1,7 +1,8 @@
 """Kernels compiled: the steps of a pass in one loop over memory, their random numbers made in registers.
 
-One compiled program serves all layers, of any size, and any hyper-parameters. Layers are looked at as groups of ``GROUP``
-elements: the lanes of a group's numbers come from the same counters, hashed once for all of them. Small layers, and what is left of large ones, run together in a copy.
+One compiled program serves all layers, of any size, and any hyper-parameters. Layers are seen as groups of ``GROUP``
+elements: the lanes of a group's numbers come from the same counters, hashed once for all of them. Small layers, and what
+is left of large ones, run together in a copy.
 """
 
 import math

@@ -13,6 +13,9 @@ from funcbio.rng import lane_list, lanes, words
 LANES = 4
 """Lanes of a group: as many numbers as a counter makes in single precision."""
 NUMBERS = count()
+OPTIONS = {"realize_opcount_threshold": 40}
+"""How long an expression may grow before the compiler gives it a name: fewer, and one loop becomes several; more, and
+compiling takes longer, because an expression is gone through once for each of its uses."""
 Lanes = dict[str, list[Tensor]]
 
 
@@ -35,7 +38,7 @@ class Program:
         self.names = tuple(dict.fromkeys(("weight", *reads, *self.writes)))
         self.draws = tuple(draw for kernel in kernels for draw in kernel.draws)
         self.kernels, self.ran = kernels, False
-        self.compiled = torch.compile(with_own_code(run_lanes), fullgraph=True, dynamic=True)
+        self.compiled = torch.compile(with_own_code(run_lanes), fullgraph=True, options=OPTIONS)
 
     def __call__(
         self, values: Lanes, meta: Tensor, known: list[list[Tensor]], hyper: list[dict[str, Tensor]], finite: Tensor
@@ -49,6 +52,10 @@ class Program:
             hyper: For each kernel its hyper-parameters, tensors of no dimensions.
             finite: If False, nothing is written.
         """
+        if not self.ran:
+            every = [lane for column in values.values() for lane in column]
+            for tensor in (*every, meta, *(fact for facts in known for fact in facts)):
+                torch._dynamo.mark_dynamic(tensor, 0)
         self.compiled(self.kernels, values, meta, known, hyper, finite)
         self.ran = True
 

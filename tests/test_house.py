@@ -34,6 +34,7 @@ ORDER = [
     ["bio_module", "bio_class"],
     ["bio_survey", "bio_finite"],
     ["bio_method"],
+    ["bio_step"],
     ["bio_converter", "pool"],
     ["compat", "sweeps"],
     ["__init__"],
