@@ -40,7 +40,7 @@ class Ahead:
         """A draw's numbers for a tile, flat; the same as in a draw of whole layers."""
         if len(pieces) > 1:
             return self._together(pieces, draw)
-        layer, _, start, count = pieces[0]
+        layer, start, count = pieces[0].layer, pieces[0].start, pieces[0].count
         firsts = range(start - start % AHEAD, start + count, AHEAD)
         chunks = [self._chunk(draw, layer, first) for first in firsts]
         found = [

@@ -73,7 +73,7 @@ class BioStep:
         return replaced if any(name in HEALS for name in names) else None
 
     def _ready(self, names: tuple[str, ...]) -> Ready | None:
-        """What every layer brings; None if methods have to be called one by one: not all is plain, or has overflowed."""
+        """What every layer brings; None if methods must be called one by one: not all plain, or overflowed."""
         found = survey(self.model)
         warn_of_added(found.plain, self.left_out)
         reshard(found.modules)

@@ -1,8 +1,8 @@
 """Kernels compiled: the steps of a pass in one loop over memory, their random numbers made in registers.
 
 One compiled program serves all layers, of any size, and any hyper-parameters. Layers are seen as groups of ``GROUP``
-elements: the lanes of a group's numbers come from the same counters, hashed once for all of them. Small layers, and what
-is left of large ones, run together in a copy.
+elements: the lanes of a group's numbers come from the same counters, hashed once for all of them. Small layers, and
+what is left of large ones, run together in a copy.
 """
 
 import math
@@ -18,6 +18,7 @@ from funcbio.inplace import Columns, Layer, Step, know
 from funcbio.kernel import Draw, optional
 from funcbio.program import LANES, Program, program
 from funcbio.rng import LANE, blocks, lanes
+from funcbio.tiles import write_all
 
 GROUP = LANES * LANE
 SMALL = 64 * GROUP
@@ -100,7 +101,7 @@ def _call_packed(run: Program, rest: tuple[Span, ...], columns: Columns, *given:
     _call(run, rest, {name: [pack] for name, pack in packs.items()}, *given)
     for name in run.writes:
         parts = packs[name].split([length for pair in zip(lengths, pads, strict=True) for length in pair])
-        torch._foreach_copy_(places[name], list(parts[::2]))
+        write_all(places[name], list(parts[::2]))
 
 
 def _call(

@@ -79,7 +79,7 @@ def run_kernel(
     treedef = tree_flatten(params)[1]
 
     def column(name: str) -> list[Any]:
-        tree = trees[name] if name in trees else getattr(state, name, ())
+        tree: Any = trees[name] if name in trees else getattr(state, name, ())
         leaves = tree_flatten(tree)[0]
         if name == "updates":
             return leaves * treedef.num_leaves

@@ -3,6 +3,7 @@
 from functools import lru_cache
 from itertools import count
 from types import FunctionType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from funcbio.rng import lane_list, lanes, words
 LANES = 4
 """Lanes of a group: as many numbers as a counter makes in single precision."""
 NUMBERS = count()
-OPTIONS = {"realize_opcount_threshold": 40}
+OPTIONS: dict[str, Any] = {"realize_opcount_threshold": 40}
 """How long an expression may grow before the compiler gives it a name: fewer, and one loop becomes several; more, and
 compiling takes longer, because an expression is gone through once for each of its uses."""
 Lanes = dict[str, list[Tensor]]

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Size, Tensor
@@ -26,7 +27,8 @@ def keep_freed_memory() -> None:
     torch.empty(7 << 20)
 
 
-class Piece(NamedTuple):
+@dataclass(frozen=True)
+class Piece:
     """A part of a layer: which layer, where, and its elements in the flattened layer."""
 
     layer: int
@@ -104,7 +106,12 @@ def scatter(pieces: Sequence[Piece], value: Tensor, targets: Sequence[Tensor]) -
         return
     parts = value.split([piece.count for piece in pieces])
     places = [targets[piece.layer] for piece in pieces]
-    torch._foreach_copy_(places, [new.view(old.shape) for new, old in zip(parts, places, strict=True)])
+    write_all(places, [new.view(old.shape) for new, old in zip(parts, places, strict=True)])
+
+
+def write_all(places: list[Tensor], values: list[Tensor]) -> None:
+    """Copies values to their places, in one call."""
+    torch._foreach_copy_(places, values)  # pyright: ignore[reportPrivateImportUsage]
 
 
 @lru_cache(maxsize=256)

@@ -316,7 +316,7 @@ def test_evaluation_mode_changes_no_rate_and_training_mode_comes_back(name):
 
 @every_model
 def test_layers_frozen_and_thawed_are_passed_over_and_taken_up_again(name):
-    model = citizen(name, fuzzy_lr_distribution="uniform")
+    model = citizen(name, fuzzy_lr_distribution="uniform", crystal_thresh=0.01)
     first = bio_mods(model)[0]
     first.weight.requires_grad_(False)
     gradients(model, name)

@@ -1,5 +1,7 @@
 """Crystallization: weights that have settled become harder to move."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -85,5 +87,5 @@ def crystallize(
     del key
     require_numbers(threshold=threshold, dampening=dampening, floor=floor)
     require_like(params, grads=grads, rate=state.rate)
-    hyper = {"threshold": threshold, "dampening": dampening, "floor": floor}
+    hyper: dict[str, Any] = {"threshold": threshold, "dampening": dampening, "floor": floor}
     return run_kernel(CRYSTALLIZE, params, grads, state, **hyper)

@@ -1,5 +1,7 @@
 """Synaptic scaling: units that are too active learn less, silent ones more."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -92,5 +94,5 @@ def scale_grad(
     require_numbers(target=target, gamma=gamma, minimum=minimum, maximum=maximum)
     require_like(params, grads=grads, activity=state.activity)
 
-    hyper = {"target": target, "gamma": gamma, "minimum": minimum, "maximum": maximum}
+    hyper: dict[str, Any] = {"target": target, "gamma": gamma, "minimum": minimum, "maximum": maximum}
     return run_kernel(SCALING, params, grads, state, **hyper)

@@ -1,5 +1,7 @@
 """Volume-dependent plasticity: large synapses change less, and none changes at quite the same rate twice."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -68,5 +70,5 @@ def volume_dependent_lr(
     """
     require_numbers(base_lr=base_lr, stability=stability, variability=variability)
     require_like(params, grads=grads, rate=state.rate)
-    hyper = {"base_lr": base_lr, "stability": stability, "variability": variability}
+    hyper: dict[str, Any] = {"base_lr": base_lr, "stability": stability, "variability": variability}
     return run_kernel(VOLUME, params, grads, state, key=key, **hyper)
