@@ -12,6 +12,7 @@ from funcbio.bio_finite import finite_gradients
 from funcbio.bio_module import BioModule
 from funcbio.bio_run import Call, prepare, run_layers, steps_of
 from funcbio.bio_survey import bio_modules, once, survey, warn_of_added
+from funcbio.inplace import Layer, Step
 from funcbio.observe import run_once
 from funcbio.sharding import local, reshard
 
@@ -23,6 +24,9 @@ CALLS: dict[str, Call] = {
 """The methods that run one row of the table, and with which hyper-parameters."""
 HARMLESS = ("fuzzy_learning_rates", "l1_reg")
 """Methods that change nothing but gradients, which stay infinite if they are: they need not look at them first."""
+
+
+Ready = list[tuple[BioModule, Layer, list[Step]]]
 
 
 class ModelMethod:
@@ -50,6 +54,7 @@ class ModelMethod:
         warn_of_added(found.plain, self.left_out)
         reshard(found.modules)
         bio_mods = self._taking_part(found.layers())
+        prepared = self._prepare(bio_mods)
         finite: bool | Tensor = True
         if self.name not in HARMLESS and (self.name in CALLS or any(self.name in bio.features for bio in bio_mods)):
             finite = finite_gradients(found.modules, heals=self.name in HEALS)
@@ -57,7 +62,8 @@ class ModelMethod:
             return self._nothing(bio_mods)
         if self.name == "update_fuzzy_learning_rates":
             args, kwargs = self._observe(bio_mods, *args, **kwargs), {}
-        return self._results(self._together(bio_mods, finite, *args, **kwargs))
+            prepared = self._prepare(bio_mods)  # The counts may be copies.
+        return self._results(self._together(bio_mods, prepared, finite, *args, **kwargs))
 
     def _taking_part(self, bio_mods: list[BioModule]) -> list[BioModule]:
         """The layers to run on."""
@@ -69,8 +75,8 @@ class ModelMethod:
                 raise RuntimeError(f"{NO_GRADIENTS}: call backward() before {self.name}()")
         return bio_mods
 
-    def _together(self, bio_mods: list[BioModule], finite: bool | Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Runs plain layers in few passes, and the method of every other layer."""
+    def _prepare(self, bio_mods: list[BioModule]) -> tuple[Ready, list[BioModule]]:
+        """What plain layers bring, and the other layers; raises if one of them is not able to run the method."""
         ready, others = [], []
         for bio in bio_mods:
             own = getattr(type(bio), self.name, None) is not getattr(BioModule, self.name, None)
@@ -82,6 +88,18 @@ class ModelMethod:
                 others.append(bio)
             else:
                 ready.append((bio, layer, steps))
+        return ready, others
+
+    def _together(
+        self,
+        bio_mods: list[BioModule],
+        prepared: tuple[Ready, list[BioModule]],
+        finite: bool | Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Runs plain layers in few passes, and the method of every other layer."""
+        ready, others = prepared
         if others and not bool(finite):
             return self._nothing(bio_mods) or {}
         flag = None if isinstance(finite, bool) else finite

@@ -9,17 +9,15 @@ from torch import Tensor, nn
 from funcbio.bind import ROWS
 from funcbio.bio_checks import CONFIGURED, NO_GRADIENTS, check_method
 from funcbio.bio_finite import finite_gradients
-from funcbio.bio_method import CALLS, HEALS, ModelMethod
+from funcbio.bio_method import CALLS, HEALS, ModelMethod, Ready
 from funcbio.bio_module import BioModule
 from funcbio.bio_run import prepare, run_layers, steps_of
 from funcbio.bio_survey import survey, warn_of_added
 from funcbio.checks import perhaps
-from funcbio.inplace import Layer, Step
 from funcbio.sharding import reshard
 
 STEPS = ("volume_dependent_lr", "fuzzy_learning_rates", "crystallize")
 """The usual chain."""
-Ready = list[tuple[BioModule, Layer, list[Step]]]
 
 
 def check_steps(names: Sequence[str]) -> tuple[str, ...]:
@@ -81,9 +79,6 @@ class BioStep:
         bio_mods = found.layers()
         if needing and not any(bio.has_gradient() for bio in bio_mods):
             raise RuntimeError(f"{NO_GRADIENTS}: call backward() before {needing[0]}()")
-        twice = len({CALLS[name][0] for name in names}) < len(names)
-        if twice or finite_gradients(found.modules) is not True:
-            return None
         ready: Ready = []
         for bio in bio_mods:
             own = [name for name in names if _runs(bio, name)]
@@ -95,7 +90,8 @@ class BioStep:
             if layer is None or steps is None:
                 return None
             ready.append((bio, layer, steps))
-        return ready
+        twice = len({CALLS[name][0] for name in names}) < len(names)
+        return None if twice or finite_gradients(found.modules) is not True else ready
 
     def _one_by_one(self, names: tuple[str, ...]) -> dict[str, Tensor] | None:
         result: Any = None

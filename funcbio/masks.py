@@ -17,7 +17,10 @@ def either(first: Tensor, second: Tensor) -> Tensor:
 
 
 def choose(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    """New values where a mask says yes, the old ones elsewhere; in the type of ``old``. All must be finite."""
+    """New values where a mask says yes, the old ones elsewhere; in the type of ``old``.
+
+    All must be finite, and of the two no difference may overflow.
+    """
     new = new.to(old.dtype)
     if torch.compiler.is_compiling():
         return torch.where(mask, new, old)

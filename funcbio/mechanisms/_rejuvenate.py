@@ -11,7 +11,7 @@ from torch import Tensor
 from funcbio.base import BioState, Key, Number, Tree, check_option
 from funcbio.checks import require_like, require_numbers
 from funcbio.kernel import Draw, Kernel, run_kernel
-from funcbio.masks import above, choose
+from funcbio.masks import above
 from funcbio.rng import NORMAL, UNIFORM
 from funcbio.statistics import largest, totals
 
@@ -103,7 +103,8 @@ def regrow_lognormal(
 
 
 def _regrown(weight: Tensor, grown: Tensor, replaced: Tensor) -> tuple[Tensor, Tensor]:
-    return choose(replaced, grown, torch.nan_to_num(weight, 0.0, 0.0, 0.0)), replaced.bool()
+    mask = replaced.bool()
+    return torch.where(mask, grown.to(weight.dtype), weight), mask
 
 
 def regrow_uniform(
