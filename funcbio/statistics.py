@@ -10,7 +10,7 @@ from torch import Tensor
 from funcbio.rng import constants
 from funcbio.sharding import is_distributed, local, reduced
 
-TILE = 1 << 16  # Elements at a time: temporaries stay in the cache.
+TILE = 1 << 18  # Elements at a time: temporaries stay in the cache.
 CHUNK = 4096  # Short enough that the backend never splits one sum over threads.
 
 

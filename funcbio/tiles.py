@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Size, Tensor
 
-TILE = {"cpu": 1 << 16}
+TILE = {"cpu": 1 << 17}
 """Elements of a tile: small enough that the temporaries of a rule stay in the caches, large enough to share."""
 WIDE = 1 << 22
 """Elements of a tile on other devices, where launches cost more than memory."""
