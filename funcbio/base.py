@@ -1,11 +1,10 @@
 """The vocabulary: trees, keys, the state, and what a feature is. Imports nothing of ours."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import optree
 import torch
-from optree import tree_map
 from torch import Tensor
 
 Tree: TypeAlias = Any
@@ -94,25 +93,6 @@ def check_option(name: str, value: object, options: Iterable[str]) -> None:
     options = list(options)
     if value not in options:
         raise ValueError(f"{name} should be one of {', '.join(options)}; found {value!r}")
-
-
-def map_synapses(rule: Callable[..., Any], marker: Tree, tree: Tree, *rest: Tree) -> Tree:
-    """Applies ``rule`` to the leaves of ``tree`` (and ``rest``) that are synapses, and keeps the others.
-
-    Args:
-        rule: Called with one leaf of ``tree`` and of each of ``rest``.
-        marker: Tree of the same structure; a leaf of no dimensions marks what is left alone.
-        tree: The tree to map; its other leaves come back as they are.
-        *rest: Further arguments of the rule.
-
-    Returns:
-        A tree shaped like ``tree``.
-    """
-
-    def visit(mark: Tensor, leaf: Any, *others: Any) -> Any:
-        return leaf if mark.ndim == 0 else rule(leaf, *others)
-
-    return tree_map(visit, marker, tree, *rest)
 
 
 def clamp(values: Tensor, low: Number | None = None, high: Number | None = None) -> Tensor:

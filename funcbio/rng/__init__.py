@@ -11,7 +11,7 @@ from funcbio.rng._laws import NORMAL, UNIFORM, Law, lane_list, lanes
 from funcbio.rng._samplers import bernoulli, normal, uniform
 from funcbio.rng._streams import LANE, block_numbers, blocks, words
 from funcbio.rng._threefry import constants, threefry2x32
-from funcbio.rng._trees import draw_tree, normal_tree, uniform_tree
+from funcbio.rng._trees import draw_tree, normal_tree
 
 __all__ = [
     "LANE",
@@ -35,6 +35,5 @@ __all__ = [
     "step_of",
     "threefry2x32",
     "uniform",
-    "uniform_tree",
     "words",
 ]

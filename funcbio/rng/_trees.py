@@ -7,15 +7,10 @@ from optree import tree_flatten, tree_unflatten
 
 from funcbio.base import Key, Tree, leaf_names
 from funcbio.checks import require_key
-from funcbio.rng._laws import NORMAL, UNIFORM, Law
+from funcbio.rng._laws import NORMAL, Law
 from funcbio.rng._samplers import normal, uniform
 from funcbio.rng._streams import draw
 from funcbio.sharding import draw_like, is_distributed
-
-
-def uniform_tree(key: Key | None, stream: str, like: Tree) -> Tree:
-    """Uniform numbers on [0, 1) for every synapse of a tree; see ``normal_tree``."""
-    return draw_tree(UNIFORM, key, stream, like)
 
 
 def normal_tree(key: Key | None, stream: str, like: Tree) -> Tree:

@@ -1,12 +1,10 @@
 """Training steps of many members at once: by vmap, or one by one where torch cannot; eager or compiled."""
 
-import itertools
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -14,12 +12,11 @@ from optree import tree_leaves, tree_map
 from torch import Tensor
 
 from funcbio.base import Key
+from funcbio.program import with_own_code
 from funcbio.sweeps._keyed import seeded
 from funcbio.sweeps._member import Own, Rules
 from funcbio.sweeps._optimizers import Functional, Torch
 from funcbio.sweeps._stack import merged, replaced
-
-NUMBERS = itertools.count()
 
 
 class Kind:
@@ -170,12 +167,6 @@ def _seeded(learn: Callable[..., Any], own: Own, batch: Tensor, key: Key) -> Any
     """What a model draws in a way that is not keyed: in a loop it can follow from the member's key too."""
     with seeded(key):
         return learn(own, batch, key)
-
-
-def with_own_code(function: FunctionType) -> FunctionType:
-    """A copy with a code object of its own: torch counts compilations by code, and refuses after a few."""
-    code = function.__code__.replace(co_name=f"step_{next(NUMBERS)}")
-    return FunctionType(code, function.__globals__, code.co_name, function.__defaults__, function.__closure__)
 
 
 def recurrent_allowed() -> Any:
