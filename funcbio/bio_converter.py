@@ -15,7 +15,7 @@ from funcbio.bio_layer import fresh_seed
 from funcbio.bio_method import ModelMethod
 from funcbio.bio_module import BioModule
 from funcbio.bio_step import STEPS, BioStep, check_steps
-from funcbio.bio_survey import bio_modules, plain_layers
+from funcbio.bio_survey import Overview, bio_modules, plain_layers
 from funcbio.sharding import reshard
 from funcbio.splitting import after_forward, before_forward
 from funcbio.synapses import READOUT_MARK, Choice, Holder, holders
@@ -170,10 +170,10 @@ class BioConverter:
         for holder in found:
             alone = sum(other.module is holder.module for other in found) == 1
             self._attach(holder, key, alone=alone)
-        left_out = frozenset(plain_layers(model))
+        overview = Overview(model, frozenset(plain_layers(model)))
         for method in (*self.bio_module_class.exposed_functions, *self.features):
-            setattr(model, method, ModelMethod(model, method, left_out))
-        setattr(model, "bio_step", BioStep(model, self.steps, left_out))  # noqa: B010 - no attribute of a module
+            setattr(model, method, ModelMethod(overview, method))
+        setattr(model, "bio_step", BioStep(overview, self.steps))  # noqa: B010 - no attribute of a module
         return model
 
     def _attach(self, holder: Holder, key: Key, *, alone: bool) -> None:
@@ -217,5 +217,5 @@ def _strip(module: nn.Module) -> None:
             if hook in (before_forward, after_forward, _after_attention):
                 del hooks[number]
     for name, value in list(vars(module).items()):
-        if isinstance(value, ModelMethod):
+        if isinstance(value, ModelMethod | BioStep):
             delattr(module, name)

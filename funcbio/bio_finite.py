@@ -6,9 +6,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from funcbio.sharding import holds_everywhere, is_distributed, local
-
-PLAIN = (Tensor, nn.Parameter)
+from funcbio.sharding import holds_everywhere, is_plain, local
 
 
 @torch.no_grad()
@@ -20,7 +18,7 @@ def finite_gradients(modules: Sequence[nn.Module], *, heals: bool = False) -> bo
     """
     parameters = [p for module in modules for p in module._parameters.values() if p is not None]
     grads = [p.grad for p in parameters if p.grad is not None]
-    if all(type(grad) in PLAIN for grad in grads) and len({grad.device for grad in grads}) == 1:
+    if all(map(is_plain, grads)) and len({grad.device for grad in grads}) == 1:
         if grads[0].device.type != "cpu":
             verdict = _verdict(grads)
             return verdict | ~_verdict(parameters) if heals else verdict
@@ -36,7 +34,7 @@ def _verdict(tensors: Iterable[Tensor]) -> Tensor:
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Whether all elements are finite: a sum shows it fast, unless the sum itself overflows."""
     tensors = list(tensors)
-    parts = [local(tensor) if is_distributed(tensor) else tensor for tensor in tensors]
+    parts = [local(tensor) for tensor in tensors]
     sums = [part.sum() for part in parts]
     finite = all(bool(s.isfinite()) or bool(p.isfinite().all()) for s, p in zip(sums, parts, strict=True))
     return holds_everywhere(finite, tensors)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from funcbio import rng
 from funcbio.base import BioState, Key, Tree
 from funcbio.bind import ROWS, Row
-from funcbio.bio_checks import CONFIGURED, check_method, check_shape, check_weight
+from funcbio.bio_checks import check_method, check_shape, check_weight
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError
-from funcbio.bio_run import prepare, run_layers, steps_of
+from funcbio.bio_run import bring, run_layers
 from funcbio.initial import initial_activity, initial_rate, initial_sign
 from funcbio.mechanisms import count_active, split_output
 from funcbio.observe import unit_dim
@@ -107,14 +107,11 @@ class BioLayer(nn.Module):
     @torch.no_grad()
     def run(self, name: str, **hyper: Any) -> Tensor | None:
         """Runs a row of the table on this layer, in place; returns which weights it replaced, if it does that."""
-        own = name in self.features or torch.compiler.is_compiling()
-        steps = None if own else steps_of(self, [(name, tuple(hyper.items()))])
-        layer = None if steps is None else prepare(self, steps)
-        if layer is None or name in CONFIGURED:
+        if torch.compiler.is_compiling():
             check_method(self, name)
-        if layer is None or steps is None:
             return self._run_feature(name, **hyper)
-        return run_layers([(layer, steps)], compiled=self.compiles).get(layer.name)
+        brought = bring(self, [(name, tuple(hyper.items()))])
+        return self._run_feature(name, **hyper) if brought is None else run_layers([brought]).get(self.synapse.weight)
 
     def _run_feature(self, name: str, **hyper: Any) -> Tensor | None:
         """Runs a feature on trees of one leaf and writes back what it changed: for all that is not plain memory."""

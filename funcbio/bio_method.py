@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from funcbio.bind import ROWS
-from funcbio.bio_checks import CONFIGURED, NO_GRADIENTS, check_method
+from funcbio.bio_checks import NO_GRADIENTS, check_method
 from funcbio.bio_finite import finite_gradients
 from funcbio.bio_module import BioModule
-from funcbio.bio_run import Call, prepare, run_layers, steps_of
-from funcbio.bio_survey import bio_modules, once, survey, warn_of_added
+from funcbio.bio_run import Call, bring, run_layers
+from funcbio.bio_survey import Overview, bio_modules, once
 from funcbio.inplace import Layer, Step
 from funcbio.observe import run_once
 from funcbio.sharding import local, reshard
@@ -22,10 +22,8 @@ CALLS: dict[str, Call] = {
     **{name: (name, ()) for name in ROWS if name in BioModule.exposed_functions},
 }
 """The methods that run one row of the table, and with which hyper-parameters."""
-HARMLESS = ("fuzzy_learning_rates", "l1_reg")
-"""Methods that change nothing but gradients, which stay infinite if they are: they need not look at them first."""
-
-
+HARMLESS = "fuzzy_learning_rates"
+"""Changes nothing but gradients, which stay infinite if they are: it need not look at them first."""
 Ready = list[tuple[BioModule, Layer, list[Step]]]
 
 
@@ -37,33 +35,37 @@ class ModelMethod:
     ``torch.amp.GradScaler`` then skips the optimizer's step.
 
     Args:
-        model: The converted model.
+        overview: Of the converted model.
         name: Name of the method.
-        left_out: Names of the layers that the conversion left plain on purpose.
     """
 
-    def __init__(self, model: nn.Module, name: str, left_out: frozenset[str] = frozenset()) -> None:
-        self.model, self.name, self.left_out = model, name, left_out
+    def __init__(self, overview: Overview, name: str) -> None:
+        self.overview, self.name = overview, name
         self.__doc__ = f"Runs ``{name}`` on every layer with synapses; see ``BioModule.{name}``."
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the method on every layer, and returns what they return, by name of the weight."""
         if torch.compiler.is_compiling():
-            return self._results(self._one_by_one(self._taking_part(once(bio_modules(self.model))), *args, **kwargs))
-        found = survey(self.model)
-        warn_of_added(found.plain, self.left_out)
-        reshard(found.modules)
+            return self._results(self._in_a_graph(*args, **kwargs))
+        found = self.overview.look()
         bio_mods = self._taking_part(found.layers())
         prepared = self._prepare(bio_mods)
         finite: bool | Tensor = True
-        if self.name not in HARMLESS and (self.name in CALLS or any(self.name in bio.features for bio in bio_mods)):
+        if self.name != HARMLESS and (self.name in CALLS or any(self.name in bio.features for bio in bio_mods)):
             finite = finite_gradients(found.modules, heals=self.name in HEALS)
         if finite is False:
             return self._nothing(bio_mods)
         if self.name == "update_fuzzy_learning_rates":
-            args, kwargs = self._observe(bio_mods, *args, **kwargs), {}
-            prepared = self._prepare(bio_mods)  # The counts may be copies.
+            if self._observe(bio_mods, *args, **kwargs):
+                prepared = self._prepare(bio_mods)  # The counts may be copies.
+            args, kwargs = (), {}  # The model has seen its input; the layers need none of their own.
         return self._results(self._together(bio_mods, prepared, finite, *args, **kwargs))
+
+    def _in_a_graph(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        bio_mods = self._taking_part(once(bio_modules(self.overview.model)))
+        for bio in bio_mods:
+            check_method(bio, self.name)
+        return self._one_by_one(bio_mods, *args, **kwargs)
 
     def _taking_part(self, bio_mods: list[BioModule]) -> list[BioModule]:
         """The layers to run on."""
@@ -79,15 +81,11 @@ class ModelMethod:
         """What plain layers bring, and the other layers; raises if one of them is not able to run the method."""
         ready, others = [], []
         for bio in bio_mods:
-            own = getattr(type(bio), self.name, None) is not getattr(BioModule, self.name, None)
-            steps = None if own or self.name not in CALLS else steps_of(bio, [CALLS[self.name]])
-            layer = None if steps is None else prepare(bio, steps)
-            if layer is None or self.name in CONFIGURED:
-                check_method(bio, self.name)
-            if layer is None or steps is None:
+            brought = bring(bio, [CALLS.get(self.name, (self.name, ()))])
+            if brought is None or not inherits(bio, [self.name]):
                 others.append(bio)
             else:
-                ready.append((bio, layer, steps))
+                ready.append((bio, *brought))
         return ready, others
 
     def _together(
@@ -103,17 +101,13 @@ class ModelMethod:
         if others and not bool(finite):
             return self._nothing(bio_mods) or {}
         flag = None if isinstance(finite, bool) else finite
-        compiled = any(bio.compiles for bio, _, _ in ready)
-        replaced = run_layers([(layer, steps) for _, layer, steps in ready], flag, compiled=compiled)
+        replaced = run_layers([(layer, steps) for _, layer, steps in ready], flag)
         results = self._one_by_one(others, *args, **kwargs)
         for bio, layer, _ in ready:
-            results[layer.name] = bio.settle(self.name, replaced.get(layer.name))
+            results[layer.name] = bio.settle(self.name, replaced.get(layer.name), flag)
         return {bio.synapse.weight: results[bio.synapse.weight] for bio in bio_mods}
 
     def _one_by_one(self, bio_mods: Sequence[BioModule], *args: Any, **kwargs: Any) -> dict[str, Any]:
-        if torch.compiler.is_compiling():
-            for bio in bio_mods:
-                check_method(bio, self.name)
         return {bio.synapse.weight: getattr(bio, self.name)(*args, **kwargs) for bio in bio_mods}
 
     def _results(self, results: dict[str, Any]) -> Any:
@@ -121,23 +115,29 @@ class ModelMethod:
             return sum(results.values())
         return results if any(result is not None for result in results.values()) else None
 
-    def _observe(self, bio_mods: list[BioModule], x: Tensor | None = None) -> tuple[()]:
-        """Runs the model on its own input if its layers have seen none; they then need no input of their own."""
+    def _observe(self, bio_mods: list[BioModule], x: Tensor | None = None) -> bool:
+        """Runs the model on its own input if its layers have seen none; returns whether it did."""
         dynamic = [bio for bio in bio_mods if bio.moves()]
-        if x is not None and dynamic and all(bio.lacks_observation() for bio in dynamic):
-            counts = [local(bio.activation_count) for bio in dynamic]
-            before = [count.clone() for count in counts]
-            try:
-                run_once(self.model, x)
-            except BaseException:
-                for bio, count, old in zip(dynamic, counts, before, strict=True):
-                    count.copy_(old)
-                    local(bio.observations).zero_()
-                raise
-            reshard(self.model.modules())
-        return ()
+        if x is None or not dynamic or not all(bio.lacks_observation() for bio in dynamic):
+            return False
+        model, counts = self.overview.model, [local(bio.activation_count) for bio in dynamic]
+        before = [count.clone() for count in counts]
+        try:
+            run_once(model, x)
+        except BaseException:
+            for bio, count, old in zip(dynamic, counts, before, strict=True):
+                count.copy_(old)
+                local(bio.observations).zero_()
+            raise
+        reshard(model.modules())
+        return True
 
     def _nothing(self, bio_mods: list[BioModule]) -> dict[str, Tensor] | None:
         if self.name not in HEALS:
             return None
         return {bio.synapse.weight: torch.zeros_like(bio.weight, dtype=torch.bool) for bio in bio_mods}
+
+
+def inherits(bio: BioModule, names: Sequence[str]) -> bool:
+    """Whether methods of a layer are those of ``BioModule``, and not of a subclass: those are called layer by layer."""
+    return all(getattr(type(bio), name, None) is getattr(BioModule, name, None) for name in names)

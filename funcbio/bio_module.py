@@ -65,10 +65,10 @@ class BioModule(BioLayer):
     def _replaced(self, **hyper: str) -> Tensor:
         return self.settle("rejuvenate_weights", self.run("rejuvenate_weights", **hyper))
 
-    def settle(self, name: str, replaced: Tensor | None) -> Any:
-        """What is left to do after a method has run, and what it returns."""
+    def settle(self, name: str, replaced: Tensor | None, finite: Tensor | None = None) -> Any:
+        """What is left to do after a method has run, unless ``finite`` is False, and what it returns."""
         if name == "update_fuzzy_learning_rates" and self.records_activity and self.moves():
-            local(self.observations).zero_()
+            local(self.observations).mul_(0 if finite is None else ~finite)
         if name.startswith("rejuvenate_weights") and replaced is None:  # Of a weight without elements.
             return torch.zeros_like(self.weight, dtype=torch.bool)
         return replaced

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from funcbio.bind import ROWS, Row
-from funcbio.bio_checks import broadcasts, shares_memory
+from funcbio.bio_checks import CONFIGURED, broadcasts, check_method, shares_memory
 from funcbio.bio_config import BioConfig
 from funcbio.checks import FLOATING
 from funcbio.fused import run_fused
 from funcbio.inplace import Layer, Step, run_in_place
 from funcbio.kernel import optional
 from funcbio.rng import constants, step_of
+from funcbio.sharding import is_plain
 from funcbio.synapses import Synapse
 
-PLAIN = (Tensor, nn.Parameter)
 Call = tuple[str, tuple[tuple[str, Any], ...]]
 """Name of a row, and hyper-parameters that are not those of the configuration."""
 
@@ -27,6 +27,8 @@ class Bio(Protocol):
 
     config: BioConfig
     synapse: Synapse
+    compiles: bool
+    features: Mapping[str, Row]
 
     @property
     def weight(self) -> nn.Parameter:
@@ -46,7 +48,7 @@ def steps_of(bio: Bio, calls: Iterable[Call]) -> list[Step] | None:
     """The rows' kernels with their hyper-parameters, by name; None if a row has no kernel."""
     found = []
     for name, hyper in calls:
-        row = ROWS.get(name)
+        row = None if name in bio.features else ROWS.get(name)
         if row is None or row.kernel is None:
             return None
         values = tuple([getattr(bio.config, field) for field in row.hyper.values()])
@@ -70,6 +72,21 @@ def _step(name: str, values: tuple[Any, ...], hyper: tuple[tuple[str, Any], ...]
     return Step(name, kernel, numbers, kernel.needs())
 
 
+def bring(bio: Any, calls: Sequence[Call]) -> tuple[Layer, list[Step]] | None:
+    """What a layer brings to some rows; None if they have to run on trees.
+
+    Raises:
+        RuntimeError: If a row cannot run on the layer as it is.
+        AttributeError: If the configuration does not allow it.
+    """
+    steps = steps_of(bio, calls)
+    layer = None if steps is None else prepare(bio, steps)
+    for name, _ in calls:
+        if layer is None or name in CONFIGURED:
+            check_method(bio, name)
+    return None if layer is None or steps is None else (layer, steps)
+
+
 def prepare(bio: Bio, steps: Sequence[Step]) -> Layer | None:
     """What a layer brings to the steps; None if its tensors are not plain ones, all as the conversion made them."""
     weight, synapse = bio.weight, bio.synapse
@@ -86,12 +103,12 @@ def prepare(bio: Bio, steps: Sequence[Step]) -> Layer | None:
             return None
     if "updates" in needed:
         operands["updates"] = updates = bio.held("updates")
-        if type(updates) not in PLAIN or updates.dtype != torch.int64 or updates.ndim or updates.device != key.device:
+        if not is_plain(updates) or updates.dtype != torch.int64 or updates.ndim or updates.device != key.device:
             return None
     for name, held in (("sign", "sign"), ("activity", "activation_count")):
         if name in needed:
             value = bio.held(held)
-            if value is not None and (type(value) not in PLAIN or value.device != key.device):
+            if value is not None and (not is_plain(value) or value.device != key.device):
                 return None
             if name == "activity" and value is not None:
                 if value.shape != (synapse.post_units(weight.shape),):
@@ -100,13 +117,13 @@ def prepare(bio: Bio, steps: Sequence[Step]) -> Layer | None:
             if value is not None and value.ndim and not broadcasts(value, weight):
                 return None
             operands[name] = value
-    return Layer(synapse.weight, key, operands)
+    return Layer(synapse.weight, key, operands, bio.compiles)
 
 
 def _plain(value: Any, weight: Tensor) -> bool:
     """Whether a tensor is one that kernels can write to, and fits the weight."""
     return (
-        type(value) in PLAIN
+        is_plain(value)
         and value.shape == weight.shape
         and value.dtype in FLOATING
         and value.device == weight.device
@@ -125,9 +142,7 @@ def takes_part(layer: Layer, step: Step) -> bool:
     return layer.operands["weight"].numel() > 0 and all(mark is not None and mark.ndim > 0 for mark in marks)
 
 
-def run_layers(
-    layers: Sequence[tuple[Layer, Sequence[Step]]], finite: Tensor | None = None, *, compiled: bool = False
-) -> Mapping[str, Tensor]:
+def run_layers(layers: Sequence[tuple[Layer, Sequence[Step]]], finite: Tensor | None = None) -> Mapping[str, Tensor]:
     """Runs every layer's steps on it, layers of one kind together, and moves their keys on.
 
     Returns:
@@ -137,12 +152,19 @@ def run_layers(
     for layer, asked in layers:
         steps = [step for step in asked if takes_part(layer, step)]
         weight, sign = layer.operands["weight"], layer.operands.get("sign")
-        kind = *map(id, steps), weight.dtype, layer.operands["rate"].dtype, weight.device, optional("?", sign) is None
+        kind = (
+            *map(id, steps),
+            layer.compiles,
+            weight.dtype,
+            layer.operands["rate"].dtype,
+            weight.device,
+            optional("?", sign) is None,
+        )
         groups.setdefault(kind, (steps, []))[1].append(layer)
     replaced: dict[str, Tensor] = {}
     for steps, group in groups.values():
         if steps:
-            columns = run_in_place(steps, group, finite, run_fused if compiled else None)
+            columns = run_in_place(steps, group, finite, run_fused if group[0].compiles else None)
             replaced.update(zip((layer.name for layer in group), columns.get("replaced", ()), strict=False))
     for layer, asked in layers:
         for step in asked:

@@ -4,17 +4,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from funcbio.bind import ROWS
-from funcbio.bio_checks import CONFIGURED, NO_GRADIENTS, check_method
+from funcbio.bio_checks import NO_GRADIENTS
 from funcbio.bio_finite import finite_gradients
-from funcbio.bio_method import CALLS, HEALS, ModelMethod, Ready
+from funcbio.bio_method import CALLS, HEALS, ModelMethod, Ready, inherits
 from funcbio.bio_module import BioModule
-from funcbio.bio_run import prepare, run_layers, steps_of
-from funcbio.bio_survey import survey, warn_of_added
+from funcbio.bio_run import bring, run_layers
+from funcbio.bio_survey import Overview
 from funcbio.checks import perhaps
-from funcbio.sharding import reshard
 
 STEPS = ("volume_dependent_lr", "fuzzy_learning_rates", "crystallize")
 """The usual chain."""
@@ -34,13 +33,12 @@ class BioStep:
     """Runs several methods one after the other; the result is that of calling them, bit for bit unless compiled.
 
     Args:
-        model: The converted model.
+        overview: Of the converted model.
         steps: Names of the methods to run if the call names none.
-        left_out: Names of the layers that the conversion left plain on purpose.
     """
 
-    def __init__(self, model: nn.Module, steps: tuple[str, ...], left_out: frozenset[str]) -> None:
-        self.model, self.steps, self.left_out = model, steps, left_out
+    def __init__(self, overview: Overview, steps: tuple[str, ...]) -> None:
+        self.overview, self.steps = overview, steps
 
     def __call__(self, *steps: str) -> dict[str, Tensor] | None:
         """Runs the named methods, or those the converter was given.
@@ -56,47 +54,44 @@ class BioStep:
             RuntimeError: If a method needs gradients and there are none.
         """
         names = check_steps(steps) if steps else self.steps
-        ready = None if torch.compiler.is_compiling() else self._ready(names)
-        if ready is None:
+        found = None if torch.compiler.is_compiling() else self.overview.look()
+        ready = None if found is None else self._ready(found.layers(), names)
+        # With methods that replace what is not finite, each looks for itself.
+        healing = any(name in HEALS for name in names)
+        finite = found is None or finite_gradients(found.modules)
+        if ready is None or finite is False or (healing and finite is not True):
             return self._one_by_one(names)
+        flag = None if isinstance(finite, bool) else finite
         replaced: dict[str, Tensor] = {}
         for segment in segments(names):
             chosen = [(layer, [step for step in steps if step.name in segment]) for _, layer, steps in ready]
-            replaced.update(run_layers(chosen, compiled=ready[0][0].compiles))
+            replaced.update(run_layers(chosen, flag))
         for name in names:
             for bio, layer, _ in ready:
-                found = bio.settle(name, replaced.get(layer.name))
+                found = bio.settle(name, replaced.get(layer.name), flag)
                 if name in HEALS and found is not None:
                     replaced[layer.name] = found
-        return replaced if any(name in HEALS for name in names) else None
+        return replaced if healing else None
 
-    def _ready(self, names: tuple[str, ...]) -> Ready | None:
-        """What every layer brings; None if methods must be called one by one: not all plain, or overflowed."""
-        found = survey(self.model)
-        warn_of_added(found.plain, self.left_out)
-        reshard(found.modules)
+    def _ready(self, bio_mods: list[BioModule], names: tuple[str, ...]) -> Ready | None:
+        """What every layer brings; None if methods must be called one by one, because not all is plain."""
         needing = [name for name in names if ROWS[CALLS[name][0]].needs_grad]
-        bio_mods = found.layers()
         if needing and not any(bio.has_gradient() for bio in bio_mods):
             raise RuntimeError(f"{NO_GRADIENTS}: call backward() before {needing[0]}()")
         ready: Ready = []
+        plain = len({CALLS[name][0] for name in names}) == len(names)  # Else two steps have one name.
         for bio in bio_mods:
             own = [name for name in names if _runs(bio, name)]
-            steps = steps_of(bio, [CALLS[name] for name in own]) if _plain(bio, own) else None
-            layer = prepare(bio, steps) if steps else None
-            for name in own:
-                if layer is None or name in CONFIGURED:
-                    check_method(bio, name)
-            if layer is None or steps is None:
-                return None
-            ready.append((bio, layer, steps))
-        twice = len({CALLS[name][0] for name in names}) < len(names)
-        return None if twice or finite_gradients(found.modules) is not True else ready
+            brought = bring(bio, [CALLS[name] for name in own])
+            plain = plain and brought is not None and inherits(bio, own)
+            if brought is not None:
+                ready.append((bio, *brought))
+        return ready if plain else None
 
     def _one_by_one(self, names: tuple[str, ...]) -> dict[str, Tensor] | None:
         result: Any = None
         for name in names:
-            result = ModelMethod(self.model, name, self.left_out)() or result
+            result = ModelMethod(self.overview, name)() or result
         return result
 
 
@@ -105,10 +100,6 @@ def _runs(bio: BioModule, name: str) -> bool:
     if name == "scale_grad" and not bio.synapse.observable:
         return False
     return bio.has_gradient() or not bio.needs_grad(name)
-
-
-def _plain(bio: BioModule, names: Sequence[str]) -> bool:
-    return all(getattr(type(bio), name) is getattr(BioModule, name) for name in names)
 
 
 def segments(names: Sequence[str]) -> list[list[str]]:

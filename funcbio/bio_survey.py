@@ -1,13 +1,13 @@
 """What a converted model consists of: looked up once, and again when its modules have changed."""
 
 import warnings
-from typing import NamedTuple
-from weakref import WeakKeyDictionary
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from funcbio.bio_module import BioModule
 from funcbio.choice import LAYERS
+from funcbio.sharding import reshard
 
 
 class Survey(NamedTuple):
@@ -27,20 +27,34 @@ def once(bio_mods: list[BioModule]) -> list[BioModule]:
     return list({id(bio.weight): bio for bio in reversed(bio_mods)}.values())[::-1]
 
 
-_SURVEYS: "WeakKeyDictionary[nn.Module, Survey]" = WeakKeyDictionary()
+class Overview:
+    """Looks a converted model up; its methods share one, and it belongs to the model, so that it ends with it.
 
+    Args:
+        model: The converted model.
+        left_out: Names of the layers that the conversion left plain on purpose.
+    """
 
-def survey(model: nn.Module) -> Survey:
-    """Looks a model up. Walking its tree takes a fraction of what ``model.modules()`` does."""
-    modules = every_module(model)
-    known = _SURVEYS.get(model)
-    if known is None or known.modules != modules:
-        known = _SURVEYS[model] = Survey(modules, bio_modules(model), plain_layers(model))
-    return known
+    def __init__(self, model: nn.Module, left_out: frozenset[str] = frozenset()) -> None:
+        self.model, self.left_out = model, left_out
+        self.known: Survey | None = None
+
+    def look(self) -> Survey:
+        """What the model consists of now. Warns of layers added since the conversion; gathered shards are let go."""
+        modules = every_module(self.model)
+        if self.known is None or self.known.modules != modules:
+            self.known = Survey(modules, bio_modules(self.model), plain_layers(self.model))
+        warn_of_added(self.known.plain, self.left_out)
+        reshard(modules)
+        return self.known
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves what can be looked up again out of copies and pickles."""
+        return {**vars(self), "known": None}
 
 
 def every_module(model: nn.Module) -> list[nn.Module]:
-    """The modules of a model, each once, in the order in which they are registered."""
+    """The modules of a model, in the order of ``model.modules()``, in a fraction of its time."""
     found: dict[nn.Module, None] = {}
     waiting = [model]
     while waiting:
@@ -73,5 +87,5 @@ def warn_of_added(plain: list[str], left_out: frozenset[str]) -> None:
         warnings.warn(
             f"the layers of a converted model should all be converted; found {', '.join(added)}, "
             "added or replaced since: convert the model again, and load its state",
-            stacklevel=5,
+            stacklevel=4,
         )

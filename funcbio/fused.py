@@ -46,15 +46,15 @@ def run_fused(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, 
     """Runs the steps of a pass on every layer; returns False, with nothing changed, if they cannot be compiled."""
     if not can_fuse(steps, layers):
         return False
-    run = program(tuple(step.kernel for step in steps))
+    weights: list[Tensor] = columns["weight"]
+    run = program(tuple(step.kernel for step in steps), weights[0].dtype, weights[0].device.type)
     known = [know(step.kernel, columns, len(layers)) for step in steps]
-    work = torch.promote_types(columns["weight"][0].dtype, torch.float32)
+    work = torch.promote_types(weights[0].dtype, torch.float32)
     hyper = [{name: _number(float(value), work) for name, value in step.hyper.items()} for step in steps]
-    shapes = tuple(weight.shape for weight in columns["weight"])
-    whole, rest = spans(shapes)
+    whole, rest = spans(tuple(weight.shape for weight in weights))
     try:
         for span in whole:
-            targets = {name: [part(columns[name][span[0]], span)] for name in run.names}
+            targets = {name: part(columns[name][span[0]], span) for name in run.names}
             _call(run, (span,), targets, layers, known, hyper, finite)
         if rest:
             _call_packed(run, rest, columns, layers, known, hyper, finite)
@@ -98,7 +98,7 @@ def _call_packed(run: Program, rest: tuple[Span, ...], columns: Columns, *given:
     for name, parts in places.items():
         padded = [piece for place, pad in zip(parts, pads, strict=True) for piece in (place, place.new_zeros(pad))]
         packs[name] = torch.cat(padded)
-    _call(run, rest, {name: [pack] for name, pack in packs.items()}, *given)
+    _call(run, rest, packs, *given)
     for name in run.writes:
         parts = packs[name].split([length for pair in zip(lengths, pads, strict=True) for length in pair])
         write_all(places[name], list(parts[::2]))
@@ -107,7 +107,7 @@ def _call_packed(run: Program, rest: tuple[Span, ...], columns: Columns, *given:
 def _call(
     run: Program,
     chosen: tuple[Span, ...],
-    targets: dict[str, list[Tensor]],
+    targets: dict[str, Tensor],
     layers: Sequence[Layer],
     known: list[list[list[Tensor]]],
     hyper: list[dict[str, Tensor]],
@@ -115,7 +115,7 @@ def _call(
 ) -> None:
     """Calls a program on flat memory in whole groups."""
     groups = sum(count for _, _, count in chosen)
-    values = {name: [*tensors[0].view(groups, LANES, LANE).unbind(1)] for name, tensors in targets.items()}
+    values = {name: [*flat.view(groups, LANES, LANE).unbind(1)] for name, flat in targets.items()}
     weight = values["weight"][0]
     dtype, device = torch.promote_types(weight.dtype, torch.float32), weight.device
     owner = _owner(tuple(count for _, _, count in chosen), device)

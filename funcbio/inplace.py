@@ -8,9 +8,9 @@ from torch import Size, Tensor
 
 from funcbio.ahead import Ahead
 from funcbio.base import Key
-from funcbio.kernel import Draw, Kernel, bare, optional
+from funcbio.kernel import Draw, Kernel, bare, optional, results_of
 from funcbio.rng import uniform
-from funcbio.tiles import TILE, WIDE, Piece, gather, keep_freed_memory, scatter, spread, tiles
+from funcbio.tiles import Piece, gather, keep_freed_memory, scatter, spread, tile_size, tiles
 
 
 class Step(NamedTuple):
@@ -30,11 +30,19 @@ class Step(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A layer's tensors, by the names that kernels know, and what its draws come from."""
+    """A layer's tensors, by the names that kernels know, and what its draws come from.
+
+    Attributes:
+        name: Name of its weight.
+        key: Key of its draws.
+        operands: The tensors.
+        compiles: Whether kernels are to run on it compiled.
+    """
 
     name: str
     key: Key
     operands: dict[str, Any]
+    compiles: bool = False
 
 
 Columns = dict[str, list[Any]]
@@ -93,8 +101,9 @@ def run_pass(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, f
     work = torch.promote_types(weights[0].dtype, torch.float32)
     names, keys = [layer.name for layer in layers], [layer.key for layer in layers]
     ahead = Ahead(names, keys, [weight.numel() for weight in weights], work)
-    for pieces in tiles(shapes, TILE.get(weights[0].device.type, WIDE), not simple):
-        run_tile(steps, ahead, columns, shapes, pieces, list(zip(small, known, strict=True)), finite)
+    prepared = list(zip(small, known, strict=True))
+    for pieces in tiles(shapes, tile_size(weights[0].device), not simple):
+        run_tile(steps, ahead, columns, shapes, pieces, prepared, finite)
 
 
 def run_tile(
@@ -124,7 +133,7 @@ def run_tile(
         ]
         told = {"known": tuple(spread(pieces, column) for column in known)} if kernel.statistics else {}
         results = kernel.rule(*map(operand, kernel.reads), *draws, **told, **hyper)
-        values.update(zip(kernel.writes, kernel.results(results), strict=True))
+        values.update(zip(kernel.writes, results_of(results), strict=True))
         written.update(dict.fromkeys(kernel.writes))
     for name in written:
         value = values[name]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from optree import tree_flatten, tree_map, tree_unflatten
 from torch import Tensor
 
@@ -62,10 +63,6 @@ class Kernel:
         """The statistics of one layer, as the keyword of the rule."""
         return {} if self.statistics is None else {"known": self.statistics(*operands)}
 
-    def results(self, values: Any) -> tuple[Tensor, ...]:
-        """What the rule returned, one for each operand written."""
-        return values if isinstance(values, tuple) else (values,)
-
     def needs(self) -> frozenset[str]:
         """Names of all operands, of the rule, the statistics and the marks."""
         return frozenset(map(bare, (*self.reads, *self.of, *self.marks)))
@@ -92,22 +89,27 @@ def run_kernel(
         return tree_flatten(draw_tree(draw.law, key, draw.stream, like))[0]
 
     columns = {name: column(name) for name in dict.fromkeys((*map(bare, kernel.reads), *kernel.of, *kernel.marks))}
-    draws, takes = [drawn(draw) for draw in kernel.draws], [column(name) for name in kernel.marks]
+    draws, takes = [drawn(draw) for draw in kernel.draws], [columns[name] for name in kernel.marks]
     results: list[list[Any]] = [column(name) for name in kernel.writes]
     for index in range(treedef.num_leaves):
         if any(mark[index].ndim == 0 for mark in takes):
             for name, result in zip(kernel.writes, results, strict=True):
                 if name == "replaced":
-                    result[index] = takes[0][index].bool() & False
+                    result[index] = torch.zeros_like(takes[0][index], dtype=torch.bool)
             continue
         operands = [optional(name, columns[bare(name)][index]) for name in kernel.reads]
         known = kernel.know([columns[name][index] for name in kernel.of])
         values = kernel.rule(*operands, *(numbers[index] for numbers in draws), **known, **hyper)
-        for result, value in zip(results, kernel.results(values), strict=True):
+        for result, value in zip(results, results_of(values), strict=True):
             result[index] = value
     new = {name: tree_unflatten(treedef, leaves) for name, leaves in zip(kernel.writes, results, strict=True)}
     params, grads = new.pop(WEIGHT, params), new.pop(GRAD, grads)
     return params, grads, state._replace(**new) if new else state
+
+
+def results_of(values: Any) -> tuple[Tensor, ...]:
+    """What a rule returned, one for each operand written."""
+    return values if isinstance(values, tuple) else (values,)
 
 
 def bare(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcbio.kernel import Kernel
+from funcbio.kernel import Kernel, results_of
 from funcbio.rng import lane_list, lanes, words
 
 LANES = 4
@@ -62,8 +62,9 @@ class Program:
 
 
 @lru_cache(maxsize=64)
-def program(kernels: tuple[Kernel, ...]) -> Program:
-    """The program of a sequence of kernels: the same one for every model."""
+def program(kernels: tuple[Kernel, ...], dtype: torch.dtype, device: str) -> Program:
+    """The program of a sequence of kernels for one type of weights and of device: the same one for every model."""
+    del dtype, device
     return Program(kernels)
 
 
@@ -84,7 +85,7 @@ def run_lanes(
         for kernel, numbers, facts, given in zip(kernels, drawn, known, hyper, strict=True):
             operands = [None if name.endswith("?") else now[name] for name in kernel.reads]
             told = {"known": tuple(facts)} if facts else {}
-            results = kernel.results(kernel.rule(*operands, *(n[lane] for n in numbers), **told, **given))
+            results = results_of(kernel.rule(*operands, *(n[lane] for n in numbers), **told, **given))
             for name, result in zip(kernel.writes, results, strict=True):
                 now[name] = written[name] = result
         for name, result in written.items():

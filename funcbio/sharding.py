@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Sample(Protocol):
@@ -23,6 +23,11 @@ class Sample(Protocol):
 def is_distributed(tensor: Tensor) -> bool:
     """Whether a tensor is a DTensor; asked by attribute, because the import of the class takes a second."""
     return hasattr(tensor, "placements")
+
+
+def is_plain(value: object) -> bool:
+    """Whether a value is a tensor of torch itself: neither distributed nor of another subclass."""
+    return type(value) is Tensor or type(value) is nn.Parameter
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -63,18 +68,18 @@ def holds_everywhere(verdict: bool, tensors: Iterable[Any]) -> bool:
 
 
 def reduced(values: Any, reduce: Callable[[Tensor], Tensor], operation: str = "sum") -> Tensor:
-    """Reduces a distributed tensor to one number: every part by ``reduce``, then the parts by ``operation``.
+    """Reduces a distributed tensor: every part by ``reduce``, then the results, element by element, by ``operation``.
 
     Returns:
-        Plain tensor of no dimensions, the same on every process.
+        Plain tensor of the shape that ``reduce`` returns, the same on every process.
     """
     from torch.distributed.tensor import DTensor, Partial, Replicate
 
     mesh, everywhere = values.device_mesh, [Replicate()] * values.device_mesh.ndim
     settled = [Replicate() if place.is_partial() else place for place in values.placements]
-    number = reduce(values.redistribute(mesh, settled).to_local())
+    found = reduce(values.redistribute(mesh, settled).to_local())
     parts = [place if place.is_replicate() else Partial(operation) for place in settled]
-    return DTensor.from_local(number, mesh, parts, run_check=False).redistribute(mesh, everywhere).to_local()
+    return DTensor.from_local(found, mesh, parts, run_check=False).redistribute(mesh, everywhere).to_local()
 
 
 def shard_like(values: Tensor, like: Any) -> Tensor:

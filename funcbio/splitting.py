@@ -14,10 +14,10 @@ from torch.nn.modules.module import _has_any_global_hook
 from funcbio.choice import LAYERS
 from funcbio.mechanisms import grouped, has_summable_rows, identity, repeated
 from funcbio.observe import unit_dim
+from funcbio.sharding import is_plain
 from funcbio.synapses import Synapse
 
 PRODUCTS = (F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
-PLAIN = (Tensor, nn.Parameter)
 TRACED = torch.__version__ >= "2.13"  # Whether the compiler is known to follow a ``Split``.
 
 # The sums take as long as some products with every weight, and a few calls more than sums of outputs. They pay from so
@@ -61,7 +61,7 @@ def before_forward(layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] |
     """Forward pre-hook of a layer that splits: has its rows summed where that gives the same and is faster."""
     bio: Any = layer._modules["bio_mod"]
     weight = layer._parameters.get("weight")
-    if len(args) != 1 or type(args[0]) not in PLAIN or type(weight) not in PLAIN:
+    if len(args) != 1 or not is_plain(args[0]) or not is_plain(weight):
         return None
     if not _pays(args[0], weight, bio.synapse) or not _may_sum(bio, weight) or not _is_plain(layer, args[0]):
         return None

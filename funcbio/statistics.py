@@ -8,12 +8,10 @@ import torch
 from torch import Tensor
 
 from funcbio.rng import constants
-from funcbio.sharding import is_distributed, local, reduced
+from funcbio.sharding import is_distributed, reduced
 
 TILE = 1 << 18  # Elements at a time: temporaries stay in the cache.
 CHUNK = 4096  # Short enough that the backend never splits one sum over threads.
-
-
 Elementwise: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
 
 
@@ -25,14 +23,9 @@ def totals(values: Tensor, of: Elementwise) -> list[Tensor]:
     that the functions' values never lie in memory all at once.
     """
     if is_distributed(values):
-        number = len(of(local(values).new_zeros(())))
-        return [reduced(values, partial(_nth_total, of=of, index=index)) for index in range(number)]
+        return [*reduced(values, lambda part: torch.stack(totals(part, of))).unbind()]
     columns = zip(*([_rows(item) for item in of(part)] for part in _parts(values)), strict=True)
     return [_sum(rows[0] if len(rows) == 1 else torch.cat(rows)) for rows in columns]
-
-
-def _nth_total(values: Tensor, of: Elementwise, index: int) -> Tensor:
-    return totals(values, of)[index]
 
 
 def total(values: Tensor) -> Tensor:

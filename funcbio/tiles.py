@@ -18,6 +18,11 @@ FEW = 16
 Index = tuple[slice, ...]
 
 
+def tile_size(device: torch.device) -> int:
+    """Elements of a tile on a device."""
+    return TILE.get(device.type, WIDE)
+
+
 @cache
 def keep_freed_memory() -> None:
     """Makes the C library keep what tiles free: else it returns it to the system, to be fetched and cleared anew.

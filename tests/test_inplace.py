@@ -1,7 +1,9 @@
 """Methods in place: over tiles, several layers together, several methods at once, compiled; always the same numbers."""
 
 import copy
+import gc
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 from worlds import MODELS
 
 import funcbio
-from funcbio import BioConverter, BioModule, ahead, inplace, statistics, tiles
+from funcbio import BioConverter, BioModule, ahead, bio_method, bio_step, inplace, statistics, tiles
 
 CHAIN = ("volume_dependent_lr", "fuzzy_learning_rates", "crystallize")
 EVERYTHING = (*CHAIN, "scale_grad", "rejuvenate_weights", "enforce_dales_principle", "update_fuzzy_learning_rates")
@@ -152,6 +154,42 @@ def test_a_combined_step_looks_before_it_changes_anything():
         BioConverter(steps="crystallize")
     with pytest.raises(ValueError, match="compile should be True or False"):
         BioConverter(compile=1)
+
+
+def test_a_model_that_is_let_go_is_let_go():
+    bio_model, _ = twins()
+    bio_model.bio_step()
+    bio_model.crystallize()
+    gone = weakref.ref(bio_model)
+    del bio_model
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize("finite", [True, False])
+def test_a_verdict_that_is_a_tensor_decides_without_being_asked(finite, monkeypatch):
+    bio_model, other = twins(**FULL, fuzzy_lr_distribution="temporal")
+    before = states(bio_model)
+    for module in (bio_method, bio_step):
+        monkeypatch.setattr(module, "finite_gradients", lambda *_, **__: torch.tensor(finite))
+    bio_model.bio_step(*CHAIN, "update_fuzzy_learning_rates")
+    replaced = bio_model.rejuvenate_weights()
+    if not finite:
+        assert not any(mask.any() for mask in replaced.values())
+        same(states(bio_model), before)
+        return
+    monkeypatch.undo()
+    for method in (*CHAIN, "update_fuzzy_learning_rates"):
+        getattr(other, method)()
+    same(replaced, other.rejuvenate_weights())
+    same(states(bio_model), states(other))
+
+
+def test_a_part_that_was_converted_alone_loses_its_methods_to_the_whole():
+    part = BioConverter()(sized(8))
+    BioConverter()(nn.Sequential(part, nn.Linear(3, 3)))
+    assert not hasattr(part, "crystallize")
+    assert not hasattr(part, "bio_step")
 
 
 def test_the_converter_names_the_steps_and_layers_without_gradient_are_passed_over():

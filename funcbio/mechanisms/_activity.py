@@ -6,13 +6,11 @@ from torch import Tensor
 from funcbio.checks import FLOATING, require_numbers
 from funcbio.sharding import is_distributed
 from funcbio.synapses import unit_axis
+from funcbio.tiles import tile_size
 
 THRESHOLD = 0.01
 SMALL = 2**12
 """Up to so many numbers the plain expression is the fastest."""
-PIECE = {"cpu": 2**17}
-"""How many numbers are looked at together: on a processor half a megabyte, which stays in its cache."""
-OTHER_PIECE = 2**22  # An accelerator takes a few launches for each; float32 still holds every count.
 LEAST = 16
 """A piece holds so many outputs of every unit at least: fewer would cost more to add up than to count."""
 
@@ -39,7 +37,7 @@ def count_active(output: Tensor, *, dim: int, threshold: float = THRESHOLD) -> T
     dim = unit_axis(output, dim, "output")
     output, others = output.detach(), [d for d in range(output.ndim) if d != dim]
     if others and _fits_pieces(output) and not isinstance(threshold, Tensor):
-        piece = max(PIECE.get(output.device.type, OTHER_PIECE), LEAST * output.shape[dim])
+        piece = max(tile_size(output.device), LEAST * output.shape[dim])
         return _count_in_pieces(output, others, threshold, piece)
     active = output.abs() > threshold
     return active.sum(others) if others else active.long()

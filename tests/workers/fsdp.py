@@ -187,7 +187,7 @@ TALK = {
     "enforce_dales_principle": 0,
     "crystallize": 1,
     "rejuvenate_weights_old": 1,
-    "rejuvenate_weights": 6,
+    "rejuvenate_weights": 3,
 }
 
 
