@@ -6,11 +6,12 @@ Stateful: ``BioConverter`` puts the same functions on any ``nn.Module`` as metho
 """
 
 from funcbio import compat as compat
-from funcbio.base import BioState, Feature, Key, Tree, chain
+from funcbio.base import BioState, Feature, Key, Tree
 from funcbio.bind import Bound, bind
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError, Distribution
 from funcbio.bio_converter import BioConverter
 from funcbio.bio_module import BioModule
+from funcbio.chain import chain
 from funcbio.checkpoint import load_checkpoint, save_checkpoint
 from funcbio.initial import init
 from funcbio.mechanisms import (

@@ -55,34 +55,6 @@ class Feature(Protocol):
         ...
 
 
-def chain(*features: Feature) -> Feature:
-    """Runs features one after the other, as one feature.
-
-    Every feature gets the same key: it separates its draws from the others' by its own name, so leaving
-    one out of a chain does not change the draws of the rest. The empty chain changes nothing.
-
-    Args:
-        *features: The features, in the order in which they act.
-
-    Returns:
-        The composed feature.
-
-    Example:
-        >>> params, grads = {"w": torch.ones(2)}, {"w": torch.ones(2)}
-        >>> state = BioState(rate={"w": torch.tensor([0.5, 2.0])})
-        >>> twice = chain(fuzzy_learning_rates, fuzzy_learning_rates)
-        >>> twice(params, grads, state)[1]["w"]
-        tensor([0.2500, 4.0000])
-    """
-
-    def chained(params: Tree, grads: Tree, state: Any, /, *, key: Key | None = None) -> tuple[Tree, Tree, Any]:
-        for feature in features:
-            params, grads, state = feature(params, grads, state, key=key)
-        return params, grads, state
-
-    return chained
-
-
 def leaf_names(tree: Tree) -> list[str]:
     """Dotted path of every leaf, in optree's order: ``{"fc1": {"weight": w}}`` gives ``["fc1.weight"]``."""
     return [".".join(map(str, path)) for path in optree.tree_paths(tree)]

@@ -14,7 +14,7 @@ from funcbio.checks import FLOATING
 from funcbio.fused import run_fused
 from funcbio.inplace import Layer, Step, run_in_place
 from funcbio.kernel import optional
-from funcbio.rng import constants, step_of
+from funcbio.rng import step_of
 from funcbio.sharding import is_plain
 from funcbio.synapses import Synapse
 
@@ -63,13 +63,7 @@ def _step(name: str, values: tuple[Any, ...], hyper: tuple[tuple[str, Any], ...]
     """The same object for the same hyper-parameters, so that layers can be grouped by it."""
     row: Row = ROWS[name]
     given = dict(zip(row.hyper, values, strict=True)) | dict(hyper)
-    kernel, given = row.kernel(**given) if callable(row.kernel) else (row.kernel, given)
-    if kernel is None:
-        return None
-    # In half precision torch rounds with a number as it is, but not with a tensor.
-    held = constants(work) if work in (torch.float32, torch.float64) else float
-    numbers = {key: held(value) if isinstance(value, float) else value for key, value in given.items()}
-    return Step(name, kernel, numbers, kernel.needs())
+    return row.step(name, given, work)
 
 
 def bring(bio: Any, calls: Sequence[Call]) -> tuple[Layer, list[Step]] | None:

@@ -8,38 +8,55 @@ what is left of large ones, run together in a copy.
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Size, Tensor
 
-from funcbio.inplace import Columns, Layer, Step, know
-from funcbio.kernel import Draw, optional
+from funcbio.inplace import Columns, Layer, Step, know, small_draws
+from funcbio.kernel import Draw, Kernel, bare, optional
 from funcbio.program import LANES, Program, program
+from funcbio.reductions import compiled_reductions
 from funcbio.rng import LANE, blocks, lanes
 from funcbio.tiles import write_all
 
 GROUP = LANES * LANE
 SMALL = 64 * GROUP
 """A layer of fewer elements is copied together with others: a call costs more than the copy."""
+FEWEST = 1 << 16
+"""With fewer elements altogether, the call takes longer than the tiles do."""
+MOST = 1 << 12
+"""Groups at a time where operands that only broadcast with the weight have to be laid out."""
+SPREAD = frozenset({"sign", "activity"})
+"""Operands that only broadcast with the weight."""
 Span = tuple[int, int, int]
 """Layer, first group, number of groups."""
 _broken: list[str] = []
 
 
 def can_fuse(steps: Sequence[Step], layers: Sequence[Layer]) -> bool:
-    """Whether the steps are of the kind that one loop can run: only over tensors as large as the weights."""
-    names = {name for step in steps for name in step.kernel.reads if not _absent(name, layers[0])}
-    numeric = all(isinstance(v, float | Tensor) for step in steps for v in step.hyper.values())
-    of = {name for step in steps if step.kernel.statistics for name in step.kernel.of}
-    flat = all(layer.operands[name].is_contiguous() for layer in layers for name in names if name in layer.operands)
-    filling = len(steps) == 1 and steps[0].kernel.fills  # One operation is as good as a program.
-    return not _broken and not filling and numeric and flat and names <= {"weight", "grad", "rate"} and of <= {"weight"}
+    """Whether one loop can run the steps, and is worth the call."""
+    read = {bare(name) for step in steps for name in step.kernel.reads if not _absent(name, layers[0])}
+    whole = read - SPREAD
+    numeric = all(isinstance(v, int | float | Tensor) for step in steps for v in step.hyper.values())
+    flat = all(layer.operands[name].is_contiguous() for layer in layers for name in whole if name in layer.operands)
+    # One operation is as good as a program; and operands are laid out only where much else is saved.
+    filling = len(steps) == 1 and steps[0].kernel.fills
+    filling |= whole != read and not any(step.kernel.draws for step in steps)
+    enough = sum(layer.operands["weight"].numel() for layer in layers) >= FEWEST
+    return not _broken and not filling and enough and numeric and flat and whole <= {"weight", "grad", "rate"}
 
 
 def _absent(name: str, layer: Layer) -> bool:
-    return name.endswith("?") and optional(name, layer.operands.get(name.removesuffix("?"))) is None
+    return name.endswith("?") and optional(name, layer.operands.get(bare(name))) is None
+
+
+def _present(kernel: Kernel, layer: Layer) -> Kernel:
+    """The kernel with those of its optional operands named as certain that the layer has."""
+    reads = tuple(name if _absent(name, layer) else bare(name) for name in kernel.reads)
+    return kernel if reads == kernel.reads else replace(kernel, reads=reads)
 
 
 def run_fused(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, finite: Tensor | None) -> bool:
@@ -47,17 +64,22 @@ def run_fused(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, 
     if not can_fuse(steps, layers):
         return False
     weights: list[Tensor] = columns["weight"]
-    run = program(tuple(step.kernel for step in steps), weights[0].dtype, weights[0].device.type)
-    known = [know(step.kernel, columns, len(layers)) for step in steps]
+    run = program(
+        tuple(_present(step.kernel, layers[0]) for step in steps), weights[0].dtype, weights[0].device.type
+    )
     work = torch.promote_types(weights[0].dtype, torch.float32)
-    hyper = [{name: _number(float(value), work) for name, value in step.hyper.items()} for step in steps]
-    whole, rest = spans(tuple(weight.shape for weight in weights))
+    hyper = [{name: _number(value, work) for name, value in step.hyper.items()} for step in steps]
+    operands = {**columns, **_small_draws(steps, layers, columns)}
+    spreads = any(value.shape != weights[0].shape for name in run.names for value in operands[name][:1])
+    whole, rest = spans(tuple(weight.shape for weight in weights), MOST if spreads else 1 << 40)
     try:
+        with compiled_reductions():
+            known = [know(step.kernel, columns, len(layers)) for step in steps]
         for span in whole:
-            targets = {name: part(columns[name][span[0]], span) for name in run.names}
+            targets = {name: part(operands[name][span[0]], span, weights[span[0]]) for name in run.names}
             _call(run, (span,), targets, layers, known, hyper, finite)
         if rest:
-            _call_packed(run, rest, columns, layers, known, hyper, finite)
+            _call_packed(run, rest, operands, layers, known, hyper, finite)
     except Exception as error:
         if run.ran:
             raise
@@ -67,29 +89,42 @@ def run_fused(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, 
     return True
 
 
+def _small_draws(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns) -> Columns:
+    """Draws that have not the size of the weights, by the name that a program knows them by."""
+    drawn = [(step.kernel.draws, small_draws(step.kernel, layers, columns)) for step in steps]
+    pairs = [pair for draws, made in drawn for pair in zip(draws, made, strict=True)]
+    return {draw.stream: numbers for draw, numbers in pairs if numbers is not None}
+
+
 @lru_cache(maxsize=256)
-def spans(shapes: tuple[Size, ...]) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-    """Whole groups of large layers, and all that is left, its last group of a layer perhaps not full."""
+def spans(shapes: tuple[Size, ...], most: int) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+    """Whole groups of large layers, at most so many at a time, and all that is left, its last group perhaps not full."""
     whole, rest = [], []
     for layer, shape in enumerate(shapes):
         count = math.prod(shape)
         full = count // GROUP if count >= SMALL else 0
-        if full:
-            whole.append((layer, 0, full))
+        whole += [(layer, first, min(most, full - first)) for first in range(0, full, most)]
         if count > full * GROUP:
             rest.append((layer, full, -(-count // GROUP) - full))
     return tuple(whole), tuple(rest)
 
 
-def part(value: Tensor, span: Span) -> Tensor:
-    """The elements of a span, flat."""
+def part(value: Tensor, span: Span, weight: Tensor) -> Tensor:
+    """The elements of a span, flat; a copy if the value only broadcasts with the weight."""
     _, first, count = span
-    return value.view(-1)[first * GROUP : (first + count) * GROUP]
+    start, stop = first * GROUP, min((first + count) * GROUP, weight.numel())
+    if value.shape == weight.shape:
+        return value.detach().view(-1)[start:stop]  # Programs would be told apart by requires_grad.
+    row = weight.numel() // weight.shape[0]
+    rows = slice(start // row, -(-stop // row))
+    wide = value.to(torch.promote_types(weight.dtype, torch.float32)).expand(weight.shape)
+    return wide[rows].reshape(-1)[start - rows.start * row :][: stop - start].contiguous()
 
 
 def _call_packed(run: Program, rest: tuple[Span, ...], columns: Columns, *given: Any) -> None:
     """Runs a program on a copy of some spans, each padded to whole groups, and copies the results back."""
-    places = {name: [part(columns[name][span[0]], span) for span in rest] for name in run.names}
+    weights = columns["weight"]
+    places = {name: [part(columns[name][at[0]], at, weights[at[0]]) for at in rest] for name in run.names}
     lengths = [place.numel() for place in places[run.names[0]]]
     pads = [span[2] * GROUP - length for span, length in zip(rest, lengths, strict=True)]
     if len(rest) == 1 and rest[0][2] == 1:  # A single group would be a program of its own.
@@ -147,8 +182,8 @@ def _words(
 
 
 @lru_cache(maxsize=256)
-def _number(value: float, dtype: torch.dtype) -> Tensor:
-    return torch.tensor(value, dtype=dtype)
+def _number(value: Any, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(int(value)) if isinstance(value, int) else torch.tensor(float(value), dtype=dtype)
 
 
 @lru_cache(maxsize=16)

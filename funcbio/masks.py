@@ -25,3 +25,26 @@ def choose(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         return torch.where(mask, new, old)
     return torch.lerp(old, new, mask.to(old.dtype))  # Exact at both ends.
+
+
+def finite(values: Tensor) -> Tensor:
+    """1 where a number is finite, 0 where it is not, in the type of ``values``."""
+    if torch.compiler.is_compiling():  # Comparisons are vector instructions there, questions for nan are not.
+        return (values.abs() <= torch.finfo(values.dtype).max).to(values.dtype)
+    return torch.nan_to_num(values * 0.0, -1.0) + 1.0
+
+
+def finite_or(values: Tensor, other: float, where: Tensor | None = None) -> Tensor:
+    """The values, and another number for those that are not finite; ``where`` is finite at the same places."""
+    if torch.compiler.is_compiling():
+        where = values if where is None else where
+        return torch.where(where.abs() <= torch.finfo(where.dtype).max, values, other)
+    return torch.nan_to_num(values, other, other, other)
+
+
+def number_or(values: Tensor, other: float) -> Tensor:
+    """The values, and another number for those that are none; infinite ones become the largest of their type."""
+    if torch.compiler.is_compiling():
+        top = torch.finfo(values.dtype).max
+        return torch.where(values == values, values.clamp(-top, top), other)  # noqa: PLR0124 - nan differs from itself
+    return torch.nan_to_num(values, nan=other)

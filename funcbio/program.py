@@ -1,19 +1,17 @@
 """Programs: what torch compiles, once for a sequence of kernels and a type of numbers."""
 
 from functools import lru_cache
-from itertools import count
-from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from funcbio.compiling import with_own_code
 from funcbio.kernel import Kernel, results_of
 from funcbio.rng import lane_list, lanes, words
 
 LANES = 4
 """Lanes of a group: as many numbers as a counter makes in single precision."""
-NUMBERS = count()
 OPTIONS: dict[str, Any] = {"realize_opcount_threshold": 40}
 """How long an expression may grow before the compiler gives it a name: fewer, and one loop becomes several; more, and
 compiling takes longer, because an expression is gone through once for each of its uses."""
@@ -29,15 +27,17 @@ class Program:
     Attributes:
         names: Operands that are read or written, the weight first.
         writes: Operands that are written.
-        draws: All draws, in order.
+        draws: The draws made within, in order; those not of the weights' size are operands, named as their streams.
         ran: Whether it ran once: then it is compiled.
     """
 
     def __init__(self, kernels: tuple[Kernel, ...]) -> None:
         reads = [name for kernel in kernels for name in kernel.reads if not name.endswith("?")]
         self.writes = tuple(dict.fromkeys(name for kernel in kernels for name in kernel.writes))
-        self.names = tuple(dict.fromkeys(("weight", *reads, *self.writes)))
-        self.draws = tuple(draw for kernel in kernels for draw in kernel.draws)
+        draws = [draw for kernel in kernels for draw in kernel.draws]
+        small = [draw.stream for draw in draws if draw.like != "rate"]
+        self.names = tuple(dict.fromkeys(("weight", *reads, *small, *self.writes)))
+        self.draws = tuple(draw for draw in draws if draw.like == "rate")
         self.kernels, self.ran = kernels, False
         self.compiled = torch.compile(with_own_code(run_lanes), fullgraph=True, options=OPTIONS)
 
@@ -85,20 +85,25 @@ def run_lanes(
         for kernel, numbers, facts, given in zip(kernels, drawn, known, hyper, strict=True):
             operands = [None if name.endswith("?") else now[name] for name in kernel.reads]
             told = {"known": tuple(facts)} if facts else {}
-            results = results_of(kernel.rule(*operands, *(n[lane] for n in numbers), **told, **given))
+            made = [n[lane] if n else now[draw.stream] for draw, n in zip(kernel.draws, numbers, strict=True)]
+            results = results_of(kernel.rule(*operands, *made, **told, **given))
             for name, result in zip(kernel.writes, results, strict=True):
                 now[name] = written[name] = result
         for name, result in written.items():
             old = values[name][lane]
-            old.copy_(torch.where(finite, result, old))
+            # A mask is new and all False; to read it would cost as much as all the rest.
+            old.copy_(result & finite if result.dtype == torch.bool else torch.where(finite, result, old))
 
 
 def draw_lanes(kernels: tuple[Kernel, ...], meta: Tensor, dtype: torch.dtype) -> list[list[list[Tensor]]]:
-    """The numbers of every kernel's draws, lane by lane."""
+    """The numbers of every kernel's draws, lane by lane; none of those that are operands."""
     key, column, drawn = meta[:, None, :2], 2, []
     for kernel in kernels:
         made = []
         for draw in kernel.draws:
+            if draw.like != "rate":
+                made.append([])
+                continue
             each = LANES // lanes(draw.law, dtype)  # Blocks of counters that make the numbers of a group.
             second = meta[:, column + each : column + each + 1]
             firsts = [meta[:, column + block : column + block + 1] for block in range(each)]
@@ -106,9 +111,3 @@ def draw_lanes(kernels: tuple[Kernel, ...], meta: Tensor, dtype: torch.dtype) ->
             column += each + 1
         drawn.append(made)
     return drawn
-
-
-def with_own_code(function: FunctionType) -> FunctionType:
-    """A copy with a code object of its own: torch counts compilations by code, and refuses after a few."""
-    code = function.__code__.replace(co_name=f"{function.__name__}_{next(NUMBERS)}")
-    return FunctionType(code, function.__globals__, code.co_name, function.__defaults__, function.__closure__)

@@ -10,6 +10,7 @@ from torch import Tensor
 from funcbio import rng
 from funcbio.base import Key, Number, check_option, clamp
 from funcbio.checks import LARGEST, is_real, require_key, require_numbers, shown
+from funcbio.masks import number_or
 from funcbio.sharding import draw_like
 from funcbio.statistics import mean
 
@@ -43,7 +44,7 @@ def activity_nu(activity: Tensor, nu: Number, average: Tensor) -> Tensor:
 
 def limited(rate: Tensor, minimum: Number, maximum: Number) -> Tensor:
     """Clamps new rates; one that is no number, because a weight is none or a spread overflowed, is 1."""
-    return clamp(torch.nan_to_num(rate, nan=1.0), minimum, maximum)
+    return clamp(number_or(rate, 1.0), minimum, maximum)
 
 
 class _Layer(NamedTuple):

@@ -7,11 +7,11 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from funcbio.reductions import CHUNK, are_compiled, reduced_rows
 from funcbio.rng import constants
 from funcbio.sharding import is_distributed, reduced
 
 TILE = 1 << 18  # Elements at a time: temporaries stay in the cache.
-CHUNK = 4096  # Short enough that the backend never splits one sum over threads.
 Elementwise: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
 
 
@@ -24,7 +24,8 @@ def totals(values: Tensor, of: Elementwise) -> list[Tensor]:
     """
     if is_distributed(values):
         return [*reduced(values, lambda part: torch.stack(totals(part, of))).unbind()]
-    columns = zip(*([_rows(item) for item in of(part)] for part in _parts(values)), strict=True)
+    sums, rest = _reduced(values, of, "sum")
+    columns = zip(*sums, *([_rows(item) for item in of(part)] for part in _parts(rest)), strict=True)
     return [_sum(rows[0] if len(rows) == 1 else torch.cat(rows)) for rows in columns]
 
 
@@ -37,6 +38,14 @@ def _sum(rows: Tensor) -> Tensor:
     if rows.numel() == 1:
         return rows.reshape(())
     return rows.sum() if rows.numel() < CHUNK else total(rows)
+
+
+def _reduced(values: Tensor, of: Elementwise, kind: str) -> tuple[list[tuple[Tensor, ...]], Tensor]:
+    """What a program has reduced, if one is wanted, and the elements that are left."""
+    if not are_compiled():
+        return [], values
+    rows, rest = reduced_rows(values.flatten(), of, kind)
+    return ([rows] if rows else []), rest
 
 
 def _parts(values: Tensor) -> tuple[Tensor, ...]:
@@ -56,13 +65,12 @@ def _rows(values: Tensor) -> Tensor:
 
 def mean(values: Tensor, of: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """Mean of all elements, or of an elementwise function of them, in float32 or better; 0 of none."""
-    number = max(values.numel(), 1)
+    wide = torch.promote_types(values.dtype, torch.float32)
+    number = constants(wide)(float(max(values.numel(), 1)))
 
     def share(part: Tensor) -> tuple[Tensor]:
         # Divided first: the sum of large numbers may overflow where their mean does not.
-        part = part if of is None else of(part)
-        part = part.to(torch.promote_types(part.dtype, torch.float32))
-        return (part / constants(part.dtype)(float(number)),)
+        return ((part if of is None else of(part)).to(wide) / number,)
 
     return totals(values, share)[0]
 
@@ -73,5 +81,6 @@ def largest(values: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
         return reduced(values, partial(largest, of=of), "max")
     if values.numel() == 0:
         return of(values.new_zeros(()))
-    tops = [of(part).amax() for part in _parts(values)]
+    rows, rest = _reduced(values, lambda part: (of(part),), "amax")
+    tops = [found.amax() for (found,) in rows] + [of(part).amax() for part in _parts(rest) if part.numel()]
     return tops[0] if len(tops) == 1 else torch.stack(tops).amax()

@@ -14,11 +14,11 @@ import funcbio
 ROOT = Path(funcbio.__file__).parent
 # Every module may import those of the rows above it, and of its own row only its own package.
 ORDER = [
-    ["base", "aside"],
+    ["base", "aside", "compiling"],
     ["checks", "sharding"],
-    ["rng", "checkpoint"],
-    ["statistics"],
-    ["rates", "choice", "kernel", "masks"],
+    ["rng", "checkpoint", "reductions"],
+    ["statistics", "masks"],
+    ["rates", "choice", "kernel"],
     ["tiles"],
     ["ahead"],
     ["inplace", "program"],
@@ -28,7 +28,8 @@ ORDER = [
     ["bio_config"],
     ["initial", "observe"],
     ["bind", "splitting"],
-    ["bio_checks"],
+    ["fusing", "bio_checks"],
+    ["chain"],
     ["bio_run"],
     ["bio_layer"],
     ["bio_module", "bio_class"],

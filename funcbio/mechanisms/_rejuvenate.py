@@ -11,7 +11,7 @@ from torch import Tensor
 from funcbio.base import BioState, Key, Number, Tree, check_option
 from funcbio.checks import require_like, require_numbers
 from funcbio.kernel import Draw, Kernel, run_kernel
-from funcbio.masks import above
+from funcbio.masks import above, finite, finite_or, number_or
 from funcbio.rng import NORMAL, UNIFORM
 from funcbio.statistics import largest, totals
 
@@ -62,20 +62,19 @@ def top_magnitude(weight: Tensor) -> tuple[Tensor]:
 
 def _known(weight: Tensor) -> Tensor:
     """The weights in float32 or better; what is not finite counts as 0."""
-    return torch.nan_to_num(weight.to(torch.promote_types(weight.dtype, torch.float32)), 0.0, 0.0, 0.0)
+    return finite_or(weight.to(torch.promote_types(weight.dtype, torch.float32)), 0.0)
 
 
 def _scaled(weight: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
     """W / max|w|, and 1 where a weight is finite, 0 where it is not."""
     wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
-    present = torch.nan_to_num(wide * 0.0, -1.0) + 1.0
-    return _known(weight) / torch.where(top > 0.0, top, 1.0), present
+    return _known(weight) / torch.where(top > 0.0, top, 1.0), finite(wide)
 
 
 def _relative(weight: Tensor, top: Tensor) -> Tensor:
     """|w| / max|w|; less than 0 where a weight is not finite, so that it is always replaced."""
     wide = weight.to(torch.promote_types(weight.dtype, torch.float32)) / torch.where(top > 0.0, top, 1.0)
-    return torch.nan_to_num(wide.abs(), -1.0, -1.0)
+    return finite_or(wide.abs(), -1.0, where=weight)
 
 
 def regrow_lognormal(
@@ -92,7 +91,8 @@ def regrow_lognormal(
     ``sign`` is +-1 or None: then what is left of ``unit`` tosses a fair coin.
     """
     top, std, log_mean, log_std = magnitudes(weight) if known is None else known
-    relative, waited = _relative(weight, top), -torch.log1p(-unit)
+    # Numbers on [0, 1) come in steps of a power of 2: their distance from 1 is exact.
+    relative, waited = _relative(weight, top), (1.0 - unit).log_().neg_()
     # "U < exp(-d |w| / std)", without the division that fails for equal weights.
     replaced = above(waited * std, strength * relative)
     if sign is None:  # An exponential has no memory: beyond its threshold, half of it is above log 2.
@@ -133,7 +133,7 @@ def known_to_release(weight: Tensor) -> tuple[Tensor, ...]:
 
 def _clamped(weight: Tensor) -> Tensor:
     wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
-    return torch.nan_to_num(wide, nan=0.0).clamp(-1.0, 1.0)
+    return number_or(wide, 0.0).clamp(-1.0, 1.0)
 
 
 def _positive(number: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from funcbio.base import BioState, Key, Number, Tree, check_option
 from funcbio.checks import is_number, require_like, require_numbers, shown
 from funcbio.kernel import Draw, Kernel, run_kernel
+from funcbio.masks import choose
 from funcbio.rates import MAXIMUM, MINIMUM, NU, SAMPLERS, activity_nu, limited, spread, weight_nu
 from funcbio.rng import UNIFORM
 from funcbio.statistics import mean
@@ -37,7 +38,8 @@ def drift_rate(
     due = updates % every == 0
     shaken = updates % (KICK_EVERY * every) == 0
     moved = 1.0 + (rate - 1.0) * decay + torch.where(shaken, KICK * (spread(unit, nu) - 1.0), 0.0)
-    return _replace(rate, due, moved, minimum, maximum)
+    changed = due & (moved != rate)  # Rates that do not change are not touched, not even clamped.
+    return torch.where(changed, limited(moved.to(rate.dtype), minimum, maximum), rate)
 
 
 def redraw_rate_by_weight(
@@ -56,7 +58,8 @@ def redraw_rate_by_weight(
     ``known`` is that mean, and whether to draw at all.
     """
     average, redrawn = known
-    return _replace(rate, redrawn, spread(unit, weight_nu(weight, nu, average)), minimum, maximum)
+    new = limited(spread(unit, weight_nu(weight, nu, average)).to(rate.dtype), minimum, maximum)
+    return choose(redrawn, new, rate)
 
 
 def redraw_rate_by_activity(
@@ -77,13 +80,8 @@ def redraw_rate_by_activity(
     """
     average, updates = known
     redrawn = (updates == 1) | (coin < REDRAW_PROBABILITY)
-    return _replace(rate, redrawn, spread(unit, activity_nu(activity, nu, average)), minimum, maximum)
-
-
-def _replace(rate: Tensor, where: Tensor, new: Tensor, minimum: Number, maximum: Number) -> Tensor:
-    """New rates where asked for, within their limits; those that do not change are not touched, not even clamped."""
-    changed = where & (new != rate)
-    return torch.where(changed, limited(new.to(rate.dtype), minimum, maximum), rate)
+    new = limited(spread(unit, activity_nu(activity, nu, average)).to(rate.dtype), minimum, maximum)
+    return choose(redrawn, new, rate)
 
 
 def _next(updates: Tensor) -> tuple[Tensor]:

@@ -11,8 +11,9 @@ from optree import tree_leaves, tree_map
 from torch import Tensor, nn
 from torch.func import grad_and_value
 
-from funcbio.base import BioState, Feature, Key, chain
+from funcbio.base import BioState, Feature, Key
 from funcbio.bio_config import BioConfig
+from funcbio.chain import chain
 from funcbio.observe import observe
 from funcbio.sweeps._keyed import Keyed, seeded
 from funcbio.sweeps.mechanism import Mechanism

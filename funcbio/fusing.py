@@ -1,0 +1,121 @@
+"""Fused features: those of the library that follow one another as one feature, which runs as one compiled loop."""
+
+import inspect
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import groupby
+from typing import Any
+
+import torch
+from optree import tree_leaves, tree_structure, tree_unflatten
+from torch import Tensor
+
+from funcbio.base import Feature, Key, Tree, leaf_names
+from funcbio.bind import ROWS
+from funcbio.checks import is_number, is_real
+from funcbio.fused import run_fused
+from funcbio.inplace import Layer, Step, run_in_place
+from funcbio.sharding import is_plain
+
+OPERANDS = frozenset({"weight", "grad", "rate"})
+
+
+def fused(features: Sequence[Feature]) -> list[Feature]:
+    """Puts features that follow one another together where a loop can run them."""
+    parts: list[Feature] = []
+    for name_known, group in groupby(features, lambda feature: _step(feature, torch.float32) is not None):
+        chosen = tuple(group)
+        parts.extend([Fused(chosen)] if name_known else chosen)
+    return parts
+
+
+def _step(feature: Feature, dtype: torch.dtype) -> Step | None:
+    """A feature as a step for weights of a type; None if it is none of the library, or not called as it should be."""
+    partly = isinstance(feature, partial)
+    function, given = (feature.func, feature.keywords) if partly else (feature, {})
+    name = getattr(function, "__name__", "")
+    row = ROWS.get(name)
+    if row is None or row.feature is not function or (partly and feature.args):
+        return None
+    hyper = {**_defaults(function), **given}
+    if hyper.keys() != _defaults(function).keys() or not all(map(_is_hyper, hyper.values())):
+        return None
+    step = row.step(name, {k: float(v) if is_number(v) else v for k, v in hyper.items()}, dtype)
+    return step if step is not None and step.needs <= OPERANDS | {"sign"} else None
+
+
+@lru_cache(maxsize=32)
+def _defaults(function: Any) -> Mapping[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "key"}
+
+
+def _is_hyper(value: object) -> bool:
+    return isinstance(value, str) or is_number(value) or (is_real(value) and is_plain(value) and value.ndim == 0)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Some features of the library as one."""
+
+    features: tuple[Feature, ...]
+
+    def __call__(self, params: Tree, grads: Tree, state: Any, /, *, key: Key | None = None) -> tuple[Tree, Tree, Any]:
+        """Runs them in place on copies of what they change; one by one where trees or key do not allow that."""
+        trees = {"weight": params, "grad": grads, "rate": state.rate}
+        if not fits(trees, key) or any(sign.ndim for sign in tree_leaves(getattr(state, "sign", ()))):
+            for feature in self.features:
+                params, grads, state = feature(params, grads, state, key=key)
+            return params, grads, state
+        new = self._run({name: tree_leaves(tree) for name, tree in trees.items()}, leaf_names(params), key)
+        back = {name: tree_unflatten(tree_structure(params), leaves) for name, leaves in new.items()}
+        params, grads = back.pop("weight", params), back.pop("grad", grads)
+        return params, grads, state._replace(**back) if back else state
+
+    def _run(self, columns: dict[str, list[Any]], names: list[str], key: Any) -> dict[str, list[Any]]:
+        """What is written, by name of the operand: a list of all leaves."""
+        writes = {name for step in self._steps(torch.float32) for name in step.kernel.writes}
+        rates = columns["rate"]
+        new = {name: list(columns[name]) for name in writes if name in columns}
+        if "replaced" in writes:
+            new["replaced"] = [torch.zeros_like(rate, dtype=torch.bool) for rate in rates]
+        kinds: dict[Any, list[int]] = {}
+        for index, weight in enumerate(columns["weight"]):
+            if rates[index].ndim and weight.numel():
+                kinds.setdefault((weight.dtype, rates[index].dtype), []).append(index)
+        for kind, chosen in kinds.items():
+            for name in new.keys() & columns.keys():
+                for i in chosen:
+                    new[name][i] = new[name][i].detach().clone(memory_format=torch.contiguous_format)
+            layers = [Layer(names[i], key, {n: new.get(n, column)[i] for n, column in columns.items()}) for i in chosen]
+            masks = run_in_place(self._steps(kind[0]), layers, None, run_fused).get("replaced", ())
+            for i, mask in zip(chosen, masks, strict=False):
+                new["replaced"][i] = mask
+        return new
+
+    def _steps(self, dtype: torch.dtype) -> list[Step]:
+        return [step for feature in self.features if (step := _step(feature, dtype)) is not None]
+
+
+def fits(trees: Mapping[str, Tree], key: Key | None) -> bool:
+    """Whether all leaves are plain tensors of the shapes they should have, and nobody has to see every operation."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    if not (type(key) is Tensor and key.dtype == torch.int32 and key.shape == (2,)):
+        return False
+    if len({tree_structure(tree) for tree in trees.values()}) != 1:
+        return False
+    synapses = [leaves for leaves in zip(*map(tree_leaves, trees.values()), strict=True) if leaves[-1].ndim]
+    if not all(_alike(tensor, leaves[0], key) for leaves in synapses for tensor in leaves):
+        return False
+    if torch.is_grad_enabled() and any(tensor.requires_grad for leaves in synapses for tensor in leaves):
+        warnings.warn("compile=True has no effect while gradients are recorded: use torch.no_grad()", stacklevel=4)
+        return False
+    return True
+
+
+def _alike(tensor: Any, weight: Any, key: Tensor) -> bool:
+    plain = is_plain(tensor) and is_real(tensor) and tensor.layout is torch.strided
+    return plain and tensor.shape == weight.shape and tensor.device == weight.device == key.device
