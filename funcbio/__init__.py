@@ -7,6 +7,7 @@ Stateful: ``BioConverter`` puts the same functions on any ``nn.Module`` as metho
 
 from funcbio import compat as compat
 from funcbio import monitor as monitor
+from funcbio import plot as plot
 from funcbio.base import BioState, Feature, Key, Tree, chain
 from funcbio.bind import Bound, bind
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError, Distribution

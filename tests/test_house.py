@@ -37,6 +37,7 @@ ORDER = [
     ["bio_step"],
     ["bio_converter", "pool", "trees"],
     ["compat", "sweeps"],
+    ["plot"],
     ["__init__"],
     ["experiments"],
     ["__main__"],
