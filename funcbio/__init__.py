@@ -6,6 +6,8 @@ Stateful: ``BioConverter`` puts the same functions on any ``nn.Module`` as metho
 """
 
 from funcbio import compat as compat
+from funcbio import monitor as monitor
+from funcbio import plot as plot
 from funcbio.base import BioState, Feature, Key, Tree
 from funcbio.bind import Bound, bind
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError, Distribution
@@ -27,6 +29,7 @@ from funcbio.mechanisms import (
     update_fuzzy_learning_rates,
     volume_dependent_lr,
 )
+from funcbio.monitor import metrics
 from funcbio.observe import observe
 from funcbio.pool import pool_activity
 from funcbio.rates import sample_rates
@@ -35,6 +38,7 @@ from funcbio.sweeps.mechanism import Mechanism
 from funcbio.sweeps.result import SweepResult
 from funcbio.sweeps.run import sweep
 from funcbio.synapses import Synapse, synapses
+from funcbio.trees import trees
 
 __version__ = "0.1.0"
 
@@ -67,6 +71,7 @@ __all__ = [
     "init",
     "key",
     "load_checkpoint",
+    "metrics",
     "normal",
     "observe",
     "pool_activity",
@@ -79,6 +84,7 @@ __all__ = [
     "split_weights",
     "sweep",
     "synapses",
+    "trees",
     "uniform",
     "update_fuzzy_learning_rates",
     "volume_dependent_lr",

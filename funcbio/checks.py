@@ -16,6 +16,12 @@ from funcbio.base import Tree, leaf_names
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """The types that weights, gradients and rate factors may have."""
 
+VALUES = ("params", "grads", "update")
+"""Trees that have a value for every parameter; the others have leaves of no dimensions where there is no synapse."""
+
+NOTES = ("replaced", "age")
+"""Trees that hold truth values or counts for every synapse."""
+
 LARGEST = 1e15
 """No hyper-parameter needs more, and products of two of them stay in the range of float32."""
 
@@ -30,7 +36,7 @@ def require_like(params: Tree, **trees: Tree) -> None:
     columns = {"params": optree.tree_leaves(params), **{name: optree.tree_leaves(tree) for name, tree in trees.items()}}
     for index, weight in enumerate(columns["params"]):
         leaves = {name: column[index] for name, column in columns.items()}
-        marks = [leaf for name, leaf in leaves.items() if name not in ("params", "grads")]
+        marks = [leaf for name, leaf in leaves.items() if name not in VALUES]
         synapse = any(isinstance(mark, Tensor) and mark.ndim > 0 for mark in marks)
         for name, leaf in leaves.items():
             should = _misfit(name, leaf, weight, synapse=synapse)
@@ -42,10 +48,10 @@ def _misfit(name: str, leaf: Any, weight: Any, *, synapse: bool) -> str | None:
     """What a leaf of the tree ``name`` should be, if it is not."""
     if not isinstance(leaf, Tensor):
         return "a tensor"
-    marks, broadcasts = name not in ("params", "grads"), name in ("sign", "activity")
+    marks, broadcasts = name not in VALUES, name in ("sign", "activity")
     if not isinstance(weight, Tensor) or (marks and leaf.ndim == 0):
         return None
-    if synapse and not (is_real(leaf) or (broadcasts and _counts(leaf))):
+    if synapse and name not in NOTES and not (is_real(leaf) or (broadcasts and _counts(leaf))):
         return "real numbers" if broadcasts else "real floating-point numbers"
     sizes = zip(leaf.shape, weight.shape, strict=False)
     fits = leaf.ndim == weight.ndim and all(one == other or (broadcasts and one == 1) for one, other in sizes)

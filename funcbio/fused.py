@@ -113,6 +113,8 @@ def part(value: Tensor, span: Span, weight: Tensor) -> Tensor:
     """The elements of a span, flat; a copy if the value only broadcasts with the weight."""
     _, first, count = span
     start, stop = first * GROUP, min((first + count) * GROUP, weight.numel())
+    if value.dtype == torch.bool:
+        value = value.view(torch.uint8)
     if value.shape == weight.shape:
         return value.detach().view(-1)[start:stop]  # Programs would be told apart by requires_grad.
     row = weight.numel() // weight.shape[0]

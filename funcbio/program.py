@@ -91,8 +91,10 @@ def run_lanes(
                 now[name] = written[name] = result
         for name, result in written.items():
             old = values[name][lane]
-            # A mask is new and all False; to read it would cost as much as all the rest.
-            old.copy_(result & finite if result.dtype == torch.bool else torch.where(finite, result, old))
+            if result.dtype == torch.bool:  # New and all False. Bytes from numbers are ten times faster than bools.
+                old.copy_(torch.where(result & finite, 1.0, 0.0).to(torch.uint8))
+            else:
+                old.copy_(torch.where(finite, result, old))
 
 
 def draw_lanes(kernels: tuple[Kernel, ...], meta: Tensor, dtype: torch.dtype) -> list[list[list[Tensor]]]:

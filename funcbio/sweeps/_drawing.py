@@ -1,14 +1,7 @@
-"""What the figures of a sweep share: a blank figure, and how values are written."""
+"""What the figures of a sweep share: how they name what they are drawn of."""
 
 from collections.abc import Iterable, Sequence
-from functools import partial
-from io import BytesIO
-from typing import TYPE_CHECKING, Any, Protocol
-
-from funcbio.sweeps.statistics import extra
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from typing import Any, Protocol
 
 
 class Outcome(Protocol):
@@ -17,29 +10,6 @@ class Outcome(Protocol):
     table: dict[str, list[Any]]
     hyper: tuple[str, ...]
     members: int
-
-
-def spell(value: Any) -> str:
-    """Writes the value of a hyper-parameter: as short as it can be, so 0.3 for 0.1 + 0.2."""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def count(number: int, noun: str) -> str:
-    """Writes a number of things."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def figure_of(**options: Any) -> "Figure":
-    """A figure that no window manager knows of, and that a notebook shows all the same."""
-    figure = extra("matplotlib.figure").Figure(layout="constrained", **options)
-    vars(figure)["_repr_png_"] = partial(_png, figure)
-    return figure
-
-
-def _png(figure: "Figure") -> bytes:
-    content = BytesIO()
-    figure.savefig(content, format="png")
-    return content.getvalue()
 
 
 def averaged(drawn: Sequence[str], result: Outcome) -> str:

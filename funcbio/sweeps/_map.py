@@ -3,7 +3,8 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-from funcbio.sweeps._drawing import Outcome, averaged, count, figure_of, ordered, spell
+from funcbio.drawing import count, figure_of, spell
+from funcbio.sweeps._drawing import Outcome, averaged, ordered
 from funcbio.sweeps.statistics import extra, require_one_of, runs, step_of
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def heatmap(result: Outcome, metric: str, x: str, y: str, step: int | None = Non
     for run in found:
         at = rows.index(run.combination[places[1]]), columns.index(run.combination[places[0]])
         cells.setdefault(at, []).append(run.values[step])
-    figure = figure_of()
+    figure = figure_of("sweep")
     axes = figure.subplots()
     widest = _draw_cells(axes, cells, (len(rows), len(columns)), f"mean {metric}")
     right, up = ([spell(value) for value in values] for values in (columns, rows))

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from funcbio.sweeps._drawing import Outcome, averaged, count, figure_of, ordered, spell
+from funcbio.drawing import PALETTE, colors_of, count, draw_mean, figure_of, finite_or_nan, fit_scales, spell
+from funcbio.sweeps._drawing import Outcome, averaged, ordered
 from funcbio.sweeps._map import heatmap
 from funcbio.sweeps.statistics import Run, extra, intervals, require_one_of, runs
 
@@ -16,14 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PALETTE", "curves", "heatmap", "spell"]
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-"""Of Okabe and Ito, which colour-blind readers can tell apart; the yellow, pale on white, comes last."""
-
 THIN = 20
 """Up to so many members, each has a line of its own."""
-
-DECADES = 3
-"""Positive values that span more powers of ten are drawn on a log scale."""
 
 
 def curves(result: Outcome, metric: str, by: str | None = None) -> "Figure":
@@ -50,11 +45,11 @@ def curves(result: Outcome, metric: str, by: str | None = None) -> "Figure":
         ['1 seed']
     """
     lines = _lines(result, runs(result.table, result.hyper, metric), by)
-    figure = figure_of(figsize=(10, 4.5))
+    figure = figure_of("sweep", figsize=(10, 4.5))
     axes = figure.subplots()
-    for (label, group), color in zip(lines.items(), _colors(len(lines)), strict=True):
+    for (label, group), color in zip(lines.items(), colors_of(len(lines), "sweep"), strict=True):
         _draw_line(axes, label, group, color, thin=result.members <= THIN)
-    _scale(axes, sorted(set(result.table["step"])))
+    fit_scales(axes, sorted(set(result.table["step"])), "sweep")
     axes.set(xlabel="step", ylabel=metric)
     axes.grid(alpha=0.2)
     heading = "mean and 95 % interval over seeds" + averaged(result.hyper if by is None else [by], result)
@@ -86,27 +81,14 @@ def _label(names: Sequence[str], key: Sequence[Any], group: Sequence[Run]) -> st
     return f"{head} ({tail})" if head else tail
 
 
-def _colors(count: int) -> list[Any]:
-    """Told apart by the palette as long as it lasts, then by lightness."""
-    if count <= len(PALETTE):
-        return list(PALETTE[:count])
-    cividis = extra("matplotlib").colormaps["cividis"]
-    return [cividis(index / (count - 1)) for index in range(count)]
-
-
 def _draw_line(axes: "Axes", label: str, group: Sequence[Run], color: Any, *, thin: bool) -> None:
     steps = sorted({step for run in group for step in run.values})
-    mean, low, high = intervals(_per_seed(group, steps))
     if thin and len(group) > 1:
         for run in group:
-            axes.plot(steps, [_drawn(run.values.get(step)) for step in steps], color=color, linewidth=0.7, alpha=0.3)
-    axes.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
-    axes.plot(steps, mean, color=color, label=label, linewidth=1.8, marker="." if len(steps) < 20 else "")
-
-
-def _drawn(value: float | None) -> float:
-    """Infinity would break the scale of the axis."""
-    return value if value is not None and math.isfinite(value) else math.nan
+            axes.plot(
+                steps, [finite_or_nan(run.values.get(step)) for step in steps], color=color, linewidth=0.7, alpha=0.3
+            )
+    draw_mean(axes, steps, intervals(_per_seed(group, steps)), label, color)
 
 
 def _per_seed(group: Sequence[Run], steps: Sequence[int]) -> "ndarray":
@@ -114,22 +96,8 @@ def _per_seed(group: Sequence[Run], steps: Sequence[int]) -> "ndarray":
     np, seeds = extra("numpy"), list(dict.fromkeys(run.seed for run in group))
     total, count = np.zeros((len(seeds), len(steps))), np.zeros((len(seeds), len(steps)))
     for run in group:
-        values = np.array([_drawn(run.values.get(step)) for step in steps], dtype=float)
+        values = np.array([finite_or_nan(run.values.get(step)) for step in steps], dtype=float)
         finite, row = np.isfinite(values), seeds.index(run.seed)
         total[row, finite] += values[finite]
         count[row, finite] += 1
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def _scale(axes: "Axes", steps: Sequence[int]) -> None:
-    """Makes the scale a log one where a linear one would flatten nearly all there is to see."""
-    np = extra("numpy")
-    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.lines])
-    values = values[np.isfinite(values)]
-    if values.size and values.min() > 0.0 and values.max() > 10.0**DECADES * values.min():
-        axes.set_yscale("log")
-    if not values.size:
-        axes.text(0.5, 0.5, "no finite values", transform=axes.transAxes, ha="center", va="center")
-    axes.xaxis.set_major_locator(extra("matplotlib.ticker").MaxNLocator(integer=True))
-    if len(steps) <= 10:
-        axes.set_xticks(steps)

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from importlib import import_module
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from funcbio.extras import import_extra
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 RESAMPLES = 9999
+
+extra = partial(import_extra, extra="sweep")
 
 CHUNK = 1_000_000
 """Numbers that a bootstrap holds at once: a few megabytes, whatever the size of the sweep."""
@@ -30,25 +34,6 @@ class Run(NamedTuple):
     seed: int
     combination: tuple[Any, ...]
     values: dict[int, float]
-
-
-def extra(module: str) -> Any:
-    """Imports a module of an optional package.
-
-    Args:
-        module: Its dotted name.
-
-    Returns:
-        The module.
-
-    Raises:
-        ImportError: If the package is missing; the message has the line that installs it.
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        package = module.split(".")[0]
-        raise ImportError(f"{package} should be installed, by pip install 'funcbio[sweep]'; found {error}") from error
 
 
 def require_one_of(what: str, choices: Collection[Any], **parameter: Any) -> None:

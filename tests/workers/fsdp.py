@@ -11,7 +11,7 @@ from nets import GRADIENT, NETS, WEIGHTS, backward, batch, convert, layers, repo
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor.debug import CommDebugMode
 
-from funcbio import pool_activity
+from funcbio import metrics, pool_activity, trees
 from funcbio.sharding import is_distributed, local, whole
 
 REJUVENATE = ("rejuvenate_weights", "rejuvenate_weights_old")
@@ -122,6 +122,23 @@ def check_activity_update(mesh, order):
     assert any(bio.activation_count.any() for bio in layers(model))
 
 
+def check_metrics(mesh, order):
+    """The numbers are those of the whole layers, on every process."""
+    alone, model = pair("mlp", mesh, order, record_activity=True)
+    for each in (alone, model):
+        backward(each, batch("mlp", 0))
+    pool_activity(model)
+    measured = []
+    for each in (alone, model):
+        params, grads, state = trees(each, replaced=each.rejuvenate_weights())
+        measured.append(metrics(params, grads, state, update=grads, ranks=True))
+    assert all(list(measured[0][layer]) == list(measured[1][layer]) for layer in measured[0])
+    for layer, entries in measured[0].items():
+        for entry, expected in entries.items():
+            assert not is_distributed(measured[1][layer][entry])
+            close(measured[1][layer][entry], expected, f"{order} {layer} {entry}")
+
+
 def check_splitting(mesh, order):
     alone, model = pair("resnet", mesh, order, weight_splitting_Gamma=5)
     x = batch("resnet", 0)
@@ -216,6 +233,7 @@ def main(distributions, *names):
                     report(f"{name} {order} {distribution}")
             check_gathered(mesh, order)
             check_activity_update(mesh, order)
+            check_metrics(mesh, order)
             check_splitting(mesh, order)
         check_overflow(mesh)
         check_seeds(mesh)

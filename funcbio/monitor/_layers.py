@@ -1,0 +1,54 @@
+"""Which leaves of the trees are layers, and what is there of each."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optree
+from torch import Tensor
+
+from funcbio.base import Tree, leaf_names
+from funcbio.checks import require, require_like
+from funcbio.sharding import whole
+from funcbio.synapses import Synapse
+
+FIELDS = ("rate", "sign", "activity", "replaced", "age")
+"""Of the state."""
+
+
+def layers_of(
+    params: Tree, trees: Mapping[str, Tree], state: Any, synapses: Mapping[str, Synapse] | None
+) -> dict[str, dict[str, Tensor]]:
+    """The tensors of every layer that has elements, by its name; leaves of no dimensions count as absent.
+
+    Args:
+        params: Tree of parameters.
+        trees: "grad" and "update", each a tree shaped like ``params``, or empty.
+        state: Any state.
+        synapses: Description of the model; None finds weights by their dimensions where the state has no rates.
+
+    Raises:
+        ValueError: If a tree does not fit ``params``, or a described weight is not there.
+    """
+    there: dict[str, Any] = dict(trees) | {field: getattr(state, field, ()) for field in FIELDS}
+    there = {field: tree for field, tree in there.items() if optree.tree_leaves(tree)}
+    require_like(params, **{("grads" if field == "grad" else field): tree for field, tree in there.items()})
+    names = leaf_names(params)
+    if synapses is not None:
+        missing = sorted(set(synapses) - set(names))
+        require("synapses", missing, "a description of weights in params", not missing)
+    columns = {field: optree.tree_leaves(tree) for field, tree in {"weight": params, **there}.items()}
+    layers = {}
+    for index, name in enumerate(names):
+        leaves = {field: column[index] for field, column in columns.items()}
+        if _holds_synapses(name, leaves, synapses):
+            layers[name] = {field: whole(leaf).detach() for field, leaf in leaves.items() if leaf.ndim > 0}
+    return layers
+
+
+def _holds_synapses(name: str, leaves: Mapping[str, Tensor], synapses: Mapping[str, Synapse] | None) -> bool:
+    weight = leaves["weight"]
+    if weight.numel() == 0:
+        return False
+    if "rate" in leaves:
+        return leaves["rate"].ndim > 0
+    return weight.ndim > 1 if synapses is None else name in synapses

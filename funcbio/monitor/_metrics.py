@@ -1,0 +1,130 @@
+"""The metrics of all layers and of the whole model, as a pure function of the triple."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funcbio.base import BioState, Number, Tree
+from funcbio.checks import is_number, require, require_numbers
+from funcbio.monitor._amounts import pool, quantiles_of
+from funcbio.monitor._layers import layers_of
+from funcbio.monitor._measure import Limits, measure
+from funcbio.synapses import Synapse
+
+WHOLE = "all"
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def metrics(
+    params: Tree,
+    grads: Tree,
+    state: BioState,
+    /,
+    *,
+    update: Tree = (),
+    quantiles: Sequence[float] = QUANTILES,
+    ranks: bool = False,
+    crystallized_below: Number = 0.5,
+    dormant_up_to: Number = 0.0,
+    synapses: Mapping[str, Synapse] | None = None,
+) -> dict[str, dict[str, Tensor]]:
+    r"""Measures the synapses of every layer and of the whole model.
+
+    A layer is a weight that holds synapses: its leaf in ``state.rate`` has dimensions. Without rates it is any leaf of
+    two and more dimensions, or what ``synapses`` names. Biases and norms are left out. What an entry
+    is measured of may be absent, an empty tree or a leaf of no dimensions; then the entry is too.
+
+    | entry | of | meaning |
+    |---|---|---|
+    | ``rate_mean``, ``rate_std``, ``rate_q5`` ... | ``rate`` | the rate factors; the number is the percentage |
+    | ``crystallized`` | ``rate`` | share of weights whose rate is under ``crystallized_below`` |
+    | ``replaced`` | ``replaced`` | share of weights that the last rejuvenation replaced |
+    | ``age_mean``, ``age_q5`` ... | ``age`` | steps since a weight was replaced |
+    | ``excitatory`` | ``params`` | share of positive weights among those that are not zero; nan if all are |
+    | ``excitatory_units`` | ``sign`` | share of the Dale signs that are positive |
+    | ``sign_violations`` | ``sign`` | share of weights whose sign is not that of their unit |
+    | ``dormant`` | ``activity`` | share of units that were active ``dormant_up_to`` times the layer's mean, or less |
+    | ``stable_rank``, ``effective_rank`` | ``params`` | directions that the layer uses; with ``ranks=True`` |
+    | ``weight_norm``, ``grad_norm``, ``update_norm`` | trees | Euclidean norms |
+    | ``relative_update`` | ``update`` | ``update_norm / weight_norm`` |
+
+    The whole model pools all weights and all units, but ranks, which are averaged over layers. A state does not
+    remember where rates started; no distribution starts under ``fuzzy_lr_min``, so a rate under its default 0.5 has
+    been dampened, and ``crystallized_below`` should follow a configuration that has another. Activity counts
+    a layer's own output, before any activation function that follows: a unit behind a ReLU that never fires is not
+    dormant by it. Before the first forward pass, all units are.
+
+    Cost: one pass over the weights for most of it, a sort for quantiles (``quantiles=()`` leaves them out), and a
+    singular value decomposition of every layer for ranks: $O(m n \min(m, n))$, so not in every step.
+    Shards of a distributed tensor are gathered, a layer at a time; all processes must call it.
+
+    Args:
+        params: Tree of weights.
+        grads: Tree of gradients, shaped like ``params``, or ``()``.
+        state: A ``BioState``, or any state with some of its fields; fields that it has not count as empty.
+        update: What the optimizer's step added to the weights, a tree shaped like ``params``.
+        quantiles: Levels between 0 and 1.
+        ranks: Whether to compute stable and effective ranks.
+        crystallized_below: Rate under which a weight counts as crystallized.
+        dormant_up_to: Activity, relative to the layer's mean, up to which a unit counts as dormant; 0 means
+            never active.
+        synapses: Description of the model from ``funcbio.synapses``, for ranks: as a matrix, a weight has a row
+            for each post-synaptic unit. None takes the layout of Linear and Conv.
+
+    Returns:
+        Entries by layer, under its dotted name, and of the whole model under "all": 0-d tensors, float32 or better.
+        Nothing if there is no layer.
+
+    Raises:
+        ValueError: If a tree does not fit ``params``, a level is not between 0 and 1, or a layer is called "all".
+
+    Example:
+        >>> params = {"fc": {"weight": torch.tensor([[3.0, 0.0], [0.0, -4.0]]), "bias": torch.zeros(2)}}
+        >>> state = init(params, key=key(0), config=BioConfig(fuzzy_lr_distribution="baseline"))
+        >>> found = metrics(params, (), state, quantiles=(0.5,), ranks=True)
+        >>> list(found)
+        ['fc.weight', 'all']
+        >>> found["all"]["weight_norm"], found["all"]["rate_q50"], found["fc.weight"]["stable_rank"]
+        (tensor(5.), tensor(1.), tensor(1.5625))
+
+    References:
+        Dormant units: Sokar et al., ICML 2023. Ranks: see ``funcbio.monitor.stable_rank`` and ``effective_rank``.
+    """
+    require_numbers(crystallized_below=crystallized_below, dormant_up_to=dormant_up_to)
+    levels = _levels(quantiles)
+    layers = layers_of(params, {"grad": grads, "update": update}, state, synapses)
+    require("params", WHOLE, f"a tree without a layer called {WHOLE!r}", WHOLE not in layers)
+    limits, described = Limits(crystallized_below, dormant_up_to, bool(ranks)), synapses or {}
+    found = {name: measure(layer, described.get(name), limits) for name, layer in layers.items()}
+    entries = {name: _entries([found[name]], [layers[name]], levels) for name in layers}
+    if layers:
+        entries[WHOLE] = _entries([*found.values()], [*layers.values()], levels)
+    return entries
+
+
+def _levels(quantiles: Sequence[float]) -> dict[str, float]:
+    """The levels by the end of an entry's name: 0.05 is "q5"."""
+    good = isinstance(quantiles, Sequence) and all(is_number(q) and 0.0 <= q <= 1.0 for q in quantiles)
+    require("quantiles", quantiles, "a sequence of numbers between 0 and 1", good)
+    return {f"q{100.0 * level:g}": level for level in quantiles}
+
+
+def _entries(
+    measured: Sequence[Mapping[str, Any]], layers: Sequence[Mapping[str, Tensor]], levels: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """Pools what was measured of one or more layers."""
+    entries: dict[str, Tensor] = {}
+    for name in dict.fromkeys(name for amounts in measured for name in amounts):
+        entries[name] = pool([amounts[name] for amounts in measured if name in amounts])
+        field = name.removesuffix("_std").removesuffix("_mean")
+        if name in ("rate_std", "age_mean"):
+            values = [layer[field] for layer in layers if field in layer]
+            found = quantiles_of(values, [*levels.values()])
+            entries.update({f"{field}_{end}": value for end, value in zip(levels, found, strict=True)})
+    if "update_norm" in entries:
+        # Both over the layers that moved, else the sizes of the others would dilute it.
+        moved = [amounts for amounts in measured if "update_norm" in amounts]
+        entries["relative_update"] = entries["update_norm"] / pool([amounts["weight_norm"] for amounts in moved])
+    return {name: value if value.is_floating_point() else value.to(torch.float32) for name, value in entries.items()}

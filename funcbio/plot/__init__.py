@@ -1,0 +1,12 @@
+"""Figures of a network in training; see the page on monitoring.
+
+Every function returns a matplotlib ``Figure``, to be saved with ``savefig``; a notebook shows it. Nothing is kept in
+matplotlib's global state. matplotlib is imported when a figure is drawn: ``pip install 'funcbio[monitor]'``.
+"""
+
+from funcbio.plot._curves import learning_curves
+from funcbio.plot._histograms import rate_histograms
+from funcbio.plot._map import crystallization_map
+from funcbio.plot._turnover import turnover
+
+__all__ = ["crystallization_map", "learning_curves", "rate_histograms", "turnover"]

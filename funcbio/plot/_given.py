@@ -1,0 +1,44 @@
+"""What the figures are given: numbers of any kind as arrays, and the steps they belong to."""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from funcbio.checks import require
+from funcbio.extras import import_extra
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy import ndarray
+
+extra = partial(import_extra, extra="monitor")
+
+
+def array_of(name: str, values: Any) -> "ndarray":
+    """Numbers as an array of float64; tensors of any device and type too."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().double()
+    try:
+        return extra("numpy").asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} should be a tensor, array or list of numbers; found {values!r:.200}") from None
+
+
+def mark_steps(axes: "Axes", steps: Sequence[float]) -> None:
+    """Puts ticks at whole numbers, and at the steps themselves where they are few."""
+    axes.xaxis.set_major_locator(extra("matplotlib.ticker").MaxNLocator(integer=True))
+    if len(steps) <= 10:
+        axes.set_xticks(steps)
+
+
+def steps_of(steps: Sequence[float] | None, number: int) -> list[float]:
+    """The steps that values belong to; counted from 0 if None."""
+    if steps is None:
+        return [*range(number)]
+    found = list(steps)
+    rising = all(first < second for first, second in pairwise(found))
+    require("steps", steps, f"{number} rising numbers", len(found) == number and rising)
+    return found
