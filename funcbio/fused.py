@@ -64,11 +64,9 @@ def run_fused(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, 
     if not can_fuse(steps, layers):
         return False
     weights: list[Tensor] = columns["weight"]
-    run = program(
-        tuple(_present(step.kernel, layers[0]) for step in steps), weights[0].dtype, weights[0].device.type
-    )
+    run = program(tuple(_present(step.kernel, layers[0]) for step in steps), weights[0].dtype, weights[0].device.type)
     work = torch.promote_types(weights[0].dtype, torch.float32)
-    hyper = [{name: _number(value, work) for name, value in step.hyper.items()} for step in steps]
+    hyper = [{k: _number(v, work, (at, k)) for k, v in step.hyper.items()} for at, step in enumerate(steps)]
     operands = {**columns, **_small_draws(steps, layers, columns)}
     spreads = any(value.shape != weights[0].shape for name in run.names for value in operands[name][:1])
     whole, rest = spans(tuple(weight.shape for weight in weights), MOST if spreads else 1 << 40)
@@ -98,7 +96,7 @@ def _small_draws(steps: Sequence[Step], layers: Sequence[Layer], columns: Column
 
 @lru_cache(maxsize=256)
 def spans(shapes: tuple[Size, ...], most: int) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-    """Whole groups of large layers, at most so many at a time, and all that is left, its last group perhaps not full."""
+    """Whole groups of large layers, at most so many at a time; and what is left, its last group perhaps not full."""
     whole, rest = [], []
     for layer, shape in enumerate(shapes):
         count = math.prod(shape)
@@ -184,7 +182,9 @@ def _words(
 
 
 @lru_cache(maxsize=256)
-def _number(value: Any, dtype: torch.dtype) -> Tensor:
+def _number(value: Any, dtype: torch.dtype, place: tuple[int, str]) -> Tensor:
+    """A tensor for each place: a program is another one if two of its inputs are the same tensor."""
+    del place
     return torch.tensor(int(value)) if isinstance(value, int) else torch.tensor(float(value), dtype=dtype)
 
 

@@ -25,9 +25,9 @@ OPERANDS = frozenset({"weight", "grad", "rate"})
 def fused(features: Sequence[Feature]) -> list[Feature]:
     """Puts features that follow one another together where a loop can run them."""
     parts: list[Feature] = []
-    for name_known, group in groupby(features, lambda feature: _step(feature, torch.float32) is not None):
+    for may_fuse, group in groupby(features, lambda feature: _step(feature, torch.float32) is not None):
         chosen = tuple(group)
-        parts.extend([Fused(chosen)] if name_known else chosen)
+        parts.extend([Fused(chosen)] if may_fuse else chosen)
     return parts
 
 
@@ -65,7 +65,8 @@ class Fused:
     def __call__(self, params: Tree, grads: Tree, state: Any, /, *, key: Key | None = None) -> tuple[Tree, Tree, Any]:
         """Runs them in place on copies of what they change; one by one where trees or key do not allow that."""
         trees = {"weight": params, "grad": grads, "rate": state.rate}
-        if not fits(trees, key) or any(sign.ndim for sign in tree_leaves(getattr(state, "sign", ()))):
+        signs: Tree = getattr(state, "sign", ())
+        if not fits(trees, key) or any(sign.ndim for sign in tree_leaves(signs)):
             for feature in self.features:
                 params, grads, state = feature(params, grads, state, key=key)
             return params, grads, state
@@ -89,7 +90,8 @@ class Fused:
             for name in new.keys() & columns.keys():
                 for i in chosen:
                     new[name][i] = new[name][i].detach().clone(memory_format=torch.contiguous_format)
-            layers = [Layer(names[i], key, {n: new.get(n, column)[i] for n, column in columns.items()}) for i in chosen]
+            given = [{n: new.get(n, column)[i] for n, column in columns.items()} | {"sign": None} for i in chosen]
+            layers = [Layer(names[i], key, operands) for i, operands in zip(chosen, given, strict=True)]
             masks = run_in_place(self._steps(kind[0]), layers, None, run_fused).get("replaced", ())
             for i, mask in zip(chosen, masks, strict=False):
                 new["replaced"][i] = mask

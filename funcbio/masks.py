@@ -46,5 +46,5 @@ def number_or(values: Tensor, other: float) -> Tensor:
     """The values, and another number for those that are none; infinite ones become the largest of their type."""
     if torch.compiler.is_compiling():
         top = torch.finfo(values.dtype).max
-        return torch.where(values == values, values.clamp(-top, top), other)  # noqa: PLR0124 - nan differs from itself
+        return torch.where(values == values, values.clamp(-top, top), other)
     return torch.nan_to_num(values, nan=other)

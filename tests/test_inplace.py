@@ -11,7 +11,7 @@ from torch import nn
 from worlds import MODELS
 
 import funcbio
-from funcbio import BioConverter, BioModule, ahead, bio_method, bio_step, inplace, statistics, tiles
+from funcbio import BioConverter, BioModule, ahead, bio_method, bio_step, fused, inplace, reductions, statistics, tiles
 
 CHAIN = ("volume_dependent_lr", "fuzzy_learning_rates", "crystallize")
 EVERYTHING = (*CHAIN, "scale_grad", "rejuvenate_weights", "enforce_dales_principle", "update_fuzzy_learning_rates")
@@ -63,7 +63,7 @@ def test_the_size_of_tiles_changes_no_bit(method, tile, monkeypatch):
     same(states(bio_model), states(other))
 
 
-@pytest.mark.parametrize("tile", [statistics.CHUNK, 4 * statistics.CHUNK])
+@pytest.mark.parametrize("tile", [reductions.CHUNK, 4 * reductions.CHUNK])
 def test_statistics_do_not_depend_on_tiles(tile, monkeypatch):
     values = torch.randn(50_001)
     whole = statistics.mean(values, torch.abs), statistics.total(values)
@@ -251,7 +251,8 @@ def close(first, second, tolerance=1e-6):
 
 
 @pytest.mark.slow
-def test_compiled_methods_equal_the_eager_ones_and_compile_once():
+def test_compiled_methods_equal_the_eager_ones_and_compile_once(monkeypatch):
+    monkeypatch.setattr(fused, "FEWEST", 0)
     for number, width in enumerate((64, 300, 1000)):
         bio_model, other = twins(width)
         for bio in (m for m in bio_model.modules() if isinstance(m, BioModule)):
@@ -273,7 +274,8 @@ def test_compiled_methods_equal_the_eager_ones_and_compile_once():
 
 
 @pytest.mark.slow
-def test_a_changed_hyper_parameter_compiles_nothing_anew():
+def test_a_changed_hyper_parameter_compiles_nothing_anew(monkeypatch):
+    monkeypatch.setattr(fused, "FEWEST", 0)
     bio_model, _ = twins()
     first = BioConverter(compile=True)(bio_model)
     first(torch.randn(5, 30)).sum().backward()
@@ -285,12 +287,13 @@ def test_a_changed_hyper_parameter_compiles_nothing_anew():
 
 
 def test_without_a_compiler_methods_go_on_and_say_so_once(monkeypatch):
-    from funcbio import fused, program
+    from funcbio import program
 
     def refuse(*args, **kwargs):
         raise RuntimeError("no compiler here")
 
     monkeypatch.setattr(fused, "_broken", [])
+    monkeypatch.setattr(fused, "FEWEST", 0)
     monkeypatch.setattr(program.Program, "__call__", refuse)
     program.program.cache_clear()
     bio_model, other = twins()
@@ -305,3 +308,29 @@ def test_without_a_compiler_methods_go_on_and_say_so_once(monkeypatch):
     other.bio_step()
     other.bio_step()
     same(states(bio_model), states(other))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "methods"),
+    [
+        ({"apply_dales_principle": True}, ("rejuvenate_weights", "enforce_dales_principle")),
+        ({"fuzzy_lr_distribution": "activity"}, ("update_fuzzy_learning_rates", "scale_grad")),
+        ({"fuzzy_lr_distribution": "temporal", "fuzzy_lr_update_freq": 1}, ("update_fuzzy_learning_rates",)),
+        ({"fuzzy_lr_distribution": "weight_adaptive"}, ("update_fuzzy_learning_rates",)),
+        ({"rejuvenation_variant": "uniform"}, ("rejuvenate_weights",)),
+        ({"rejuvenation_variant": "0.0.5"}, ("rejuvenate_weights",)),
+    ],
+)
+def test_methods_compile_that_read_signs_and_activity(options, methods, monkeypatch):
+    monkeypatch.setattr(fused, "MOST", 100)
+    bio_model, other = twins(1100, fuzzy_lr_dynamic=True, **options)
+    for bio in (m for m in bio_model.modules() if isinstance(m, BioModule)):
+        bio.compiles = True
+    for _ in range(2):
+        for method in methods:
+            found, expected = getattr(bio_model, method)(), getattr(other, method)()
+            if expected is not None:
+                same(found, expected)
+    close(states(bio_model), states(other))
+    assert not fused._broken
