@@ -13,9 +13,9 @@ from torch.func import grad_and_value
 
 from funcbio.base import BioState, Feature, Key, chain
 from funcbio.bio_config import BioConfig
+from funcbio.mechanism import Mechanism
 from funcbio.observe import observe
 from funcbio.sweeps._keyed import Keyed, seeded
-from funcbio.sweeps.mechanism import Mechanism
 from funcbio.synapses import Choice
 
 Tensors = dict[str, Tensor]
