@@ -57,6 +57,10 @@ class Layers:
         self.overview, self.optimizer, self.handle = overview, optimizer, handle
         self.known: list[BioModule] = []
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has to take its own layers."""
+        return {**vars(self), "known": []}
+
     def look(self) -> list[BioModule]:
         """The layers as they are now; those of parameters that the optimizer was given since are taken up.
 

@@ -22,13 +22,11 @@ def check_optimizer(optimizer: object) -> None:
         raise ValueError(f"optimizer should be torch's own; found {name}, a wrapper: attach to what it wraps")
     if isinstance(optimizer, optim.LBFGS):
         raise ValueError(
-            "optimizer should compute one update from one gradient; found LBFGS, which evaluates the loss several times "
-            "in a step: call the mechanisms as methods of a converted model"
+            "optimizer should make one update of one gradient; found LBFGS, which evaluates the loss several times in "
+            "a step: call the mechanisms as methods of a converted model"
         )
     if isinstance(optimizer, optim.SparseAdam):
-        raise ValueError(
-            "optimizer should take dense gradients; found SparseAdam: use Adam and Embedding(sparse=False)"
-        )
+        raise ValueError("optimizer should take dense gradients; found SparseAdam: use Adam, and sparse=False")
     if any(group.get("differentiable") for group in optimizer.param_groups):
         raise ValueError("optimizer should not be differentiable; found differentiable=True: chain the pure features")
 

@@ -33,7 +33,7 @@ def find(ridden: object, bios: Sequence[BioModule]) -> Any:
     """The state that belongs to some layers, among those that rode in the state of an optimizer."""
     if not isinstance(ridden, list):
         raise ValueError(
-            f"state_dict should hold {NAME!r}, the state of the handle; found none: save it with in_optimizer=True as well"
+            f"state_dict should hold {NAME!r}, the state of the handle; found none: save with in_optimizer=True as well"
         )
     names = {bio.synapse.weight for bio in bios}
     fitting = [saved for saved in ridden if isinstance(saved, Mapping) and set(saved.get("layers", ())) == names]
@@ -71,7 +71,7 @@ def _check_tensor(what: str, expected: Tensor, found: object) -> None:
 
 
 @torch.no_grad()
-def unpack(saved: Saved, bios: Sequence[BioModule], ages: Mapping[str, Tensor]) -> None:
+def unpack(saved: Mapping[str, Any], bios: Sequence[BioModule], ages: Mapping[str, Tensor]) -> None:
     """Writes a checked state into the layers."""
     for bio in bios:
         for name, target in _tensors(bio, ages).items():

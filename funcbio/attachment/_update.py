@@ -1,4 +1,4 @@
-"""The update-side rule: what the optimizer did to a weight, scaled after the fact. p <- p_old + factor * (p - p_old)."""
+"""The update-side rule, p <- p_old + factor * (p_new - p_old): what an optimizer did to weights, scaled afterwards."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

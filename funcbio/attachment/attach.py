@@ -99,9 +99,7 @@ def _mechanisms(given: object) -> list[Mechanism]:
     chosen = [as_mechanism(one) for one in given]  # pyright: ignore[reportGeneralTypeIssues]
     for one in chosen:
         late = one.where == "after" and one.feature in SCALE
-        require(
-            "where", one.where, f"'gradient' or 'update' for {one.name}, which has nothing to scale later", not late
-        )
+        require("where", one.where, f"'gradient' or 'update' for {one.name}: later it has nothing to scale", not late)
     return chosen
 
 
@@ -153,7 +151,7 @@ def _warn_of_cancelling(optimizer: Optimizer | None, mechanisms: Sequence[Mechan
     names = [one.name for one in mechanisms if one.where == "gradient" and one.feature in SCALE]
     if names and optimizer is not None and normalises(optimizer):
         warnings.warn(
-            f"{', '.join(names)} should act on the update of {type(optimizer).__name__}, which divides by a running norm "
-            "of the gradient, so that constant factors on it cancel; found where='gradient': leave where out",
+            f"{', '.join(names)} should act on the update of {type(optimizer).__name__}, which divides by a norm of "
+            "the gradient, so that constant factors on it cancel; found where='gradient': leave where out",
             stacklevel=3,
         )

@@ -24,8 +24,9 @@ from funcbio.mechanism import Mechanism
 class Handle:
     """What ``funcbio.attach`` returns: mechanisms that act around every step of an optimizer.
 
-    A copy or a pickle of model, optimizer and handle together is attached: ``copy.deepcopy((model, optimizer, handle))``.
-    A copy of the optimizer alone has no hooks, as torch leaves them out; ``check`` tells.
+    A copy or a pickle of model, optimizer and handle together is attached, such as
+    ``copy.deepcopy((model, optimizer, handle))``. A copy of the optimizer alone has no hooks, as torch leaves them
+    out; ``check`` tells.
 
     Attributes:
         optimizer: The optimizer, or None.
