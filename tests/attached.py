@@ -1,6 +1,7 @@
 """Small models, data and optimizers that the tests of ``attach`` train with."""
 
 import copy
+import itertools
 
 import torch
 from torch import nn, optim
@@ -49,7 +50,7 @@ def net(sizes=(6, 12, 8, 3), seed=0):
     """A multi-layer perceptron, the same for the same seed."""
     torch.manual_seed(seed)
     layers = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.Tanh()]
     return nn.Sequential(*layers[:-1])
 

@@ -190,7 +190,7 @@ def test_mechanisms_of_a_place_act_in_declared_order():
     assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("most", [1, 100, 10**9])
+@pytest.mark.parametrize("most", [1, 100])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_buckets_change_no_bit(name, most, monkeypatch):
     names = ["fuzzy_learning_rates", "volume_dependent_lr", Mechanism("crystallize", where="update")]
