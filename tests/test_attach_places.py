@@ -15,11 +15,11 @@ from funcbio.attachment import _update
 RATES = BioConfig(fuzzy_learning_rate_factor_nu=0.4)
 ONES = BioConfig(fuzzy_lr_distribution="baseline")
 PLAIN = {
-    "SGD": lambda p: optim.SGD(p, 0.02),
+    "SGD": lambda p: optim.SGD(p, 0.05),
     "RMSprop": lambda p: optim.RMSprop(p, 1e-3),
-    "Adam": lambda p: optim.Adam(p, 1e-3, eps=1e-12),
-    "AdamW": lambda p: optim.AdamW(p, 1e-3, eps=1e-12),
-    "Adagrad": lambda p: optim.Adagrad(p, 1e-3, eps=1e-12),
+    "Adam": lambda p: optim.Adam(p, 1e-3),
+    "AdamW": lambda p: optim.AdamW(p, 1e-3),
+    "Adagrad": lambda p: optim.Adagrad(p, 1e-2),
 }
 
 
@@ -36,17 +36,20 @@ def attached(make, mechanisms, model=None, **options):
         return model, optimizer, attach(optimizer, model, mechanisms, **options)
 
 
-@pytest.mark.parametrize(("optimizer", "cancels"), [("SGD", 0), ("Adam", 1), ("AdamW", 1), ("Adagrad", 1)])
-def test_rates_on_the_gradient_cancel_where_an_optimizer_normalises_and_on_the_update_they_do_not(optimizer, cancels):
-    make = PLAIN[optimizer]
-    double = net().double()
-    plain = weights(train(double, make(double.parameters()), 100))
-    found = {}
+@pytest.mark.parametrize(
+    ("optimizer", "least", "most"),
+    [("SGD", 1e-3, 1), ("RMSprop", 1e-7, 1e-3), ("Adam", 0, 1e-6), ("AdamW", 0, 1e-6), ("Adagrad", 0, 1e-6)],
+)
+def test_factors_cancel_on_the_gradient_of_optimizers_that_divide_by_its_norm_and_never_on_the_update(
+    optimizer, least, most
+):
+    """The table in docs/attach.md; ``least`` and ``most`` are limits of the difference that the gradient side makes."""
+    make, plain, found = PLAIN[optimizer], net(), {}
+    train(plain, make(plain.parameters()), 100)
     for where in ("gradient", "update"):
-        model, steps, _ = attached(make, [Mechanism("fuzzy_learning_rates", where=where)], net().double(), config=RATES)
-        found[where] = distance(plain, weights(train(model, steps, 100)))
-    assert (found["gradient"] < 1e-6) == bool(cancels)
-    assert found["gradient"] < 1e-6 or found["gradient"] > 1e-3
+        model, steps, _ = attached(make, [Mechanism("fuzzy_learning_rates", where=where)])
+        found[where] = distance(weights(plain), weights(train(model, steps, 100)))
+    assert least <= found["gradient"] < most
     assert found["update"] > 1e-3
 
 

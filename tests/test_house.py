@@ -95,7 +95,7 @@ def test_import_brings_no_extra_and_little_else():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     extra, count = out.rsplit(" ", 1)
     assert extra == "[]"
-    assert int(count) < 85  # Ours, and a few small ones of the standard library.
+    assert int(count) < 105  # Ours, and a few small ones of the standard library.
 
 
 def test_all_is_sorted_and_complete():

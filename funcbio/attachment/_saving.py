@@ -29,15 +29,13 @@ def _tensors(bio: BioModule, ages: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {**own, AGE: ages[name]} if name in ages else own
 
 
-def find(ridden: object, bios: Sequence[BioModule]) -> Any:
-    """The state that belongs to some layers, among those that rode in the state of an optimizer."""
-    if not isinstance(ridden, list):
+def find(ridden: object, place: int) -> Any:
+    """The state of one handle, among those that rode in the state of an optimizer in the order of their hooks."""
+    if not isinstance(ridden, list) or len(ridden) <= place:
         raise ValueError(
-            f"state_dict should hold {NAME!r}, the state of the handle; found none: save with in_optimizer=True as well"
+            f"state_dict should hold {NAME!r}, of every handle; found none: save with in_optimizer=True as well"
         )
-    names = {bio.synapse.weight for bio in bios}
-    fitting = [saved for saved in ridden if isinstance(saved, Mapping) and set(saved.get("layers", ())) == names]
-    return (fitting or ridden or [None])[0]
+    return ridden[place]
 
 
 def check(saved: object, bios: Sequence[BioModule], ages: Mapping[str, Tensor]) -> None:
