@@ -8,7 +8,7 @@ import warnings
 import torch
 from torch import nn, optim
 
-from funcbio import BioConfig, Mechanism, attach
+from funcbio import Mechanism, attach
 
 OPTIMIZERS = {
     "SGD": lambda p: optim.SGD(p, 0.05),
@@ -20,7 +20,7 @@ OPTIMIZERS = {
 PLACES = ("gradient", "update")
 
 
-def trained(make, where, config, steps=100):
+def trained(make, where, steps=100):
     """The synapses of a small network after some steps, with or without rate factors."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(20, 40), nn.Tanh(), nn.Linear(40, 5))
@@ -28,7 +28,7 @@ def trained(make, where, config, steps=100):
     if where:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            attach(optimizer, net, [Mechanism("fuzzy_learning_rates", where=where)], config=config)
+            attach(optimizer, net, [Mechanism("fuzzy_learning_rates", where=where)])
     for step in range(steps):
         x = torch.randn(32, 20, generator=torch.Generator().manual_seed(step))
         optimizer.zero_grad()
@@ -37,12 +37,12 @@ def trained(make, where, config, steps=100):
     return torch.cat([layer.weight.detach().flatten() for layer in net if isinstance(layer, nn.Linear)])
 
 
-def differences(config=BioConfig()):
+def differences():
     """Relative difference of the weights that rate factors make, by optimizer and place."""
     found = {}
     for name, make in OPTIMIZERS.items():
-        plain = trained(make, None, config)
-        found[name] = {where: float((trained(make, where, config) - plain).norm() / plain.norm()) for where in PLACES}
+        plain = trained(make, None)
+        found[name] = {where: float((trained(make, where) - plain).norm() / plain.norm()) for where in PLACES}
     return found
 
 
