@@ -16,6 +16,7 @@ from funcbio.bio_converter import BioConverter
 from funcbio.bio_survey import bio_modules, once
 from funcbio.checks import require
 from funcbio.mechanism import DEFAULT_PLACE, Mechanism, as_mechanism
+from funcbio.sharding import reshard
 
 SCALE = [name for name, place in DEFAULT_PLACE.items() if place == "update"]
 """The methods that scale what is learned."""
@@ -118,6 +119,7 @@ def _converter(converted: bool, config: object, converter: object) -> BioConvert
 
 
 def _check_converted(optimizer: Optimizer | None, model: nn.Module, mechanisms: Sequence[Mechanism]) -> None:
+    reshard(model.modules())
     bios = of_optimizer(once(bio_modules(model)), optimizer)
     require("optimizer", optimizer, "one that holds weights of the model", bool(bios))
     check_names(bios)
