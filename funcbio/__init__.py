@@ -3,11 +3,14 @@
 Functional: ``key``, ``bind`` (or ``init``), ``chain`` and the features, each
 ``feature(params, grads, state, *, key=None, **hyper) -> (params, grads, state)``.
 Stateful: ``BioConverter`` puts the same functions on any ``nn.Module`` as methods.
+In one line: ``attach`` makes them act in every step of a ``torch.optim`` optimizer.
 """
 
 from funcbio import compat as compat
 from funcbio import monitor as monitor
 from funcbio import plot as plot
+from funcbio.attachment.attach import attach
+from funcbio.attachment.handle import Handle
 from funcbio.base import BioState, Feature, Key, Tree
 from funcbio.bind import Bound, bind
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError, Distribution
@@ -16,6 +19,7 @@ from funcbio.bio_module import BioModule
 from funcbio.chain import chain
 from funcbio.checkpoint import load_checkpoint, save_checkpoint
 from funcbio.initial import init
+from funcbio.mechanism import Mechanism
 from funcbio.mechanisms import (
     apply_dales_principle,
     count_active,
@@ -34,7 +38,6 @@ from funcbio.observe import observe
 from funcbio.pool import pool_activity
 from funcbio.rates import sample_rates
 from funcbio.rng import bernoulli, beta, fold_in, gamma, key, normal, split, uniform
-from funcbio.sweeps.mechanism import Mechanism
 from funcbio.sweeps.result import SweepResult
 from funcbio.sweeps.run import sweep
 from funcbio.synapses import Synapse, synapses
@@ -52,12 +55,14 @@ __all__ = [
     "ConfigError",
     "Distribution",
     "Feature",
+    "Handle",
     "Key",
     "Mechanism",
     "SweepResult",
     "Synapse",
     "Tree",
     "apply_dales_principle",
+    "attach",
     "bernoulli",
     "beta",
     "bind",

@@ -29,6 +29,7 @@ class BioState(NamedTuple):
         activity: int64 count of active outputs, that broadcasts along the weight's post-synaptic axis.
         replaced: Which weights the last rejuvenation replaced, bool, shaped like the weight.
         updates: 0-d int64 tensor, number of ``update_fuzzy_learning_rates`` calls so far.
+        age: int32 steps since a weight was replaced, or since counting began, shaped like the weight.
 
     Example:
         >>> BioState(rate={"w": torch.ones(2, 2)}).rate["w"].shape
@@ -40,6 +41,7 @@ class BioState(NamedTuple):
     activity: Tree = ()
     replaced: Tree = ()
     updates: Tree = ()
+    age: Tree = ()
 
 
 class Feature(Protocol):

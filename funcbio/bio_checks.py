@@ -59,7 +59,7 @@ def check_method(layer: Layer, name: str) -> None:
     _check_buffers(layer)
     _check_sharding(layer)
     if layer.needs_grad(name):
-        _check_gradient(layer, name)
+        check_gradient(layer, name)
 
 
 def check_shape(layer: Layer) -> None:
@@ -116,7 +116,8 @@ def _check_sharding(layer: Layer) -> None:
         )
 
 
-def _check_gradient(layer: Layer, name: str) -> None:
+def check_gradient(layer: Layer, name: str) -> None:
+    """Raises if the weight has no gradient that a method could write to."""
     weight, leaf = layer.weight, layer.synapse.weight
     if name == "crystallize" and not weight.requires_grad:
         raise RuntimeError("Weights do not require gradients")

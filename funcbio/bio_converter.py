@@ -166,7 +166,7 @@ class BioConverter:
         key = rng.key(fresh_seed())
         reshard(model.modules())
         for module in list(model.modules()):
-            _strip(module)
+            strip(module)
         for holder in found:
             alone = sum(other.module is holder.module for other in found) == 1
             self._attach(holder, key, alone=alone)
@@ -207,7 +207,7 @@ def _after_attention(attention: nn.Module, _: Any, output: tuple[Tensor, Any]) -
     return attention.get_submodule("out_proj.bio_mod")(output[0]), *output[1:]
 
 
-def _strip(module: nn.Module) -> None:
+def strip(module: nn.Module) -> None:
     """Takes an earlier conversion off a layer."""
     attached = module._modules.get("bio_mod")
     if attached is not None and bio_modules(attached):

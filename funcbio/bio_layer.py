@@ -114,8 +114,12 @@ class BioLayer(nn.Module):
         return self._run_feature(name, **hyper) if brought is None else run_layers([brought]).get(self.synapse.weight)
 
     def _run_feature(self, name: str, **hyper: Any) -> Tensor | None:
+        return self.run_row(self.features.get(name) or ROWS[name], **hyper)
+
+    @torch.no_grad()
+    def run_row(self, row: Row, **hyper: Any) -> Tensor | None:
         """Runs a feature on trees of one leaf and writes back what it changed: for all that is not plain memory."""
-        row, weight, leaf = self.features.get(name) or ROWS[name], self.weight, self.synapse.weight
+        weight, leaf = self.weight, self.synapse.weight
         if is_distributed(weight):  # Only now it is sure how; from here on no process holds rates of other rows.
             self.fuzzy_learning_rate_parameters = shard_like(self.fuzzy_learning_rate_parameters, weight)
         key, updates = local(self.key), local(self.updates)

@@ -44,7 +44,7 @@ def trees(model: nn.Module, **fields: Mapping[str, Tensor]) -> tuple[dict[str, T
     given = {field: _by_name(field, values, bios) for field, values in fields.items()}
     params = {name: parameter.detach() for name, parameter in named.items()}
     grads = {name: _grad(parameter) for name, parameter in named.items()}
-    state = _state(named, bios)
+    state = state_of(named, bios)
     some = any(parameter.grad is not None for parameter in named.values())
     return params, grads if some else (), state._replace(**{field: _filled(params, of) for field, of in given.items()})
 
@@ -55,7 +55,7 @@ def _grad(parameter: nn.Parameter) -> Tensor:
     return parameter.grad.detach()
 
 
-def _state(named: Mapping[str, nn.Parameter], bios: Mapping[str, BioModule | None]) -> BioState:
+def state_of(named: Mapping[str, Tensor], bios: Mapping[str, BioModule | None]) -> BioState:
     """The state of every layer, side by side."""
     columns: dict[str, dict[str, Tensor]] = {"rate": {}, "sign": {}, "activity": {}}
     updates: Tree = ()

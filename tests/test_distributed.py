@@ -92,6 +92,10 @@ def test_models_and_distributions_under_fully_shard_equal_one_process(net):
     launch("fsdp", "temporal,activity,weight_adaptive", net)
 
 
+def test_attached_optimizers_on_shards_equal_one_process_and_keep_replicas():
+    launch("attaching")
+
+
 def test_tensor_parallel_layers_equal_one_process():
     launch("parallel")
 

@@ -14,9 +14,9 @@ from torch.func import grad_and_value
 from funcbio.base import BioState, Feature, Key
 from funcbio.bio_config import BioConfig
 from funcbio.chain import chain
+from funcbio.mechanism import Mechanism
 from funcbio.observe import observe
 from funcbio.sweeps._keyed import Keyed, seeded
-from funcbio.sweeps.mechanism import Mechanism
 from funcbio.synapses import Choice
 
 Tensors = dict[str, Tensor]

@@ -9,9 +9,9 @@ from funcbio.base import Key
 from funcbio.bio_checks import NO_ACTIVITY, NO_DALE
 from funcbio.bio_config import BioConfig
 from funcbio.checks import is_number, perhaps
+from funcbio.mechanism import Mechanism, as_mechanism
 from funcbio.rng import fold_in, key
 from funcbio.sweeps._optimizers import Recipe
-from funcbio.sweeps.mechanism import Mechanism, as_mechanism
 
 SHARED = ("weights", "rates", "batches", "noise")
 """What is drawn for a member, each from a key of its own."""

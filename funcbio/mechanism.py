@@ -14,6 +14,8 @@ DEFAULT_PLACE = {
     "fuzzy_learning_rates": "update",
     "volume_dependent_lr": "update",
     "scale_grad": "update",
+    # Before the others, so that rates follow the activity of this very forward pass.
+    "update_fuzzy_learning_rates": "gradient",
     # What the optimizer does to the weights must not undo these.
     "rejuvenate_weights": "after",
     "enforce_dales_principle": "after",
@@ -66,7 +68,14 @@ class Mechanism:
     @property
     def row(self) -> Row:
         """The function, and which field of the configuration sets which of its keywords."""
-        return ROWS[self.feature] if isinstance(self.feature, str) else Row(self.feature, self.hyper)
+        if isinstance(self.feature, str):
+            return ROWS[self.feature]
+        return Row(self.feature, self.hyper, needs_grad=self.where != "after", draws=True)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a function of the user's own."""
+        return not isinstance(self.feature, str)
 
     def acts(self, step: int) -> bool:
         """Whether it acts in a step, counted from 0."""

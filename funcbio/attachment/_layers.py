@@ -1,0 +1,96 @@
+"""Which layers of a model a handle treats: those whose weights its optimizer holds, and that no other handle treats."""
+
+from collections.abc import Iterable
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+from torch import nn
+from torch.optim import Optimizer
+
+from funcbio.attachment._optimizers import groups_by_weight
+from funcbio.bio_module import BioModule
+from funcbio.bio_survey import Overview
+
+_owners: "WeakKeyDictionary[BioModule, ref[Any]]" = WeakKeyDictionary()
+
+
+def owner_of(bio: BioModule) -> Any:
+    """The handle that treats a layer; None if none does."""
+    found = _owners.get(bio)
+    return None if found is None else found()
+
+
+def claim(bios: Iterable[BioModule], handle: Any) -> None:
+    """Notes who treats some layers; raises ValueError, with nothing noted, if another handle does."""
+    bios = list(bios)
+    for bio in bios:
+        if owner_of(bio) not in (None, handle):
+            raise ValueError(
+                f"{bio.synapse.weight} should be attached once; found a handle that treats it: call its remove() first"
+            )
+    for bio in bios:
+        _owners[bio] = ref(handle)
+
+
+def release(handle: Any) -> None:
+    """Forgets what a handle treated."""
+    for bio in [bio for bio, owner in _owners.items() if owner() is handle]:
+        del _owners[bio]
+
+
+def of_optimizer(bios: Iterable[BioModule], optimizer: Optimizer | None) -> list[BioModule]:
+    """The layers whose weights an optimizer holds; all if there is none."""
+    held = groups_by_weight(optimizer)
+    return [bio for bio in bios if optimizer is None or id(bio.weight) in held]
+
+
+class Layers:
+    """The layers that a handle treats, looked up in every step.
+
+    Args:
+        model: The converted model.
+        optimizer: The optimizer, or None.
+        handle: The handle.
+    """
+
+    def __init__(self, overview: Overview, optimizer: Optimizer | None, handle: Any) -> None:
+        self.overview, self.optimizer, self.handle = overview, optimizer, handle
+        self.known: list[BioModule] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has to take its own layers."""
+        return {**vars(self), "known": []}
+
+    def look(self) -> list[BioModule]:
+        """The layers as they are now; those of parameters that the optimizer was given since are taken up.
+
+        Raises:
+            RuntimeError: If a layer has left the model or the optimizer, as after another conversion of the model.
+        """
+        found = of_optimizer(self.overview.look().layers(), self.optimizer)
+        if found != self.known:
+            gone = [bio.synapse.weight for bio in self.known if bio not in found]
+            if gone:
+                raise RuntimeError(
+                    f"the layers attached should stay in the model and its optimizer; found {', '.join(gone)} gone, "
+                    "replaced or converted again since: call remove(), and attach again"
+                )
+            check_names(found)
+            claim(found, self.handle)
+            self.known = found
+        return found
+
+
+def check_names(bios: Iterable[BioModule]) -> None:
+    """Raises ValueError if two layers go by the same name, as parts of a model do that were converted one by one."""
+    names = [bio.synapse.weight for bio in bios]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"layers should have names of their own; found {twice[0]} twice: convert the model as a whole")
+
+
+def model_of(model: object) -> nn.Module:
+    """Raises TypeError if the argument is no module."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model should be an nn.Module; found {type(model).__name__}")
+    return model

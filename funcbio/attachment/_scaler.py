@@ -1,0 +1,46 @@
+"""GradScaler and fused optimizers: they get scaled gradients, and are told whether the step is to be skipped."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from funcbio.bio_finite import finite_gradients
+from funcbio.bio_method import HEALS
+from funcbio.mechanism import Mechanism
+
+
+def verdict(optimizer: Optimizer) -> bool | Tensor:
+    """Whether a step will be made; a tensor where the answer lies on another device: asking would make the CPU wait.
+
+    An optimizer that is not fused is never called for a step that is skipped.
+    """
+    found = getattr(optimizer, "found_inf", None)
+    if not isinstance(found, Tensor):
+        return True
+    finite = found.reshape(()) == 0
+    return bool(finite) if finite.device.type == "cpu" else finite
+
+
+@torch.no_grad()
+def unscale(optimizer: Optimizer) -> None:
+    """Divides the gradients by the scale that a fused optimizer was handed, and takes it away from the optimizer.
+
+    The fused step would have left them so as well.
+    """
+    scale = getattr(optimizer, "grad_scale", None)
+    if not isinstance(scale, Tensor):
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                parameter.grad.div_(scale.to(parameter.grad.device))
+    vars(optimizer)["grad_scale"] = None  # The scaler deletes the attribute after the step.
+
+
+def overflowed(modules: Sequence[nn.Module], mechanisms: Iterable[Mechanism]) -> bool:
+    """Whether gradients have overflowed, so that a scaler is about to skip the step; the methods look likewise."""
+    if all(p is None or p.grad is None for module in modules for p in module._parameters.values()):
+        return False
+    return not bool(finite_gradients(modules, heals=any(mechanism.name in HEALS for mechanism in mechanisms)))

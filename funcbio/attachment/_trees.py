@@ -1,0 +1,21 @@
+"""What is attached, as the three trees of the pure features."""
+
+from collections.abc import Sequence
+
+import torch
+
+from funcbio.attachment._turnover import Ages
+from funcbio.base import BioState, Tree
+from funcbio.bio_module import BioModule
+from funcbio.trees import state_of
+
+
+def trees_of(bios: Sequence[BioModule], ages: Ages) -> tuple[Tree, Tree, BioState]:
+    """Weights, gradients and state of some layers by name; nothing is copied but what has to be laid out."""
+    named = {bio.synapse.weight: bio for bio in bios}
+    params = {name: bio.weight.detach() for name, bio in named.items()}
+    grads = {n: torch.zeros_like(b.weight) if b.weight.grad is None else b.weight.grad for n, b in named.items()}
+    kept = {name: torch.zeros((), dtype=torch.bool, device=weight.device) for name, weight in params.items()}
+    replaced = {name: ages.replaced.get(name, kept[name].expand(weight.shape)) for name, weight in params.items()}
+    age = dict(ages.steps) if ages.counts else ()
+    return params, grads, state_of(params, named)._replace(replaced=replaced, age=age)

@@ -1,0 +1,69 @@
+"""Turnover: what follows when weights are replaced. Fresh moments, fresh rates, and the age of every weight."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from funcbio import rng
+from funcbio.attachment._optimizers import groups_by_weight, reset
+from funcbio.bio_module import BioModule
+from funcbio.initial import initial_rate
+from funcbio.sharding import local
+
+FRESH = "fresh_rates"
+Masks = dict[str, Tensor]
+
+
+def merge(masks: Masks, found: Mapping[str, Tensor]) -> None:
+    """Adds the weights that one more mechanism replaced."""
+    for name, mask in found.items():
+        masks[name] = masks[name] | mask if name in masks else mask
+
+
+@torch.no_grad()
+def renew(bios: Sequence[BioModule], masks: Masks, optimizer: Optimizer | None, *, fresh_rates: bool) -> None:
+    """Makes replaced weights newborn: the optimizer has no memory of them, and, if asked, their rates are new."""
+    groups: dict[int, dict[str, Any]] = groups_by_weight(optimizer) if masks else {}
+    for bio in bios:
+        mask = masks.get(bio.synapse.weight)
+        if mask is None:
+            continue
+        if optimizer is not None:
+            reset(optimizer, groups[id(bio.weight)], bio.weight, mask)
+        if fresh_rates:
+            # The layer's key has moved on with the replacement, so this one is new each time.
+            key = rng.fold_in(local(bio.key), FRESH)
+            rate, drawn = bio.fuzzy_learning_rate_parameters, initial_rate(key, bio.weight, bio.synapse, bio.config)
+            rate.copy_(torch.where(mask, drawn.to(rate.dtype), rate))
+
+
+class Ages:
+    """Steps since every weight was replaced, or since counting began, and the last replacements.
+
+    Args:
+        counts: Whether to count; else only the last replacements are kept.
+    """
+
+    def __init__(self, *, counts: bool) -> None:
+        self.counts = counts
+        self.steps: dict[str, Tensor] = {}
+        self.replaced: Masks = {}
+
+    def begin(self, bios: Sequence[BioModule]) -> None:
+        """Starts to count for layers that are new."""
+        for bio in bios:
+            if self.counts and bio.synapse.weight not in self.steps:
+                weight = bio.weight.detach()
+                self.steps[bio.synapse.weight] = torch.zeros_like(weight, dtype=torch.int32)
+
+    @torch.no_grad()
+    def move_on(self, masks: Masks, finite: bool | Tensor) -> None:
+        """Counts one step, unless it was skipped."""
+        self.replaced.update(masks)
+        for name, age in self.steps.items():
+            age.add_(finite if isinstance(finite, Tensor) else 1)
+            if name in masks:
+                age.masked_fill_(masks[name], 0)

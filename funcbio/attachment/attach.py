@@ -1,0 +1,159 @@
+"""One line on an optimizer: the mechanisms act in every step it makes."""
+
+import warnings
+from collections.abc import Sequence
+
+from torch import nn
+from torch.optim import Optimizer
+
+from funcbio.attachment._layers import check_names, model_of, of_optimizer, owner_of
+from funcbio.attachment._optimizers import check_optimizer, groups_by_weight, normalises
+from funcbio.attachment.handle import Handle
+from funcbio.base import Feature
+from funcbio.bio_checks import NO_ACTIVITY, NO_DALE
+from funcbio.bio_config import BioConfig
+from funcbio.bio_converter import BioConverter
+from funcbio.bio_survey import bio_modules, once
+from funcbio.checks import require
+from funcbio.mechanism import DEFAULT_PLACE, Mechanism, as_mechanism
+from funcbio.sharding import reshard
+
+SCALE = [name for name, place in DEFAULT_PLACE.items() if place == "update"]
+"""The methods that scale what is learned."""
+
+
+def attach(
+    optimizer: Optimizer | None,
+    model: nn.Module,
+    mechanisms: Sequence[str | Feature | Mechanism],
+    *,
+    config: BioConfig | None = None,
+    converter: BioConverter | None = None,
+    fresh_rates: bool = False,
+    ages: bool = False,
+    in_optimizer: bool = False,
+    hooks: bool = True,
+) -> Handle:
+    r"""Makes mechanisms act in every step of an optimizer.
+
+    Each acts in its place: on the gradient before the step; on the update around it,
+    $$ p \leftarrow p_\text{old} + f \, (p_\text{new} - p_\text{old}), $$
+    where $f$ is the mechanism's factor and weight decay is part of the update; or after the step. See ``Mechanism``
+    for the places taken by default. Only layers whose weights the optimizer holds are treated, and of those without a
+    gradient only what needs none. Entries that rejuvenation replaces lose the optimizer's memory of them.
+
+    Args:
+        optimizer: Any optimizer of torch but LBFGS and SparseAdam; with ``hooks=False`` also None.
+        model: The model. If it is plain it is converted, until ``remove``; if it is converted, its state is used.
+        mechanisms: In the order in which they act: names of documented methods, functions with the contract of
+            ``Feature``, or ``Mechanism`` objects, which say where and how often.
+        config: The configuration of the conversion, for a plain model; None is the default one.
+        converter: Makes the conversion of a plain model, instead of ``config``.
+        fresh_rates: Whether replaced weights also get a fresh draw of their rate factor.
+        ages: Whether to count the steps since every weight was replaced; see ``Handle.trees``.
+        in_optimizer: Whether the handle's state rides in the optimizer's ``state_dict``.
+        hooks: Whether the optimizer's steps call the mechanisms. If not, call ``before_step`` and ``after_step``.
+
+    Returns:
+        The handle.
+
+    Raises:
+        TypeError: If optimizer or model are none.
+        ValueError: If the optimizer cannot be treated or holds no synapse of the model, a mechanism is unknown or does
+            nothing in its place, a weight is attached already, or ``config`` is given for a converted model.
+        AttributeError: If Dale's principle is to be enforced and not configured.
+        RuntimeError: If ``scale_grad`` is to act and no activity is recorded.
+
+    Example:
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> optimizer = torch.optim.Adam(net.parameters())
+        >>> rejuvenate = Mechanism("rejuvenate_weights", every=100)
+        >>> handle = attach(optimizer, net, ["fuzzy_learning_rates", rejuvenate])
+        >>> net(torch.ones(1, 4)).sum().backward()
+        >>> optimizer.step()
+        >>> handle.steps
+        1
+    """
+    flags = {"fresh_rates": fresh_rates, "ages": ages, "in_optimizer": in_optimizer, "hooks": hooks}
+    for name, value in flags.items():
+        require(name, value, "True or False", isinstance(value, bool))
+    if optimizer is None:
+        require("optimizer", optimizer, "an optimizer, unless hooks=False", not hooks and not in_optimizer)
+    else:
+        check_optimizer(optimizer)
+    chosen = _mechanisms(mechanisms)
+    converted = bool(bio_modules(model_of(model)))
+    maker = _converter(converted, config, converter)
+    if maker is None:
+        _check_converted(optimizer, model, chosen)
+    else:
+        _check_plain(optimizer, model, chosen, maker)
+        maker(model)
+    handle = Handle(optimizer, model, chosen, **flags, converted=not converted)
+    _warn_of_cancelling(optimizer, chosen)
+    return handle
+
+
+def _mechanisms(given: object) -> list[Mechanism]:
+    sequence = isinstance(given, Sequence) and not isinstance(given, str) and len(given) > 0
+    require("mechanisms", given, "a sequence of names, functions or Mechanism objects", sequence)
+    chosen = [as_mechanism(one) for one in given]  # pyright: ignore[reportGeneralTypeIssues]
+    for one in chosen:
+        late = one.where == "after" and one.feature in SCALE
+        require("where", one.where, f"'gradient' or 'update' for {one.name}: later it has nothing to scale", not late)
+    return chosen
+
+
+def _converter(converted: bool, config: object, converter: object) -> BioConverter | None:
+    """What converts the model; None if it is converted."""
+    both = "given without the other" if config is not None and converter is not None else ""
+    require("config and converter", (config, converter), both, not both)
+    given = config if converter is None else converter
+    name = "config" if converter is None else "converter"
+    kind = BioConfig if converter is None else BioConverter
+    require(name, given, f"a {kind.__name__}", given is None or isinstance(given, kind))
+    if converted:
+        require(name, given, "None for a converted model, whose own configuration counts", given is None)
+        return None
+    return converter if isinstance(converter, BioConverter) else BioConverter(config)  # pyright: ignore[reportArgumentType]
+
+
+def _check_converted(optimizer: Optimizer | None, model: nn.Module, mechanisms: Sequence[Mechanism]) -> None:
+    reshard(model.modules())
+    bios = of_optimizer(once(bio_modules(model)), optimizer)
+    require("optimizer", optimizer, "one that holds weights of the model", bool(bios))
+    check_names(bios)
+    for bio in bios:
+        owner = owner_of(bio)
+        require(bio.synapse.weight, owner, "attached once: call remove() of the other handle first", owner is None)
+    for config in [bio.config for bio in bios]:
+        _check_config(config, mechanisms)
+
+
+def _check_plain(
+    optimizer: Optimizer | None, model: nn.Module, mechanisms: Sequence[Mechanism], maker: BioConverter
+) -> None:
+    held, found = groups_by_weight(optimizer), maker.describe(model)
+    weights = [holder.module.get_parameter(holder.synapse.attribute) for holder in found]
+    holds = optimizer is None or any(id(weight) in held for weight in weights)
+    require("optimizer", optimizer, "one that holds weights of the model", holds)
+    _check_config(maker.config, mechanisms)
+
+
+def _check_config(config: BioConfig, mechanisms: Sequence[Mechanism]) -> None:
+    names = [mechanism.feature for mechanism in mechanisms]
+    if "enforce_dales_principle" in names and not config.apply_dales_principle:
+        raise AttributeError(NO_DALE)
+    if "scale_grad" in names and not config.records_activity:
+        raise RuntimeError(NO_ACTIVITY)
+
+
+def _warn_of_cancelling(optimizer: Optimizer | None, mechanisms: Sequence[Mechanism]) -> None:
+    """Warns where what a mechanism does to the gradient is undone by the optimizer."""
+    names = [one.name for one in mechanisms if one.where == "gradient" and one.feature in SCALE]
+    if names and optimizer is not None and normalises(optimizer):
+        warnings.warn(
+            f"{', '.join(names)} should act on the update of {type(optimizer).__name__}, which divides by a norm of "
+            "the gradient, so that constant factors on it cancel; found where='gradient': leave where out",
+            stacklevel=3,
+        )
