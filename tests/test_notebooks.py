@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
-SMALL = {"SEEDS": 4, "EPOCHS": 6}
+SMALL = {"SEEDS": 4, "EPOCHS": 6, "META_STEPS": 2, "INNER_STEPS": 5}
 """Sizes in the place of those that a notebook sets in its first cell."""
 
 
