@@ -38,6 +38,7 @@ ORDER = [
     ["bio_step"],
     ["bio_converter", "pool", "trees"],
     ["attachment"],
+    ["integrations"],
     ["compat", "sweeps"],
     ["plot"],
     ["__init__"],

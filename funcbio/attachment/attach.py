@@ -8,18 +8,15 @@ from torch.optim import Optimizer
 
 from funcbio.attachment._layers import check_names, model_of, of_optimizer, owner_of
 from funcbio.attachment._optimizers import check_optimizer, groups_by_weight, normalises
+from funcbio.attachment.arguments import SCALE, check_config, check_flags, converter_of, mechanisms_of
 from funcbio.attachment.handle import Handle
 from funcbio.base import Feature
-from funcbio.bio_checks import NO_ACTIVITY, NO_DALE
 from funcbio.bio_config import BioConfig
 from funcbio.bio_converter import BioConverter
 from funcbio.bio_survey import bio_modules, once
 from funcbio.checks import require
-from funcbio.mechanism import DEFAULT_PLACE, Mechanism, as_mechanism
+from funcbio.mechanism import Mechanism
 from funcbio.sharding import reshard
-
-SCALE = [name for name, place in DEFAULT_PLACE.items() if place == "update"]
-"""The methods that scale what is learned."""
 
 
 def attach(
@@ -75,15 +72,14 @@ def attach(
         1
     """
     flags = {"fresh_rates": fresh_rates, "ages": ages, "in_optimizer": in_optimizer, "hooks": hooks}
-    for name, value in flags.items():
-        require(name, value, "True or False", isinstance(value, bool))
+    check_flags(**flags)
     if optimizer is None:
         require("optimizer", optimizer, "an optimizer, unless hooks=False", not hooks and not in_optimizer)
     else:
         check_optimizer(optimizer)
-    chosen = _mechanisms(mechanisms)
+    chosen = mechanisms_of(mechanisms)
     converted = bool(bio_modules(model_of(model)))
-    maker = _converter(converted, config, converter)
+    maker = converter_of(converted, config, converter)
     if maker is None:
         _check_converted(optimizer, model, chosen)
     else:
@@ -92,30 +88,6 @@ def attach(
     handle = Handle(optimizer, model, chosen, **flags, converted=not converted)
     _warn_of_cancelling(optimizer, chosen)
     return handle
-
-
-def _mechanisms(given: object) -> list[Mechanism]:
-    sequence = isinstance(given, Sequence) and not isinstance(given, str) and len(given) > 0
-    require("mechanisms", given, "a sequence of names, functions or Mechanism objects", sequence)
-    chosen = [as_mechanism(one) for one in given]  # pyright: ignore[reportGeneralTypeIssues]
-    for one in chosen:
-        late = one.where == "after" and one.feature in SCALE
-        require("where", one.where, f"'gradient' or 'update' for {one.name}: later it has nothing to scale", not late)
-    return chosen
-
-
-def _converter(converted: bool, config: object, converter: object) -> BioConverter | None:
-    """What converts the model; None if it is converted."""
-    both = "given without the other" if config is not None and converter is not None else ""
-    require("config and converter", (config, converter), both, not both)
-    given = config if converter is None else converter
-    name = "config" if converter is None else "converter"
-    kind = BioConfig if converter is None else BioConverter
-    require(name, given, f"a {kind.__name__}", given is None or isinstance(given, kind))
-    if converted:
-        require(name, given, "None for a converted model, whose own configuration counts", given is None)
-        return None
-    return converter if isinstance(converter, BioConverter) else BioConverter(config)  # pyright: ignore[reportArgumentType]
 
 
 def _check_converted(optimizer: Optimizer | None, model: nn.Module, mechanisms: Sequence[Mechanism]) -> None:
@@ -127,7 +99,7 @@ def _check_converted(optimizer: Optimizer | None, model: nn.Module, mechanisms: 
         owner = owner_of(bio)
         require(bio.synapse.weight, owner, "attached once: call remove() of the other handle first", owner is None)
     for config in [bio.config for bio in bios]:
-        _check_config(config, mechanisms)
+        check_config(config, mechanisms)
 
 
 def _check_plain(
@@ -137,15 +109,7 @@ def _check_plain(
     weights = [holder.module.get_parameter(holder.synapse.attribute) for holder in found]
     holds = optimizer is None or any(id(weight) in held for weight in weights)
     require("optimizer", optimizer, "one that holds weights of the model", holds)
-    _check_config(maker.config, mechanisms)
-
-
-def _check_config(config: BioConfig, mechanisms: Sequence[Mechanism]) -> None:
-    names = [mechanism.feature for mechanism in mechanisms]
-    if "enforce_dales_principle" in names and not config.apply_dales_principle:
-        raise AttributeError(NO_DALE)
-    if "scale_grad" in names and not config.records_activity:
-        raise RuntimeError(NO_ACTIVITY)
+    check_config(maker.config, mechanisms)
 
 
 def _warn_of_cancelling(optimizer: Optimizer | None, mechanisms: Sequence[Mechanism]) -> None:

@@ -1,0 +1,113 @@
+"""Lightning: mechanisms act in every step of the optimizers of a ``LightningModule``."""
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from funcbio.attachment.handle import Handle
+from funcbio.base import Feature
+from funcbio.bio_config import BioConfig
+from funcbio.bio_converter import BioConverter
+from funcbio.bio_survey import bio_modules
+from funcbio.checks import require
+from funcbio.choice import LAYERS
+from funcbio.extras import import_extra
+from funcbio.integrations.session import Session
+from funcbio.mechanism import Mechanism
+from funcbio.monitor import log_lightning
+
+ALONE = find_spec("lightning") is None and find_spec("pytorch_lightning") is not None
+"""Whether Lightning is installed under its older name only."""
+Callback: Any = import_extra("pytorch_lightning" if ALONE else "lightning.pytorch", "lightning").Callback
+SHARDING = {"FSDPStrategy", "DeepSpeedStrategy", "XLAFSDPStrategy"}
+"""Strategies that put flat pieces in the place of weights."""
+
+
+class BioCallback(Callback):
+    """Attaches mechanisms to every optimizer that holds synapses, for the time of ``trainer.fit``.
+
+    A plain model is converted in ``setup``, before a checkpoint is loaded and before the strategy wraps it, and stays
+    converted until ``remove``. The state is in the checkpoint, and a run that resumes goes on to the last bit.
+    Gradients are accumulated, unscaled and clipped before the mechanisms see them.
+
+    Args:
+        mechanisms: In the order in which they act; see ``funcbio.attach``.
+        config: The configuration of the conversion, for a plain model; None is the default one.
+        converter: Makes the conversion of a plain model, instead of ``config``.
+        fresh_rates: Whether replaced weights also get a fresh draw of their rate factor.
+        ages: Whether to count the steps since every weight was replaced.
+        log_every: Logs ``funcbio.metrics`` in every so many steps, through Lightning, under "bio/"; None logs nothing.
+            Lightning's loggers write in every ``log_every_n_steps`` of the trainer: let the two be equal.
+
+    Raises:
+        ImportError: If Lightning is missing, when this module is imported.
+        ValueError: If an argument is not what it should be.
+        AttributeError: If Dale's principle is to be enforced and not configured.
+        RuntimeError: If ``scale_grad`` is to act and no activity is recorded.
+
+    Example:
+        >>> from funcbio.integrations.lightning import BioCallback
+        >>> callback = BioCallback(["fuzzy_learning_rates", "crystallize"], config=BioConfig(), log_every=50)
+        >>> callback.handles  # Until a fit begins, as in lightning.Trainer(callbacks=[callback]).fit(module).
+        []
+    """
+
+    def __init__(
+        self,
+        mechanisms: Sequence[str | Feature | Mechanism],
+        *,
+        config: BioConfig | None = None,
+        converter: BioConverter | None = None,
+        fresh_rates: bool = False,
+        ages: bool = False,
+        log_every: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._session = Session(
+            mechanisms, config=config, converter=converter, fresh_rates=fresh_rates, ages=ages, log_every=log_every
+        )
+
+    @property
+    def handles(self) -> list[Handle]:
+        """What ``attach`` returned, for each optimizer that holds synapses; of the last fit if it is over."""
+        return [*self._session.handles]
+
+    def remove(self) -> None:
+        """Takes away the conversion that this callback made: the model is a plain one again, its weights stay."""
+        self._session.remove()
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Converts the model, if its layers are there already."""
+        del stage
+        kinds = {kind.__name__ for kind in type(trainer.strategy).__mro__}
+        require("strategy", trainer.strategy, "one that leaves weights in their shapes", not kinds & SHARDING)
+        self._session.waiting = None  # Of an earlier run.
+        if bio_modules(pl_module) or any(isinstance(module, LAYERS) for module in pl_module.modules()):
+            self._session.convert(pl_module)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Attaches the optimizers, which have been made and restored."""
+        self._session.attach(pl_module, trainer.optimizers, trainer.global_step)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any, **__: Any) -> None:
+        """Logs, if it is time."""
+        if self._session.due(trainer.global_step):
+            log_lightning(pl_module, self._session.measure(), on_step=True, on_epoch=False)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Takes the hooks away."""
+        del trainer, pl_module, exception
+        self._session.release()
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Takes the hooks away; the model stays converted."""
+        del trainer, pl_module, stage
+        self._session.release()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the mechanisms remember, for the checkpoint."""
+        return self._session.state_dict()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Keeps a state from a checkpoint until the optimizers are attached."""
+        self._session.load_state_dict(state_dict)
