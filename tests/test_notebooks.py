@@ -25,6 +25,7 @@ def small(source):
     return source.replace("compile=True", "compile=False")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom(path, tmp_path):
     program = tmp_path / f"{path.stem}.py"
