@@ -102,7 +102,7 @@ def test_a_member_of_a_vmapped_measurement_equals_itself_alone():
 
 
 def test_examples_run():
-    assert doctest.testmod(curvature) == (0, 5)
+    assert doctest.testmod(curvature) == (0, 6)
 
 
 def test_tiny_run_writes_consistent_files_and_goes_on(tmp_path, capsys, monkeypatch):

@@ -42,7 +42,7 @@ def run(settings: Settings) -> None:
     content = {**about, "moments": list(settings.moments), "table": rows, "runs": runs}
     write_json(output / "results.json", content, indent=None)
     console.print(tables.result_table(rows, settings))
-    write_aside(output / "table.md", lambda file: file.write(tables.markdown(rows).encode()))
+    write_aside(output / "table.md", lambda file: file.write(tables.markdown(rows, settings.seeds).encode()))
     draw(content, output)
     console.print(f"Written: {output}", highlight=False, soft_wrap=True)
 

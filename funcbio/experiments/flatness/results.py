@@ -8,7 +8,7 @@ import numpy as np
 
 from funcbio.experiments.intervals import interval, paired
 
-EQUAL_LOSS = 0.1
+EQUAL_LOSS = 0.2
 """Training loss at which networks are also compared: one that learns faster is flatter at the same epoch."""
 
 ENDS = ("train_loss", "test_accuracy", "largest", "trace")

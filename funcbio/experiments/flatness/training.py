@@ -38,9 +38,10 @@ VARIANTS = (
     Variant("fuzzy rates", ("fuzzy_learning_rates",)),
     Variant("crystallization", ("crystallize", "fuzzy_learning_rates")),
     Variant("rejuvenation", rejuvenates=True),
-    # It divides the rate by ten: that is put back.
-    Variant("volume", ("volume_dependent_lr",), lr=10.0),
-    Variant("all", ("volume_dependent_lr", "fuzzy_learning_rates", "crystallize"), lr=3.0, rejuvenates=True),
+    # It divides the rate of synapses by about ten, and that of biases by one.
+    Variant("volume, 3 lr", ("volume_dependent_lr",), lr=3.0),
+    Variant("volume, 10 lr", ("volume_dependent_lr",), lr=10.0),
+    Variant("all, 3 lr", ("volume_dependent_lr", "fuzzy_learning_rates", "crystallize"), lr=3.0, rejuvenates=True),
 )
 
 MEASURES = ("train_loss", "test_accuracy", "largest", "smallest", "trace")

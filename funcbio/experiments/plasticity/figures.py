@@ -13,7 +13,8 @@ from funcbio.experiments.plasticity.methods import BENCHMARKS, METHODS, PLAIN
 from funcbio.experiments.plasticity.tables import TITLES
 
 BIOLOGICAL = ("rejuvenation", "crystallization", "fuzzy rates, gradient", "fuzzy rates, update")
-COLORS = {PLAIN: "#000000"} | dict(zip((method.name for method in METHODS), PALETTE, strict=False))
+OTHERS = (*PALETTE[:6], "#8C510A")
+COLORS = {PLAIN: "#000000"} | dict(zip((method.name for method in METHODS), OTHERS, strict=True))
 INSIDE = {"dormant": "dormant units, %", "weight_norm": "norm of the weights", "feature_rank": "rank of the features"}
 
 
