@@ -1,4 +1,4 @@
-"""The command line: ``python -m funcbio compare`` and ``python -m funcbio sweep``."""
+"""The command line: ``python -m funcbio compare`` and its other subcommands."""
 
 import argparse
 import sys
@@ -8,6 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
+from funcbio.experiments.flatness.settings import Settings as FlatnessSettings
+from funcbio.experiments.options import add_options
+from funcbio.experiments.plasticity.settings import Settings as PlasticitySettings
 from funcbio.experiments.settings import SettingError, Settings
 
 EXTRAS = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "rich": "rich", "scipy": "scipy"}
@@ -44,9 +47,9 @@ def parser() -> tuple[Parser, dict[str, Parser]]:
     whole = Parser(prog="funcbio", description="Diverse, dynamic synapses for PyTorch.", allow_abbrev=False)
     commands = whole.add_subparsers(dest="command", required=True, metavar="command")
     found = {}
-    for name, (about, add_options, _, _) in COMMANDS.items():
+    for name, (about, add, _, _) in COMMANDS.items():
         found[name] = commands.add_parser(name, help=about, description=f"{about.capitalize()}.", allow_abbrev=False)
-        add_options(found[name])
+        add(found[name])
     return whole, found
 
 
@@ -91,6 +94,36 @@ def run_sweep(options: dict[str, Any]) -> None:
     sweep_command.run(options["experiment"], options["output"], check=options["check"])
 
 
+def add_plasticity(plasticity: Parser) -> None:
+    """Adds the options of ``plasticity``."""
+    add_options(plasticity, PlasticitySettings, parse_number)
+    search = "search the number of every method on other seeds, print the table and stop"
+    plasticity.add_argument("--tune", action="store_true", help=f"{search} (default: off)")
+
+
+def run_plasticity(options: dict[str, Any]) -> None:
+    """Runs the experiment on plasticity, or the search before it."""
+    tune, settings = options.pop("tune"), PlasticitySettings(**options)
+    require_extras("experiments", EXTRAS)
+    from funcbio.experiments.plasticity import command
+
+    command.run(settings, tune=tune)
+
+
+def add_flatness(flatness: Parser) -> None:
+    """Adds the options of ``flatness``."""
+    add_options(flatness, FlatnessSettings, parse_number)
+
+
+def run_flatness(options: dict[str, Any]) -> None:
+    """Runs the measurement of flatness."""
+    settings = FlatnessSettings(**options)
+    require_extras("experiments", EXTRAS)
+    from funcbio.experiments.flatness import command
+
+    command.run(settings)
+
+
 def require_extras(names: str, packages: Mapping[str, str]) -> None:
     """Raises SettingError if packages are not installed; says how to install them."""
     missing = [package for module, package in packages.items() if find_spec(module) is None]
@@ -104,6 +137,18 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[dict[str, Any
         add_compare,
         run_compare,
         "nothing written",
+    ),
+    "plasticity": (
+        "train networks on hundreds of tasks in a row, and see which still learn",
+        add_plasticity,
+        run_plasticity,
+        "the same command goes on after the last finished method",
+    ),
+    "flatness": (
+        "measure how sharply the loss of plain and bio-inspired networks curves",
+        add_flatness,
+        run_flatness,
+        "the same command goes on after the last finished variant",
     ),
     "sweep": (
         "train many seeds and hyper-parameters, all described in a TOML file, as one run",

@@ -33,9 +33,9 @@ def prepare(output: str) -> Path:
         ) from None
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any], *, indent: int | None = 1) -> None:
     """Writes content as JSON; numbers that are not finite become null, which every reader knows."""
-    text = json.dumps(_finite(content), indent=1, allow_nan=False)
+    text = json.dumps(_finite(content), indent=indent, allow_nan=False)
     write_aside(path, lambda file: file.write(text.encode()))
 
 

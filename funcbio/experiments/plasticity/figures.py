@@ -1,0 +1,105 @@
+"""Figures of a results file: accuracy over tasks, and what the networks look like inside."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from funcbio.drawing import PALETTE, figure_of
+from funcbio.experiments.intervals import interval
+from funcbio.experiments.plasticity.methods import BENCHMARKS, METHODS, PLAIN
+from funcbio.experiments.plasticity.tables import TITLES
+
+BIOLOGICAL = ("rejuvenation", "crystallization", "fuzzy rates, gradient", "fuzzy rates, update")
+OTHERS = (*PALETTE[:6], "#8C510A")
+COLORS = {PLAIN: "#000000"} | dict(zip((method.name for method in METHODS), OTHERS, strict=True))
+INSIDE = {"dormant": "dormant units, %", "weight_norm": "norm of the weights", "feature_rank": "rank of the features"}
+
+
+GAP = 0.065
+"""Least distance of two names, as a share of the axis."""
+
+
+def tasks(content: dict[str, Any]) -> Figure:
+    """Draws accuracy over tasks with Adam: a row for each benchmark; remedies left, biological mechanisms right."""
+    figure = figure_of("experiments", figsize=(13, 9))
+    drawn: list[tuple[Axes, dict[str, float]]] = []
+    panels: Any = figure.subplots(len(BENCHMARKS), 2, sharex=True, sharey="row")
+    for line, benchmark in zip(panels, BENCHMARKS, strict=True):
+        runs = adam(content, benchmark)
+        for axes, biological in zip(line, (False, True), strict=True):
+            chosen = [run for run in runs if run["method"] == PLAIN or (run["method"] in BIOLOGICAL) == biological]
+            drawn.append((axes, curves(axes, chosen, "accuracy", content["settings"], scale=100.0)))
+            kind = "biological mechanisms" if biological else "known remedies"
+            axes.set_title(f"{TITLES[benchmark]}: {kind}", fontsize=10)
+        line[0].set_ylabel("accuracy before learning, %")
+    for axes in panels[-1]:
+        axes.set_xlabel("task")
+    for axes, ends in drawn:
+        name_lines(axes, ends)
+    return figure
+
+
+def adam(content: dict[str, Any], benchmark: str) -> list[dict[str, Any]]:
+    """The runs of a benchmark with Adam."""
+    return [run for run in content["runs"] if (run["benchmark"], run["optimizer"]) == (benchmark, "adam")]
+
+
+def inside(content: dict[str, Any]) -> Figure:
+    """Draws dormant units, weight norm and rank of the features over tasks, for networks trained with Adam."""
+    figure = figure_of("experiments", figsize=(13, 10))
+    drawn: list[tuple[Axes, dict[str, float]]] = []
+    panels: Any = figure.subplots(len(INSIDE), len(BENCHMARKS), sharex=True, sharey="row")
+    for column, benchmark in enumerate(BENCHMARKS):
+        runs = adam(content, benchmark)
+        for axes, name in zip(panels[:, column], INSIDE, strict=True):
+            scale = 100.0 if name == "dormant" else 1.0
+            drawn.append((axes, curves(axes, runs, name, content["settings"], scale=scale)))
+        panels[0, column].set_title(f"{TITLES[benchmark]}, Adam", fontsize=10)
+        panels[-1, column].set_xlabel("task")
+    for axes, said in zip(panels[:, 0], INSIDE.values(), strict=True):
+        axes.set_ylabel(said)
+    for axes, ends in drawn:
+        name_lines(axes, ends)
+    return figure
+
+
+def curves(
+    axes: Axes, runs: Sequence[dict[str, Any]], name: str, settings: dict[str, Any], *, scale: float
+) -> dict[str, float]:
+    """Draws mean and interval of every block of tasks; returns where each method's line ends."""
+    size, ends = settings["tasks"] // settings["blocks"], {}
+    places = (np.arange(settings["blocks"]) + 1) * size - (size / 2 if name == "accuracy" else 0)
+    for run in runs:
+        means = np.array([interval(column) for column in np.array(run["blocks"][name]).T.tolist()]) * scale
+        color = COLORS[run["method"]]
+        axes.fill_between(places, means[:, 1], means[:, 2], color=color, alpha=0.15, linewidth=0)
+        axes.plot(places, means[:, 0], color=color, linewidth=2.2 if run["method"] == PLAIN else 1.6)
+        ends[run["method"]] = float(means[-1, 0])
+    axes.grid(alpha=0.2)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.01)
+    return ends
+
+
+def name_lines(axes: Axes, ends: dict[str, float]) -> None:
+    """Writes the name of each line at its end; names that would overlap are moved apart."""
+    low, high = axes.get_ylim()
+    names = sorted(ends, key=ends.__getitem__)
+    gap, places = (high - low) * GAP, []
+    for name in names:
+        places.append(max(ends[name], places[-1] + gap) if places else ends[name])
+    beyond = max(0.0, places[-1] - high)
+    for name, place in zip(names, places, strict=True):
+        axes.text(
+            1.015,
+            place - beyond,
+            name,
+            transform=axes.get_yaxis_transform(),
+            color=COLORS[name],
+            fontsize=8.5,
+            va="center",
+            weight="bold" if name == PLAIN else "normal",
+        )

@@ -1,0 +1,115 @@
+"""What one member does in a step; nothing here knows that many learn at once."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from optree import tree_map
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value
+from torch.nn import functional as F
+
+import funcbio
+from funcbio import BioConfig, BioState, Key, Tree, fold_in
+from funcbio.experiments.nets import CLASSES, PIXELS, initial_params
+from funcbio.experiments.plasticity.methods import Method
+
+HIDDEN = 100
+WIDE: dict[str, Any] = {"minimum": 0.0, "maximum": 10.0}
+"""The clamp of the rate factors: so wide that their mean stays 1 and the spread is that of ``nu``."""
+
+
+class Member(NamedTuple):
+    """What belongs to one member; with a leading dimension, to all.
+
+    Attributes:
+        params: The weights.
+        start: Those at the start.
+        rate: Rate factors.
+    """
+
+    params: Tree
+    start: Tree
+    rate: Tree
+
+
+def network() -> nn.Sequential:
+    """Two hidden layers of rectified units."""
+    hidden = (nn.Linear(PIXELS, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU())
+    return nn.Sequential(*hidden, nn.Linear(HIDDEN, CLASSES))
+
+
+@dataclass(frozen=True)
+class Learner:
+    """How one member learns.
+
+    Attributes:
+        method: The method.
+        net: The network, used for its shape only.
+        bio: The mechanisms, bound to the network.
+    """
+
+    method: Method
+    net: nn.Module
+    bio: funcbio.Bound
+
+    def begin(self, key: Key, numbers: Tree) -> Member:
+        """Draws initial weights and rate factors."""
+        params = initial_params(self.net, fold_in(key, "init"))
+        rate = self.bio.init(params, key=fold_in(key, "rates")).rate
+        if self.method.knob == "nu":
+            rate = _spread(params, rate, numbers["nu"], fold_in(key, "rates"))
+        return Member(params, params, rate)
+
+    def gradient(self, member: Member, numbers: Tree, x: Tensor, y: Tensor) -> tuple[Tree, Tree, Tensor]:
+        """The gradient as the optimizer sees it, the new rate factors, and the share of right answers before."""
+
+        def loss(params: Tree) -> tuple[Tensor, Tensor]:
+            logits = functional_call(self.net, params, (x,))
+            return F.cross_entropy(logits, y), (logits.argmax(-1) == y).float().mean()
+
+        grads, (_, right) = grad_and_value(loss, has_aux=True)(member.params)
+        rate = member.rate
+        if self.method.crystallizes:
+            state = BioState(rate=rate)
+            rate = funcbio.crystallize(member.params, grads, state, floor=numbers["floor"])[2].rate
+        grads = tree_map(
+            lambda g, w, w0: g + numbers["decay"] * w + numbers["pull"] * (w - w0), grads, member.params, member.start
+        )
+        return self._scaled("gradient", member.params, grads, rate), rate, right
+
+    def moved(self, member: Member, rate: Tree, numbers: Tree, direction: Tree) -> Tree:
+        """The weights after the optimizer's step."""
+        update = tree_map(lambda step: numbers["lr"] * step, direction)
+        return tree_map(torch.add, member.params, self._scaled("update", member.params, update, rate))
+
+    def upkeep(self, member: Member, numbers: Tree, key: Key) -> tuple[Tree, Tree]:
+        """Shrinks and perturbs, or replaces weak weights; returns the weights, and which are new."""
+        params: Tree = member.params
+        if self.method.upkeep == "shrink":
+            fresh: Tree = initial_params(self.net, key)
+            return tree_map(lambda w, new: torch.lerp(w, new, numbers["shrink"]), params, fresh), {}
+        state, strength = BioState(rate=member.rate), numbers["strength"]
+        params, _, state = funcbio.rejuvenate_weights(params, params, state, key=key, strength=strength)
+        return params, state.replaced
+
+    def _scaled(self, place: str, params: Tree, trees: Tree, rate: Tree) -> Tree:
+        if self.method.rates != place:
+            return trees
+        return funcbio.fuzzy_learning_rates(params, trees, BioState(rate=rate))[1]
+
+
+def _spread(params: Tree, rates: Tree, nu: Tensor, key: Key) -> Tree:
+    """Rate factors whose spread is a tensor, as members with a value each need."""
+
+    def draw(name: str) -> Tensor:
+        stream = f"rate/{name}"
+        return funcbio.sample_rates(key, params[name], distribution="lognormal", nu=nu, stream=stream, **WIDE)
+
+    return {name: draw(name) if rate.ndim else rate for name, rate in rates.items()}
+
+
+def make_learner(method: Method) -> Learner:
+    """Makes the learner of a method; rate factors start at 1 unless they are drawn."""
+    net = network()
+    return Learner(method, net, funcbio.bind(net, BioConfig(fuzzy_lr_distribution="baseline")))

@@ -1,0 +1,46 @@
+"""What a network looks like after a task: weights, units that sleep, directions that its features use."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import funcbio
+from funcbio import BioState, Tree
+from funcbio.monitor import effective_rank
+
+ASLEEP = 0.025
+"""A unit is dormant if its mean activation is at most this share of its layer's mean (Sokar et al., ICML 2023)."""
+
+MEASURES = ("dormant", "weight_norm", "effective_rank", "feature_rank", "rate_mean")
+
+
+def measure(params: Tree, rate: Tree, x: Tensor) -> dict[str, Tensor]:
+    """Measures one member.
+
+    Args:
+        params: Its weights.
+        rate: Its rate factors.
+        x: Images of the task, shape ``(count, 64)``.
+
+    Returns:
+        "dormant": share of hidden units; "weight_norm": of all weights that are synapses; "effective_rank": of the
+        weights, averaged over layers; "feature_rank": effective rank of the last hidden layer's activations;
+        "rate_mean": mean rate factor.
+    """
+    hidden = activations(params, x)
+    asleep = torch.cat([_asleep(layer) for layer in hidden])
+    found = funcbio.metrics(params, (), BioState(rate=rate), ranks=True, quantiles=())["all"]
+    values = {name: found[name] for name in ("weight_norm", "effective_rank", "rate_mean")}
+    singular = torch.linalg.svdvals(hidden[-1])
+    return values | {"dormant": asleep.float().mean(), "feature_rank": effective_rank(singular)}
+
+
+def activations(params: Tree, x: Tensor) -> list[Tensor]:
+    """Outputs of both layers of rectified units."""
+    first = F.relu(F.linear(x, params["0.weight"], params["0.bias"]))
+    return [first, F.relu(F.linear(first, params["2.weight"], params["2.bias"]))]
+
+
+def _asleep(units: Tensor) -> Tensor:
+    activity = units.mean(dim=0)
+    return activity <= ASLEEP * activity.mean()

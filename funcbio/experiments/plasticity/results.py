@@ -1,0 +1,68 @@
+"""What the results say: accuracy by block of tasks, the first and last fifth, and differences from plain training."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from scipy import stats
+from torch import Tensor
+
+from funcbio.experiments.intervals import interval, paired
+from funcbio.experiments.plasticity.methods import PLAIN
+from funcbio.experiments.plasticity.settings import Settings
+
+SHARE = 5
+"""The first and the last of this many parts of the tasks are compared."""
+
+
+def summary(settings: Settings, about: dict[str, Any], found: dict[str, Tensor]) -> dict[str, Any]:
+    """Makes the entry of one run: lists by seed, of blocks of tasks.
+
+    Args:
+        settings: The settings.
+        about: Benchmark, optimizer, method and its numbers.
+        found: What ``train`` returned.
+    """
+    accuracy = found["accuracy"]
+    part = max(1, settings.tasks // SHARE)
+    blocks = accuracy.unflatten(1, (settings.blocks, -1)).mean(dim=2)
+    lists = {name: rounded(values) for name, values in ({**found, "accuracy": blocks}).items()}
+    windows = {"all": accuracy, "first": accuracy[:, :part], "last": accuracy[:, -part:]}
+    means = {name: rounded(window.mean(dim=1)) for name, window in windows.items()}
+    return {**about, "seeds": list(range(settings.seeds)), "blocks": lists, "windows": means}
+
+
+def rounded(values: Tensor) -> list[Any]:
+    """As lists, with five digits: what is beyond is less than the rounding of float32 does over a run."""
+    if values.ndim > 1:
+        return [rounded(row) for row in values]
+    return [float(f"{number:.5g}") for number in values.tolist()]
+
+
+def compared(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each run: intervals of its windows, and the paired difference from plain training in the last one."""
+    rows = []
+    for run in runs:
+        windows = run["windows"]
+        row = {name: run[name] for name in ("benchmark", "optimizer", "method", "knob", "value", "lr")}
+        row |= {name: interval(numbers)._asdict() for name, numbers in windows.items()}
+        row["lost"] = paired(windows["last"], windows["first"])._asdict()
+        if run["method"] != PLAIN:
+            plain = plain_of(runs, run)["windows"]["last"]
+            row["against_plain"] = paired(windows["last"], plain)._asdict()
+            row["p"] = p_value(windows["last"], plain)
+        rows.append(row)
+    return rows
+
+
+def plain_of(runs: Sequence[dict[str, Any]], run: dict[str, Any]) -> dict[str, Any]:
+    """Plain training of the same benchmark and optimizer."""
+    same = ("benchmark", "optimizer")
+    return next(one for one in runs if one["method"] == PLAIN and all(one[name] == run[name] for name in same))
+
+
+def p_value(one: Sequence[float], other: Sequence[float]) -> float:
+    """Wilcoxon's signed-rank test of paired numbers; 1 if they are all equal."""
+    if all(a == b for a, b in zip(one, other, strict=True)):
+        return 1.0
+    found: Any = stats.wilcoxon(one, other)
+    return float(found.pvalue)

@@ -1,0 +1,59 @@
+"""What can be set in the experiment on plasticity."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from funcbio.experiments.options import check, option
+from funcbio.experiments.plasticity.tasks import BATCH, Tasks
+from funcbio.experiments.settings import SettingError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one experiment; immutable, checked when created.
+
+    Attributes:
+        tasks: Tasks in a row.
+        seeds: Runs of every method, with seeds 0, 1, 2, ...
+        images: Images of the "shuffled" tasks.
+        epochs: Epochs in each of the "shuffled" tasks.
+        permuted_images: Images of the "permuted" tasks, each shown once in a task.
+        blocks: Blocks of tasks over which results are averaged; the last one is the one that counts.
+        tuning_tasks: Tasks in a row in the search.
+        tuning_seeds: Runs of every value in the search, with seeds 1000, 1001, ...
+        compile: Whether steps are compiled, "yes" or "no".
+        threads: Threads of torch; 0 leaves the choice to torch.
+        output: Directory of the results.
+
+    Raises:
+        SettingError: If a value is out of its limits.
+    """
+
+    tasks: int = option(200, "an integer from 2 to 1000", "tasks in a row")
+    seeds: int = option(10, "an integer from 2 to 1000", "runs of every method")
+    images: int = option(80, "an integer from 1 to 10000", "images of the tasks with shuffled labels")
+    epochs: int = option(10, "an integer from 1 to 10000", "epochs in each of the tasks with shuffled labels")
+    permuted_images: int = option(800, "an integer from 1 to 10000", "images of the tasks with permuted pixels")
+    blocks: int = option(20, "an integer from 2 to 1000", "blocks of tasks over which results are averaged")
+    tuning_tasks: int = option(60, "an integer from 1 to 10000", "tasks in a row in the search")
+    tuning_seeds: int = option(2, "an integer from 1 to 10000", "runs of every value in the search")
+    compile: str = option("yes", "yes, no", "whether steps are compiled")
+    threads: int = option(1, "an integer from 0 to 1024", "threads of torch; 0 leaves the choice to torch")
+    output: str = option("results/plasticity", "a directory", "directory of the results; finished runs are kept")
+
+    def __post_init__(self) -> None:
+        """Checks every value."""
+        check(self)
+        for name in ("images", "permuted_images"):
+            if getattr(self, name) < BATCH:
+                raise SettingError(f"{name} should be at least {BATCH}, one batch; found {getattr(self, name)}")
+        if self.tasks % self.blocks:
+            raise SettingError(f"blocks should divide the {self.tasks} tasks; found {self.blocks}")
+
+    def row(self, benchmark: str, x: Tensor, y: Tensor) -> Tasks:
+        """The tasks of a benchmark, from images and digits."""
+        images, epochs = (self.permuted_images, 1) if benchmark == "permuted" else (self.images, self.epochs)
+        if images > len(y):
+            raise SettingError(f"images of the {benchmark} tasks should be at most {len(y)}; found {images}")
+        return Tasks(benchmark, x, y, images, epochs)

@@ -1,0 +1,65 @@
+"""Endless rows of tasks made from the handwritten digits; everything random in them is a member's key."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import funcbio
+from funcbio import Key, fold_in
+from funcbio.experiments.nets import CLASSES, PIXELS
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """One row of tasks.
+
+    "permuted": every task shows all images once, with the pixels in a new order.
+    "shuffled": every task gives the same few images new labels at random, to be learned by heart in several epochs.
+
+    Attributes:
+        benchmark: "permuted" or "shuffled".
+        x: The images, shape ``(count, 64)``.
+        y: Their digits.
+        images: How many of the images a member is shown.
+        epochs: How often it is shown them in a task.
+    """
+
+    benchmark: str
+    x: Tensor
+    y: Tensor
+    images: int
+    epochs: int
+
+    @property
+    def steps(self) -> int:
+        """Batches in a task; what does not fill a batch of an epoch is left out."""
+        return self.epochs * (self.images // BATCH)
+
+    def draw(self, key: Key, task: Tensor) -> tuple[Tensor, Tensor]:
+        """Makes one task of one member.
+
+        Args:
+            key: The member's key.
+            task: Number of the task, an integer tensor of no dimensions.
+
+        Returns:
+            Batches, shape ``(steps, 16, 64)``, and labels, shape ``(steps, 16)``.
+        """
+        own = fold_in(fold_in(key, "task"), task)
+        chosen = _order(fold_in(key, "images"), len(self.y))[: self.images]
+        orders = torch.stack([_order(fold_in(own, f"epoch {epoch}"), self.images) for epoch in range(self.epochs)])
+        shown = orders[:, : self.images // BATCH * BATCH].flatten()
+        if self.benchmark == "permuted":
+            x = self.x[chosen[shown]][:, _order(fold_in(own, "pixels"), PIXELS)]
+            y = self.y[chosen[shown]]
+        else:
+            x = self.x[chosen[shown]]
+            y = (funcbio.uniform(fold_in(own, "labels"), (self.images,)) * CLASSES).to(torch.int64)[shown]
+        return x.reshape(self.steps, BATCH, PIXELS), y.reshape(self.steps, BATCH)
+
+
+def _order(key: Key, count: int) -> Tensor:
+    return funcbio.uniform(key, (count,)).argsort(stable=True)
