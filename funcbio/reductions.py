@@ -29,7 +29,7 @@ def compiled_reductions() -> Iterator[None]:
 
 def are_compiled() -> bool:
     """Whether statistics are to be compiled here: not within a graph, where they are anyway."""
-    return _wanted.get() and not torch.compiler.is_compiling()
+    return not torch.compiler.is_compiling() and _wanted.get()
 
 
 def reduced_rows(flat: Tensor, of: Callable[[Tensor], Any], kind: str) -> tuple[tuple[Tensor, ...], Tensor]:
