@@ -27,13 +27,13 @@ def read_pickle(names: tuple[str, ...], contents: list[bytes], *, key: bytes) ->
     """Reads a pickled dict of "data", shape ``(n, 3072)``, and labels under ``key``."""
     found: Any = unpickle(contents[0], names[0])
     data, labels = (found.get(name) if isinstance(found, dict) else None for name in (b"data", key))
-    whole = isinstance(data, np.ndarray) and data.ndim == 2 and data.shape[1] == PIXELS
-    if not whole or not isinstance(labels, list) or len(labels) != len(data):
+    pixels = data if isinstance(data, np.ndarray) and data.ndim == 2 and data.shape[1] == PIXELS else None
+    if pixels is None or not isinstance(labels, list) or len(labels) != len(pixels):
         should = f"a dict with data of {PIXELS} numbers a row, and as many {key.decode()}"
         raise SettingError(f"{names[0]} should hold {should}; found {_described(found)}")
     if not all(type(label) is int and 0 <= label < 256 for label in labels):
         raise SettingError(f"{names[0]} should hold labels from 0 to 255; found others")
-    return data.reshape(-1, *SHAPE), np.array(labels, np.uint8)
+    return pixels.reshape(-1, *SHAPE), np.array(labels, np.uint8)
 
 
 def _described(found: Any) -> str:

@@ -91,7 +91,7 @@ def _part(layout: Layout, parts: tuple[tuple[str, ...], ...], contents: dict[str
 def _digits() -> Images:
     from sklearn.datasets import load_digits
 
-    pixels, labels = load_digits(return_X_y=True)
+    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
     images = pixels.astype(np.uint8).reshape(-1, 1, 8, 8)
     return _normalised("digits", images, labels, 10, len(images), BRIGHTEST_DIGIT)
 

@@ -103,6 +103,8 @@ def _compared(differences: np.ndarray, held_out: float) -> dict[str, float]:
 
 def _p_value(differences: np.ndarray, shared: float) -> float:
     """Student's t-test of a mean of zero, its variance larger by what the differences share."""
+    if not np.isfinite(differences).all():
+        return math.nan
     if not differences.any():
         return 1.0
     count, variance = len(differences), differences.var(ddof=1)
