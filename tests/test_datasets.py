@@ -1,7 +1,9 @@
 """Small files in the formats in which MNIST and CIFAR are published, and hostile ones."""
 
+import doctest
 import gzip
 import hashlib
+import importlib
 import io
 import pickle
 import re
@@ -311,3 +313,11 @@ def test_pickles_of_other_things_are_named(tmp_path, content):
         (tmp_path / name).write_bytes(python2(content))
     with pytest.raises(SettingError, match="train should hold a dict with data of 3072 numbers a row"):
         load("cifar100", tmp_path, check=False)
+
+
+@pytest.mark.parametrize("module", ["datasets.idx", "datasets.unpickling", "datasets.loading", "networks.named"])
+def test_the_examples_run(module):
+    found = importlib.import_module(f"funcbio.experiments.{module}")
+    flags = doctest.IGNORE_EXCEPTION_DETAIL | doctest.ELLIPSIS
+    failed, tried = doctest.testmod(found, extraglobs={"torch": torch}, optionflags=flags)
+    assert (failed, tried > 0) == (0, True)

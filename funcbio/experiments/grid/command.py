@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 import funcbio
+from funcbio import SweepResult
 from funcbio.aside import write_aside
 from funcbio.experiments import report as terminal
-from funcbio.experiments.datasets import Images, load
+from funcbio.experiments.datasets import load
 from funcbio.experiments.files import prepare, write_json
 from funcbio.experiments.grid import figures, measures, report
 from funcbio.experiments.grid.protocol import PROTOCOLS, TUNING_SEEDS, Cell, Grid, cells, chosen, name_of
@@ -39,31 +40,40 @@ def run(settings: GridSettings, *, check: bool = True) -> dict[str, Any]:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     images = load(settings.data, settings.folder, check=check)
-    output = prepare(settings.output)
-    grid, console = Grid(settings, images, output), terminal.console()
+    grid, console = Grid(settings, images, prepare(settings.output)), terminal.console()
     _check_sizes(settings, grid)
-    names = cells(settings)
     try:
-        console.print("1 of 3: learning rates on validation images", highlight=False)
-        tuning = chosen(grid.tune(), settings)
-        console.print("2 of 3: the paper's protocol", highlight=False)
-        swept = {"paper": grid.paper()}
-        console.print("3 of 3: the tuned protocol", highlight=False)
-        swept["tuned"] = grid.tuned({cell: next(iter(rates)) for cell, rates in tuning.items()})
+        tuning, swept = _train(grid, console)
     except ValueError as error:
         raise SettingError(f"{error}") from error
-    results = _head(settings, images, tuning)
-    held_out = len(grid.folds[0][1]) / len(grid.folds[0][0])
-    for protocol, result in swept.items():
-        measured = measures.measure(result, len(names), settings.folds, settings.goal)
-        rows = measures.summarise(measured, names, held_out)
-        found = {"cells": rows, "curves": measures.curves(result, len(names), settings.folds)}
-        results[protocol] = {**found, "seconds": result.seconds + result.compile_seconds}
-    write_json(output / "results.json", results)
-    draw(output / "results.json")
+    results = {**_head(grid, tuning), **{name: _summary(grid, result) for name, result in swept.items()}}
+    write_json(grid.output / "results.json", results)
+    draw(grid.output / "results.json")
     show(results, console)
-    console.print(f"Written: {output}", highlight=False, soft_wrap=True)
+    console.print(f"Written: {grid.output}", highlight=False, soft_wrap=True)
     return results
+
+
+def _train(grid: Grid, console: Console) -> tuple[dict[Cell, dict[float, float]], dict[str, SweepResult]]:
+    console.print("1 of 3: learning rates, on validation images", highlight=False)
+    tuning = chosen(grid.tune(), grid.settings)
+    console.print("2 of 3: the paper's protocol", highlight=False)
+    paper = grid.paper()
+    console.print("3 of 3: the tuned protocol", highlight=False)
+    tuned = grid.tuned({cell: next(iter(rates)) for cell, rates in tuning.items()})
+    return tuning, {"paper": paper, "tuned": tuned}
+
+
+def _summary(grid: Grid, result: SweepResult) -> dict[str, Any]:
+    """What the runs of a protocol came to."""
+    settings, names = grid.settings, cells(grid.settings)
+    measured = measures.measure(result, len(names), settings.folds, settings.goal)
+    held_out = len(grid.folds[0][1]) / len(grid.folds[0][0])
+    return {
+        "cells": measures.summarise(measured, names, held_out),
+        "curves": measures.curves(result, len(names), settings.folds),
+        "seconds": {"training": result.seconds, "compiling": result.compile_seconds},
+    }
 
 
 def draw(path: Path) -> list[Path]:
@@ -114,8 +124,9 @@ def _check_sizes(settings: GridSettings, grid: Grid) -> None:
         raise SettingError(f"batch_size should be at most {count}; found {settings.batch_size}")
 
 
-def _head(settings: GridSettings, images: Images, tuning: Mapping[Cell, Mapping[float, float]]) -> dict[str, Any]:
+def _head(grid: Grid, tuning: Mapping[Cell, Mapping[float, float]]) -> dict[str, Any]:
     """What the results are of: settings, versions, images, and the search for learning rates."""
+    settings, images = grid.settings, grid.images
     versions = {"python": platform.python_version(), "torch": torch.__version__, "funcbio": funcbio.__version__}
     rates = [
         {"cell": name_of(cell), "chosen": next(iter(found)), "accuracy": {f"{lr:g}": own for lr, own in found.items()}}

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from funcbio.drawing import PALETTE, draw_mean, figure_of
 from funcbio.experiments.grid.protocol import MECHANISMS, PROTOCOLS
@@ -29,6 +29,7 @@ def learning_curves(results: Mapping[str, Any]) -> Figure:
             axes.set_title(f"{protocol} protocol, {f'weights split by {gamma}' if gamma else 'weights not split'}")
             axes.set(xlabel="epoch", xscale="log")
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.grid(alpha=0.2)
         axes_row[0].set_ylabel("test accuracy, %")
         lowest = min(min(line["low"]) for line in found["curves"]["cells"])
@@ -51,7 +52,7 @@ def effects(results: Mapping[str, Any]) -> Figure:
         for offset, protocol in zip((0.16, -0.16), PROTOCOLS, strict=True):
             _draw_effects(axes, results[protocol]["cells"][1:], name, protocol, offset)
         axes.axvline(0.0, color="0.4", linewidth=0.9)
-        axes.set_xlabel(names[name])
+        axes.set_xlabel(names[name].replace("%", "points") if name in ("accuracy", "area") else names[name])
         axes.grid(axis="x", alpha=0.2)
     labels = [row["cell"] for row in results["paper"]["cells"][1:]]
     panels[0].set_yticks(range(len(labels)), labels)
