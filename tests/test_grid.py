@@ -2,6 +2,8 @@
 
 import json
 import math
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ import funcbio
 import funcbio.__main__ as command
 from funcbio import BioConfig, SweepResult
 from funcbio.experiments.datasets import load
-from funcbio.experiments.grid import measures
+from funcbio.experiments.grid import measures, report
 from funcbio.experiments.grid.command import draw
 from funcbio.experiments.grid.protocol import MECHANISMS, TUNING_LRS, cells, chosen, folds_of, name_of, validation_of
 from funcbio.experiments.grid.settings import DATA, NETS, GridSettings
@@ -96,6 +98,13 @@ def test_a_results_file_is_drawn_again_beside_itself(finished, tmp_path, capsys)
     copy.write_text("{}")
     with pytest.raises(SettingError, match="draw should be a results file of the grid"):
         draw(copy)
+
+
+def test_the_page_has_the_tables_of_its_numbers():
+    docs = Path(__file__).parent.parent / "docs"
+    results = json.loads((docs / "assets" / "grid.json").read_text())
+    assert report.page(results).strip() in (docs / "results-grid.md").read_text()
+    assert results["settings"] == asdict(GridSettings(threads=1))
 
 
 def table_of(accuracy, loss, train):

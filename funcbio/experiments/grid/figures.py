@@ -34,7 +34,7 @@ def learning_curves(results: Mapping[str, Any]) -> Figure:
         axes_row[0].set_ylabel("test accuracy, %")
         lowest = min(min(line["low"]) for line in found["curves"]["cells"])
         axes_row[0].set_ylim(max(0.0, lowest - 3.0), 101.0)
-    panels[0, 0].legend(loc="lower right", frameon=False, title="mean and 95 % interval over seeds")
+    panels[0, 0].legend(loc="upper left", frameon=False, title="mean and 95 % interval over seeds")
     return figure
 
 
