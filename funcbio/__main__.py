@@ -1,4 +1,4 @@
-"""The command line: ``python -m funcbio compare`` and its other subcommands."""
+"""The command line: ``python -m funcbio``, with a subcommand for each experiment."""
 
 import argparse
 import sys
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from funcbio.experiments.flatness.settings import Settings as FlatnessSettings
+from funcbio.experiments.grid.settings import GridSettings
 from funcbio.experiments.options import add_options
 from funcbio.experiments.plasticity.settings import Settings as PlasticitySettings
 from funcbio.experiments.settings import SettingError, Settings
@@ -54,14 +55,28 @@ def parser() -> tuple[Parser, dict[str, Parser]]:
 
 
 def add_compare(compare: Parser) -> None:
-    """Adds the options of ``compare``, from the table of settings."""
-    for item in fields(Settings):
+    """Adds the options of ``compare``."""
+    add_settings(compare, Settings)
+    search = "search both learning rates on a validation part of the training images, print the table and stop"
+    compare.add_argument("--tune", action="store_true", help=f"{search} (default: off)")
+
+
+def add_settings(command: Parser, settings: Any) -> None:
+    """Adds an option for each of a table of settings."""
+    for item in fields(settings):
         read = str if isinstance(item.default, str) else parse_number
         explained = f"{item.metadata['help']} (default: %(default)s)"
         option = f"--{item.name.replace('_', '-')}"
-        compare.add_argument(option, type=read, default=item.default, metavar=item.name.upper(), help=explained)
-    search = "search both learning rates on a validation part of the training images, print the table and stop"
-    compare.add_argument("--tune", action="store_true", help=f"{search} (default: off)")
+        command.add_argument(option, type=read, default=item.default, metavar=item.name.upper(), help=explained)
+
+
+def add_grid(grid: Parser) -> None:
+    """Adds the options of ``grid``."""
+    add_settings(grid, GridSettings)
+    grid.add_argument("--quick", action="store_true", help="only see that it works, in seconds (default: off)")
+    grid.add_argument("--no-check", action="store_true", help="read files with other checksums, too (default: off)")
+    figures = "only draw the figures and write the tables of a results file, beside it (default: off)"
+    grid.add_argument("--draw", type=Path, metavar="FILE", help=figures)
 
 
 def add_sweep(sweep: Parser) -> None:
@@ -84,6 +99,19 @@ def run_compare(options: dict[str, Any]) -> None:
         compare.tune_only(settings)
     else:
         compare.compare(settings)
+
+
+def run_grid(options: dict[str, Any]) -> None:
+    """Runs the grid, or draws what came out of one."""
+    quick, check, path = options.pop("quick"), not options.pop("no_check"), options.pop("draw")
+    settings = GridSettings(**options)
+    require_extras("sweep,experiments", SWEEP_EXTRAS)
+    from funcbio.experiments.grid import command
+
+    if path is not None:
+        command.draw(path)
+    else:
+        command.run(settings.quick() if quick else settings, check=check)
 
 
 def run_sweep(options: dict[str, Any]) -> None:
@@ -154,6 +182,12 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[dict[str, Any
         "train many seeds and hyper-parameters, all described in a TOML file, as one run",
         add_sweep,
         run_sweep,
+        "the same command goes on from what was saved",
+    ),
+    "grid": (
+        "train the paper's grid of weight splitting, rejuvenation and fuzzy rates",
+        add_grid,
+        run_grid,
         "the same command goes on from what was saved",
     ),
 }

@@ -36,10 +36,11 @@ class Batches:
     Args:
         job: The sweep.
         keys: A key for every member.
+        rows: The examples that every member learns from, shape ``(members, examples)``; None for all.
     """
 
-    def __init__(self, job: Job, keys: Tensor) -> None:
-        self.job, self.keys, self.epoch, self.order = job, keys, -1, keys
+    def __init__(self, job: Job, keys: Tensor, rows: Tensor | None = None) -> None:
+        self.job, self.keys, self.epoch, self.order, self.rows = job, keys, -1, keys, rows
         self.steps = StepKeys(keys)
 
     def at(self, number: int) -> Tensor:
@@ -48,6 +49,7 @@ class Batches:
             return self.steps.at(number)
         epoch, position = divmod(number, self.job.batches)
         if epoch != self.epoch:
-            self.epoch, self.order = epoch, self.job.order(self.keys, epoch)
+            order = self.job.order(self.keys, epoch)
+            self.epoch, self.order = epoch, order if self.rows is None else self.rows.gather(1, order)
         size = self.job.batch_size
         return self.order[:, position * size : (position + 1) * size].contiguous()

@@ -127,6 +127,15 @@ class Engine:
         """Measures every member on a batch that they share."""
         return self.kind.over_members(partial(self.kind.rules.measure, metrics), (0, None))(self.own, batch)
 
+    @torch.no_grad()
+    def measure_rows(self, metrics: Any, rows: Tensor) -> dict[str, Tensor]:
+        """Measures every member on examples of its own, by their numbers: shape ``(members, examples)``."""
+
+        def measure(own: Own, chosen: Tensor) -> dict[str, Tensor]:
+            return self.kind.rules.measure(metrics, own, self.kind.rules.read(chosen))
+
+        return self.kind.over_members(measure)(self.own, rows)
+
     def _note(self, passed: float, first: bool) -> None:
         if first:
             self.compile_seconds += passed

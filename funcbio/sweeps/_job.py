@@ -14,6 +14,7 @@ from funcbio.base import Key
 from funcbio.checks import is_count, require, shown
 from funcbio.rng import fold_in, uniform
 from funcbio.sweeps._engine import Engine, Kind
+from funcbio.sweeps._folds import Folds
 from funcbio.sweeps._member import Rules, networks
 from funcbio.sweeps._memory import fitting, member_bytes
 from funcbio.sweeps._optimizers import Recipe
@@ -46,6 +47,7 @@ class Job:
     synapses: Choice
     compile: bool
     device: torch.device
+    folds: Folds = ()
     kinds: dict[str, Kind] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -62,9 +64,10 @@ class Job:
             _check_data("test", self.test)
         functions = isinstance(self.metrics, Mapping) and all(callable(metric) for metric in self.metrics.values())
         require("metrics", self.metrics, "functions by name, not named loss", functions and "loss" not in self.metrics)
-        require("test", self.test, "given with metrics", self.test is not None or not self.metrics)
+        measured = self.test is not None or bool(self.folds)
+        require("test", self.test, "given with metrics", measured or not self.metrics)
         if not self.streams:
-            most = len(self.examples[0])
+            most = self.count
             should = f"at most the number of examples, {most}"
             require("batch_size", self.batch_size, should, self.batch_size <= most)
 
@@ -84,9 +87,14 @@ class Job:
         return [tensor.to(self.device) for tensor in self.test or ()]
 
     @property
+    def count(self) -> int:
+        """Examples that a member learns from."""
+        return len(self.folds[0][0]) if self.folds else len(self.examples[0])
+
+    @property
     def batches(self) -> int:
         """Batches in an epoch; 0 if there are no epochs."""
-        return 0 if self.streams else len(self.examples[0]) // self.batch_size
+        return 0 if self.streams else self.count // self.batch_size
 
     def kind(self, trial: Trial) -> Kind:
         """Makes what members of one kind share; trials of the same kind get the same."""
@@ -118,7 +126,7 @@ class Job:
 
     def order(self, keys: Tensor, epoch: int) -> Tensor:
         """Every member's order of the examples in one epoch."""
-        count = len(self.examples[0])
+        count = self.count
 
         def shuffle(key: Key) -> Tensor:
             return uniform(fold_in(key, epoch), (count,)).argsort(stable=True)
@@ -135,6 +143,7 @@ class Job:
             "data": [_digest(tensor) for tensor in self.examples] or _name(self.data),
             "test": [_digest(tensor) for tensor in self.held_out],
             "metrics": {name: _name(metric) for name, metric in self.metrics.items()},
+            **({"folds": [[_digest(part) for part in fold] for fold in self.folds]} if self.folds else {}),
             "synapses": sorted(describe(model, self.synapses)),
             "steps": self.steps,
             "batch_size": self.batch_size,

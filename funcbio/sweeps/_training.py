@@ -10,6 +10,7 @@ from torch import Tensor
 
 from funcbio.sweeps._batches import Batches, StepKeys
 from funcbio.sweeps._engine import Engine
+from funcbio.sweeps._folds import rows_of
 from funcbio.sweeps._job import MEASURED_AT_ONCE, Job
 from funcbio.sweeps._store import Store, Trained
 from funcbio.sweeps._trials import Trial
@@ -38,13 +39,15 @@ def train(job: Job, trials: Sequence[Trial], name: str, store: Store, tick: Call
         # Of recurrent layers: the fallback is still several times faster than a loop over members.
         warnings.filterwarnings("ignore", message=SLOW)
         engine = job.engine(trials)
-        return _run(job, engine, len(trials), name, store, tick)
+        return _run(job, engine, trials, name, store, tick)
 
 
 def _run(
-    job: Job, engine: Engine, members: int, name: str, store: Store, tick: Callable[[int, float], None]
+    job: Job, engine: Engine, trials: Sequence[Trial], name: str, store: Store, tick: Callable[[int, float], None]
 ) -> Trained:
-    batches, noise = Batches(job, engine.own.keys["batches"]), StepKeys(engine.own.keys["noise"])
+    members = len(trials)
+    rows_train, rows_test = (rows_of(job.folds, trials, part, job.device) for part in (0, 1))
+    batches, noise = Batches(job, engine.own.keys["batches"], rows_train), StepKeys(engine.own.keys["noise"])
     _probe(job, engine, batches.at(0), noise.at(0))
     lost = torch.zeros(members, dtype=torch.float64, device=job.device)
     done, since, rows = store.resume(name, engine, lost)
@@ -54,7 +57,7 @@ def _run(
         lost += engine.step(number, batches.at(number), noise.at(number))
         since += 1
         if (number + 1) % job.record_every == 0 or number + 1 == job.steps:
-            rows.append(_row(job, engine, number + 1, lost / since))
+            rows.append(_row(job, engine, rows_test, number + 1, lost / since))
             lost.zero_()
             since = 0
         tick(members, rows[-1]["mean"] if rows and since == 0 else float("nan"))
@@ -81,14 +84,16 @@ def _probe(job: Job, engine: Engine, batch: Tensor, keys: Tensor) -> None:
         warnings.warn(f"this model trains member by member{rest}: torch cannot vmap it ({reason})", stacklevel=5)
 
 
-def _row(job: Job, engine: Engine, step: int, loss: Tensor) -> dict[str, Any]:
+def _row(job: Job, engine: Engine, own: Tensor | None, step: int, loss: Tensor) -> dict[str, Any]:
     """Everything that is recorded at a step."""
     row: dict[str, Any] = {"step": step, "mean": float(loss.mean()), "train_loss": loss.tolist()}
     metrics = {"loss": job.loss, **job.metrics}
     totals = {name: torch.zeros(len(loss), dtype=torch.float64, device=job.device) for name in metrics}
-    count = len(job.held_out[0]) if job.held_out else 0
+    count = (len(job.held_out[0]) if job.held_out else 0) if own is None else own.shape[1]
     for start in range(0, count, MEASURED_AT_ONCE):
-        part = [tensor[start : start + MEASURED_AT_ONCE] for tensor in job.held_out]
-        for name, value in engine.measure(metrics, part).items():
-            totals[name] += value * (len(part[0]) / count)
+        part = slice(start, min(start + MEASURED_AT_ONCE, count))
+        shared = [tensor[part] for tensor in job.held_out]
+        found = engine.measure(metrics, shared) if own is None else engine.measure_rows(metrics, own[:, part])
+        for name, value in found.items():
+            totals[name] += value * ((part.stop - part.start) / count)
     return row | {f"test_{name}": total.tolist() for name, total in totals.items() if count}

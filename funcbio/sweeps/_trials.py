@@ -24,6 +24,9 @@ VARIANT = "mechanisms"
 
 DECAY = "weight_decay"
 
+FOLD = "fold"
+"""Hyper-parameter that says which rows of the data a member learns from."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -77,14 +80,18 @@ def make_trials(
     variants: Mapping[str, Sequence[Mechanism]],
     config: BioConfig,
     recipe: Recipe,
+    folds: int = 0,
 ) -> list[Trial]:
     """Lists the members: every combination of hyper-parameters in the order of the grid, each with all seeds."""
     combinations = _combinations(grid)
     if len(variants) > 1 and not any(VARIANT in combination for combination in combinations):
         combinations = [{VARIANT: name, **rest} for name in variants for rest in combinations]
+    if folds and not any(FOLD in combination for combination in combinations):
+        combinations = [{**rest, FOLD: fold} for rest in combinations for fold in range(folds)]
     found = []
     for combination in combinations:
-        resolved = _resolve(combination, variants, config, recipe)
+        _check_fold(combination, folds)
+        resolved = _resolve(combination, variants, config, recipe, [FOLD] if folds else [])
         for seed in seeds:
             found.append(Trial(len(found), seed, combination, **resolved))
     if not any(trial.numbers.get(DECAY) for trial in found):
@@ -122,11 +129,15 @@ def _combinations(grid: Any) -> list[dict[str, Any]]:
 
 
 def _resolve(
-    combination: Mapping[str, Any], variants: Mapping[str, Sequence[Mechanism]], config: BioConfig, recipe: Recipe
+    combination: Mapping[str, Any],
+    variants: Mapping[str, Sequence[Mechanism]],
+    config: BioConfig,
+    recipe: Recipe,
+    others: Sequence[str],
 ) -> dict[str, Any]:
     """What the hyper-parameters of one combination set: configuration, numbers, options, mechanisms."""
     own = {item.name for item in fields(config)}
-    known = [*own, *recipe.numbers, *recipe.options, *([VARIANT] if len(variants) > 1 else [])]
+    known = [*own, *recipe.numbers, *recipe.options, *([VARIANT] if len(variants) > 1 else []), *others]
     for name in combination:
         if name not in known:
             raise ValueError(f"grid should name hyper-parameters{perhaps(name, known)}; found {name!r}")
@@ -140,6 +151,12 @@ def _resolve(
     numbers = {name: float(value) for name, value in numbers.items()} | numbers_of(config)
     options = {**recipe.fixed, **{n: v for n, v in combination.items() if n in recipe.options}}
     return {"config": config, "numbers": numbers, "options": options, "mechanisms": mechanisms}
+
+
+def _check_fold(combination: Mapping[str, Any], folds: int) -> None:
+    fold = combination.get(FOLD)
+    if folds and (not isinstance(fold, int) or not 0 <= fold < folds):
+        raise ValueError(f"grid['{FOLD}'] should be a number from 0 to {folds - 1}; found {fold!r}")
 
 
 def _variant(combination: Mapping[str, Any], variants: Mapping[str, Sequence[Mechanism]]) -> str:

@@ -13,6 +13,7 @@ from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.checks import is_count, is_number, require
 from funcbio.sweeps import _ranks
 from funcbio.sweeps._engine import compiles
+from funcbio.sweeps._folds import as_folds
 from funcbio.sweeps._job import Data, Job
 from funcbio.sweeps._optimizers import recipe
 from funcbio.sweeps._progress import bar
@@ -39,6 +40,7 @@ def sweep(
     grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] = (),
     share: Collection[str] = (),
     test: Sequence[Tensor] | None = None,
+    folds: Iterable[tuple[Any, Any]] | None = None,
     metrics: Mapping[str, Callable[..., Tensor]] | None = None,
     record_every: int | None = None,
     synapses: Choice = None,
@@ -74,6 +76,8 @@ def sweep(
             the configuration, "lr" and "weight_decay" train together; other values make groups.
         share: What is the same for all members: some of "weights", "rates", "batches", "noise".
         test: Tensors like ``data``, to measure on.
+        folds: Instead of ``test``, pairs of row numbers of the data, to train and to measure on: what ``split`` of a
+            splitter of scikit-learn gives. Every combination is trained on all of them, in a column "fold".
         metrics: ``metric(output, target)`` by name, averaged over the test data; the loss is always measured.
         record_every: Steps between two rows of the table; by default only the last step has one.
         synapses: Which parameters are synapses; see ``funcbio.synapses``.
@@ -103,7 +107,8 @@ def sweep(
         ([0.1, 0.1, 0.3, 0.3], [0, 1, 0, 1])
     """
     made = recipe(optimizer, lr)
-    trials = make_trials(_seeds(seeds), grid, as_variants(mechanisms), config, made)
+    held = as_folds(folds, data, test)
+    trials = make_trials(_seeds(seeds), grid, as_variants(mechanisms), config, made, len(held))
     require("save_seconds", save_seconds, "a number >= 0", is_number(save_seconds) and save_seconds >= 0)
     require("compile", compile, "True or False", isinstance(compile, bool))
     require("chunk", chunk, "an integer >= 1", chunk is None or is_count(chunk))
@@ -124,6 +129,7 @@ def sweep(
             synapses=synapses,
             compile=compile and compiles(placed),
             device=placed,
+            folds=held,
         )
         result = _trained(job, Store(None if output is None else Path(output), save_seconds), chunk, progress)
     if result is not None and output is not None:

@@ -1,0 +1,85 @@
+"""Finding the files of a data set in a folder, as they are, with gzip, or in their archive."""
+
+import gzip
+import hashlib
+import tarfile
+import zlib
+from pathlib import Path
+
+from funcbio.experiments.datasets.layouts import MD5, Layout, Published
+from funcbio.experiments.settings import SettingError
+
+
+def find(name: str, published: Published, folder: Path, *, check: bool) -> tuple[Layout, dict[str, bytes]]:
+    """Returns the first format that is there, and the contents of its files by name.
+
+    Raises:
+        SettingError: If none is there, a file is missing or damaged, or a checksum is not the published one.
+    """
+    for layout in published.layouts:
+        names = [name for part in (*layout.train, *layout.test) for name in part]
+        for home in (folder / place for place in layout.folders):
+            paths = {name: path for name in names if (path := _path(home, name)) is not None}
+            missing = [name for name in names if name not in paths]
+            if paths and missing:
+                raise SettingError(f"{home} should hold all files of {name}; found no {', '.join(missing)}")
+            if paths:
+                return layout, {name: _read(path, name, check=check) for name, path in paths.items()}
+        if layout.archive and (folder / layout.archive).is_file():
+            return layout, _read_archive(folder / layout.archive, names, check=check)
+    looked = ", ".join(_looked_for(published))
+    raise SettingError(f"{str(folder)!r} should hold {name}, from {published.page}; found none of {looked}")
+
+
+def _looked_for(published: Published) -> list[str]:
+    found = []
+    for layout in published.layouts:
+        first = layout.train[0][0]
+        found += [f"{place}/{first}".removeprefix("./") for place in layout.folders]
+        found += [layout.archive] if layout.archive else []
+    return found
+
+
+def _path(home: Path, name: str) -> Path | None:
+    return next((path for path in (home / name, home / f"{name}.gz") if path.is_file()), None)
+
+
+def _read(path: Path, name: str, *, check: bool) -> bytes:
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise SettingError(f"{path} should be a whole gzip file; found {error}") from None
+    if check and name in MD5:
+        _check(path, MD5[name], hashlib.md5(content, usedforsecurity=False).hexdigest())
+    return content
+
+
+def _read_archive(path: Path, names: list[str], *, check: bool) -> dict[str, bytes]:
+    """Reads files of an archive by their names, whatever its folders; nothing is written to disk."""
+    if check:
+        with path.open("rb") as file:
+            digest = hashlib.md5(usedforsecurity=False)
+            while block := file.read(1 << 20):
+                digest.update(block)
+        _check(path, MD5[path.name], digest.hexdigest())
+    found = {}
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                file = archive.extractfile(member) if member.isreg() else None
+                if file is not None and Path(member.name).name in names:
+                    found[Path(member.name).name] = file.read()
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise SettingError(f"{path} should be a whole tar.gz archive; found {error}") from None
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise SettingError(f"{path} should hold {', '.join(names)}; found no {', '.join(missing)}")
+    return found
+
+
+def _check(path: Path, published: str, found: str) -> None:
+    if found != published:
+        should = f"the published file, MD5 {published}; check=False (--no-check) reads it all the same"
+        raise SettingError(f"{path} should be {should}; found MD5 {found}")

@@ -1,0 +1,114 @@
+"""``load``: images of any of the data sets, normalised, with their labels."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from funcbio.experiments.datasets.finding import find
+from funcbio.experiments.datasets.layouts import PUBLISHED, Layout
+from funcbio.experiments.settings import SettingError
+
+NAMES = ("digits", *PUBLISHED)
+FOLDER = "data"
+"""Where files are looked for by default, below the current directory."""
+
+BRIGHTEST = 255
+BRIGHTEST_DIGIT = 16
+
+
+class Images(NamedTuple):
+    """Images of one data set, those for training first.
+
+    Attributes:
+        name: Name of the data set.
+        images: Shape ``(n, channels, height, width)``, float32, every channel of the training images with mean 0 and
+            standard deviation 1.
+        labels: Shape ``(n,)``, int64, from 0.
+        classes: Number of classes.
+        train: How many images, from the first on, are published as training set; all of the digits.
+        mean: Mean of every channel before that, of pixels between 0 and 1, shape ``(channels,)``.
+        std: Standard deviation of every channel: ``images * std + mean`` are the pixels.
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    classes: int
+    train: int
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+
+def load(name: str = "digits", folder: str | Path | None = None, *, check: bool = True) -> Images:
+    """Loads a data set: the digits that scikit-learn brings, or one from files that the user has.
+
+    MNIST is read from its four IDX files, CIFAR from the binary or the Python version, as archive or unpacked; single
+    files may be compressed with gzip. Nothing is downloaded.
+
+    Args:
+        name: "digits", "mnist", "cifar10" or "cifar100".
+        folder: Where the files are; None is ``data`` in the current directory.
+        check: Whether to compare checksums with the published ones.
+
+    Returns:
+        The images.
+
+    Raises:
+        SettingError: If the files are not there, are damaged or have another checksum.
+
+    Example:
+        >>> found = load("digits")
+        >>> found.images.shape, found.classes
+        (torch.Size([1797, 1, 8, 8]), 10)
+    """
+    if name not in NAMES:
+        raise SettingError(f"data should be one of {', '.join(NAMES)}; found {name!r}")
+    if name == "digits":
+        return _digits()
+    published = PUBLISHED[name]
+    layout, contents = find(name, published, Path(FOLDER if folder is None else folder), check=check)
+    train, test = (_part(layout, parts, contents) for parts in (layout.train, layout.test))
+    images, labels = (np.concatenate(pair) for pair in zip(train, test, strict=True))
+    if labels.max(initial=0) >= published.classes:
+        raise SettingError(f"{name} should have labels under {published.classes}; found {labels.max()}")
+    return _normalised(name, images, labels, published.classes, len(train[1]), BRIGHTEST)
+
+
+def _part(layout: Layout, parts: tuple[tuple[str, ...], ...], contents: dict[str, bytes]) -> list[np.ndarray]:
+    read = [layout.read(names, [contents[name] for name in names]) for names in parts]
+    return [np.concatenate(arrays) for arrays in zip(*read, strict=True)]
+
+
+def _digits() -> Images:
+    from sklearn.datasets import load_digits
+
+    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
+    images = pixels.astype(np.uint8).reshape(-1, 1, 8, 8)
+    return _normalised("digits", images, labels, 10, len(images), BRIGHTEST_DIGIT)
+
+
+def _normalised(name: str, images: np.ndarray, labels: np.ndarray, classes: int, train: int, brightest: int) -> Images:
+    """Turns bytes into numbers through a table for each channel, whose 256 entries are all there can be."""
+    channels = images.shape[1]
+    result, means, deviations = np.empty(images.shape, np.float32), [], []
+    levels = np.arange(BRIGHTEST + 1) / brightest
+    for channel in range(channels):
+        counts = np.bincount(images[:train, channel].reshape(-1), minlength=BRIGHTEST + 1)
+        mean = float(np.average(levels, weights=counts))
+        std = float(np.average((levels - mean) ** 2, weights=counts)) ** 0.5 or 1.0
+        np.take(((levels - mean) / std).astype(np.float32), images[:, channel], out=result[:, channel])
+        means.append(mean)
+        deviations.append(std)
+    numbers = torch.from_numpy(labels.astype(np.int64))
+    return Images(
+        name, torch.from_numpy(result), numbers, classes, train, torch.tensor(means), torch.tensor(deviations)
+    )

@@ -1,0 +1,77 @@
+"""The figures of the grid, from its results: learning curves, and what every cell changes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from funcbio.drawing import PALETTE, draw_mean, figure_of
+from funcbio.experiments.grid.protocol import MECHANISMS, PROTOCOLS
+from funcbio.experiments.grid.report import headings
+
+COLORS = dict(zip(MECHANISMS, ("#000000", PALETTE[2], PALETTE[0], PALETTE[1]), strict=True))
+SHOWN = ("accuracy", "loss", "epochs", "gap", "area")
+PROTOCOL_COLORS = {"paper": PALETTE[0], "tuned": PALETTE[1]}
+
+
+def learning_curves(results: Mapping[str, Any]) -> Figure:
+    """Draws the test accuracy of every cell over the epochs, a panel for each protocol."""
+    figure = figure_of("experiments", figsize=(11, 8))
+    panels: Any = figure.subplots(2, 2, sharey="row", sharex="row")
+    for axes_row, protocol in zip(panels, PROTOCOLS, strict=True):
+        found = results[protocol]
+        for axes, gamma in zip(axes_row, (0, results["settings"]["gamma"]), strict=True):
+            for row, line in zip(found["cells"], found["curves"]["cells"], strict=True):
+                if row["gamma"] == gamma:
+                    _draw_curve(axes, found["curves"]["epochs"], line, row["mechanisms"])
+            axes.set_title(f"{protocol} protocol, {f'weights split by {gamma}' if gamma else 'weights not split'}")
+            axes.set(xlabel="epoch", xscale="log")
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.grid(alpha=0.2)
+        axes_row[0].set_ylabel("test accuracy, %")
+        lowest = min(min(line["low"]) for line in found["curves"]["cells"])
+        axes_row[0].set_ylim(max(0.0, lowest - 3.0), 101.0)
+    panels[0, 0].legend(loc="upper left", frameon=False, title="mean and 95 % interval over seeds")
+    return figure
+
+
+def _draw_curve(axes: Axes, epochs: list[int], line: Mapping[str, list[float]], mechanisms: str) -> None:
+    band = [line[end] for end in ("mean", "low", "high")]
+    draw_mean(axes, epochs, band, mechanisms.replace("none", "no mechanism"), COLORS[mechanisms])
+
+
+def effects(results: Mapping[str, Any]) -> Figure:
+    """Draws what every cell changes against the plain one of the same seeds, a panel for each measure."""
+    figure = figure_of("experiments", figsize=(12.5, 4.2))
+    panels: Any = figure.subplots(1, len(SHOWN), sharey=True)
+    names = headings(results["settings"])
+    for axes, name in zip(panels, SHOWN, strict=True):
+        for offset, protocol in zip((0.16, -0.16), PROTOCOLS, strict=True):
+            _draw_effects(axes, results[protocol]["cells"][1:], name, protocol, offset)
+        axes.axvline(0.0, color="0.4", linewidth=0.9)
+        axes.set_xlabel(names[name].replace("%", "points") if name in ("accuracy", "area") else names[name])
+        axes.grid(axis="x", alpha=0.2)
+    labels = [row["cell"] for row in results["paper"]["cells"][1:]]
+    panels[0].set_yticks(range(len(labels)), labels)
+    panels[0].invert_yaxis()
+    handles, texts = panels[0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+def _draw_effects(axes: Axes, rows: list[Mapping[str, Any]], name: str, protocol: str, offset: float) -> None:
+    found = [row[name]["difference"] for row in rows]
+    middle = [_number(item["mean"]) for item in found]
+    ends = [
+        [abs(_number(item[end]) - mean) for item, mean in zip(found, middle, strict=True)] for end in ("low", "high")
+    ]
+    places = [index - offset for index in range(len(rows))]
+    color = PROTOCOL_COLORS[protocol]
+    axes.errorbar(middle, places, xerr=ends, fmt="o", markersize=4, color=color, label=f"{protocol}: cell minus plain")
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value

@@ -1,0 +1,156 @@
+"""What is trained: the cells of the grid, the folds, and the two protocols, each as one sweep."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.model_selection import ShuffleSplit
+from torch.nn import functional as F
+
+import funcbio
+from funcbio import BioConfig, Mechanism, SweepResult
+from funcbio.experiments.datasets import Images
+from funcbio.experiments.grid.settings import GridSettings
+from funcbio.experiments.networks import network
+from funcbio.experiments.sweep_parts import accuracy
+
+HELD_OUT = 0.1
+TUNING_LRS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+TUNING_SEEDS = (1000, 1001)
+"""None of them is a seed of the grid."""
+
+# The order of the paper's step: backward, fuzzy, rejuvenate, step. So both act before the optimizer.
+FUZZY = Mechanism("fuzzy_learning_rates", where="gradient")
+REJUVENATE = Mechanism("rejuvenate_weights", where="gradient")
+MECHANISMS = {
+    "none": [],
+    "fuzzy": [FUZZY],
+    "rejuvenation": [REJUVENATE],
+    "fuzzy + rejuvenation": [FUZZY, REJUVENATE],
+}
+PROTOCOLS = ("paper", "tuned")
+WORTH_COMPILING = 300
+"""Steps from which on a compiled step has paid for itself."""
+
+Cell = tuple[int, str]
+"""Sub-synapses of each connection, 0 for none, and a name of ``MECHANISMS``."""
+
+Folds = list[tuple[np.ndarray, np.ndarray]]
+
+
+def cells(settings: GridSettings) -> list[Cell]:
+    """All cells; the plain network comes first."""
+    return list(product((0, settings.gamma), MECHANISMS))
+
+
+def name_of(cell: Cell) -> str:
+    """Says what acts in a cell."""
+    gamma, mechanisms = cell
+    parts = ([f"split {gamma}"] if gamma else []) + ([mechanisms] if mechanisms != "none" else [])
+    return " + ".join(parts) or "plain"
+
+
+def folds_of(images: Images, settings: GridSettings) -> Folds:
+    """The splits of all images, training and test set together, as in the paper."""
+    splitter = ShuffleSplit(settings.folds, test_size=HELD_OUT, random_state=0)
+    return list(splitter.split(np.arange(len(images.labels))))
+
+
+def validation_of(folds: Folds) -> Folds:
+    """Splits the training part of every fold again, so that learning rates are chosen without its test part."""
+    splitter, found = ShuffleSplit(1, test_size=HELD_OUT, random_state=0), []
+    for train, _ in folds:
+        learned, measured = next(splitter.split(train))
+        found.append((train[learned], train[measured]))
+    return found
+
+
+class Grid:
+    """The sweeps of one grid.
+
+    Args:
+        settings: The settings.
+        images: The images.
+        output: The directory of the results; every sweep has one below it, and goes on from what is there.
+    """
+
+    def __init__(self, settings: GridSettings, images: Images, output: Path) -> None:
+        self.settings, self.images, self.output = settings, images, output
+        self.folds = folds_of(images, settings)
+
+    def paper(self) -> SweepResult:
+        """Trains all cells as in the paper: plain SGD with one learning rate."""
+        lrs = {cell: [self.settings.lr] for cell in cells(self.settings)}
+        return self._sweep("paper", self.folds, lrs, self.settings.epochs, momentum=0.0)
+
+    def tune(self) -> SweepResult:
+        """Trains all cells with momentum at all learning rates, measured on the validation parts."""
+        lrs = dict.fromkeys(cells(self.settings), TUNING_LRS)
+        folds, seeds = validation_of(self.folds), TUNING_SEEDS
+        return self._sweep("tune", folds, lrs, self.settings.epochs_tuned, self.settings.momentum, seeds, last=True)
+
+    def tuned(self, lrs: Mapping[Cell, float]) -> SweepResult:
+        """Trains all cells with momentum, each at its own learning rate."""
+        single = {cell: [lr] for cell, lr in lrs.items()}
+        return self._sweep("tuned", self.folds, single, self.settings.epochs_tuned, self.settings.momentum)
+
+    def _sweep(
+        self,
+        name: str,
+        folds: Folds,
+        lrs: Mapping[Cell, Sequence[float]],
+        epochs: int,
+        momentum: float,
+        seeds: Sequence[int] = (),
+        *,
+        last: bool = False,
+    ) -> SweepResult:
+        settings, images = self.settings, self.images
+        batches = len(folds[0][0]) // settings.batch_size
+        config = BioConfig(
+            fuzzy_learning_rate_factor_nu=settings.nu,
+            rejuvenation_parameter_dre=settings.dre,
+            rejuvenation_variant="uniform",
+        )
+        grid = [
+            {"weight_splitting_Gamma": gamma, "mechanisms": mechanisms, "lr": lr}
+            for (gamma, mechanisms), rates in lrs.items()
+            for lr in rates
+        ]
+        found: Any = funcbio.sweep(
+            partial(network, settings.net, images.shape, images.classes),
+            F.cross_entropy,
+            (images.images, images.labels),
+            steps=epochs * batches,
+            batch_size=settings.batch_size,
+            optimizer=partial(torch.optim.SGD, momentum=momentum) if momentum else torch.optim.SGD,
+            mechanisms=MECHANISMS,
+            config=config,
+            seeds=seeds or settings.seeds,
+            grid=grid,
+            folds=folds,
+            metrics={"accuracy": accuracy},
+            record_every=None if last else batches,
+            compile=epochs * batches >= WORTH_COMPILING,
+            output=self.output / name,
+        )
+        return found
+
+
+def chosen(tuning: SweepResult, settings: GridSettings) -> dict[Cell, dict[float, float]]:
+    """The validation accuracy of every cell at every learning rate, over seeds and folds; the best one comes first.
+
+    Of equal ones, the smallest rate is the best.
+    """
+    table = tuning.to_pandas()
+    columns = ["weight_splitting_Gamma", "mechanisms", "lr"]
+    means: Any = table.groupby(columns)["test_accuracy"].mean()
+    found = {}
+    for cell in cells(settings):
+        own = {lr: float(means[(*cell, lr)]) for lr in TUNING_LRS}
+        found[cell] = dict(sorted(own.items(), key=lambda item: (-item[1], item[0])))
+    return found
