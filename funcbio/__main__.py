@@ -8,10 +8,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
+from funcbio.experiments.inversion.settings import Settings as InversionSettings
+from funcbio.experiments.options import add_options as add_fields
 from funcbio.experiments.settings import SettingError, Settings
 
 EXTRAS = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "rich": "rich", "scipy": "scipy"}
 """Module and package of everything that only experiments need."""
+
+INVERT_EXTRAS = {**EXTRAS, "skimage": "scikit-image"}
+"""Those of ``invert``."""
 
 SWEEP_EXTRAS = {
     **EXTRAS,
@@ -70,6 +75,13 @@ def add_sweep(sweep: Parser) -> None:
     sweep.add_argument("--check", action="store_true", help="check the file and stop (default: off)")
 
 
+def add_invert(invert: Parser) -> None:
+    """Adds the options of ``invert``."""
+    add_fields(invert, InversionSettings, parse_number)
+    drawn = "only print the tables of a file of results and draw its figures, into the output directory"
+    invert.add_argument("--draw", type=Path, metavar="FILE", help=f"{drawn} (default: off)")
+
+
 def run_compare(options: dict[str, Any]) -> None:
     """Runs the comparison or the search; only now are the packages of the experiments loaded."""
     tune = options.pop("tune")
@@ -91,6 +103,20 @@ def run_sweep(options: dict[str, Any]) -> None:
     sweep_command.run(options["experiment"], options["output"], check=options["check"])
 
 
+def run_invert(options: dict[str, Any]) -> None:
+    """Attacks gradients, or draws what an attack came to."""
+    path = options.pop("draw")
+    settings = InversionSettings(**options)
+    require_extras("experiments", INVERT_EXTRAS)
+    from funcbio.experiments.files import prepare
+    from funcbio.experiments.inversion import command
+
+    if path is None:
+        command.run(settings)
+    else:
+        command.draw(path, prepare(settings.output))
+
+
 def require_extras(names: str, packages: Mapping[str, str]) -> None:
     """Raises SettingError if packages are not installed; says how to install them."""
     missing = [package for module, package in packages.items() if find_spec(module) is None]
@@ -104,6 +130,12 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[dict[str, Any
         add_compare,
         run_compare,
         "nothing written",
+    ),
+    "invert": (
+        "reconstruct images from gradients of plain and bio-inspired networks",
+        add_invert,
+        run_invert,
+        "the same command goes on from the parts that were done",
     ),
     "sweep": (
         "train many seeds and hyper-parameters, all described in a TOML file, as one run",
