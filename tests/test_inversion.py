@@ -199,7 +199,7 @@ def test_tiny_run_writes_files_goes_on_and_draws(tmp_path, capsys, monkeypatch):
     first = (folder / "inversion.json").read_text()
     content = json.loads(first)
     rows = {(r["victim"], r["epochs"], r["leak"], r["batch"]): r for r in content["rows"]}
-    assert len(rows) == len(content["rows"]) == 2 * (2 * 13 + 1)
+    assert len(rows) == len(content["rows"]) == 2 * (2 * 14 + 1)
     assert all(len(row[name]) == 2 for row in rows.values() for name in metrics.METRICS)
     assert rows["fuzzy", 0, cells.RAW, 2]["psnr"] == rows["plain", 0, cells.RAW, 2]["psnr"]  # The same start.
     assert content["versions"]["funcbio"] == funcbio.__version__

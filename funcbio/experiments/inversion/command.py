@@ -20,15 +20,15 @@ from funcbio.experiments.files import prepare, write_json
 from funcbio.experiments.inversion import figures, report
 from funcbio.experiments.inversion.cells import REFERENCE, Aim, Trained, aimed, attack, cells_of, measured, reference
 from funcbio.experiments.inversion.images import Images, load
-from funcbio.experiments.inversion.nets import NETS
+from funcbio.experiments.inversion.nets import COMPILES, NETS
 from funcbio.experiments.inversion.settings import Settings
 from funcbio.experiments.inversion.victims import VICTIMS, Training
 from funcbio.experiments.kept import kept, versions
 from funcbio.experiments.settings import SettingError
 
 NAME = "inversion"
-COMPILED_FROM = 300
-"""Iterations from which on compiling pays."""
+COMPILED_FROM = 150_000
+"""Steps of single attacks from which on compiling pays."""
 
 GREYS, DIGITS = 255, 5
 """Shades of the pixels in the results, and significant digits of the numbers."""
@@ -56,17 +56,18 @@ def run(settings: Settings) -> None:
         trained, parts = _train(settings, images, begin), []
         for size in settings.batch_sizes:
             aim = aimed(images, _keys(settings), size)
-            for gamma in dict.fromkeys(victim.gamma for victim in VICTIMS.values()):
-                make = partial(_part, settings, trained, aim, gamma, begin)
-                parts.append(kept(folder, f"batch-{size}-gamma-{gamma}", settings, make))
+            for group, names in _groups().items():
+                make = partial(_part, settings, trained, aim, names, partial(begin, f"{size} images, {group}"))
+                parts.append(kept(folder, f"batch-{size}-{group}", settings, make))
             parts.append({"rows": [_reference(aim)]})
-    accuracy = [
-        {"victim": name, "epochs": epochs, "test_accuracy": _rounded(at.accuracy.tolist())}
+    networks = [
+        {"victim": name, "epochs": epochs}
+        | {what: _rounded(getattr(at, what).tolist()) for what in ("accuracy", "loss")}
         for name, (_, checkpoints) in trained.items()
         for epochs, at in checkpoints.items()
     ]
     found = {"settings": asdict(settings), "seeds": list(range(settings.seeds))}
-    found |= {"versions": versions() | {"scikit-image": version("scikit-image")}, "accuracy": accuracy}
+    found |= {"versions": versions() | {"scikit-image": version("scikit-image")}, "networks": networks}
     drawn = min(settings.batch_sizes, key=lambda size: abs(size - DRAWN))
     found |= {"shape": list(images.shape), "rows": [_kept(row, drawn) for part in parts for row in part["rows"]]}
     write_json(folder / f"{NAME}.json", found | {"differences": report.differences(found["rows"])})
@@ -102,6 +103,15 @@ def _check(settings: Settings, images: Images) -> None:
             raise SettingError(f"{name} should be at most {count}, the number of images; found {value}")
 
 
+def _groups() -> dict[str, list[str]]:
+    """Networks that compute alike, so that they can be attacked at once, by name of the group."""
+    groups: dict[str, list[str]] = {}
+    for name, victim in VICTIMS.items():
+        faster = f"-lr-x-{victim.speed:g}" if victim.speed != 1.0 else ""
+        groups.setdefault(f"gamma-{victim.gamma}{faster}", []).append(name)
+    return groups
+
+
 def _keys(settings: Settings) -> Tensor:
     return vmap(funcbio.key)(torch.arange(settings.seeds))
 
@@ -117,15 +127,14 @@ def _train(settings: Settings, images: Images, begin: Callable[[str, int], Calla
 
 
 def _part(
-    settings: Settings, trained: Trained, aim: Aim, gamma: int, begin: Callable[[str, int], Callable[[int], None]]
+    settings: Settings, trained: Trained, aim: Aim, names: list[str], begin: Callable[[int], Callable[[int], None]]
 ) -> dict[str, Any]:
-    """Attacks all networks of one form with one size of batches."""
-    cells = cells_of([name for name, victim in VICTIMS.items() if victim.gamma == gamma], settings.checkpoints)
-    size, total = aim.places.shape[1], len(cells) * settings.seeds * settings.restarts * settings.iterations
+    """Attacks all networks of one group with one size of batches."""
+    cells = cells_of(names, settings.checkpoints)
+    total = len(cells) * settings.seeds * settings.restarts * settings.iterations
     options = {name: getattr(settings, name) for name in ("iterations", "lr", "tv")}
-    tick = begin(f"{size} images, {gamma} sub-synapses", total)
-    compiled = settings.iterations >= COMPILED_FROM
-    found = attack(cells, trained, aim, settings.restarts, tick, compile=compiled, **options)
+    compiled = settings.net in COMPILES and total >= COMPILED_FROM
+    found = attack(cells, trained, aim, settings.restarts, begin(total), compile=compiled, **options)
     return {"rows": [_row(*cell, aim, *measured(one, aim)) for cell, one in zip(cells, found, strict=True)]}
 
 

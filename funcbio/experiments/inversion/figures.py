@@ -11,6 +11,7 @@ from funcbio.drawing import PALETTE, count, figure_of
 from funcbio.experiments.intervals import interval
 from funcbio.experiments.inversion.cells import KNOWN, OTHER, RAW, REFERENCE, SCALED
 from funcbio.experiments.inversion.metrics import METRICS
+from funcbio.experiments.inversion.victims import VICTIMS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,11 +40,17 @@ def label(row: Row) -> str:
     return row["victim"] + SHORT.get(row["leak"], "")
 
 
+def _labels(rows: list[Row]) -> list[str]:
+    """All labels in the order of the networks; sorting leaves leaks in theirs."""
+    attacked = [row for row in rows if row["epochs"] is not None]
+    return list(dict.fromkeys(map(label, sorted(attacked, key=lambda row: list(VICTIMS).index(row["victim"])))))
+
+
 def dots(found: Row, metric: str) -> "Figure":
     """Draws a metric of every cell: a panel for each time, a line for each cell, a colour for each size of batches."""
     epochs = sorted({row["epochs"] for row in found["rows"] if row["epochs"] is not None})
     sizes = sorted({row["batch"] for row in found["rows"]})
-    names = list(dict.fromkeys(label(row) for row in found["rows"] if row["epochs"] is not None))
+    names = _labels(found["rows"])
     figure = figure_of("experiments", figsize=(2.0 + 2.9 * len(epochs), 1.4 + 0.36 * (len(names) + 1)))
     panels: Any = figure.subplots(1, len(epochs), sharex=True, sharey=True, squeeze=False)
     for axes, epoch in zip(panels[0], epochs, strict=True):
@@ -77,7 +84,7 @@ def pictures(found: Row) -> "Figure":
     guess = next(row for row in rows if row["epochs"] is None)
     epochs = sorted({row["epochs"] for row in rows if row["epochs"] is not None})
     epochs = list(dict.fromkeys([epochs[0], epochs[-1]]))
-    names = list(dict.fromkeys(label(row) for row in rows if row["epochs"] is not None))
+    names = _labels(rows)
     lines = {"original": [guess["original"]] * len(epochs)}
     for name in names:
         lines[name] = [next(r["shown"] for r in rows if (label(r), r["epochs"]) == (name, epoch)) for epoch in epochs]

@@ -13,6 +13,9 @@ from funcbio.experiments.inversion.cells import OTHER, RAW, REFERENCE
 from funcbio.experiments.inversion.metrics import METRICS
 from funcbio.experiments.inversion.victims import VICTIMS
 
+NETWORKS = (("accuracy", "Test accuracy, %", 100.0, "psnr"), ("loss", "Test loss", 1.0, "ssim"))
+"""What is said of the networks: its name, a title, a factor, and the metric that has as many decimals."""
+
 COMPARED = ("psnr", "recovered")
 SIGNIFICANT = 0.05
 
@@ -57,7 +60,7 @@ def tables(found: Row) -> list[Table]:
     seeds = len(found["seeds"])
     caption = f"Mean [95 % interval over {seeds} seeds]"
     rows, sizes = found["rows"], sorted({row["batch"] for row in found["rows"]})
-    made = [_accuracies(found["accuracy"])]
+    made = [_networks(found["networks"], *what) for what in NETWORKS]
     for metric, title in METRICS.items():
         cells = {(*_name(row), row["batch"]): spell(interval(row[metric]), metric) for row in rows}
         made.append(_table(f"{title}. {caption}", cells, sizes))
@@ -67,7 +70,17 @@ def tables(found: Row) -> list[Table]:
             f"{METRICS[metric]}: difference from the plain network's gradient, paired. * p < {SIGNIFICANT}, corrected"
         )
         made.append(_table(title, cells, sizes))
-    return made
+    return [*made, _table("PSNR, dB: split minus plain at four times the rate, paired (p)", _fair(rows), sizes)]
+
+
+def _fair(rows: Sequence[Row]) -> dict[tuple[str, str, str, int], str]:
+    """Compares split networks with plain ones that learn about as fast; p is not corrected."""
+    base = {(row["epochs"], row["batch"]): row for row in rows if row["victim"] == "plain, lr x 4"}
+    split = [row for row in rows if row["victim"] == "split"]
+    apart = [_difference("psnr", row, base[row["epochs"], row["batch"]]) for row in split]
+    ends = [Interval(row["mean"], row["low"], row["high"]) for row in apart]
+    cells = [f"{spell(found, 'psnr', '+')} ({row['p']:.2g})" for found, row in zip(ends, apart, strict=True)]
+    return {(*_name(row), row["batch"]): cell for row, cell in zip(split, cells, strict=True)}
 
 
 def _name(row: Row) -> tuple[str, str, str]:
@@ -91,14 +104,14 @@ def _number(epochs: str) -> float:
     return float(epochs) if epochs.isdecimal() else math.inf
 
 
-def _accuracies(rows: Sequence[Row]) -> Table:
-    table = Table(title="Test accuracy of the networks, %", box=box.MARKDOWN, title_justify="left")
+def _networks(rows: Sequence[Row], name: str, title: str, scale: float, metric: str) -> Table:
+    table = Table(title=title, box=box.MARKDOWN, title_justify="left")
     epochs = sorted({row["epochs"] for row in rows})
     for heading in ("network", *(f"{epoch} epochs" for epoch in epochs)):
         table.add_column(heading)
-    cells = {(row["victim"], row["epochs"]): [100.0 * value for value in row["test_accuracy"]] for row in rows}
+    cells = {(row["victim"], row["epochs"]): [scale * value for value in row[name]] for row in rows}
     for victim in dict.fromkeys(row["victim"] for row in rows):
-        table.add_row(victim, *(spell(interval(cells[victim, epoch]), "psnr") for epoch in epochs))
+        table.add_row(victim, *(spell(interval(cells[victim, epoch]), metric) for epoch in epochs))
     return table
 
 

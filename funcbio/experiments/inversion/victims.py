@@ -28,11 +28,13 @@ class Victim(NamedTuple):
         mechanisms: What happens between gradient and update, in the paper's order.
         gamma: Sub-synapses for each connection.
         nu: Spread of the rate factors; None for that of the settings.
+        speed: Factor on the learning rate.
     """
 
     mechanisms: tuple[str, ...] = ()
     gamma: int = 0
     nu: float | None = None
+    speed: float = 1.0
 
     @property
     def has_factors(self) -> bool:
@@ -49,9 +51,12 @@ class Victim(NamedTuple):
         )
 
 
+# The faster plain network is a check on splitting: the step that a sum of Gamma weights takes is up to Gamma * Gamma
+# times as long, and the better a network fits, the less its gradients tell, with or without mechanisms.
 FUZZY, REJUVENATE = "fuzzy_learning_rates", "rejuvenate_weights"
 VICTIMS = {
     "plain": Victim(),
+    "plain, lr x 4": Victim(speed=4.0),
     "fuzzy": Victim((FUZZY,)),
     "wide fuzzy": Victim((FUZZY,), nu=WIDEST),
     "rejuvenated": Victim((REJUVENATE,)),
@@ -67,11 +72,13 @@ class Checkpoint(NamedTuple):
         params: Weights and biases.
         state: The mechanisms' state, with the rate factors.
         accuracy: Share of the test images that are right.
+        loss: Mean cross entropy of the test images.
     """
 
     params: Tree
     state: BioState
     accuracy: Tensor
+    loss: Tensor
 
 
 @dataclass(frozen=True)
@@ -115,21 +122,25 @@ class Training:
 
     def stepper(self) -> Callable[..., tuple[Tree, BioState]]:
         """Returns one step of all seeds: gradient, mechanisms, gradient descent."""
-        network, bio = self.network, self.bio
+        network, bio, lr = self.network, self.bio, self.victim.speed * self.settings.train_lr
         act = funcbio.chain(*(getattr(bio, name) for name in self.victim.mechanisms))
 
         def step(params: Tree, state: BioState, key: Key, batch: Tensor, number: int) -> tuple[Tree, BioState]:
             x, y = self.images.train_x[batch], self.images.train_y[batch]
             grads = grad(lambda p: F.cross_entropy(network(p, x), y))(params)
             params, grads, state = act(params, grads, state, key=fold_in(fold_in(key, "noise"), number))
-            return tree_map(lambda weight, slope: weight - self.settings.train_lr * slope, params, grads), state
+            return tree_map(lambda weight, slope: weight - lr * slope, params, grads), state
 
         return vmap(step, in_dims=(0, 0, 0, 0, None))
 
-    def accuracy(self, params: Tree) -> Tensor:
-        """Share of the test images that every network gets right."""
-        right = lambda one: self.network(one, self.images.test_x).argmax(1) == self.images.test_y  # noqa: E731
-        return vmap(right)(params).float().mean(1)
+    def measure(self, params: Tree) -> tuple[Tensor, Tensor]:
+        """Share of the test images that every network gets right, and their mean loss."""
+
+        def one(params: Tree) -> tuple[Tensor, Tensor]:
+            output, y = self.network(params, self.images.test_x), self.images.test_y
+            return (output.argmax(1) == y).float().mean(), F.cross_entropy(output, y)
+
+        return vmap(one)(params)
 
     def run(self, keys: Tensor, tick: Callable[[], object]) -> dict[int, Checkpoint]:
         """Trains one network for every key and returns the checkpoints that the settings name.
@@ -142,7 +153,7 @@ class Training:
         size, last = self.settings.train_batch, max(self.settings.checkpoints)
         for epoch in range(last + 1):
             if epoch in self.settings.checkpoints:
-                found[epoch] = Checkpoint(params, state, self.accuracy(params))
+                found[epoch] = Checkpoint(params, state, *self.measure(params))
             if epoch == last:
                 break
             orders = vmap(self.shuffle, in_dims=(0, None))(keys, epoch)
