@@ -2,27 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import NoReturn
 
-from funcbio.experiments.flatness.settings import Settings as FlatnessSettings
-from funcbio.experiments.grid.settings import GridSettings
-from funcbio.experiments.options import add_options
-from funcbio.experiments.plasticity.settings import Settings as PlasticitySettings
-from funcbio.experiments.settings import SettingError, Settings
-
-EXTRAS = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "rich": "rich", "scipy": "scipy"}
-"""Module and package of everything that only experiments need."""
-
-SWEEP_EXTRAS = {
-    **EXTRAS,
-    **{name: name for name in ("pandas", "pyarrow", "safetensors", "tqdm")},
-    **({} if sys.version_info >= (3, 11) else {"tomli": "tomli"}),
-}
-"""Those of ``sweep``."""
+from funcbio.experiments.commands import COMMANDS
+from funcbio.experiments.settings import SettingError
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,16 +15,6 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Prints one line and leaves with exit code 2."""
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
-
-
-def parse_number(text: str) -> int | float | str:
-    """Reads an integer or another number; anything else stays text, for the settings to refuse by name."""
-    for read in (int, float):
-        try:
-            return read(text)
-        except ValueError:
-            continue
-    return text
 
 
 def parser() -> tuple[Parser, dict[str, Parser]]:
@@ -52,146 +26,6 @@ def parser() -> tuple[Parser, dict[str, Parser]]:
         found[name] = commands.add_parser(name, help=about, description=f"{about.capitalize()}.", allow_abbrev=False)
         add(found[name])
     return whole, found
-
-
-def add_compare(compare: Parser) -> None:
-    """Adds the options of ``compare``."""
-    add_settings(compare, Settings)
-    search = "search both learning rates on a validation part of the training images, print the table and stop"
-    compare.add_argument("--tune", action="store_true", help=f"{search} (default: off)")
-
-
-def add_settings(command: Parser, settings: Any) -> None:
-    """Adds an option for each of a table of settings."""
-    for item in fields(settings):
-        read = str if isinstance(item.default, str) else parse_number
-        explained = f"{item.metadata['help']} (default: %(default)s)"
-        option = f"--{item.name.replace('_', '-')}"
-        command.add_argument(option, type=read, default=item.default, metavar=item.name.upper(), help=explained)
-
-
-def add_grid(grid: Parser) -> None:
-    """Adds the options of ``grid``."""
-    add_settings(grid, GridSettings)
-    grid.add_argument("--quick", action="store_true", help="only see that it works, in seconds (default: off)")
-    grid.add_argument("--no-check", action="store_true", help="read files with other checksums, too (default: off)")
-    figures = "only draw the figures and write the tables of a results file, beside it (default: off)"
-    grid.add_argument("--draw", type=Path, metavar="FILE", help=figures)
-
-
-def add_sweep(sweep: Parser) -> None:
-    """Adds the options of ``sweep``."""
-    sweep.add_argument("experiment", type=Path, help="a TOML file such as docs/experiment.toml, which shows all keys")
-    folder = "directory of the results; the same command goes on where it was stopped"
-    default = "results and the name of the file"
-    sweep.add_argument("--output", metavar="FOLDER", help=f"{folder} (default: {default})")
-    sweep.add_argument("--check", action="store_true", help="check the file and stop (default: off)")
-
-
-def run_compare(options: dict[str, Any]) -> None:
-    """Runs the comparison or the search; only now are the packages of the experiments loaded."""
-    tune = options.pop("tune")
-    settings = Settings(**options)
-    require_extras("experiments", EXTRAS)
-    from funcbio.experiments import compare
-
-    if tune:
-        compare.tune_only(settings)
-    else:
-        compare.compare(settings)
-
-
-def run_grid(options: dict[str, Any]) -> None:
-    """Runs the grid, or draws what came out of one."""
-    quick, check, path = options.pop("quick"), not options.pop("no_check"), options.pop("draw")
-    settings = GridSettings(**options)
-    require_extras("sweep,experiments", SWEEP_EXTRAS)
-    from funcbio.experiments.grid import command
-
-    if path is not None:
-        command.draw(path)
-    else:
-        command.run(settings.quick() if quick else settings, check=check)
-
-
-def run_sweep(options: dict[str, Any]) -> None:
-    """Runs the sweep of a file."""
-    require_extras("sweep,experiments", SWEEP_EXTRAS)
-    from funcbio.experiments import sweep_command
-
-    sweep_command.run(options["experiment"], options["output"], check=options["check"])
-
-
-def add_plasticity(plasticity: Parser) -> None:
-    """Adds the options of ``plasticity``."""
-    add_options(plasticity, PlasticitySettings, parse_number)
-    search = "search the number of every method on other seeds, print the table and stop"
-    plasticity.add_argument("--tune", action="store_true", help=f"{search} (default: off)")
-
-
-def run_plasticity(options: dict[str, Any]) -> None:
-    """Runs the experiment on plasticity, or the search before it."""
-    tune, settings = options.pop("tune"), PlasticitySettings(**options)
-    require_extras("experiments", EXTRAS)
-    from funcbio.experiments.plasticity import command
-
-    command.run(settings, tune=tune)
-
-
-def add_flatness(flatness: Parser) -> None:
-    """Adds the options of ``flatness``."""
-    add_options(flatness, FlatnessSettings, parse_number)
-
-
-def run_flatness(options: dict[str, Any]) -> None:
-    """Runs the measurement of flatness."""
-    settings = FlatnessSettings(**options)
-    require_extras("experiments", EXTRAS)
-    from funcbio.experiments.flatness import command
-
-    command.run(settings)
-
-
-def require_extras(names: str, packages: Mapping[str, str]) -> None:
-    """Raises SettingError if packages are not installed; says how to install them."""
-    missing = [package for module, package in packages.items() if find_spec(module) is None]
-    if missing:
-        raise SettingError(f"{', '.join(missing)} not found; install with: pip install 'funcbio[{names}]'")
-
-
-COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[dict[str, Any]], None], str]] = {
-    "compare": (
-        "train plain and bio-inspired networks on handwritten digits and compare them",
-        add_compare,
-        run_compare,
-        "nothing written",
-    ),
-    "plasticity": (
-        "train networks on hundreds of tasks in a row, and see which still learn",
-        add_plasticity,
-        run_plasticity,
-        "the same command goes on after the last finished method",
-    ),
-    "flatness": (
-        "measure how sharply the loss of plain and bio-inspired networks curves",
-        add_flatness,
-        run_flatness,
-        "the same command goes on after the last finished variant",
-    ),
-    "sweep": (
-        "train many seeds and hyper-parameters, all described in a TOML file, as one run",
-        add_sweep,
-        run_sweep,
-        "the same command goes on from what was saved",
-    ),
-    "grid": (
-        "train the paper's grid of weight splitting, rejuvenation and fuzzy rates",
-        add_grid,
-        run_grid,
-        "the same command goes on from what was saved",
-    ),
-}
-"""Of each subcommand: what it does, what adds its options, what runs it, and how things are after an interrupt."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

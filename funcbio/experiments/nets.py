@@ -26,10 +26,10 @@ def cnn() -> nn.Sequential:
 
 
 def initial_params(net: nn.Module, key: Key) -> dict[str, Tensor]:
-    """Draws weights and biases as ``nn.Linear`` does, on U(-b, b) with b = 1 / sqrt(inputs), but from a key.
+    """Draws weights and biases as torch's layers do, on U(-b, b) with b = 1 / sqrt(inputs of a unit), but from a key.
 
     Args:
-        net: A network whose parameters all belong to Linear layers.
+        net: A network whose parameters all belong to Linear layers or convolutions.
         key: The key; every parameter derives its own from its name.
 
     Returns:
@@ -38,7 +38,7 @@ def initial_params(net: nn.Module, key: Key) -> dict[str, Tensor]:
     params = {}
     for name, parameter in net.named_parameters():
         layer = net.get_submodule(name.rpartition(".")[0])
-        assert isinstance(layer, nn.Linear)
-        bound = layer.in_features**-0.5
+        assert isinstance(layer, nn.Linear | nn.Conv2d)
+        bound = layer.weight[0].numel() ** -0.5
         params[name] = funcbio.uniform(funcbio.fold_in(key, name), parameter.shape, low=-bound, high=bound)
     return params

@@ -25,12 +25,19 @@ def _positive(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
+def _whole_numbers(value: Any) -> bool:
+    return isinstance(value, str) and all(part.strip().isdecimal() for part in value.split(","))
+
+
+WHOLE_NUMBERS = "whole numbers with commas between"
+
 CHECKS: dict[str, Callable[[Any], bool]] = {
     "an integer from 2 to 1000": _integer(2, 1000),
     "an integer from 1 to 10000": _integer(1, 10000),
     "an integer from 0 to 10000": _integer(0, 10000),
     "an integer from 0 to 1024": _integer(0, 1024),
     "a number > 0": _positive,
+    WHOLE_NUMBERS: _whole_numbers,
     f"one of {', '.join(Distribution)}": lambda value: value in list(Distribution),
     "a directory": lambda value: isinstance(value, str) and value != "" and not Path(value).is_file(),
 }

@@ -1,0 +1,160 @@
+"""The attack: images whose gradient points where the leaked one points.
+
+Everything is written for one attack; ``invert`` maps it over many.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from optree import tree_leaves, tree_map
+from torch import Tensor, vmap
+from torch.func import grad, grad_and_value
+from torch.nn import functional as F
+
+from funcbio import Tree
+from funcbio.compiling import with_own_code
+
+DECAY, MILESTONES = 0.1, (3 / 8, 5 / 8, 7 / 8)
+"""The learning rate falls by this factor at these shares of the iterations, as in the published code."""
+
+AT_ONCE = 64
+"""Attacks that run in one step; more of them fall out of a processor's cache."""
+
+Network = Callable[[Tree, Tensor], Tensor]
+
+
+class Found(NamedTuple):
+    """What attacks came to.
+
+    Attributes:
+        images: Shape ``(attacks, images, channels, height, width)``.
+        objective: What is left of the attacker's objective, shape ``(attacks,)``: all that the attacker can judge by.
+    """
+
+    images: Tensor
+    objective: Tensor
+
+
+def gradient(network: Network, params: Tree, x: Tensor, labels: Tensor) -> Tree:
+    """Returns the gradient of the mean cross entropy of one batch over all parameters."""
+    return grad(lambda p: F.cross_entropy(network(p, x), labels))(params)
+
+
+def distance(grads: Tree, leaked: Tree) -> Tensor:
+    r"""Returns $1 - \cos$ of the angle between two gradients, each taken as one vector over all parameters."""
+    own, given = (torch.cat([leaf.flatten() for leaf in tree_leaves(tree)]) for tree in (grads, leaked))  # pyright: ignore[reportArgumentType]
+    return 1.0 - F.cosine_similarity(own, given, dim=0)
+
+
+def total_variation(x: Tensor) -> Tensor:
+    """Returns the mean step between neighbouring pixels, down plus across."""
+    return x.diff(dim=-2).abs().mean() + x.diff(dim=-1).abs().mean()
+
+
+def objective(network: Network, tv: float, x: Tensor, params: Tree, leaked: Tree, labels: Tensor) -> Tensor:
+    """Returns what one attack makes small."""
+    return distance(gradient(network, params, x, labels), leaked) + tv * total_variation(x)
+
+
+def invert(
+    network: Network,
+    params: Tree,
+    leaked: Tree,
+    labels: Tensor,
+    start: Tensor,
+    low: Tensor,
+    high: Tensor,
+    *,
+    iterations: int = 1000,
+    lr: float = 0.1,
+    tv: float = 1e-6,
+    compile: bool = False,
+    tick: Callable[[int], object] = lambda _: None,
+) -> Found:
+    r"""Searches for images with a given gradient, many times at once by vmap.
+
+    Images move along the sign of the gradient of
+    $$ 1 - \cos(\nabla_\theta L(x), g) + \alpha \, TV(x) $$
+    under Adam with a learning rate that falls in steps, and stay in their box.
+
+    Args:
+        network: ``network(params, x)``, a pure function of one network's parameters; it must be smooth.
+        params: Parameters that the attacker knows, every leaf with a first dimension of attacks.
+        leaked: Leaked gradients, shaped like ``params``.
+        labels: Known classes, shape ``(attacks, images)``.
+        start: Images to start from, shape ``(attacks, images, channels, height, width)``.
+        low: Smallest value of every channel, shape ``(channels, 1, 1)``.
+        high: Largest value.
+        iterations: Steps.
+        lr: Learning rate.
+        tv: $\alpha$.
+        compile: Whether to compile the step; worth it from a few hundred steps on.
+        tick: Called with the number of steps of single attacks that were done.
+
+    Returns:
+        The images and what is left of the objective.
+
+    Example:
+        >>> linear = lambda params, x: x.flatten(1) @ params["w"]
+        >>> params, x, labels = {"w": torch.randn(1, 4, 3)}, torch.randn(1, 1, 1, 2, 2), torch.tensor([[1]])
+        >>> leaked = vmap(partial(gradient, linear))(params, x, labels)
+        >>> box = torch.tensor([[[-3.0]]]), torch.tensor([[[3.0]]])
+        >>> found = invert(linear, params, leaked, labels, torch.zeros_like(x) + 0.1, *box, iterations=200)
+        >>> found.images.shape, bool(found.objective < 0.01)
+        (torch.Size([1, 1, 1, 2, 2]), True)
+
+    References:
+        Geiping et al., NeurIPS 2020, arXiv 2003.14053.
+    """
+    count = len(start)
+    parts = -(-count // AT_ONCE)
+    size = -(-count // parts)
+    slope = _slope(network, tv, compile=compile)
+    images, left = [], []
+    for part in range(parts):
+        # The last part repeats the last attack, so that all have one size: each size compiles anew.
+        own = torch.arange(part * size, (part + 1) * size).clamp(max=count - 1)
+        whole: Any = params, leaked, labels
+        given: Any = tree_map(lambda leaf, own=own: leaf[own], whole)
+        x = _descend(partial(_given, slope, given), start[own], low, high, iterations, lr, tick)
+        images.append(x)
+        left.append(slope(x, *given)[1])
+    return Found(torch.cat(images)[:count], torch.cat(left)[:count])
+
+
+def _slope(network: Network, tv: float, *, compile: bool) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The gradient over the images, and the objective, of every attack."""
+
+    def slope(x: Tensor, params: Tree, leaked: Tree, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return vmap(grad_and_value(partial(objective, network, tv)))(x, params, leaked, labels)
+
+    return torch.compile(with_own_code(slope), fullgraph=True, dynamic=False) if compile else slope
+
+
+def _given(slope: Callable[..., tuple[Tensor, Tensor]], given: tuple[Tree, ...], x: Tensor) -> Tensor:
+    return slope(x, *given)[0]
+
+
+def _descend(
+    slope: Callable[[Tensor], Tensor],
+    start: Tensor,
+    low: Tensor,
+    high: Tensor,
+    iterations: int,
+    lr: float,
+    tick: Callable[[int], object],
+) -> Tensor:
+    """Moves images along the signs of their gradients; elements of Adam do not depend on one another."""
+    x = start.clone()
+    optimizer = torch.optim.Adam([x], lr=lr)
+    milestones = [int(share * iterations) for share in MILESTONES]
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=DECAY)
+    for _ in range(iterations):
+        x.grad = slope(x).sign()
+        optimizer.step()
+        schedule.step()
+        x.clamp_(low, high)
+        tick(len(x))
+    return x.detach()

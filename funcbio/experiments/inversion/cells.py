@@ -1,0 +1,148 @@
+"""The cells of the experiment: which network is attacked, when, by what it lets out; all of one form at once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from optree import tree_map
+from torch import Tensor, vmap
+
+import funcbio
+from funcbio import Tree, fold_in
+from funcbio.experiments.inversion.attack import Found, gradient, invert
+from funcbio.experiments.inversion.images import Images, chosen, class_means, others
+from funcbio.experiments.inversion.metrics import matched, scores
+from funcbio.experiments.inversion.victims import VICTIMS, Checkpoint, Training, undo_factors
+
+RAW, SCALED, KNOWN, OTHER = "gradient", "gradient x factors", "gradient x factors, known", "gradient of another image"
+"""What leaks; only with the third does the attacker know the factors. The last is a check, and no leak."""
+
+REFERENCE = "mean image of the class"
+
+Trained = Mapping[str, tuple[Training, Mapping[int, Checkpoint]]]
+"""Of every kind of network, how it was trained and what came out."""
+
+
+class Cell(NamedTuple):
+    """One kind of network at one time, and what of it leaks."""
+
+    victim: str
+    epochs: int
+    leak: str
+
+
+class Aim(NamedTuple):
+    """What the attacks of all seeds aim at.
+
+    Attributes:
+        images: All images.
+        keys: One key for every seed.
+        places: Which of the test images are behind the gradient, shape ``(seeds, images)``.
+    """
+
+    images: Images
+    keys: Tensor
+    places: Tensor
+
+    @property
+    def labels(self) -> Tensor:
+        """Their classes."""
+        return self.images.test_y[self.places]
+
+    def starts(self, restart: int) -> Tensor:
+        """Draws noise to start from: in the middle of the box, with a quarter of its width for standard deviation."""
+        low, high = self.images.low, self.images.high
+
+        def draw(key: Tensor) -> Tensor:
+            key = fold_in(fold_in(key, "start"), restart)
+            noise = funcbio.normal(key, (self.places.shape[1], *self.images.shape))
+            return ((low + high) / 2 + (high - low) / 4 * noise).clamp(low, high)
+
+        return vmap(draw)(self.keys)
+
+
+def leaks_of(victim: str) -> list[str]:
+    """What of a kind of network leaks in the experiment."""
+    return [RAW, *([SCALED, KNOWN] if VICTIMS[victim].has_factors else []), *([OTHER] if victim == "plain" else [])]
+
+
+def cells_of(victims: Sequence[str], epochs: Sequence[int]) -> list[Cell]:
+    """All cells of some kinds of networks."""
+    return [Cell(victim, epoch, leak) for victim in victims for epoch in epochs for leak in leaks_of(victim)]
+
+
+def leaked(cell: Cell, training: Training, at: Checkpoint, aim: Aim) -> Tree:
+    """Computes what leaks of the networks of all seeds."""
+    places = others(aim.images, aim.keys, aim.places) if cell.leak == OTHER else aim.places
+    x, y, bio = aim.images.test_x[places], aim.images.test_y[places], training.bio
+
+    def one(params: Tree, state: Any, x: Tensor, y: Tensor) -> Tree:
+        grads = gradient(training.network, params, x, y)
+        if cell.leak in (SCALED, KNOWN):
+            grads = bio.fuzzy_learning_rates(params, grads, state)[1]
+        return undo_factors(bio, params, grads, state) if cell.leak == KNOWN else grads
+
+    return vmap(one)(at.params, at.state, x, y)
+
+
+def attack(
+    cells: Sequence[Cell], trained: Trained, aim: Aim, restarts: int, tick: Callable[[int], object], **options: Any
+) -> Tensor:
+    """Attacks cells whose networks have one form, all seeds and restarts at once.
+
+    Args:
+        cells: The cells.
+        trained: The networks.
+        aim: The images.
+        restarts: Attacks on every gradient; of each, the one that fits best is kept: the attacker can tell.
+        tick: See ``invert``.
+        **options: Of ``invert``.
+
+    Returns:
+        Reconstructions, shape ``(cells, seeds, images, channels, height, width)``.
+    """
+    known = [(*trained[cell.victim], cell) for cell in cells]
+    params = _laid([checkpoints[cell.epochs].params for _, checkpoints, cell in known], restarts)
+    leaks = [leaked(cell, training, checkpoints[cell.epochs], aim) for training, checkpoints, cell in known]
+    start = torch.cat([aim.starts(restart).repeat(len(cells), 1, 1, 1, 1) for restart in range(restarts)])
+    labels, box = aim.labels.repeat(restarts * len(cells), 1), (aim.images.low, aim.images.high)
+    found = invert(known[0][0].network, params, _laid(leaks, restarts), labels, start, *box, tick=tick, **options)
+    return best(found, restarts).unflatten(0, (len(cells), len(aim.keys)))
+
+
+def _laid(trees: Sequence[Tree], restarts: int) -> Tree:
+    """Lays trees behind one another, and the whole as often as there are restarts."""
+    return tree_map(lambda *leaves: torch.cat(leaves * restarts), *trees)
+
+
+def best(found: Found, restarts: int) -> Tensor:
+    """Keeps, of the restarts of every attack, the one with the smallest objective."""
+    fits = found.objective.unflatten(0, (restarts, -1))
+    images = found.images.unflatten(0, (restarts, -1))
+    return images[fits.argmin(0), torch.arange(images.shape[1])]
+
+
+def measured(found: Tensor, aim: Aim) -> tuple[dict[str, list[float]], Tensor]:
+    """Measures the reconstructions of all seeds.
+
+    Args:
+        found: Shape ``(seeds, images, channels, height, width)``.
+        aim: The images.
+
+    Returns:
+        Of every metric, the mean over images for each seed; and the reconstructions of the first seed, matched.
+    """
+    true, guessed = (aim.images.unit(x).numpy() for x in (aim.images.test_x[aim.places], found))
+    ordered = [matched(*parts) for parts in zip(guessed, true, aim.labels.tolist(), strict=True)]
+    rows = [scores(one, wanted) for one, wanted in zip(ordered, true, strict=True)]
+    return {name: [sum(row[name]) / len(row[name]) for row in rows] for name in rows[0]}, torch.from_numpy(ordered[0])
+
+
+def reference(aim: Aim) -> tuple[dict[str, list[float]], Tensor]:
+    """Measures what somebody guesses who knows the classes and has seen no gradient."""
+    return measured(class_means(aim.images)[aim.labels], aim)
+
+
+def aimed(images: Images, keys: Tensor, count: int) -> Aim:
+    """Chooses the images of every seed."""
+    return Aim(images, keys, chosen(images, keys, count))

@@ -1,0 +1,69 @@
+"""What can be set in the experiment on gradient inversion."""
+
+from dataclasses import dataclass
+
+from funcbio.experiments.options import check, option
+from funcbio.experiments.settings import WHOLE_NUMBERS, SettingError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one experiment; immutable, checked when created.
+
+    Attributes:
+        data: Name of the images.
+        folder: Where the files of images are that do not ship with a package.
+        net: Network that is attacked.
+        seeds: Networks of every kind, each with images of its own.
+        batches: How many images are behind one gradient.
+        epochs: Epochs of training after which the network is attacked.
+        train_lr: Learning rate of the network.
+        train_batch: Images in a batch of its training.
+        nu: Spread of the rate factors.
+        iterations: Steps of the attack.
+        restarts: Attacks on every gradient; the one that fits it best counts.
+        lr: Learning rate of the attack.
+        tv: Weight of the total variation.
+        threads: Threads of torch.
+        output: Directory of the results.
+
+    Raises:
+        SettingError: If a value is out of its limits.
+    """
+
+    data: str = option("digits", "digits, mnist, cifar10, cifar100", "images: digits, mnist, cifar10 or cifar100")
+    folder: str = option("data", "a directory", "directory of the image files; digits need none")
+    net: str = option("mlp", "mlp, conv", "network: mlp or conv")
+    seeds: int = option(16, "an integer from 2 to 1000", "networks of every kind, each with images of its own")
+    batches: str = option("1,2,4,8", WHOLE_NUMBERS, "how many images are behind one gradient")
+    epochs: str = option("0,5,40", WHOLE_NUMBERS, "epochs of training after which the network is attacked")
+    train_lr: float = option(0.1, "a number > 0", "learning rate of the network")
+    train_batch: int = option(64, "an integer from 1 to 10000", "images in a batch of its training")
+    nu: float = option(0.09, "a number > 0", "spread of the rate factors, as in the paper")
+    iterations: int = option(1000, "an integer from 1 to 10000", "steps of the attack; Geiping et al. take up to 7000")
+    restarts: int = option(1, "an integer from 1 to 10000", "attacks on every gradient; the best fit counts")
+    lr: float = option(0.1, "a number > 0", "learning rate of the attack, divided by ten three times")
+    tv: float = option(1e-6, "a number > 0", "weight of the total variation")
+    threads: int = option(0, "an integer from 0 to 1024", "threads of torch; 0 leaves the choice to torch")
+    output: str = option("results/inversion", "a directory", "directory of the figures and the results")
+
+    def __post_init__(self) -> None:
+        """Checks every value."""
+        check(self)
+        if min(self.batch_sizes) < 1:
+            raise SettingError(f"batches should be at least 1; found {self.batches!r}")
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """Sizes of batches, as numbers."""
+        return numbers(self.batches)
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """Epochs of the checkpoints, as numbers."""
+        return numbers(self.epochs)
+
+
+def numbers(text: str) -> list[int]:
+    """Reads whole numbers with commas between; each counts once, in order of size."""
+    return sorted({int(part) for part in text.split(",")})
