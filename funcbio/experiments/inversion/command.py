@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +22,7 @@ from funcbio.experiments.inversion.images import Images, load
 from funcbio.experiments.inversion.nets import COMPILES, NETS
 from funcbio.experiments.inversion.settings import Settings
 from funcbio.experiments.inversion.victims import VICTIMS, Training
-from funcbio.experiments.kept import kept, versions
+from funcbio.experiments.kept import kept, numbers_of, versions
 from funcbio.experiments.settings import SettingError
 
 NAME = "inversion"
@@ -66,7 +65,7 @@ def run(settings: Settings) -> None:
         for name, (_, checkpoints) in trained.items()
         for epochs, at in checkpoints.items()
     ]
-    found = {"settings": asdict(settings), "seeds": list(range(settings.seeds))}
+    found = {"settings": numbers_of(settings), "seeds": list(range(settings.seeds))}
     found |= {"versions": versions() | {"scikit-image": version("scikit-image")}, "networks": networks}
     drawn = min(settings.batch_sizes, key=lambda size: abs(size - DRAWN))
     found |= {"shape": list(images.shape), "rows": [_kept(row, drawn) for part in parts for row in part["rows"]]}
