@@ -11,7 +11,7 @@ from torch import vmap
 
 import funcbio
 import funcbio.__main__ as command
-from funcbio.experiments import classic, files, functional, intervals, report, tune
+from funcbio.experiments import classic, commands, files, functional, intervals, report, tune
 from funcbio.experiments.data import digits, validation
 from funcbio.experiments.settings import SettingError, Settings
 
@@ -204,7 +204,7 @@ def test_bad_option_gives_one_line_and_exit_code_2(options, names, capsys):
 
 
 def test_missing_package_is_named(monkeypatch, capsys):
-    monkeypatch.setattr(command, "find_spec", lambda module: None if module == "sklearn" else module)
+    monkeypatch.setattr(commands, "find_spec", lambda module: None if module == "sklearn" else module)
     with pytest.raises(SystemExit) as left:
         command.main(["compare"])
     assert left.value.code == 2
@@ -223,7 +223,7 @@ def test_help_explains_every_option_and_default(capsys):
 
 
 def test_library_and_command_line_import_no_extras():
-    code = "import sys, funcbio, funcbio.__main__ as m; print(sorted(set(m.EXTRAS) & set(sys.modules)))"
+    code = "import sys, funcbio.__main__, funcbio.experiments.commands as m; print(sorted(set(m.EXTRAS) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 import funcbio
 import funcbio.__main__ as command
-from funcbio.experiments import named, nets, sweep_command, sweep_file, sweep_parts, sweep_report
+from funcbio.experiments import commands, named, nets, sweep_command, sweep_file, sweep_parts, sweep_report
 from funcbio.experiments.data import digits
 from funcbio.experiments.settings import SettingError
 
@@ -510,13 +510,13 @@ def test_file_or_folder_that_cannot_be(here, capsys):
 
 
 def test_missing_package_is_named(here, monkeypatch, capsys):
-    monkeypatch.setattr(command, "find_spec", lambda module: None if module == "pyarrow" else module)
+    monkeypatch.setattr(commands, "find_spec", lambda module: None if module == "pyarrow" else module)
     refused(["sweep", write(here)], "pyarrow not found; install with: pip install 'funcbio[sweep,experiments]'", capsys)
 
 
 def test_command_line_imports_no_extras():
     code = (  # Torch itself imports tqdm where it is installed.
-        "import sys, torch; before = set(sys.modules); import funcbio, funcbio.__main__ as m; "
+        "import sys, torch; before = set(sys.modules); import funcbio.__main__, funcbio.experiments.commands as m; "
         "print(sorted(set(m.SWEEP_EXTRAS) & (set(sys.modules) - before)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
