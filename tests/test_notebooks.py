@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
-SMALL = {"SEEDS": 4, "EPOCHS": 6, "META_STEPS": 2, "INNER_STEPS": 5}
+SMALL = {"SEEDS": 4, "FOLDS": 2, "EPOCHS": 6, "EPOCHS_TUNED": 2, "META_STEPS": 2, "INNER_STEPS": 5}
+SMALL |= {"ITERATIONS": 10, "TASKS": 2, "BLOCKS": 2}
 """Sizes in the place of those that a notebook sets in its first cell."""
 
 
@@ -22,7 +23,7 @@ def code_cells(path):
 def small(source):
     for name, value in SMALL.items():
         source = re.sub(rf"^{name} = \d+$", f"{name} = {value}", source, flags=re.MULTILINE)
-    return source.replace("compile=True", "compile=False")
+    return source.replace("compile=True", "compile=False").replace('compile="yes"', 'compile="no"')
 
 
 @pytest.mark.slow
