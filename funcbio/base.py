@@ -80,6 +80,11 @@ def clamp(values: Tensor, low: Number | None = None, high: Number | None = None)
     return values
 
 
+def at_least(number: Number, low: float) -> Number:
+    """The larger of a hyper-parameter and a bound."""
+    return number.clamp_min(low) if isinstance(number, Tensor) else max(number, low)
+
+
 def _held(bound: Number, dtype: torch.dtype) -> Number:
     """The bound, or the largest number that the type holds: a larger one is refused by torch, or infinite."""
     top = torch.finfo(dtype).max

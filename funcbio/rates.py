@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from funcbio import rng
-from funcbio.base import Key, Number, check_option, clamp
+from funcbio.base import Key, Number, at_least, check_option, clamp
 from funcbio.checks import LARGEST, is_real, require_key, require_numbers, shown
 from funcbio.masks import number_or
 from funcbio.sharding import draw_like
@@ -187,7 +187,7 @@ def sample_rates(
     if not isinstance(nu, Tensor) and nu <= 0:
         raise ValueError(f"nu should be a number > 0; found {nu!r}")
     # A smaller spread than this is none in any type, and 1 / nu must not overflow.
-    nu = nu.clamp_min(1 / LARGEST) if isinstance(nu, Tensor) else max(nu, 1 / LARGEST)
+    nu = at_least(nu, 1 / LARGEST)
     require_key(key)
     if not is_real(weight) or weight.device != key.device:
         raise ValueError(

@@ -8,12 +8,16 @@ import torch
 from optree import tree_leaves
 from torch import Tensor
 
-from funcbio.base import BioState, Key, Number, Tree, check_option
-from funcbio.checks import require_like, require_numbers
+from funcbio.base import BioState, Key, Number, Tree, at_least, check_option
+from funcbio.checks import LARGEST, require_like, require_numbers
 from funcbio.kernel import Draw, Kernel, run_kernel
 from funcbio.masks import above, finite, finite_or, number_or
 from funcbio.rng import NORMAL, UNIFORM
 from funcbio.statistics import largest, totals
+
+
+LEAST = 1 / LARGEST
+"""A smaller strength is none, and its product with what marks weights that are not finite would vanish."""
 
 
 class Magnitudes(NamedTuple):
@@ -93,6 +97,7 @@ def regrow_lognormal(
     top, std, log_mean, log_std = magnitudes(weight) if known is None else known
     # Numbers on [0, 1) come in steps of a power of 2: their distance from 1 is exact.
     relative, waited = _relative(weight, top), (1.0 - unit).log_().neg_()
+    strength = at_least(strength, LEAST)
     # "U < exp(-d |w| / std)", without the division that fails for equal weights.
     replaced = above(waited * std, strength * relative)
     if sign is None:  # An exponential has no memory: beyond its threshold, half of it is above log 2.
@@ -120,7 +125,7 @@ def regrow_uniform(
     (top,) = top_magnitude(weight) if known is None else known
     grown = top * (2.0 * unit - 1.0)
     grown = grown if sign is None else torch.copysign(grown, sign)
-    return _regrown(weight, grown, above(noise.abs(), strength * _relative(weight, top)))
+    return _regrown(weight, grown, above(noise.abs(), at_least(strength, LEAST) * _relative(weight, top)))
 
 
 def known_to_release(weight: Tensor) -> tuple[Tensor, ...]:
