@@ -1,4 +1,4 @@
-"""What the build of the site changes in docstrings, read as text: the section of examples, and equations in sentences."""
+"""What the build of the site changes in docstrings: the name of a section, and equations within sentences."""
 
 import re
 from typing import Any
