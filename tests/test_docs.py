@@ -48,6 +48,35 @@ def test_every_page_is_in_the_navigation():
     assert len(named) == len(pages)
 
 
+WORDS = {"off": False, "on": True}
+
+
+def documented_defaults():
+    """Rows of the tables on hyper-parameters: a field or two, and what is said to be their default."""
+    for page in sorted((DOCS / "mechanisms").glob("*.md")):
+        default = None
+        for line in page.read_text().splitlines():
+            cells = [cell.strip() for cell in line.split("|")[1:-1]]
+            if "default" in cells:
+                default = cells.index("default")
+            elif default and cells and cells[0].startswith("`"):
+                fields = re.findall(r"`(\w+)`", cells[0])
+                yield from zip(fields, cells[default].split(", "), strict=True)
+
+
+def test_the_pages_on_mechanisms_say_the_defaults_that_hold():
+    config, said = funcbio.BioConfig(), dict(documented_defaults())
+    assert len(said) > 20
+    for name, default in said.items():
+        holds = getattr(config, name)
+        if callable(holds):
+            assert holds.__name__ == default
+        elif isinstance(holds, str):
+            assert holds == default
+        else:
+            assert holds == WORDS.get(default, default) or holds == float(default), name
+
+
 @pytest.mark.parametrize("path", sorted((DOCS / "assets").rglob("*.css")), ids=lambda path: path.name)
 def test_styles_ask_for_files_that_lie_beside_them(path):
     wanted = re.findall(r"url\(([^)]+)\)", path.read_text())
