@@ -40,8 +40,9 @@ docs: .venv/docs  ## The site, in site/; every warning is an error, links and an
 docs-serve: .venv/docs  ## The site on this machine, rebuilt at every change
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
 
-figures: .venv/installed  ## Draw the figures of the documents anew
+figures: .venv/installed  ## Draw the figures of the documents and run their notebooks anew
 	$(BIN)/python docs/figures.py
+	MPLBACKEND=agg $(BIN)/python docs/notebooks.py
 
 clean:  ## Remove the environment and caches
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis results site

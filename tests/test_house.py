@@ -112,7 +112,10 @@ def markdown_blocks(path):
     return [textwrap.dedent(part.split("```")[0].rstrip(" ")) for part in text.split("```python\n")[1:]]
 
 
-DOCUMENTS = [ROOT.parent / "README.md", ROOT.parent / "CONTRIBUTING.md", *sorted((ROOT.parent / "docs").rglob("*.md"))]
+PAGES = sorted((ROOT.parent / "docs").rglob("*.md"))
+TUTORIALS = ROOT.parent / "docs" / "tutorials"  # Notebooks, which have tests of their own.
+DOCUMENTS = [ROOT.parent / "README.md", ROOT.parent / "CONTRIBUTING.md"]
+DOCUMENTS += [page for page in PAGES if page.parent != TUTORIALS]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT.parent)))
