@@ -66,6 +66,12 @@ def test_search_knows_every_mechanism(site):
         assert f"mechanisms/{page.stem}.html" in found
 
 
+def test_the_reference_shows_methods_and_nothing_private(pages):
+    shown = re.findall(r"id=\"(funcbio\.[\w.]+)\"", "".join(pages.values()))
+    assert "funcbio.Handle.before_step" in shown
+    assert [name for name in shown if "._" in name] == []
+
+
 def test_a_mechanism_links_its_entry(pages):
     assert "reference/mechanisms.html#funcbio.crystallize" in pages["mechanisms/crystallization.html"]
     assert 'id="funcbio.crystallize"' in pages["reference/mechanisms.html"]
