@@ -105,7 +105,9 @@ def rejuvenation() -> Any:
     inside = [(relative >= low) & (relative < high) for low, high in pairwise(edges)]
     figure, (left, right) = axes_of(2, size=(4, 3))
     left.plot(middle, torch.exp(-STRENGTH * middle), label="exp(-d |w| / std)", color=PALETTE[0])
-    left.plot(middle, [mask[part].float().mean() for part in inside], "o", label="share replaced", color=PALETTE[1])
+    left.plot(
+        middle, [mask[part].float().mean().item() for part in inside], "o", label="share replaced", color=PALETTE[1]
+    )
     left.set(xlabel="|w| / std", ylabel="probability")
     left.legend(frameon=False)
     draw_renewed(right)
@@ -119,7 +121,7 @@ def splitting() -> Any:
     figure, axes = axes_of(3, size=(2.9, 2.6), sharey=True)
     for axis, gamma in zip(axes, (1, 2, 4), strict=True):
         found = funcbio.split_output(output, gamma, activation=torch.tanh if gamma > 1 else None)
-        axis.bar(units, found, color=[PALETTE[unit // gamma % 2] for unit in units])
+        axis.bar(units, found.numpy(), color=[PALETTE[unit // gamma % 2] for unit in units])
         axis.set(
             xlabel="unit",
             xticks=units[::2],
@@ -142,7 +144,7 @@ def dale() -> Any:
     for axis, (name, tree) in zip(
         axes, {"at random": start, "signed": signed, "after a step": moved, "enforced": kept}.items(), strict=True
     ):
-        axis.imshow(tree["0.weight"], cmap="RdBu_r", vmin=-0.5, vmax=0.5, aspect="auto")
+        axis.imshow(tree["0.weight"].numpy(), cmap="RdBu_r", vmin=-0.5, vmax=0.5, aspect="auto")
         axis.set(title=name, xlabel="pre-synaptic unit")
     axes[0].set_ylabel("post-synaptic unit")
     return figure

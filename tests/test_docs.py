@@ -98,3 +98,13 @@ def test_the_site_asks_for_no_fonts_from_elsewhere():
     settings = (ROOT / "mkdocs.yml").read_text()
     assert "font: false" in settings
     assert not re.findall(r"extra_(?:css|javascript):.*https?:", settings)
+
+
+def test_every_figure_of_a_mechanism_can_be_drawn(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    import mechanism_figures
+
+    files = {path.stem for path in (DOCS / "assets" / "mechanisms").glob("*.png")}
+    assert set(mechanism_figures.FIGURES) == files
+    for draw in mechanism_figures.FIGURES.values():
+        assert all(axis.has_data() for axis in draw().axes)
