@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check bench clean
+.PHONY: help demo test test-all check bench docs docs-serve figures clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -30,5 +30,19 @@ bench: .venv/installed  ## Steps and sweeps against release 0.0.5, a classic loo
 	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/sweep.py
 
+.venv/docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+docs: .venv/docs  ## The site, in site/; every warning is an error, links and anchors are checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+docs-serve: .venv/docs  ## The site on this machine, rebuilt at every change
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
+figures: .venv/installed  ## Draw the figures of the documents and run their notebooks anew
+	$(BIN)/python docs/figures.py
+	MPLBACKEND=agg $(BIN)/python docs/notebooks.py
+
 clean:  ## Remove the environment and caches
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis results
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis results site

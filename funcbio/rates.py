@@ -151,7 +151,9 @@ def sample_rates(
     | gamma | $\Gamma(1/\nu)$ with rate $1/\nu$ |
     | beta | $1 + \nu (2B - 1)$, $B \sim \mathrm{Beta}(1/\nu, 1/\nu)$ |
     | layer_adaptive | uniform with $\nu (1 - l / 2L)$ in layer $l$ of $L$ |
-    | weight_adaptive | uniform with $\nu \, \mathrm{clamp}(2 - |w| / \overline{|w|}, 1/2, 3/2)$ |
+    | weight_adaptive | uniform with $\nu \, \mathrm{clamp}(2 - \rho, 1/2, 3/2)$ |
+
+    where $\rho = |w| / \overline{|w|}$ is a weight relative to the layer's mean.
 
     The variant "0.0.5" is what that release of ``bio_transformations`` drew: gamma is one more, layer_adaptive is
     uniform, and weight_adaptive is 1 until the first update.

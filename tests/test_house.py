@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from unittest import mock
 
@@ -107,13 +108,17 @@ def test_all_is_sorted_and_complete():
 
 def markdown_blocks(path):
     text = path.read_text()
-    return [part.split("```")[0] for part in text.split("```python\n")[1:]]
+    # A block in a tab is indented, its end too.
+    return [textwrap.dedent(part.split("```")[0].rstrip(" ")) for part in text.split("```python\n")[1:]]
 
 
-DOCUMENTS = [ROOT.parent / "README.md", ROOT.parent / "CONTRIBUTING.md", *sorted((ROOT.parent / "docs").glob("*.md"))]
+PAGES = sorted((ROOT.parent / "docs").rglob("*.md"))
+TUTORIALS = ROOT.parent / "docs" / "tutorials"  # Notebooks, which have tests of their own.
+DOCUMENTS = [ROOT.parent / "README.md", ROOT.parent / "CONTRIBUTING.md"]
+DOCUMENTS += [page for page in PAGES if page.parent != TUTORIALS]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT.parent)))
 def test_the_examples_of_the_documents_run(path):
     if not path.exists():
         pytest.fail(f"{path.name} is missing")

@@ -1,0 +1,182 @@
+"""The figures of the pages on mechanisms: each runs the public functions on one layer of random weights."""
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+import funcbio
+from funcbio import BioConfig, BioState, Distribution
+from funcbio.drawing import PALETTE, figure_of
+
+SHAPE = (200, 300)
+STRENGTH = BioConfig().rejuvenation_parameter_dre
+
+
+def layer() -> tuple[dict[str, Any], BioState]:
+    """Weights of one layer, and a state in which every rate is 1."""
+    weight = 0.05 * funcbio.normal(funcbio.key(0), SHAPE)
+    return {"w": weight}, BioState(rate={"w": torch.ones(SHAPE)})
+
+
+def axes_of(columns: int, rows: int = 1, size: tuple[float, float] = (3.3, 2.9), **options: Any) -> tuple[Any, Any]:
+    """A figure, and its axes in a row or a grid."""
+    figure = figure_of("experiments", figsize=(size[0] * columns, size[1] * rows))
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def rates() -> Any:
+    """The ten distributions."""
+    params, _ = layer()
+    figure, axes = axes_of(5, 2, size=(1.9, 1.7), sharex=True)
+    for axis, kind in zip(axes.flat, Distribution, strict=True):
+        found = funcbio.sample_rates(funcbio.key(0), params["w"], distribution=kind.value, nu=0.3, depth=0.5)
+        axis.hist(found.flatten().numpy(), 60, range=(0.4, 2.1), color=PALETTE[0])
+        axis.set_title(kind.value, fontsize=10)
+        axis.set_yticks([])
+    figure.supxlabel("rate factor, with a spread of 0.3")
+    return figure
+
+
+def draw_volume(axis: Any) -> None:
+    """The factor of 20,000 weights."""
+    wide, ones = {"w": torch.linspace(-3, 3, 20_000).view(100, 200)}, {"w": torch.ones(100, 200)}
+    factor = funcbio.volume_dependent_lr(wide, ones, BioState(rate=ones), key=funcbio.key(1))[1]["w"]
+    axis.scatter(wide["w"].flatten(), factor.flatten(), s=1, alpha=0.3, color=PALETTE[0], rasterized=True)
+    axis.set(xlabel="weight", ylabel="factor on the gradient", ylim=(0, None))
+
+
+def volume() -> Any:
+    """Large weights change less, and never twice the same."""
+    figure, axis = axes_of(1, size=(6, 3))
+    draw_volume(axis)
+    return figure
+
+
+def crystallized() -> tuple[dict[float, torch.Tensor], dict[float, list[float]]]:
+    """Rates after a hundred steps of random gradients, and the share under 0.5 at each, by floor."""
+    params, start = layer()
+    rates, shares = {}, {}
+    for floor in (0.0, 0.2):
+        state, shares[floor] = start, []
+        for step in range(100):
+            grads = {"w": 1e-2 * funcbio.normal(funcbio.fold_in(funcbio.key(2), step), SHAPE)}
+            state = funcbio.crystallize(params, grads, state, threshold=1e-2, floor=floor)[2]
+            shares[floor].append(100 * (state.rate["w"] < 0.5).float().mean().item())
+        rates[floor] = state.rate["w"]
+    return rates, shares
+
+
+def crystallization() -> Any:
+    """How many weights are dampened, and how far."""
+    found, shares = crystallized()
+    figure, (left, right) = axes_of(2, size=(4, 3))
+    left.plot(shares[0.0], color=PALETTE[0])
+    left.set(xlabel="step", ylabel="weights with a rate under 0.5, %", ylim=(0, None))
+    for color, (floor, rate) in zip(PALETTE, found.items(), strict=False):
+        counts = rate.flatten().numpy()
+        right.hist(counts, 60, range=(0, 1), histtype="step", label=f"floor {floor:g}", color=color)
+    right.set(xlabel="rate factor", ylabel="weights", title="after 100 steps")
+    right.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def replaced() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Weights before and after rejuvenation, and which are new."""
+    params, state = layer()
+    after, _, state = funcbio.rejuvenate_weights(params, params, state, key=funcbio.key(3), strength=STRENGTH)
+    return params["w"], after["w"], state.replaced["w"]
+
+
+def draw_renewed(axis: Any) -> None:
+    """The weights that were replaced, before and after."""
+    before, after, mask = replaced()
+    for color, (name, weight) in zip(PALETTE, {"lost": before, "grown": after}.items(), strict=False):
+        axis.hist(weight[mask].numpy(), 60, range=(-0.2, 0.2), alpha=0.7, label=name, color=color)
+    axis.set(xlabel="weight", ylabel="weights")
+    axis.legend(frameon=False)
+
+
+def rejuvenation() -> Any:
+    """The chance of a weight to be replaced, and what grows in its place."""
+    weight, _, mask = replaced()
+    relative, edges = weight.abs() / weight.std(), torch.linspace(0, 1, 21)
+    middle = (edges[1:] + edges[:-1]) / 2
+    inside = [(relative >= low) & (relative < high) for low, high in pairwise(edges)]
+    figure, (left, right) = axes_of(2, size=(4, 3))
+    left.plot(middle, torch.exp(-STRENGTH * middle), label="exp(-d |w| / std)", color=PALETTE[0])
+    left.plot(
+        middle, [mask[part].float().mean().item() for part in inside], "o", label="share replaced", color=PALETTE[1]
+    )
+    left.set(xlabel="|w| / std", ylabel="probability")
+    left.legend(frameon=False)
+    draw_renewed(right)
+    right.set_title(f"the {mask.float().mean():.0%} that were replaced")
+    return figure
+
+
+def splitting() -> Any:
+    """Outputs of twelve units, and of their groups."""
+    output, units = funcbio.normal(funcbio.key(5), (12,)), range(12)
+    figure, axes = axes_of(3, size=(2.9, 2.6), sharey=True)
+    for axis, gamma in zip(axes, (1, 2, 4), strict=True):
+        found = funcbio.split_output(output, gamma, activation=torch.tanh if gamma > 1 else None)
+        axis.bar(units, found.numpy(), color=[PALETTE[unit // gamma % 2] for unit in units])
+        axis.set(
+            xlabel="unit",
+            xticks=units[::2],
+            title=f"{gamma} synapses each, tanh" if gamma > 1 else "as the layer puts out",
+        )
+    axes[0].set_ylabel("output")
+    return figure
+
+
+def dale() -> Any:
+    """The weights of a layer before, and in a step of training."""
+    net = torch.nn.Sequential(torch.nn.Linear(30, 20), torch.nn.ReLU(), torch.nn.Linear(20, 5))
+    bio = funcbio.bind(net, BioConfig(apply_dales_principle=True))
+    start = {name: 0.2 * funcbio.normal(funcbio.key(6), p.shape, stream=name) for name, p in net.named_parameters()}
+    signed, _, state = bio.apply_dales_principle(start, start, bio.init(start, key=funcbio.key(4)))
+    noise = {name: 0.15 * funcbio.normal(funcbio.key(7), p.shape, stream=name) for name, p in start.items()}
+    moved = {name: weight + noise[name] for name, weight in signed.items()}
+    kept = bio.enforce_dales_principle(moved, moved, state)[0]
+    figure, axes = axes_of(4, size=(2.4, 2.4), sharey=True)
+    for axis, (name, tree) in zip(
+        axes, {"at random": start, "signed": signed, "after a step": moved, "enforced": kept}.items(), strict=True
+    ):
+        axis.imshow(tree["0.weight"].numpy(), cmap="RdBu_r", vmin=-0.5, vmax=0.5, aspect="auto")
+        axis.set(title=name, xlabel="pre-synaptic unit")
+    axes[0].set_ylabel("post-synaptic unit")
+    return figure
+
+
+def scaling() -> Any:
+    """The factor of a unit by its activity."""
+    activity, ones = torch.arange(1, 201).view(200, 1), {"w": torch.ones(200, 1)}
+    figure, axis = axes_of(1, size=(6, 3))
+    for color, gamma in zip(PALETTE, (0.5, 1.0, 2.0), strict=False):
+        state = BioState(rate=ones, activity={"w": activity})
+        factor = funcbio.scale_grad(ones, ones, state, gamma=gamma)[1]["w"]
+        axis.plot(activity.flatten() / activity.float().mean(), factor.flatten(), label=f"gamma {gamma:g}", color=color)
+    axis.set(xlabel="activity / mean activity of the layer", ylabel="factor on the gradient", ylim=(0, None))
+    axis.legend(frameon=False)
+    return figure
+
+
+def home() -> Any:
+    """Three mechanisms on one layer."""
+    params, _ = layer()
+    found = funcbio.sample_rates(funcbio.key(0), params["w"], distribution="lognormal", nu=0.3)
+    figure, (left, middle, right) = axes_of(3, size=(3.3, 2.7))
+    left.hist(found.flatten().numpy(), 60, color=PALETTE[0])
+    left.set(xlabel="rate factor", ylabel="weights", title="each learns at its own pace")
+    draw_volume(middle)
+    middle.set_title("large ones change less")
+    draw_renewed(right)
+    right.set_title("weak ones are replaced")
+    return figure
+
+
+DRAWN = (rates, volume, crystallization, rejuvenation, splitting, dale, scaling, home)
+FIGURES = {draw.__name__: draw for draw in DRAWN}
+"""What each page shows, by the name of its file."""

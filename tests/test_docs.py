@@ -1,0 +1,110 @@
+"""The documents say something about every public name, and the site fetches nothing from elsewhere."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import funcbio
+from funcbio import monitor, plot, rng
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PACKAGES = {"rng": rng, "monitor": monitor, "plot": plot}
+CALLBACKS = ["integrations.lightning.BioCallback", "integrations.transformers.BioCallback"]
+# Names of a package that the library also exports itself stand under the shorter name.
+PUBLIC = [
+    *funcbio.__all__,
+    *(f"{part}.{name}" for part, found in PACKAGES.items() for name in found.__all__ if name not in funcbio.__all__),
+    *CALLBACKS,
+    "compat.install",
+]
+ENTRY = re.compile(r"^::: funcbio\.(\S+)$", re.MULTILINE)
+
+
+def entries():
+    return [name for page in sorted((DOCS / "reference").glob("*.md")) for name in ENTRY.findall(page.read_text())]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_has_one_entry_in_the_reference(name):
+    assert entries().count(name) == 1
+
+
+def test_the_reference_names_nothing_that_is_gone():
+    assert set(entries()) <= set(PUBLIC)
+
+
+def test_the_overview_of_the_reference_links_every_entry():
+    links = re.findall(r"\]\((\w+)\.md#funcbio\.([\w.]+)\)", (DOCS / "reference" / "index.md").read_text())
+    pages = {name: page.stem for page in (DOCS / "reference").glob("*.md") for name in ENTRY.findall(page.read_text())}
+    assert {name: page for page, name in links} == pages
+
+
+def test_every_page_is_in_the_navigation():
+    pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
+    named = re.findall(r"[\w/.-]+\.md$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert set(named) == pages
+    assert len(named) == len(pages)
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "tutorials").glob("*.md")), ids=lambda page: page.stem)
+def test_a_tutorial_is_its_notebook(page):
+    cells = json.loads((ROOT / "notebooks" / f"{page.stem}.ipynb").read_text())["cells"]
+    text, start = page.read_text(), 0
+    for cell in cells:
+        source = "".join(cell["source"])
+        start = text.index(f"```python\n{source}\n```" if cell["cell_type"] == "code" else source, start)
+    assert text.count("```python\n") == sum(cell["cell_type"] == "code" for cell in cells)
+
+
+WORDS = {"off": False, "on": True}
+
+
+def documented_defaults():
+    """Rows of the tables on hyper-parameters: a field or two, and what is said to be their default."""
+    for page in sorted((DOCS / "mechanisms").glob("*.md")):
+        default = None
+        for line in page.read_text().splitlines():
+            cells = [cell.strip() for cell in line.split("|")[1:-1]]
+            if "default" in cells:
+                default = cells.index("default")
+            elif default and cells and cells[0].startswith("`"):
+                fields = re.findall(r"`(\w+)`", cells[0])
+                yield from zip(fields, cells[default].split(", "), strict=True)
+
+
+def test_the_pages_on_mechanisms_say_the_defaults_that_hold():
+    config, said = funcbio.BioConfig(), dict(documented_defaults())
+    assert len(said) > 20
+    for name, default in said.items():
+        holds = getattr(config, name)
+        if callable(holds):
+            assert holds.__name__ == default
+        elif isinstance(holds, str):
+            assert holds == default
+        else:
+            assert holds == WORDS.get(default, default) or holds == float(default), name
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "assets").rglob("*.css")), ids=lambda path: path.name)
+def test_styles_ask_for_files_that_lie_beside_them(path):
+    wanted = re.findall(r"url\(([^)]+)\)", path.read_text())
+    assert all((path.parent / file).exists() for file in wanted)
+
+
+def test_the_site_asks_for_no_fonts_from_elsewhere():
+    settings = (ROOT / "mkdocs.yml").read_text()
+    assert "font: false" in settings
+    assert not re.findall(r"extra_(?:css|javascript):.*https?:", settings)
+
+
+def test_every_figure_of_a_mechanism_can_be_drawn(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    import mechanism_figures
+
+    files = {path.stem for path in (DOCS / "assets" / "mechanisms").glob("*.png")}
+    assert set(mechanism_figures.FIGURES) == files
+    for draw in mechanism_figures.FIGURES.values():
+        assert all(axis.has_data() for axis in draw().axes)
