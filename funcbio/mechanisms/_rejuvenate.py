@@ -15,7 +15,6 @@ from funcbio.masks import above, finite, finite_or, number_or
 from funcbio.rng import NORMAL, UNIFORM
 from funcbio.statistics import largest, totals
 
-
 LEAST = 1 / LARGEST
 """A smaller strength is none, and its product with what marks weights that are not finite would vanish."""
 
