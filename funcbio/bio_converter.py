@@ -165,8 +165,7 @@ class BioConverter:
             check_weight(synapse, layer.get_parameter(synapse.attribute), self.config)
         key = rng.key(fresh_seed())
         reshard(model.modules())
-        for module in list(model.modules()):
-            strip(module)
+        strip(model)
         for holder in found:
             alone = sum(other.module is holder.module for other in found) == 1
             self._attach(holder, key, alone=alone)
@@ -207,8 +206,13 @@ def _after_attention(attention: nn.Module, _: Any, output: tuple[Tensor, Any]) -
     return attention.get_submodule("out_proj.bio_mod")(output[0]), *output[1:]
 
 
-def strip(module: nn.Module) -> None:
-    """Takes an earlier conversion off a layer."""
+def strip(model: nn.Module) -> None:
+    """Takes a conversion off a model: what it put on the layers, and the methods of the model."""
+    for module in list(model.modules()):
+        _strip(module)
+
+
+def _strip(module: nn.Module) -> None:
     attached = module._modules.get("bio_mod")
     if attached is not None and bio_modules(attached):
         del module.bio_mod

@@ -133,8 +133,7 @@ class Handle:
         if self._converted and others:
             others[0]._converted = True  # The last one to go takes it off.
         elif self._converted:
-            for module in list(self.model.modules()):
-                strip(module)
+            strip(self.model)
 
     def trees(self) -> tuple[Tree, Tree, BioState]:
         """The treated weights, their gradients as they are now, and their state, as dictionaries by parameter name.

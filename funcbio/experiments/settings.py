@@ -1,9 +1,10 @@
 """What can be set in the comparison: defaults, limits and help, in one table that the command line reads."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from funcbio.bio_config import BioConfig, Distribution
@@ -13,7 +14,14 @@ class SettingError(ValueError):
     """A setting that cannot be: names the setting, what it should be and what was given."""
 
 
-def _option(default: Any, should: str, explained: str) -> Any:
+def option(default: Any, should: str, explained: str) -> Any:
+    """A field of a settings class.
+
+    Args:
+        default: Its default.
+        should: What a value should be: a key of the checks, or names with commas between.
+        explained: The help.
+    """
     return field(default=default, metadata={"should": should, "help": explained})
 
 
@@ -43,6 +51,21 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
 }
 
 
+def check(settings: Any, own: Mapping[str, Callable[[Any], bool]] = MappingProxyType({})) -> None:
+    """Raises SettingError if a value is out of its limits.
+
+    Args:
+        settings: A dataclass whose fields are made by ``option``.
+        own: Checks beside those that all experiments share.
+    """
+    checks = {**CHECKS, **own}
+    for item in fields(settings):
+        value, should = getattr(settings, item.name), item.metadata["should"]
+        if not (checks[should](value) if should in checks else value in should.split(", ")):
+            prefix = "" if should in checks else "one of "
+            raise SettingError(f"{item.name} should be {prefix}{should}; found {value!r}")
+
+
 @dataclass(frozen=True)
 class Settings:
     """The settings of one comparison; immutable, checked when created.
@@ -67,30 +90,25 @@ class Settings:
         SettingError: If a value is out of its limits.
     """
 
-    seeds: int = _option(10, "an integer from 2 to 1000", "runs of every network in the functional loop")
-    loop_seeds: int = _option(5, "an integer from 2 to 1000", "runs of every network in the classic loop")
-    epochs: int = _option(25, "an integer from 1 to 10000", "epochs of every run")
-    batch_size: int = _option(64, "an integer from 1 to 10000", "images in a batch")
-    hidden: int = _option(128, "an integer from 1 to 10000", "hidden units")
-    lr_plain: float = _option(1.0, "a number > 0", "learning rate of the plain network; the default is from --tune")
-    lr_bio: float = _option(
-        3.0, "a number > 0", "learning rate of the bio-inspired network; the default is from --tune"
-    )
-    distribution: str = _option(
+    seeds: int = option(10, "an integer from 2 to 1000", "runs of every network in the functional loop")
+    loop_seeds: int = option(5, "an integer from 2 to 1000", "runs of every network in the classic loop")
+    epochs: int = option(25, "an integer from 1 to 10000", "epochs of every run")
+    batch_size: int = option(64, "an integer from 1 to 10000", "images in a batch")
+    hidden: int = option(128, "an integer from 1 to 10000", "hidden units")
+    lr_plain: float = option(1.0, "a number > 0", "learning rate of the plain network; the default is from --tune")
+    lr_bio: float = option(3.0, "a number > 0", "learning rate of the bio-inspired network; the default is from --tune")
+    distribution: str = option(
         "uniform", f"one of {', '.join(Distribution)}", f"distribution of the rate factors: {', '.join(Distribution)}"
     )
-    rejuvenate_every: int = _option(
+    rejuvenate_every: int = option(
         5, "an integer from 0 to 10000", "epochs between two rejuvenations of weak weights; 0 for none"
     )
-    threads: int = _option(0, "an integer from 0 to 1024", "threads of torch; 0 leaves the choice to torch")
-    output: str = _option("results/compare", "a directory", "directory of the figure and the results")
+    threads: int = option(0, "an integer from 0 to 1024", "threads of torch; 0 leaves the choice to torch")
+    output: str = option("results/compare", "a directory", "directory of the figure and the results")
 
     def __post_init__(self) -> None:
         """Checks every value."""
-        for item in fields(self):
-            value, should = getattr(self, item.name), item.metadata["should"]
-            if not CHECKS[should](value):
-                raise SettingError(f"{item.name} should be {should}; found {value!r}")
+        check(self)
 
     @property
     def config(self) -> BioConfig:

@@ -110,8 +110,8 @@ class Session:
         """Takes the hooks away, and the conversion if it was made here."""
         self.release()
         model, self.handles, self._converted = self._converted, [], None
-        for module in [] if model is None else list(model.modules()):
-            strip(module)
+        if model is not None:
+            strip(model)
 
     def state_dict(self) -> dict[str, Any]:
         """The states of all handles; empty before the first attachment."""

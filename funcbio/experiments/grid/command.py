@@ -1,7 +1,6 @@
 """``python -m funcbio grid``: trains the cells, sums them up, writes numbers, tables and figures."""
 
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-import funcbio
 from funcbio import SweepResult
 from funcbio.aside import write_aside
 from funcbio.experiments import report as terminal
@@ -21,6 +19,7 @@ from funcbio.experiments.files import prepare, write_json
 from funcbio.experiments.grid import figures, measures, report
 from funcbio.experiments.grid.protocol import PROTOCOLS, TUNING_SEEDS, Cell, Grid, cells, chosen, name_of
 from funcbio.experiments.grid.settings import GridSettings
+from funcbio.experiments.kept import versions
 from funcbio.experiments.settings import SettingError
 
 
@@ -127,14 +126,13 @@ def _check_sizes(settings: GridSettings, grid: Grid) -> None:
 def _head(grid: Grid, tuning: Mapping[Cell, Mapping[float, float]]) -> dict[str, Any]:
     """What the results are of: settings, versions, images, and the search for learning rates."""
     settings, images = grid.settings, grid.images
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "funcbio": funcbio.__version__}
     rates = [
         {"cell": name_of(cell), "chosen": next(iter(found)), "accuracy": {f"{lr:g}": own for lr, own in found.items()}}
         for cell, found in tuning.items()
     ]
     return {
         "settings": asdict(settings),
-        "versions": versions,
+        "versions": versions(),
         "seeds": {"grid": list(range(settings.seeds)), "tuning": list(TUNING_SEEDS)},
         "images": {"name": images.name, "count": len(images.labels), "shape": images.shape},
         "tuning": rates,

@@ -54,6 +54,15 @@ def name_of(cell: Cell) -> str:
     return " + ".join(parts) or "plain"
 
 
+def config_of(settings: GridSettings) -> BioConfig:
+    """The configuration, with the paper's rules."""
+    return BioConfig(
+        fuzzy_learning_rate_factor_nu=settings.nu,
+        rejuvenation_parameter_dre=settings.dre,
+        rejuvenation_variant="uniform",
+    )
+
+
 def folds_of(images: Images, settings: GridSettings) -> Folds:
     """The splits of all images, training and test set together, as in the paper."""
     splitter = ShuffleSplit(settings.folds, test_size=HELD_OUT, random_state=0)
@@ -111,11 +120,6 @@ class Grid:
     ) -> SweepResult:
         settings, images = self.settings, self.images
         batches = len(folds[0][0]) // settings.batch_size
-        config = BioConfig(
-            fuzzy_learning_rate_factor_nu=settings.nu,
-            rejuvenation_parameter_dre=settings.dre,
-            rejuvenation_variant="uniform",
-        )
         grid = [
             {"weight_splitting_Gamma": gamma, "mechanisms": mechanisms, "lr": lr}
             for (gamma, mechanisms), rates in lrs.items()
@@ -129,7 +133,7 @@ class Grid:
             batch_size=settings.batch_size,
             optimizer=partial(torch.optim.SGD, momentum=momentum) if momentum else torch.optim.SGD,
             mechanisms=MECHANISMS,
-            config=config,
+            config=config_of(settings),
             seeds=seeds or settings.seeds,
             grid=grid,
             folds=folds,

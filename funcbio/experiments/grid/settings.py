@@ -1,10 +1,9 @@
 """What can be set in the grid: defaults, limits and help, in one table that the command line reads."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from funcbio.experiments.settings import CHECKS, SettingError
+from funcbio.experiments.settings import check, option
 
 DATA = ("digits", "mnist", "cifar10", "cifar100")
 NETS = ("fcnet", "alexnetmini", "resnet8", "resnet20", "resnet32", "resnet44", "resnet56")
@@ -19,10 +18,6 @@ OWN = {
 
 QUICK = {"seeds": 2, "folds": 2, "epochs": 2, "epochs_tuned": 2}
 """What ``--quick`` sets: enough to see that everything works, too little to see anything else."""
-
-
-def _option(default: Any, should: str, explained: str) -> Any:
-    return field(default=default, metadata={"should": should, "help": explained})
 
 
 @dataclass(frozen=True)
@@ -51,29 +46,26 @@ class GridSettings:
         SettingError: If a value is out of its limits.
     """
 
-    data: str = _option("digits", f"one of {', '.join(DATA)}", f"the images: {', '.join(DATA)}")
-    net: str = _option("fcnet", f"one of {', '.join(NETS)}", f"the network: {', '.join(NETS)}")
-    seeds: int = _option(10, "an integer from 2 to 1000", "runs of every cell and fold")
-    folds: int = _option(5, "an integer from 2 to 1000", "random splits of the images")
-    epochs: int = _option(200, "an integer from 1 to 10000", "epochs of the paper's protocol, plain SGD")
-    lr: float = _option(1e-3, "a number > 0", "its learning rate")
-    epochs_tuned: int = _option(50, "an integer from 1 to 10000", "epochs of the tuned protocol, SGD with momentum")
-    momentum: float = _option(0.9, "a number in [0, 1)", "its momentum")
-    batch_size: int = _option(100, "an integer from 1 to 10000", "images in a batch")
-    nu: float = _option(0.09, "a number > 0", "spread of the rate factors")
-    dre: float = _option(14.0, "a number > 0", "rejuvenation: larger means fewer weights replaced")
-    gamma: int = _option(2, "an integer from 2 to 1000", "sub-synapses of each connection where weights are split")
-    goal: float = _option(0.9, "a number in (0, 1)", "test accuracy of which is measured how soon it is reached")
-    threads: int = _option(0, "an integer from 0 to 1024", "threads of torch; 0 leaves the choice to torch")
-    folder: str = _option("data", "a folder", "where the files of mnist, cifar10 or cifar100 are")
-    output: str = _option("results/grid", "a directory", "directory of the results; goes on where it was stopped")
+    data: str = option("digits", f"one of {', '.join(DATA)}", f"the images: {', '.join(DATA)}")
+    net: str = option("fcnet", f"one of {', '.join(NETS)}", f"the network: {', '.join(NETS)}")
+    seeds: int = option(10, "an integer from 2 to 1000", "runs of every cell and fold")
+    folds: int = option(5, "an integer from 2 to 1000", "random splits of the images")
+    epochs: int = option(200, "an integer from 1 to 10000", "epochs of the paper's protocol, plain SGD")
+    lr: float = option(1e-3, "a number > 0", "its learning rate")
+    epochs_tuned: int = option(50, "an integer from 1 to 10000", "epochs of the tuned protocol, SGD with momentum")
+    momentum: float = option(0.9, "a number in [0, 1)", "its momentum")
+    batch_size: int = option(100, "an integer from 1 to 10000", "images in a batch")
+    nu: float = option(0.09, "a number > 0", "spread of the rate factors")
+    dre: float = option(14.0, "a number > 0", "rejuvenation: larger means fewer weights replaced")
+    gamma: int = option(2, "an integer from 2 to 1000", "sub-synapses of each connection where weights are split")
+    goal: float = option(0.9, "a number in (0, 1)", "test accuracy of which is measured how soon it is reached")
+    threads: int = option(0, "an integer from 0 to 1024", "threads of torch; 0 leaves the choice to torch")
+    folder: str = option("data", "a folder", "where the files of mnist, cifar10 or cifar100 are")
+    output: str = option("results/grid", "a directory", "directory of the results; goes on where it was stopped")
 
     def __post_init__(self) -> None:
         """Checks every value."""
-        for item in fields(self):
-            value, should = getattr(self, item.name), item.metadata["should"]
-            if not (OWN | CHECKS)[should](value):
-                raise SettingError(f"{item.name} should be {should}; found {value!r}")
+        check(self, OWN)
 
     def quick(self) -> "GridSettings":
         """Returns the same at a size that takes seconds."""

@@ -1,6 +1,5 @@
 """The images: those that networks learn from, those that are attacked, and the range that their values have."""
 
-from importlib import import_module
 from typing import NamedTuple
 
 import torch
@@ -48,7 +47,9 @@ def load(name: str, folder: str) -> Images:
     if name == "digits":
         found = digits()
         return normalised(found._replace(train_x=square(found.train_x), test_x=square(found.test_x)))
-    read = import_module("funcbio.experiments.datasets").load(name, folder)
+    from funcbio.experiments.datasets import load as read_files
+
+    read = read_files(name, folder)
     return normalised(validation(Digits(read.images, read.labels, read.images[:0], read.labels[:0])))
 
 

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from funcbio.experiments.options import check, option
-from funcbio.experiments.settings import WHOLE_NUMBERS, SettingError
+from funcbio.experiments.settings import WHOLE_NUMBERS, SettingError, check, option
 
 
 @dataclass(frozen=True)

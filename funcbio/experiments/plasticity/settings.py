@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from funcbio.experiments.options import check, option
 from funcbio.experiments.plasticity.tasks import BATCH, Tasks
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.settings import SettingError, check, option
 
 
 @dataclass(frozen=True)
