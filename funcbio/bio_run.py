@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from funcbio.bind import ROWS, Row
 from funcbio.bio_checks import CONFIGURED, broadcasts, check_method, shares_memory
 from funcbio.bio_config import BioConfig
-from funcbio.checks import FLOATING
 from funcbio.fused import run_fused
-from funcbio.inplace import Layer, Step, run_in_place
+from funcbio.inplace import Layer, Step, is_alike, is_key, run_in_place
 from funcbio.kernel import optional
 from funcbio.rng import step_of
 from funcbio.sharding import is_plain
@@ -87,7 +86,7 @@ def prepare(bio: Bio, steps: Sequence[Step]) -> Layer | None:
     rate, key = bio.held("fuzzy_learning_rate_parameters"), bio.held("key")
     needed = steps[0].needs if len(steps) == 1 else frozenset().union(*(step.needs for step in steps))
     operands: dict[str, Any] = {"weight": weight, "rate": rate}
-    if not _plain(weight, weight) or not _plain(rate, weight) or not _is_key(key, weight):
+    if not _plain(weight, weight) or not _plain(rate, weight) or not is_key(key) or key.device != weight.device:
         return None
     if bio.get_parent().__dict__.get("padding_idx") is not None:
         return None
@@ -116,18 +115,7 @@ def prepare(bio: Bio, steps: Sequence[Step]) -> Layer | None:
 
 def _plain(value: Any, weight: Tensor) -> bool:
     """Whether a tensor is one that kernels can write to, and fits the weight."""
-    return (
-        is_plain(value)
-        and value.shape == weight.shape
-        and value.dtype in FLOATING
-        and value.device == weight.device
-        and value.layout is torch.strided
-        and (value.is_contiguous() or not shares_memory(value))
-    )
-
-
-def _is_key(key: Any, weight: Tensor) -> bool:
-    return type(key) is Tensor and key.dtype == torch.int32 and key.shape == (2,) and key.device == weight.device
+    return is_alike(value, weight) and (value.is_contiguous() or not shares_memory(value))
 
 
 def takes_part(layer: Layer, step: Step) -> bool:

@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 from optree import tree_leaves, tree_structure, tree_unflatten
-from torch import Tensor
 
 from funcbio.base import Feature, Key, Tree, leaf_names
 from funcbio.bind import ROWS
 from funcbio.checks import is_number, is_real
 from funcbio.fused import run_fused
-from funcbio.inplace import Layer, Step, run_in_place
+from funcbio.inplace import Layer, Step, is_alike, is_key, run_in_place
 from funcbio.sharding import is_plain
 
 OPERANDS = frozenset({"weight", "grad", "rate"})
@@ -105,19 +104,14 @@ def fits(trees: Mapping[str, Tree], key: Key | None) -> bool:
     """Whether all leaves are plain tensors of the shapes they should have, and nobody has to see every operation."""
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return False
-    if not (type(key) is Tensor and key.dtype == torch.int32 and key.shape == (2,)):
+    if key is None or not is_key(key):
         return False
     if len({tree_structure(tree) for tree in trees.values()}) != 1:
         return False
     synapses = [leaves for leaves in zip(*map(tree_leaves, trees.values()), strict=True) if leaves[-1].ndim]
-    if not all(_alike(tensor, leaves[0], key) for leaves in synapses for tensor in leaves):
+    if not all(is_alike(tensor, leaves[0]) and tensor.device == key.device for leaves in synapses for tensor in leaves):
         return False
     if torch.is_grad_enabled() and any(tensor.requires_grad for leaves in synapses for tensor in leaves):
         warnings.warn("compile=True has no effect while gradients are recorded: use torch.no_grad()", stacklevel=4)
         return False
     return True
-
-
-def _alike(tensor: Any, weight: Any, key: Tensor) -> bool:
-    plain = is_plain(tensor) and is_real(tensor) and tensor.layout is torch.strided
-    return plain and tensor.shape == weight.shape and tensor.device == weight.device == key.device

@@ -8,8 +8,10 @@ from torch import Size, Tensor
 
 from funcbio.ahead import Ahead
 from funcbio.base import Key
+from funcbio.checks import is_real
 from funcbio.kernel import Draw, Kernel, bare, optional, results_of
 from funcbio.rng import uniform
+from funcbio.sharding import is_plain
 from funcbio.tiles import Piece, gather, keep_freed_memory, scatter, spread, tile_size, tiles
 
 
@@ -43,6 +45,17 @@ class Layer(NamedTuple):
     key: Key
     operands: dict[str, Any]
     compiles: bool = False
+
+
+def is_key(key: Any) -> bool:
+    """Whether a key is plain memory."""
+    return type(key) is Tensor and key.dtype == torch.int32 and key.shape == (2,)
+
+
+def is_alike(value: Any, weight: Any) -> bool:
+    """Whether a tensor is plain memory that lies beside a weight, of its shape and a type that kernels work in."""
+    plain = is_plain(value) and is_real(value) and value.layout is torch.strided
+    return plain and value.shape == weight.shape and value.device == weight.device
 
 
 Columns = dict[str, list[Any]]
