@@ -1,6 +1,7 @@
 """Renders notebooks to pages: runs their cells in order, and writes Markdown and pictures.
 
-``python docs/notebooks.py`` renders those that take a minute or so, ``python docs/notebooks.py 6-seeds`` the one named.
+``python docs/notebooks.py`` renders those that take a minute or so, ``python docs/notebooks.py 6-seeds`` the one named:
+the experiments at full size, for which the machine should have nothing else to do. They go on from what is in ``results``.
 """
 
 import ast
@@ -13,6 +14,7 @@ from typing import Any
 from unittest import mock
 
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 DOCS = Path(__file__).parent
 NOTEBOOKS, PAGES, PICTURES = DOCS.parent / "notebooks", DOCS / "tutorials", DOCS / "assets" / "tutorials"
@@ -25,29 +27,32 @@ def cells_of(name: str) -> list[tuple[str, str]]:
     return [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
 
 
-def run(source: str, names: dict[str, Any]) -> None:
-    """Runs a cell as a notebook does: the value of an expression at its end is printed."""
+def run(source: str, names: dict[str, Any]) -> Any:
+    """Runs a cell as a notebook does; returns the value of an expression at its end."""
     tree = ast.parse(source)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     exec(compile(tree, "<cell>", "exec"), names)
-    value = eval(compile(ast.Expression(last.value), "<cell>", "eval"), names) if last is not None else None
-    if value is not None:
-        print(value)
+    return eval(compile(ast.Expression(last.value), "<cell>", "eval"), names) if last is not None else None
 
 
 def shown(name: str, source: str, names: dict[str, Any], number: int) -> str:
     """Runs a cell; returns what it printed and links to the pictures it drew."""
     printed, pictures = StringIO(), []
 
-    def show() -> None:
+    def show(figure: Figure | None = None) -> None:
         file = PICTURES / f"{name}-{number}-{len(pictures)}.png"
-        plt.savefig(file, dpi=90)
+        (figure or plt).savefig(file, dpi=90)
         plt.close()
         pictures.append(f"![Output of the cell above](../assets/tutorials/{file.name})")
 
     with redirect_stdout(printed), mock.patch.object(plt, "show", show):
-        run(source, names)
-    text = [f"```text\n{printed.getvalue().rstrip()}\n```"] if printed.getvalue().strip() else []
+        value = run(source, names)
+        if isinstance(value, Figure):
+            show(value)
+        elif value is not None:
+            print(value)
+    lines = "\n".join(line.rstrip() for line in printed.getvalue().splitlines()).rstrip()
+    text = [f"```text\n{lines}\n```"] if lines else []
     return "\n\n".join([*text, *pictures])
 
 

@@ -15,7 +15,7 @@ from funcbio.experiments.tune import Tried
 
 def console() -> Console:
     """Makes the console; without a terminal there is no width to keep to, and a table cut to fit one helps nobody."""
-    return Console(width=None if sys.stdout.isatty() else 100)
+    return Console(width=None if sys.stdout.isatty() else 150)
 
 
 def spell(found: Interval, *, scale: float = 1.0, sign: str = "") -> str:
