@@ -1,6 +1,7 @@
 """The documents say something about every public name, and the site fetches nothing from elsewhere."""
 
 import json
+import pkgutil
 import re
 from pathlib import Path
 
@@ -108,3 +109,12 @@ def test_every_figure_of_a_mechanism_can_be_drawn(monkeypatch):
     assert set(mechanism_figures.FIGURES) == files
     for draw in mechanism_figures.FIGURES.values():
         assert all(axis.has_data() for axis in draw().axes)
+
+
+def test_names_that_the_reference_links_exist(monkeypatch):
+    pytest.importorskip("griffe", reason="griffe is missing: make docs")
+    monkeypatch.syspath_prepend(str(DOCS))
+    import crossrefs
+
+    assert all(pkgutil.resolve_name(name) is not None for name in crossrefs.addresses())
+    assert set(crossrefs.entries()) == {f"funcbio.{name}" for name in PUBLIC}
