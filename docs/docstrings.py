@@ -11,7 +11,7 @@ DISPLAYED = re.compile(r"[ \t]*(\$\$[^$]+?\$\$)[ \t]*\n?")
 class Docstrings(Extension):
     """Called by griffe for every object that it has read."""
 
-    def on_object(self, *, obj: Object, **others: Any) -> None:
+    def on_instance(self, *, obj: Object, **others: Any) -> None:
         """Gives examples the name that the parser knows, and every ``$$ ... $$`` a paragraph of its own."""
         del others
         if obj.docstring:

@@ -1,8 +1,11 @@
-"""Draws the figures of the documents: those of the page on monitoring, by running it, and those of mechanisms."""
+"""Draws the figures of the documents: those of mechanisms, of the architecture, and of the page on monitoring."""
 
 from pathlib import Path
 from typing import Any
 
+import architecture_figure
+import idea_figure
+import matplotlib
 from mechanism_figures import FIGURES
 
 DOCS = Path(__file__).parent
@@ -16,12 +19,21 @@ def monitoring() -> dict[str, Any]:
     return names["figures"]
 
 
+def architecture() -> None:
+    """Saves the drawings of the architecture: the same bytes from the same code, and in words what they show."""
+    for name, drawing in {"idea": idea_figure, "modules": architecture_figure}.items():
+        with matplotlib.rc_context({"svg.hashsalt": name}):
+            told = {"Date": None, "Description": drawing.describe()}
+            drawing.draw().savefig(DOCS / "assets" / "architecture" / f"{name}.svg", metadata=told)
+
+
 def main() -> None:
     """Saves every figure under its name."""
     for name, figure in monitoring().items():
         figure.savefig(DOCS / "assets" / f"{name}.png", dpi=80)
     for name, draw in FIGURES.items():
         draw().savefig(DOCS / "assets" / "mechanisms" / f"{name}.png", dpi=120)
+    architecture()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 Tree: TypeAlias = Any
-"""A pytree of tensors: nested dicts, tuples, lists and named tuples, as optree knows them."""
+"""A pytree of tensors: nested dicts, tuples, lists and named tuples, all that ``optree.tree_map`` maps over."""
 
 Key: TypeAlias = Tensor
 """Explicit randomness: an int32 tensor of shape ``(2,)``, made by ``funcbio.key``."""

@@ -1,6 +1,8 @@
 """The documents say something about every public name, and the site fetches nothing from elsewhere."""
 
+import html
 import json
+import pkgutil
 import re
 from pathlib import Path
 
@@ -108,3 +110,64 @@ def test_every_figure_of_a_mechanism_can_be_drawn(monkeypatch):
     assert set(mechanism_figures.FIGURES) == files
     for draw in mechanism_figures.FIGURES.values():
         assert all(axis.has_data() for axis in draw().axes)
+
+
+def test_names_that_the_reference_links_exist(monkeypatch):
+    pytest.importorskip("griffe", reason="griffe is missing: make docs")
+    monkeypatch.syspath_prepend(str(DOCS))
+    import crossrefs
+
+    assert all(pkgutil.resolve_name(name) is not None for name in crossrefs.addresses())
+    assert set(crossrefs.entries()) == {f"funcbio.{name}" for name in PUBLIC}
+
+
+@pytest.fixture
+def architecture(monkeypatch):
+    """The drawings of the architecture, by the name of their file."""
+    monkeypatch.syspath_prepend(str(DOCS))
+    import architecture_figure
+    import idea_figure
+
+    return {"modules": architecture_figure, "idea": idea_figure}
+
+
+def test_the_drawing_of_the_modules_shows_each_of_them_once(architecture):
+    drawing = architecture["modules"]
+    named = [name for group in drawing.GROUPS for name in group.modules.split() if name != "bio_*"]
+    prefixed = {name for name in drawing.modules() if name.startswith("bio_")}
+    assert len(named) == len(set(named))
+    assert set(named) <= set(drawing.modules()) <= set(named) | prefixed
+
+
+def test_the_drawing_of_the_modules_has_no_import_that_points_up(architecture):
+    drawing = architecture["modules"]
+    level = {group: number for number, row in enumerate(drawing.rows()) for group in row}
+    assert set(level) == set(drawing.GROUPS)
+    assert all(level[one] < level[other] for one, other in drawing.edges())
+
+
+@pytest.mark.parametrize("name", ["modules", "idea"])
+def test_a_drawing_of_the_architecture_is_up_to_date(architecture, name):
+    text = (DOCS / "assets" / "architecture" / f"{name}.svg").read_text()
+    said = re.search(r"<dc:description>(.*?)</dc:description>", text, re.DOTALL)
+    assert said
+    assert html.unescape(said.group(1)) == architecture[name].describe(), "make figures"
+
+
+@pytest.mark.parametrize("name", ["modules", "idea"])
+def test_words_stay_in_their_box(architecture, name):
+    figure = architecture[name].draw()
+    artists = figure.findobj(lambda artist: artist.get_gid() is not None)
+    boxes = {artist.get_gid()[4:]: artist.get_window_extent() for artist in artists if artist.get_gid()[:3] == "box"}
+    words = [artist for artist in artists if artist.get_gid()[:3] == "in "]
+    assert len(words) >= len(boxes)
+    for text in words:
+        inner, outer = text.get_window_extent(), boxes[text.get_gid()[3:]]
+        assert outer.x0 < inner.x0 < inner.x1 < outer.x1, text.get_text()
+        assert outer.y0 < inner.y0 < inner.y1 < outer.y1, text.get_text()
+
+
+def test_pages_name_the_drawings_in_words_too():
+    page = (DOCS / "architecture.md").read_text()
+    shown = dict(re.findall(r"!\[([^\]]{80,})\]\(assets/architecture/(\w+)\.svg\)", page))
+    assert sorted(shown.values()) == ["idea", "modules"]

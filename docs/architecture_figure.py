@@ -1,0 +1,137 @@
+"""The drawing of the modules: which group imports which is read from the code, and rows follow from it."""
+
+import ast
+import textwrap
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from boxes import WIDTH, arrow, blank, box, write
+
+import funcbio
+from funcbio.drawing import PALETTE
+
+ROOT = Path(funcbio.__file__).parent
+BLUE, RED, GREEN, PINK, ORANGE, SKY, BLACK = PALETTE[:7]
+LEFT, GAP = 16, 16  # The margin holds the arrow that says which way imports point.
+
+
+class Group(NamedTuple):
+    """Modules that are drawn as one box."""
+
+    title: str
+    color: str
+    modules: str
+
+
+GROUPS = [
+    Group("Experiments and the command line", BLACK, "experiments __main__"),
+    Group("The public names", BLACK, "__init__"),
+    Group("On an optimizer", RED, "attachment integrations"),
+    Group("Sweeps", RED, "sweeps plot"),
+    Group("Drop-in", RED, "compat"),
+    Group("Monitoring", PINK, "monitor"),
+    Group("Converted models: methods", RED, "bio_* trees pool"),
+    Group(
+        "Functions on trees: settings, state, chains",
+        BLUE,
+        "bio_config bind initial observe splitting chain fusing mechanism",
+    ),
+    Group("Mechanisms, one file each", GREEN, "mechanisms synapses choice"),
+    Group("One kernel, three ways to run it", ORANGE, "kernel tiles ahead inplace program fused"),
+    Group("Keys, draws, sums", SKY, "rng rates statistics reductions masks sharding"),
+    Group("Vocabulary, checks, files", SKY, "base checks extras compiling aside checkpoint drawing"),
+]
+
+
+@cache
+def modules() -> dict[str, list[Path]]:
+    """The files of every module; a package is one module."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        found.setdefault(path.relative_to(ROOT).with_suffix("").parts[0], []).append(path)
+    return found
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules of ours that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "funcbio":
+            yield from (alias.name if alias.name in modules() else "__init__" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("funcbio."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.Import) and any(alias.name == "funcbio" for alias in node.names):
+            yield "__init__"
+
+
+def members() -> dict[str, Group]:
+    """The group of every module; ``bio_*`` stands for those of that prefix which no other group names."""
+    named = {name: group for group in GROUPS for name in group.modules.split()}
+    rest = named.pop("bio_*")
+    return {name: rest for name in modules() if name.startswith("bio_")} | named
+
+
+@cache
+def edges() -> set[tuple[Group, Group]]:
+    """Which group imports which."""
+    group = members()
+    found = {(name, other) for name, paths in modules().items() for path in paths for other in imported(path)}
+    return {(group[name], group[other]) for name, other in found if group[name] != group[other]}
+
+
+def rows() -> list[list[Group]]:
+    """Groups from the top: each in the first row that lies below all that import it."""
+    left, below, found = list(GROUPS), edges(), []
+    while left:
+        row = [group for group in left if not any(one in left for one, other in below if other == group)]
+        if not row:
+            raise ValueError(f"imports should point one way; found a circle among {[group.title for group in left]}")
+        found.append(row)
+        left = [group for group in left if group not in row]
+    return found
+
+
+def describe() -> str:
+    """The drawing in words, which its file holds: so a test sees whether it is up to date."""
+    return "; ".join(" | ".join(f"{group.title}: {group.modules}" for group in row) for row in rows())
+
+
+def lines_of(group: Group, width: float) -> str:
+    """Names of a group's modules in lines that fit; packages end with a slash."""
+    names = [f"{name}/" if (ROOT / name).is_dir() else name for name in group.modules.split()]
+    return textwrap.fill("  ".join(names), int((width - 10) / 5.75), break_long_words=False, break_on_hyphens=False)
+
+
+def places() -> Iterator[dict[Group, tuple[float, float, float, float]]]:
+    """Of every row, from the top, where its boxes lie; y is measured downwards from the top."""
+    y = 4.0
+    for row in rows():
+        shares = [max(len(group.title) * 6.6, 60) for group in row]
+        room = WIDTH - LEFT - 4 - 6 * (len(row) - 1)
+        widths = [room * share / sum(shares) for share in shares]
+        tall = 28 + 13 * max(lines_of(group, width).count("\n") + 1 for group, width in zip(row, widths, strict=True))
+        starts = [LEFT + sum(widths[:index]) + 6 * index for index in range(len(row))]
+        yield {group: (x, y, width, tall) for group, x, width in zip(row, starts, widths, strict=True)}
+        y += tall + GAP
+
+
+def draw() -> Any:
+    """The modules in rows, and arrows from one row to the next."""
+    found = list(places())
+    height = max(y + tall for _, y, _, tall in found[-1].values()) + 4
+    figure, axes = blank(height)
+    for row in found:
+        for group, (x, y, width, tall) in row.items():
+            box(axes, (x, height - y - tall, width, tall), group.color, group.title, lines_of(group, width))
+    for upper, lower in pairwise(found):
+        for one, other in edges():
+            if one in upper and other in lower:
+                (x, y, width, tall), (a, top, wide, _) = upper[one], lower[other]
+                middle = (max(x, a) + min(x + width, a + wide)) / 2
+                arrow(axes, (middle, height - y - tall), (middle, height - top))
+    arrow(axes, (7, height - 4), (7, 4))
+    label = {"facecolor": "white", "edgecolor": "none", "pad": 3}
+    write(axes, 7, height / 2, "imports point downwards", 9.5, rotation=-90, color="#666666", bbox=label)
+    return figure
