@@ -1,7 +1,7 @@
 """Renders notebooks to pages: runs their cells in order, and writes Markdown and pictures.
 
 ``python docs/notebooks.py`` renders those that take a minute or so, ``python docs/notebooks.py 6-seeds`` the one named:
-the experiments at full size, for which the machine should have nothing else to do. They go on from what is in ``results``.
+the experiments at full size need a machine with nothing else to do. They go on from what is in ``results``.
 """
 
 import ast

@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from funcbio.experiments.grid import measures, report
 from funcbio.experiments.grid.command import draw
 from funcbio.experiments.grid.protocol import MECHANISMS, TUNING_LRS, cells, chosen, folds_of, name_of, validation_of
 from funcbio.experiments.grid.settings import DATA, NETS, GridSettings
+from funcbio.experiments.kept import numbers_of
 from funcbio.experiments.networks import NETWORKS
 from funcbio.experiments.settings import SettingError
 
@@ -104,7 +104,7 @@ def test_the_page_has_the_tables_of_its_numbers():
     docs = Path(__file__).parent.parent / "docs"
     results = json.loads((docs / "assets" / "grid.json").read_text())
     assert report.page(results).strip() in (docs / "results-grid.md").read_text()
-    assert results["settings"] == asdict(GridSettings(threads=1))
+    assert results["settings"] == numbers_of(GridSettings())
 
 
 def table_of(accuracy, loss, train):

@@ -218,6 +218,7 @@ def test_a_diverged_run_shows_nan_and_does_not_stop():
     params = {"w": torch.tensor([[1.0, math.nan], [0.0, 1.0]])}
     found = metrics(params, (), BioState(rate={"w": torch.ones(2, 2)}), ranks=True)["w"]
     assert math.isnan(found["stable_rank"])
+    assert math.isnan(found["effective_rank"])
     assert math.isnan(found["weight_norm"])
     assert found["rate_mean"].item() == 1.0
 

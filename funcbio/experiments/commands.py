@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from funcbio.experiments.each.settings import Settings as EachSettings
 from funcbio.experiments.flatness.settings import Settings as FlatnessSettings
 from funcbio.experiments.grid.settings import GridSettings
 from funcbio.experiments.inversion.settings import Settings as InversionSettings
@@ -79,6 +80,20 @@ def run_plasticity(options: dict[str, Any]) -> None:
     from funcbio.experiments.plasticity import command
 
     command.run(settings, tune=tune)
+
+
+def add_each(each: ArgumentParser) -> None:
+    """Adds the options of ``each``."""
+    add_options(each, EachSettings, parse_number)
+
+
+def run_each(options: dict[str, Any]) -> None:
+    """Compares single mechanisms with plain networks."""
+    settings = EachSettings(**options)
+    require_extras("sweep,experiments", SWEEP_EXTRAS)
+    from funcbio.experiments.each import command
+
+    command.run(settings)
 
 
 def add_flatness(flatness: ArgumentParser) -> None:
@@ -161,6 +176,12 @@ COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None], Callable[[dict[
         add_compare,
         run_compare,
         "nothing written",
+    ),
+    "each": (
+        "train every mechanism alone, at its own best learning rate, and compare it with a plain network",
+        add_each,
+        run_each,
+        "the same command goes on from what was saved",
     ),
     "plasticity": (
         "train networks on hundreds of tasks in a row, and see which still learn",

@@ -1,8 +1,8 @@
-"""Means with intervals, and the sentence that reads a difference."""
+"""Means with intervals, tests of paired differences, and the sentence that reads one."""
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scipy import stats
 
@@ -50,6 +50,19 @@ def interval(numbers: Sequence[float]) -> Interval:
 def paired(bio: Sequence[float], plain: Sequence[float]) -> Interval:
     """Returns the mean difference bio minus plain over the seeds that both were run with, and its interval."""
     return interval([b - p for b, p in zip(bio, plain, strict=True)])
+
+
+def p_value(bio: Sequence[float], plain: Sequence[float]) -> float:
+    """Returns the p-value of Wilcoxon's signed-rank test of paired numbers; 1 if they are all equal."""
+    if all(b == p for b, p in zip(bio, plain, strict=True)):
+        return 1.0  # The test leaves out zeros, and would have nothing left.
+    found: Any = stats.wilcoxon(bio, plain)
+    return float(found.pvalue)
+
+
+def adjusted(p_values: Sequence[float]) -> list[float]:
+    """Returns p-values after the correction of Benjamini and Hochberg."""
+    return stats.false_discovery_control(p_values).tolist() if p_values else []
 
 
 def reading(difference: Interval) -> str:

@@ -37,7 +37,7 @@ def effective_rank(singular: Tensor) -> Tensor:
         singular: Singular values of one matrix, shape ``(values,)``.
 
     Returns:
-        0-d tensor between 1 and the rank; 0 of a matrix of zeros.
+        0-d tensor between 1 and the rank; 0 of a matrix of zeros, nan of values that are not finite.
 
     Example:
         >>> from funcbio.monitor import effective_rank
@@ -48,8 +48,9 @@ def effective_rank(singular: Tensor) -> Tensor:
         Roy and Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007.
     """
     total = singular.sum()
-    shares = singular / torch.where(total > 0, total, 1.0)
-    return torch.where(total > 0, torch.special.entr(shares).sum().exp(), 0.0)
+    none = total == 0
+    shares = singular / torch.where(none, 1.0, total)
+    return torch.where(none, 0.0, torch.special.entr(shares).sum().exp())
 
 
 def singular_values(weight: Tensor, post: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from funcbio.experiments.files import prepare, write_json
 from funcbio.experiments.grid import figures, measures, report
 from funcbio.experiments.grid.protocol import PROTOCOLS, TUNING_SEEDS, Cell, Grid, cells, chosen, name_of
 from funcbio.experiments.grid.settings import GridSettings
-from funcbio.experiments.kept import versions
+from funcbio.experiments.kept import numbers_of, versions
 from funcbio.experiments.settings import SettingError
 
 
@@ -131,7 +130,7 @@ def _head(grid: Grid, tuning: Mapping[Cell, Mapping[float, float]]) -> dict[str,
         for cell, found in tuning.items()
     ]
     return {
-        "settings": asdict(settings),
+        "settings": numbers_of(settings),
         "versions": versions(),
         "seeds": {"grid": list(range(settings.seeds)), "tuning": list(TUNING_SEEDS)},
         "images": {"name": images.name, "count": len(images.labels), "shape": images.shape},

@@ -8,7 +8,7 @@ from scipy import stats
 
 from funcbio import SweepResult
 from funcbio.experiments.grid.protocol import Cell, name_of
-from funcbio.experiments.intervals import interval
+from funcbio.experiments.intervals import adjusted, interval
 
 MEASURES = {
     "accuracy": "test accuracy, %",
@@ -73,12 +73,12 @@ def summarise(measured: dict[str, np.ndarray], names: list[Cell], held_out: floa
     for name in MEASURES:
         values = measured[name]
         differences = [_compared(values[index] - values[0], held_out) for index in range(1, len(names))]
-        adjusted = _adjusted([found["p"] for found in differences])
+        corrected = _adjusted([found["p"] for found in differences])
         for index, row in enumerate(rows):
             seeds = values[index].mean(0).tolist()
             row[name] = {**interval(seeds)._asdict(), "seeds": seeds}
             if index:
-                row[name]["difference"] = {**differences[index - 1], "q": adjusted[index - 1]}
+                row[name]["difference"] = {**differences[index - 1], "q": corrected[index - 1]}
     return rows
 
 
@@ -114,5 +114,5 @@ def _p_value(differences: np.ndarray, shared: float) -> float:
 
 def _adjusted(values: list[float]) -> list[float]:
     finite = [value for value in values if math.isfinite(value)]
-    known = iter(stats.false_discovery_control(finite).tolist() if finite else [])
+    known = iter(adjusted(finite))
     return [next(known) if math.isfinite(value) else math.nan for value in values]

@@ -6,9 +6,8 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
-from scipy import stats
 
-from funcbio.experiments.intervals import Interval, interval, paired
+from funcbio.experiments.intervals import Interval, adjusted, interval, p_value, paired
 from funcbio.experiments.inversion.cells import OTHER, RAW, REFERENCE
 from funcbio.experiments.inversion.metrics import METRICS
 from funcbio.experiments.inversion.victims import VICTIMS
@@ -38,20 +37,17 @@ def differences(rows: Sequence[Row]) -> list[Row]:
     found = []
     for metric in COMPARED:
         new = [_difference(metric, row, plain[row["epochs"], row["batch"]]) for row in others]
-        corrected = stats.false_discovery_control([row["p"] for row in new])
-        found += [row | {"p_corrected": float(p)} for row, p in zip(new, corrected, strict=True)]
+        corrected = adjusted([row["p"] for row in new])
+        found += [row | {"p_corrected": p} for row, p in zip(new, corrected, strict=True)]
     return found
 
 
 def _difference(metric: str, row: Row, plain: Row) -> Row:
-    apart = [value - base for value, base in zip(row[metric], plain[metric], strict=True)]
-    # Wilcoxon's test leaves out zeros, and would have nothing left.
-    tested: Any = stats.wilcoxon(apart) if any(apart) else None
     names = {name: row[name] for name in ("victim", "epochs", "leak", "batch")}
     return names | {
         "metric": metric,
         **paired(row[metric], plain[metric])._asdict(),
-        "p": float(tested.pvalue) if tested else 1.0,
+        "p": p_value(row[metric], plain[metric]),
     }
 
 

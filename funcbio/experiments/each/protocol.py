@@ -1,0 +1,117 @@
+"""What is trained: a network with one mechanism at a time, by two optimizers, as two sweeps for each."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn import functional as F
+
+import funcbio
+from funcbio import BioConfig, Mechanism
+from funcbio.experiments.data import Digits, check_batch_size, digits, validation
+from funcbio.experiments.each.settings import FIRST_TUNING_SEED, RATES, Settings
+from funcbio.experiments.nets import mlp
+from funcbio.experiments.sweep_parts import accuracy
+
+PLAIN = "plain"
+OPTIMIZERS = tuple(RATES)
+FLOOR = 0.1
+"""Of crystallization: without one, rates fall to zero."""
+
+
+class Variant(NamedTuple):
+    """A network with one mechanism.
+
+    Attributes:
+        mechanisms: What acts in a step; each in the place that is the default.
+        fields: What the configuration sets for it.
+    """
+
+    mechanisms: Sequence[str | Mechanism]
+    fields: Mapping[str, Any]
+
+
+NEUTRAL = {
+    "fuzzy_lr_distribution": "uniform",
+    "weight_splitting_Gamma": 0,
+    "apply_dales_principle": False,
+    "record_activity": False,
+}
+"""The fields where variants do not set them."""
+
+
+def variants(settings: Settings) -> dict[str, Variant]:
+    """All networks that are compared; the plain one comes first."""
+    rejuvenate = Mechanism("rejuvenate_weights", every=settings.rejuvenate_every)
+    return {
+        PLAIN: Variant([], {}),
+        "fuzzy rates": Variant(["fuzzy_learning_rates"], {}),
+        "volume-dependent rates": Variant(["volume_dependent_lr"], {}),
+        "crystallization": Variant(["crystallize", "fuzzy_learning_rates"], {"fuzzy_lr_distribution": "baseline"}),
+        "rejuvenation": Variant([rejuvenate], {}),
+        "weight splitting": Variant([], {"weight_splitting_Gamma": 2}),
+        "Dale's principle": Variant(["enforce_dales_principle"], {"apply_dales_principle": True}),
+        "synaptic scaling": Variant(["scale_grad"], {"record_activity": True}),
+    }
+
+
+def tune(settings: Settings, optimizer: str, output: Path) -> dict[str, dict[float, float]]:
+    """Trains every variant at every learning rate, measured on a part of the training images.
+
+    Args:
+        settings: The settings.
+        optimizer: "sgd" or "adam".
+        output: Directory of the sweep.
+
+    Returns:
+        The mean accuracy of every variant by learning rate.
+    """
+    seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + settings.tuning_seeds)
+    rates = dict.fromkeys(variants(settings), RATES[optimizer])
+    table = _sweep(settings, optimizer, validation(digits()), rates, list(seeds), output)
+    means: Any = table.groupby(["mechanisms", "lr"])["test_accuracy"].mean()
+    return {name: {lr: float(means[name, lr]) for lr in RATES[optimizer]} for name in rates}
+
+
+def final(settings: Settings, optimizer: str, rates: Mapping[str, float], output: Path) -> dict[str, list[float]]:
+    """Trains every variant at its own learning rate; returns the test accuracy of every seed."""
+    single = {name: (rate,) for name, rate in rates.items()}
+    table = _sweep(settings, optimizer, digits(), single, list(range(settings.seeds)), output)
+    parts = table.sort_values("seed").groupby("mechanisms")["test_accuracy"]
+    return {name: parts.get_group(name).tolist() for name in rates}
+
+
+def _sweep(
+    settings: Settings,
+    optimizer: str,
+    data: Digits,
+    rates: Mapping[str, Sequence[float]],
+    seeds: list[int],
+    output: Path,
+) -> Any:
+    check_batch_size(settings.batch_size, data)
+    known = variants(settings)
+    grid = [
+        {"mechanisms": name, "lr": lr, **NEUTRAL, **variant.fields}
+        for name, variant in known.items()
+        for lr in rates[name]
+    ]
+    sgd = partial(torch.optim.SGD, momentum=settings.momentum)
+    found: Any = funcbio.sweep(
+        partial(mlp, settings.hidden),
+        F.cross_entropy,
+        (data.train_x, data.train_y),
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        optimizer=sgd if optimizer == "sgd" else torch.optim.Adam,
+        mechanisms={name: list(variant.mechanisms) for name, variant in known.items()},
+        config=BioConfig(crystallization_floor=FLOOR),
+        seeds=seeds,
+        grid=grid,
+        test=(data.test_x, data.test_y),
+        metrics={"accuracy": accuracy},
+        output=output,
+    )
+    return found.to_pandas()
