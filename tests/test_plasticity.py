@@ -1,6 +1,7 @@
 """Rows of tasks, every method against torch alone, and the experiment as a whole at a tiny size."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from torch.nn import functional as F
 
 import funcbio
 from funcbio import __main__ as command
-from funcbio.experiments.plasticity import learner, measures, methods, results, tuning
+from funcbio.experiments.kept import numbers_of
+from funcbio.experiments.plasticity import learner, measures, methods, results, tables, tuning
 from funcbio.experiments.plasticity.crowd import UPKEEP_EVERY, Crowd
+from funcbio.experiments.plasticity.settings import Settings
 from funcbio.experiments.plasticity.tasks import BATCH, Tasks
 
 TINY = ["--tasks", "4", "--blocks", "2", "--seeds", "2", "--images", "16", "--epochs", "2", "--permuted-images", "16"]
@@ -87,6 +90,29 @@ def test_rates_on_the_gradient_cancel_in_adam_and_on_the_update_do_not():
     assert moved["fuzzy rates, update"] > 0.02
 
 
+def test_where_rates_act_is_one_to_plain_sgd_so_it_is_trained_once():
+    moved = []
+    for name in ("fuzzy rates, gradient", "fuzzy rates, update"):
+        numbers = {"lr": torch.full((2,), 0.1), "nu": torch.full((2,), 1.0)}
+        moved.append(stepped(Crowd(methods.method_named("adam", name), "sgd", KEYS, numbers, compile=False), 6))
+    for name, weight in moved[0].items():
+        torch.testing.assert_close(weight, moved[1][name])
+    names = {optimizer: [method.name for method in methods.methods_of(optimizer)] for optimizer in methods.OPTIMIZERS}
+    assert [name for name in names["adam"] if name not in names["sgd"]] == ["fuzzy rates, gradient"]
+
+
+def test_a_method_takes_over_the_rate_of_plain_training_and_the_number_beside_it():
+    best = {"plain": 0.01, "L2 to the start": 0.003, "rejuvenation": 30.0}
+    for name, expected in [("plain", {}), ("rejuvenation", {"lr": 0.01})]:
+        assert tuning.numbers_beside(methods.method_named("adam", name), "adam", best) == expected
+    both = methods.method_named("adam", "rejuvenation, L2 to the start")
+    assert tuning.numbers_beside(both, "adam", best) == {"lr": 0.01, "pull": 0.003}
+    earlier = set()
+    for method in methods.methods_of("adam"):
+        earlier.add(method.name)
+        assert method.beside is None or method.beside in earlier
+
+
 def test_spread_of_the_rates_is_each_members_own():
     crowd = Crowd(
         methods.method_named("adam", "fuzzy rates, update"),
@@ -132,6 +158,24 @@ def test_rejuvenation_replaces_weak_weights_and_what_adam_knows_of_them():
     place = list(crowd.members.params).index("2.weight")
     assert not crowd.moments["exp_avg"][place][new].any()
     assert crowd.moments["exp_avg_sq"][place][~new].any()
+
+
+def test_random_turnover_replaces_as_many_weights_wherever_they_are():
+    shares, sizes = {}, {}
+    for name in ("rejuvenation, L2 to the start", "random turnover, L2 to the start"):
+        crowd = crowd_of(name, strength=8.0)
+        before = crowd.members.params
+        crowd._keep_up(crowd.method.upkeep)
+        new = crowd.members.params["2.weight"] != before["2.weight"]
+        shares[name] = float(new.float().mean())
+        sizes[name] = float(before["2.weight"][new].abs().mean() / before["2.weight"].abs().mean())
+        assert torch.equal(crowd.members.params["2.bias"], before["2.bias"])
+    weak, random = shares.values()
+    # 20,000 weights, of which about 5 % are replaced: the share's own standard error is under 0.0016.
+    assert abs(weak - random) < 5 * 0.0016 * 2**0.5
+    weak, random = sizes.values()
+    assert weak < 0.5
+    assert abs(random - 1.0) < 0.1
 
 
 @pytest.mark.parametrize("name", ["shrink and perturb", "rejuvenation"])
@@ -192,6 +236,12 @@ def test_measures_of_a_network_with_units_put_to_sleep():
     assert float(found["feature_rank"]) == pytest.approx(1.0, abs=1e-2)  # All units of a layer are the same.
 
 
+def test_a_network_that_diverged_is_measured_too():
+    params = {name: torch.full_like(p, torch.nan) for name, p in learner.network().named_parameters()}
+    rate = {name: torch.ones_like(p) if p.ndim > 1 else torch.ones(()) for name, p in params.items()}
+    assert measures.measure(params, rate, X)["feature_rank"].isnan()
+
+
 def test_tiny_run_searches_trains_writes_and_goes_on(tmp_path, capsys, monkeypatch):
     arguments = ["plasticity", *TINY, "--output", str(tmp_path)]
     assert command.main([*arguments, "--tune"]) == 0
@@ -208,9 +258,16 @@ def test_tiny_run_searches_trains_writes_and_goes_on(tmp_path, capsys, monkeypat
         assert all(len(seed) == 2 for name in measures.MEASURES for seed in run["blocks"][name])
         assert row["last"]["mean"] == pytest.approx(sum(run["windows"]["last"]) / 2)
         if run["method"] != "plain":
-            plain = results.plain_of(content["runs"], run)["windows"]["last"]
+            plain = results.beside(content["runs"], run, "plain")["windows"]["last"]
             assert row["against_plain"]["mean"] == pytest.approx(row["last"]["mean"] - sum(plain) / 2, abs=1e-6)
-    assert {run["method"] for run in content["runs"]} == {m.name for m in methods.methods_of("adam")}
+    for optimizer in methods.OPTIMIZERS:
+        trained = {run["method"] for run in content["runs"] if run["optimizer"] == optimizer}
+        assert trained == {method.name for method in methods.methods_of(optimizer)}
+    assert [row["method"] for row in content["table"] if "against" in row][:2] == [
+        "rejuvenation, L2 to the start",
+        "random turnover, L2 to the start",
+    ]
+    assert all(row["q"] >= row["p"] for row in content["table"] if row["method"] != "plain")
     assert all(b"<svg" in path.read_bytes() for path in tmp_path.glob("*.svg"))
     monkeypatch.setattr("funcbio.experiments.plasticity.command.train", None)  # Not called again.
     assert command.main(arguments) == 0
@@ -221,6 +278,16 @@ def test_tiny_run_searches_trains_writes_and_goes_on(tmp_path, capsys, monkeypat
 
 def test_every_method_is_searched_over_as_many_values():
     assert {len(m.grid) for o in methods.OPTIMIZERS for m in methods.methods_of(o)} == {5}
+
+
+def test_the_page_has_the_tables_of_its_numbers():
+    docs = Path(__file__).parent.parent / "docs"
+    content = json.loads((docs / "assets" / "plasticity.json").read_text())
+    page = (docs / "results-plasticity.md").read_text()
+    assert all(part in page for part in tables.markdown(content["table"]).strip().split("\n\n"))
+    assert content["settings"] == numbers_of(Settings())
+    found = json.loads((docs / "assets" / "plasticity-tuning.json").read_text())
+    assert found == json.loads(Path(tuning.__file__).with_name(tuning.FILE).read_text())
 
 
 def test_published_numbers_are_those_that_the_search_found(tmp_path):

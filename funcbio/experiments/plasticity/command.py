@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from funcbio.experiments.data import BRIGHTEST
 from funcbio.experiments.files import prepare, write_json
 from funcbio.experiments.kept import kept, numbers_of, versions
 from funcbio.experiments.plasticity import figures, tables, tuning
-from funcbio.experiments.plasticity.methods import BENCHMARKS, PLAIN, Method
+from funcbio.experiments.plasticity.methods import BENCHMARKS, OPTIMIZERS, Method
 from funcbio.experiments.plasticity.results import compared, summary
 from funcbio.experiments.plasticity.settings import Settings
 from funcbio.experiments.plasticity.tasks import Tasks
@@ -67,7 +68,7 @@ def train_all(
     for benchmark, optimizer, method in tuning.combinations():
         numbers = best[benchmark][optimizer]
         about = {"benchmark": benchmark, "optimizer": optimizer, "method": method.name, "knob": method.knob}
-        about |= {"value": numbers[method.name], "lr": numbers[PLAIN]}
+        about |= {"value": numbers[method.name], "beside": tuning.numbers_beside(method, optimizer, numbers)}
         name = f"{benchmark} {optimizer} {method.name}"
         runs.append(kept(output, name, settings, lambda a=about, m=method: _train(settings, rows, a, m, tick)))
     return runs
@@ -76,7 +77,8 @@ def train_all(
 def _train(
     settings: Settings, rows: dict[str, Tasks], about: dict[str, Any], method: Method, tick: Callable[[], None]
 ) -> dict[str, Any]:
-    numbers = {name: torch.full((settings.seeds,), about[key]) for name, key in (("lr", "lr"), (method.knob, "value"))}
+    values = {method.knob: about["value"], **about["beside"]}
+    numbers = {name: torch.full((settings.seeds,), value) for name, value in values.items()}
     found = train(
         rows[about["benchmark"]],
         method,
@@ -93,5 +95,6 @@ def _train(
 
 def draw(content: dict[str, Any], folder: Path) -> None:
     """Draws the figures from the content of a results file."""
-    for name, figure in (("tasks", figures.tasks(content)), ("inside", figures.inside(content))):
-        write_aside(folder / f"plasticity-{name}.svg", lambda file, f=figure: f.savefig(file, format="svg"))
+    for (name, drawn), optimizer in product((("tasks", figures.tasks), ("inside", figures.inside)), OPTIMIZERS):
+        figure, path = drawn(content, optimizer), folder / f"plasticity-{name}-{optimizer}.svg"
+        write_aside(path, lambda file, f=figure: f.savefig(file, format="svg"))

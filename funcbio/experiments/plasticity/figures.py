@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 
 from funcbio.drawing import PALETTE, figure_of
 from funcbio.experiments.intervals import interval
-from funcbio.experiments.plasticity.methods import BENCHMARKS, METHODS, PLAIN
-from funcbio.experiments.plasticity.tables import TITLES
+from funcbio.experiments.plasticity.methods import BENCHMARKS, METHODS, PLAIN, START
+from funcbio.experiments.plasticity.tables import NAMES, TITLES
 
-BIOLOGICAL = ("rejuvenation", "crystallization", "fuzzy rates, gradient", "fuzzy rates, update")
-OTHERS = (*PALETTE[:6], "#8C510A")
+REMEDIES = ("L2", START, "shrink and perturb")
+OTHERS = (*PALETTE[:6], "#8C510A", "#7A3B9A", "#666666")
 COLORS = {PLAIN: "#000000"} | dict(zip((method.name for method in METHODS), OTHERS, strict=True))
 INSIDE = {"dormant": "dormant units, %", "weight_norm": "norm of the weights", "feature_rank": "rank of the features"}
 
@@ -22,18 +22,19 @@ GAP = 0.065
 """Least distance of two names, as a share of the axis."""
 
 
-def tasks(content: dict[str, Any]) -> Figure:
-    """Draws accuracy over tasks with Adam: a row for each benchmark; remedies left, biological mechanisms right."""
+def tasks(content: dict[str, Any], optimizer: str) -> Figure:
+    """Draws accuracy over tasks: a row for each benchmark; remedies left, biological mechanisms right."""
     figure = figure_of("experiments", figsize=(13, 9))
     drawn: list[tuple[Axes, dict[str, float]]] = []
     panels: Any = figure.subplots(len(BENCHMARKS), 2, sharex=True, sharey="row")
     for line, benchmark in zip(panels, BENCHMARKS, strict=True):
-        runs = adam(content, benchmark)
+        runs = runs_of(content, benchmark, optimizer)
         for axes, biological in zip(line, (False, True), strict=True):
-            chosen = [run for run in runs if run["method"] == PLAIN or (run["method"] in BIOLOGICAL) == biological]
+            both = (PLAIN, START)  # Mechanisms stand on the one, or on the other.
+            chosen = [run for run in runs if run["method"] in both or (run["method"] not in REMEDIES) == biological]
             drawn.append((axes, curves(axes, chosen, "accuracy", content["settings"], scale=100.0)))
             kind = "biological mechanisms" if biological else "known remedies"
-            axes.set_title(f"{TITLES[benchmark]}: {kind}", fontsize=10)
+            axes.set_title(f"{TITLES[benchmark]}, {NAMES[optimizer]}: {kind}", fontsize=10)
         line[0].set_ylabel("accuracy before learning, %")
     for axes in panels[-1]:
         axes.set_xlabel("task")
@@ -42,22 +43,22 @@ def tasks(content: dict[str, Any]) -> Figure:
     return figure
 
 
-def adam(content: dict[str, Any], benchmark: str) -> list[dict[str, Any]]:
-    """The runs of a benchmark with Adam."""
-    return [run for run in content["runs"] if (run["benchmark"], run["optimizer"]) == (benchmark, "adam")]
+def runs_of(content: dict[str, Any], benchmark: str, optimizer: str) -> list[dict[str, Any]]:
+    """The runs of a benchmark with an optimizer."""
+    return [run for run in content["runs"] if (run["benchmark"], run["optimizer"]) == (benchmark, optimizer)]
 
 
-def inside(content: dict[str, Any]) -> Figure:
-    """Draws dormant units, weight norm and rank of the features over tasks, for networks trained with Adam."""
+def inside(content: dict[str, Any], optimizer: str) -> Figure:
+    """Draws dormant units, weight norm and rank of the features over tasks."""
     figure = figure_of("experiments", figsize=(13, 10))
     drawn: list[tuple[Axes, dict[str, float]]] = []
     panels: Any = figure.subplots(len(INSIDE), len(BENCHMARKS), sharex=True, sharey="row")
     for column, benchmark in enumerate(BENCHMARKS):
-        runs = adam(content, benchmark)
+        runs = runs_of(content, benchmark, optimizer)
         for axes, name in zip(panels[:, column], INSIDE, strict=True):
             scale = 100.0 if name == "dormant" else 1.0
             drawn.append((axes, curves(axes, runs, name, content["settings"], scale=scale)))
-        panels[0, column].set_title(f"{TITLES[benchmark]}, Adam", fontsize=10)
+        panels[0, column].set_title(f"{TITLES[benchmark]}, {NAMES[optimizer]}", fontsize=10)
         panels[-1, column].set_xlabel("task")
     for axes, said in zip(panels[:, 0], INSIDE.values(), strict=True):
         axes.set_ylabel(said)

@@ -84,14 +84,18 @@ class Learner:
         return tree_map(torch.add, member.params, self._scaled("update", member.params, update, rate))
 
     def upkeep(self, member: Member, numbers: Tree, key: Key) -> tuple[Tree, Tree]:
-        """Shrinks and perturbs, or replaces weak weights; returns the weights, and which are new."""
+        """Shrinks and perturbs, or replaces weights, weak ones or any; returns the weights, and which are new.
+
+        Any: as many, by the same draws, but those at places where the weak ones would be if weights were shuffled.
+        """
         params: Tree = member.params
         if self.method.upkeep == "shrink":
             fresh: Tree = initial_params(self.net, key)
             return tree_map(lambda w, new: torch.lerp(w, new, numbers["shrink"]), params, fresh), {}
+        weak = params if self.method.upkeep == "rejuvenate" else _shuffled(params, fold_in(key, "places"))
         state, strength = BioState(rate=member.rate), numbers["strength"]
-        params, _, state = funcbio.rejuvenate_weights(params, params, state, key=key, strength=strength)
-        return params, state.replaced
+        fresh, _, state = funcbio.rejuvenate_weights(weak, weak, state, key=key, strength=strength)
+        return tree_map(torch.where, state.replaced, fresh, params), state.replaced
 
     def _scaled(self, place: str, params: Tree, trees: Tree, rate: Tree) -> Tree:
         if self.method.rates != place:
@@ -107,6 +111,16 @@ def _spread(params: Tree, rates: Tree, nu: Tensor, key: Key) -> Tree:
         return funcbio.sample_rates(key, params[name], distribution="lognormal", nu=nu, stream=stream, **WIDE)
 
     return {name: draw(name) if rate.ndim else rate for name, rate in rates.items()}
+
+
+def _shuffled(params: Tree, key: Key) -> Tree:
+    """The elements of every leaf in random order."""
+
+    def shuffle(name: str, leaf: Tensor) -> Tensor:
+        order = funcbio.uniform(fold_in(key, name), (leaf.numel(),)).argsort()
+        return leaf.flatten()[order].view(leaf.shape)
+
+    return {name: shuffle(name, leaf) for name, leaf in params.items()}
 
 
 def make_learner(method: Method) -> Learner:

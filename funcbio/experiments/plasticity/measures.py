@@ -7,6 +7,7 @@ from torch.nn import functional as F
 import funcbio
 from funcbio import BioState, Tree
 from funcbio.monitor import effective_rank
+from funcbio.monitor._ranks import singular_values
 
 ASLEEP = 0.025
 """A unit is dormant if its mean activation is at most this share of its layer's mean (Sokar et al., ICML 2023)."""
@@ -31,8 +32,8 @@ def measure(params: Tree, rate: Tree, x: Tensor) -> dict[str, Tensor]:
     asleep = torch.cat([_asleep(layer) for layer in hidden])
     found = funcbio.metrics(params, (), BioState(rate=rate), ranks=True, quantiles=())["all"]
     values = {name: found[name] for name in ("weight_norm", "effective_rank", "rate_mean")}
-    singular = torch.linalg.svdvals(hidden[-1])
-    return values | {"dormant": asleep.float().mean(), "feature_rank": effective_rank(singular)}
+    rank = effective_rank(singular_values(hidden[-1], 0))
+    return values | {"dormant": asleep.float().mean(), "feature_rank": rank}
 
 
 def activations(params: Tree, x: Tensor) -> list[Tensor]:

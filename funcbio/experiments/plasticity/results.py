@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from scipy import stats
 from torch import Tensor
 
-from funcbio.experiments.intervals import interval, paired
-from funcbio.experiments.plasticity.methods import PLAIN
+from funcbio.experiments.intervals import adjusted, interval, p_value, paired
+from funcbio.experiments.plasticity.methods import PLAIN, method_named
 from funcbio.experiments.plasticity.settings import Settings
 
 SHARE = 5
@@ -39,30 +38,35 @@ def rounded(values: Tensor) -> list[Any]:
 
 
 def compared(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each run: intervals of its windows, and the paired difference from plain training in the last one."""
+    """One row for each run: intervals of its windows, and the paired difference from plain training in the last one.
+
+    "p" is of one comparison, "q" adjusted for all that are made (Benjamini and Hochberg).
+    """
     rows = []
     for run in runs:
         windows = run["windows"]
-        row = {name: run[name] for name in ("benchmark", "optimizer", "method", "knob", "value", "lr")}
+        row = {name: run[name] for name in ("benchmark", "optimizer", "method", "knob", "value", "beside")}
         row |= {name: interval(numbers)._asdict() for name, numbers in windows.items()}
         row["lost"] = paired(windows["last"], windows["first"])._asdict()
         if run["method"] != PLAIN:
-            plain = plain_of(runs, run)["windows"]["last"]
+            plain = beside(runs, run, PLAIN)["windows"]["last"]
             row["against_plain"] = paired(windows["last"], plain)._asdict()
             row["p"] = p_value(windows["last"], plain)
+        other = method_named(run["optimizer"], run["method"]).beside
+        if other:
+            row["against"] = {"method": other, **_difference(windows, beside(runs, run, other)["windows"])}
         rows.append(row)
+    others = [row for row in rows if "p" in row]
+    for row, q in zip(others, adjusted([row["p"] for row in others]), strict=True):
+        row["q"] = q
     return rows
 
 
-def plain_of(runs: Sequence[dict[str, Any]], run: dict[str, Any]) -> dict[str, Any]:
-    """Plain training of the same benchmark and optimizer."""
+def beside(runs: Sequence[dict[str, Any]], run: dict[str, Any], method: str) -> dict[str, Any]:
+    """The run of another method with the same benchmark and optimizer."""
     same = ("benchmark", "optimizer")
-    return next(one for one in runs if one["method"] == PLAIN and all(one[name] == run[name] for name in same))
+    return next(one for one in runs if one["method"] == method and all(one[name] == run[name] for name in same))
 
 
-def p_value(one: Sequence[float], other: Sequence[float]) -> float:
-    """Wilcoxon's signed-rank test of paired numbers; 1 if they are all equal."""
-    if all(a == b for a, b in zip(one, other, strict=True)):
-        return 1.0
-    found: Any = stats.wilcoxon(one, other)
-    return float(found.pvalue)
+def _difference(windows: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    return {name: paired(windows[name], others[name])._asdict() for name in ("all", "last")}

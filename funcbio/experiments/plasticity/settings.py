@@ -35,7 +35,7 @@ class Settings:
     epochs: int = option(10, "an integer from 1 to 10000", "epochs in each of the tasks with shuffled labels")
     permuted_images: int = option(800, "an integer from 1 to 10000", "images of the tasks with permuted pixels")
     blocks: int = option(20, "an integer from 2 to 1000", "blocks of tasks over which results are averaged")
-    tuning_tasks: int = option(60, "an integer from 1 to 10000", "tasks in a row in the search")
+    tuning_tasks: int = option(200, "an integer from 1 to 10000", "tasks in a row in the search")
     tuning_seeds: int = option(2, "an integer from 1 to 10000", "runs of every value in the search")
     compile: str = option("yes", "yes, no", "whether steps are compiled")
     threads: int = option(1, "an integer from 0 to 1024", "threads of torch; 0 leaves the choice to torch")

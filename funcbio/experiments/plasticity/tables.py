@@ -1,13 +1,14 @@
 """Tables of the search and of the results, for the terminal and for the documents."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from funcbio.experiments.intervals import Interval
-from funcbio.experiments.plasticity.methods import BENCHMARKS, PLAIN
+from funcbio.experiments.plasticity.methods import BENCHMARKS, OPTIMIZERS
 from funcbio.experiments.plasticity.settings import Settings
 from funcbio.experiments.report import spell
 
@@ -19,8 +20,9 @@ HEADINGS = (
     "last fifth",
     "last minus first",
     "last fifth, minus plain",
-    "p",
+    "q",
 )
+ADDED = ("tasks", "added to L2 to the start", "all tasks", "last fifth")
 TITLES = {"permuted": "Permuted pixels", "shuffled": "Shuffled labels"}
 NAMES = {"sgd": "SGD", "adam": "Adam"}
 
@@ -38,15 +40,15 @@ def tuning_table(entries: Sequence[dict[str, Any]]) -> Table:
 
 
 def result_tables(found: Sequence[dict[str, Any]], settings: Settings) -> list[Table]:
-    """Makes a table for each row of tasks."""
+    """Makes a table for each row of tasks and optimizer."""
     tables = []
-    for benchmark in BENCHMARKS:
-        title = f"{TITLES[benchmark]}: accuracy before learning, %"
-        caption = f"Mean [95 % interval over {settings.seeds} seeds]; {settings.tasks} tasks; p by Wilcoxon's test."
+    for title, rows in _parts(found):
+        title += ": accuracy before learning, %"
+        caption = f"Mean [95 % interval over {settings.seeds} seeds]; {settings.tasks} tasks; q: Wilcoxon's, adjusted."
         table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
         for heading in HEADINGS:
             table.add_column(heading)
-        for row in _rows(found, benchmark):
+        for row in rows:
             table.add_row(*_cells(row))
         tables.append(table)
     return tables
@@ -55,22 +57,34 @@ def result_tables(found: Sequence[dict[str, Any]], settings: Settings) -> list[T
 def markdown(found: Sequence[dict[str, Any]]) -> str:
     """Writes the same tables for the documents."""
     text = ""
-    for benchmark in BENCHMARKS:
-        text += f"**{TITLES[benchmark]}**\n\n"
+    for title, rows in _parts(found):
+        text += f"**{title}**\n\n"
         text += f"| {' | '.join(HEADINGS)} |\n|{'---|' * len(HEADINGS)}\n"
-        text += "".join(f"| {' | '.join(_cells(row))} |\n" for row in _rows(found, benchmark)) + "\n"
+        text += "".join(f"| {' | '.join(_cells(row))} |\n" for row in rows) + "\n"
+    return text + turnover(found)
+
+
+def turnover(found: Sequence[dict[str, Any]]) -> str:
+    """Writes what methods add to the one that they stand on."""
+    text = f"| {' | '.join(ADDED)} |\n|{'---|' * len(ADDED)}\n"
+    for title, rows in _parts(found):
+        for row in rows:
+            if "against" in row:
+                added = [spell(Interval(**row["against"][name]), scale=100.0, sign="+") for name in ("all", "last")]
+                text += f"| {title} | {row['method'].split(',')[0]} | {' | '.join(added)} |\n"
     return text
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    name = f"{NAMES[row['optimizer']]}, plain" if row["method"] == PLAIN else row["method"]
     means = [f"{100 * row[name]['mean']:.1f}" for name in ("all", "first")]
     last, lost = (spell(Interval(**row[key]), scale=100.0, sign=sign) for key, sign in (("last", ""), ("lost", "+")))
-    cells = [name, f"{row['knob']} {row['value']:g}", *means, last, lost]
+    cells = [row["method"], f"{row['knob']} {row['value']:g}", *means, last, lost]
     if "against_plain" not in row:
         return [*cells, "", ""]
-    return [*cells, spell(Interval(**row["against_plain"]), scale=100.0, sign="+"), f"{row['p']:.3f}"]
+    return [*cells, spell(Interval(**row["against_plain"]), scale=100.0, sign="+"), f"{row['q']:.3f}"]
 
 
-def _rows(found: Sequence[dict[str, Any]], benchmark: str) -> list[dict[str, Any]]:
-    return [row for row in found if row["benchmark"] == benchmark]
+def _parts(found: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    for benchmark, optimizer in product(BENCHMARKS, OPTIMIZERS):
+        title = f"{TITLES[benchmark]}, {NAMES[optimizer]}"
+        yield title, [row for row in found if (row["benchmark"], row["optimizer"]) == (benchmark, optimizer)]

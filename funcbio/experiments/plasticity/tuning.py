@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from funcbio.experiments.files import write_json
 from funcbio.experiments.kept import kept, numbers_of, versions
-from funcbio.experiments.plasticity.methods import BENCHMARKS, OPTIMIZERS, PLAIN, Method, methods_of
+from funcbio.experiments.plasticity.methods import BENCHMARKS, OPTIMIZERS, PLAIN, Method, method_named, methods_of
 from funcbio.experiments.plasticity.settings import Settings
 from funcbio.experiments.plasticity.tasks import Tasks
 from funcbio.experiments.plasticity.training import train
@@ -27,7 +28,8 @@ Found = dict[str, dict[str, dict[str, float]]]
 def search(settings: Settings, rows: dict[str, Tasks], output: Path, tick: Callable[[], None]) -> list[dict[str, Any]]:
     """Tries every value of every method; the best has the highest accuracy over all tasks.
 
-    Plain training comes first; all other methods are tried at the learning rate that was best for it.
+    Plain training comes first; all other methods are tried at the learning rate that was best for it, and those
+    that take over another number at the one that was best there.
 
     Args:
         settings: The settings.
@@ -40,9 +42,9 @@ def search(settings: Settings, rows: dict[str, Tasks], output: Path, tick: Calla
     """
     entries: list[dict[str, Any]] = []
     for benchmark, optimizer, method in combinations():
-        lr = _lr(entries) if method.name != PLAIN else None
+        fixed = numbers_beside(method, optimizer, chosen(entries).get(benchmark, {}).get(optimizer, {}))
         name = f"tuning {benchmark} {optimizer} {method.name}"
-        part = partial(_try, settings, rows[benchmark], method, optimizer, lr, tick)
+        part = partial(_try, settings, rows[benchmark], method, optimizer, fixed, tick)
         found = kept(output, name, settings, part)
         scores = found["accuracy"]
         best = max(range(len(scores)), key=scores.__getitem__)
@@ -54,12 +56,10 @@ def search(settings: Settings, rows: dict[str, Tasks], output: Path, tick: Calla
 
 
 def combinations() -> Iterator[tuple[str, str, Method]]:
-    """All that is trained, in order: every method with Adam, and plain SGD."""
-    for benchmark in BENCHMARKS:
-        for optimizer in OPTIMIZERS:
-            for method in methods_of(optimizer):
-                if optimizer == "adam" or method.name == PLAIN:
-                    yield benchmark, optimizer, method
+    """All that is trained, in order: a method comes after those whose numbers it takes over."""
+    for benchmark, optimizer in product(BENCHMARKS, OPTIMIZERS):
+        for method in methods_of(optimizer):
+            yield benchmark, optimizer, method
 
 
 def chosen(entries: list[dict[str, Any]]) -> Found:
@@ -79,8 +79,10 @@ def known(output: Path) -> Found:
     return chosen(json.loads(path.read_text())["search"])
 
 
-def _lr(entries: list[dict[str, Any]]) -> float:
-    return next(entry["best"] for entry in reversed(entries) if entry["method"] == PLAIN)
+def numbers_beside(method: Method, optimizer: str, best: dict[str, float]) -> dict[str, float]:
+    """The numbers that a method takes over, by name, from the best ones of its benchmark and optimizer."""
+    taken = [name for name in (PLAIN, method.beside) if name and name != method.name]
+    return {method_named(optimizer, name).knob: best[name] for name in taken}
 
 
 def _seeds(settings: Settings) -> list[int]:
@@ -88,12 +90,11 @@ def _seeds(settings: Settings) -> list[int]:
 
 
 def _try(
-    settings: Settings, row: Tasks, method: Method, optimizer: str, lr: float | None, tick: Callable[[], None]
+    settings: Settings, row: Tasks, method: Method, optimizer: str, fixed: dict[str, float], tick: Callable[[], None]
 ) -> dict[str, Any]:
     seeds, values = _seeds(settings), torch.tensor(method.grid)
     numbers = {method.knob: values.repeat_interleave(len(seeds))}
-    if lr is not None:
-        numbers["lr"] = torch.full((len(seeds) * len(values),), lr)
+    numbers |= {name: torch.full((len(seeds) * len(values),), value) for name, value in fixed.items()}
     found = train(
         row,
         method,
