@@ -35,6 +35,16 @@ def run(source: str, names: dict[str, Any]) -> None:
         print(value)
 
 
+def described() -> str:
+    """What the current figure shows, in words: the titles and labels of its axes."""
+    figure = plt.gcf()
+    parts = []
+    for axis in figure.axes:
+        labels = " by ".join(filter(None, (axis.get_ylabel(), axis.get_xlabel())))
+        parts.append(": ".join(filter(None, (axis.get_title(), labels))))
+    return "; ".join(dict.fromkeys(filter(None, [*parts, figure.get_supxlabel()])))
+
+
 def shown(name: str, source: str, names: dict[str, Any], number: int) -> str:
     """Runs a cell; returns what it printed and links to the pictures it drew."""
     printed, pictures = StringIO(), []
@@ -42,8 +52,8 @@ def shown(name: str, source: str, names: dict[str, Any], number: int) -> str:
     def show() -> None:
         file = PICTURES / f"{name}-{number}-{len(pictures)}.png"
         plt.savefig(file, dpi=90)
+        pictures.append(f"![{described()}](../assets/tutorials/{file.name})")
         plt.close()
-        pictures.append(f"![Output of the cell above](../assets/tutorials/{file.name})")
 
     with redirect_stdout(printed), mock.patch.object(plt, "show", show):
         run(source, names)

@@ -10,7 +10,10 @@ const reach = new ResizeObserver((found) => {
 // Names for landmarks that have none. The box around a button that copies is no landmark, nor is a part of a list.
 function name() {
   document.querySelector(".md-search")?.setAttribute("aria-label", "Search");
-  for (const box of document.querySelectorAll(".md-code__nav, .md-nav--secondary .md-nav")) box.setAttribute("role", "none");
+  for (const box of document.querySelectorAll(".md-code__nav, .md-nav--secondary .md-nav")) {
+    box.removeAttribute("aria-label");
+    box.setAttribute("role", "none");
+  }
   for (const list of document.querySelectorAll(".md-nav[aria-labelledby]")) {
     const label = document.getElementById(list.getAttribute("aria-labelledby"));
     if (label?.textContent.trim()) continue;
@@ -19,17 +22,32 @@ function name() {
   }
 }
 
-// An interval, [1.2, 3.4], stays on one line.
-function join() {
-  for (const cell of document.querySelectorAll(".md-typeset td"))
+// In tables an interval, [1.2, 3.4], and its stars stay on one line, long names may break, and sentences get room.
+function fit() {
+  for (const cell of document.querySelectorAll(".md-typeset td")) {
+    cell.classList.toggle("prose", cell.textContent.length > 25);
     if (!cell.children.length)
-      cell.innerHTML = cell.innerHTML.replace(/\[[^\][]*\d, [^\][]*\]/g, '<span class="together">$&</span>');
+      cell.innerHTML = cell.innerHTML.replace(/\[[^\][]*\d, [^\][]*\](?: \*+)?/g, '<span class="together">$&</span>');
+    for (const code of cell.querySelectorAll("code"))
+      if (!code.children.length) code.innerHTML = code.innerHTML.replace(/[_.=]/g, "$&<wbr>");
+  }
+}
+
+// A figure opens by itself, at its full size.
+function link() {
+  for (const image of document.querySelectorAll(".md-typeset p > img")) {
+    const around = document.createElement("a");
+    around.href = image.src;
+    around.title = "Open this figure by itself";
+    image.replaceWith(around);
+    around.append(image);
+  }
 }
 
 // The theme tells when it has put in its buttons and the boxes around tables.
 document$.subscribe(() => {
   name();
-  join();
-  for (const box of document.querySelectorAll(".md-typeset__scrollwrap, div.arithmatex, .md-typeset p:has(> img)"))
-    reach.observe(box);
+  fit();
+  link();
+  for (const box of document.querySelectorAll(".md-typeset__scrollwrap, div.arithmatex")) reach.observe(box);
 });
