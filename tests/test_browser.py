@@ -63,6 +63,11 @@ def page(window):
     page.close()
 
 
+def in_scheme(page, name):
+    """Waits until the page has its colours, which a busy machine takes a moment for."""
+    page.locator(f"body[data-md-color-scheme={name}]").wait_for()
+
+
 def test_the_list_of_pages_is_whole(site):
     built = {path.relative_to(site).as_posix() for path in site.rglob("*.html")}
     assert built - {"404.html"} == set(pages_of_the_documents())
@@ -72,10 +77,10 @@ def test_the_list_of_pages_is_whole(site):
 def test_a_page(page, address, name):
     complaints = watched(page)
     opened(page, f"{address}/{name}")
-    assert page.locator("body").get_attribute("data-md-color-scheme") == "default"
+    in_scheme(page, "default")
     assert undrawn(page) + broken_images(page) + barriers(page) == []
     page.emulate_media(color_scheme="dark")
-    assert page.locator("body").get_attribute("data-md-color-scheme") == "slate"
+    in_scheme(page, "slate")
     assert barriers(page) == []
     assert too_wide(page) == []
     assert complaints == []
@@ -102,16 +107,16 @@ def test_checks_report_what_is_wrong(page, tmp_path):
 
 def test_the_button_goes_through_the_schemes_and_is_remembered(page, address):
     opened(page, f"{address}/index.html", scheme="dark")
-    scheme = lambda: page.locator("body").get_attribute("data-md-color-scheme")
+    in_scheme(page, "slate")
     background = lambda: page.evaluate("getComputedStyle(document.body).backgroundColor")
     dark = background()
     for name, then in {"light": "default", "dark": "slate", "the system's": "slate"}.items():
         page.get_by_title(f"Switch to {name}").locator("visible=true").click()
-        assert scheme() == then
+        in_scheme(page, then)
         assert (background() == dark) == (then == "slate")
     page.get_by_title("Switch to light").locator("visible=true").click()
     page.goto(f"{address}/attach.html")
-    assert scheme() == "default"
+    in_scheme(page, "default")
 
 
 @pytest.mark.parametrize("text", FOUND_BY)

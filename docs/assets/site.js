@@ -22,14 +22,15 @@ function name() {
   }
 }
 
-// In tables an interval, [1.2, 3.4], and its stars stay on one line, long names may break, and sentences get room.
+// In tables an interval, [1.2, 3.4], and its stars stay on one line, as (3 of 50) does; long names may break, and
+// sentences get room.
 function fit() {
   for (const cell of document.querySelectorAll(".md-typeset td")) {
-    cell.classList.toggle("prose", cell.textContent.length > 25);
+    cell.classList.toggle("prose", cell.textContent.length > 25 && /[a-z] [a-z]/i.test(cell.textContent));
     if (!cell.children.length)
-      cell.innerHTML = cell.innerHTML.replace(/\[[^\][]*\d, [^\][]*\](?: \*+)?/g, '<span class="together">$&</span>');
+      cell.innerHTML = cell.innerHTML.replace(/\[[^\][]*\d, [^\][]*\](?: \*+)?|\(\d[^()]*\)/g, '<span class="together">$&</span>');
     for (const code of cell.querySelectorAll("code"))
-      if (!code.children.length) code.innerHTML = code.innerHTML.replace(/[_.=]/g, "$&<wbr>");
+      if (!code.children.length) code.innerHTML = code.innerHTML.replace(/(?<=[a-z])(_|=|\.(?=[a-z]))/gi, "$&<wbr>");
   }
 }
 
