@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check bench docs docs-serve figures clean
+.PHONY: help demo test test-all check bench docs docs-serve browser figures clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -39,6 +39,13 @@ docs: .venv/docs  ## The site, in site/; every warning is an error, links and an
 
 docs-serve: .venv/docs  ## The site on this machine, rebuilt at every change
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
+.venv/browser: .venv/docs
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[browser]'
+	@touch $@
+
+browser: .venv/browser  ## Install what tests the site in the system's chromium, and test it
+	FUNCBIO_BROWSER=1 $(BIN)/python -m pytest --numprocesses 2 tests/test_site.py tests/test_browser.py
 
 figures: .venv/installed  ## Draw the figures of the documents and run their notebooks anew
 	$(BIN)/python docs/figures.py

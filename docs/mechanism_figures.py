@@ -77,7 +77,7 @@ def crystallization() -> Any:
         counts = rate.flatten().numpy()
         right.hist(counts, 60, range=(0, 1), histtype="step", label=f"floor {floor:g}", color=color)
     right.set(xlabel="rate factor", ylabel="weights", title="after 100 steps")
-    right.legend(frameon=False, loc="upper left")
+    right.legend(frameon=False, loc="upper right")
     return figure
 
 

@@ -35,15 +35,25 @@ def run(source: str, names: dict[str, Any]) -> Any:
     return eval(compile(ast.Expression(last.value), "<cell>", "eval"), names) if last is not None else None
 
 
+def described(figure: Figure) -> str:
+    """What a figure shows, in words: the titles and labels of its axes."""
+    parts = []
+    for axis in figure.axes:
+        labels = " by ".join(filter(None, (axis.get_ylabel(), axis.get_xlabel())))
+        parts.append(": ".join(filter(None, (axis.get_title(), labels))))
+    return "; ".join(dict.fromkeys(filter(None, [*parts, figure.get_supxlabel()])))
+
+
 def shown(name: str, source: str, names: dict[str, Any], number: int) -> str:
     """Runs a cell; returns what it printed and links to the pictures it drew."""
     printed, pictures = StringIO(), []
 
     def show(figure: Figure | None = None) -> None:
         file = PICTURES / f"{name}-{number}-{len(pictures)}.png"
-        (figure or plt).savefig(file, dpi=90)
+        drawn = figure or plt.gcf()
+        drawn.savefig(file, dpi=90)
+        pictures.append(f"![{described(drawn)}](../assets/tutorials/{file.name})")
         plt.close()
-        pictures.append(f"![Output of the cell above](../assets/tutorials/{file.name})")
 
     with redirect_stdout(printed), mock.patch.object(plt, "show", show):
         value = run(source, names)

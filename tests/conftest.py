@@ -3,6 +3,7 @@ import os
 
 import hypothesis
 import pytest
+import sites
 import torch
 
 import funcbio
@@ -17,6 +18,13 @@ def _same_start():
     torch.manual_seed(0)
     torch.set_num_threads(1)
     torch._dynamo.reset()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The folder of the built site, one for all processes of a run."""
+    folder = tmp_path_factory.getbasetemp()
+    return sites.built(folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder)
 
 
 def doctest_names():

@@ -9,14 +9,12 @@ import pkgutil
 import re
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from sites import ROOT
 
 import funcbio
 
-ROOT = Path(__file__).parent.parent
 KATEX = ROOT / "docs" / "assets" / "katex" / "katex.min.js"
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="mkdocs is missing: make docs")
 LOADED = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*?(?:src|href)=\"?(https?:|//)[^>]*>")
@@ -26,15 +24,6 @@ const katex = require(process.argv[1]);
 for (const [display, text] of JSON.parse(require("fs").readFileSync(0)))
   katex.renderToString(text, {displayMode: display, throwOnError: true, strict: "error"});
 """
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 @pytest.fixture(scope="module")
