@@ -102,6 +102,17 @@ def test_the_site_asks_for_no_fonts_from_elsewhere():
     assert not re.findall(r"extra_(?:css|javascript):.*https?:", settings)
 
 
+def test_the_overview_of_the_results_has_the_tables_of_their_numbers(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    import results_table
+
+    page = (DOCS / "results.md").read_text()
+    for columns in (results_table.accuracy(), results_table.beyond()):
+        assert results_table.table(columns) in page
+    rows = {row for names, _ in (*results_table.accuracy().values(), *results_table.beyond().values()) for row in names}
+    assert rows == set(results_table.ROWS)
+
+
 def test_every_figure_of_a_mechanism_can_be_drawn(monkeypatch):
     monkeypatch.syspath_prepend(str(DOCS))
     import mechanism_figures

@@ -105,6 +105,9 @@ def test_the_page_has_the_tables_of_its_numbers():
     results = json.loads((docs / "assets" / "grid.json").read_text())
     assert report.page(results).strip() in (docs / "results-grid.md").read_text()
     assert results["settings"] == numbers_of(GridSettings())
+    small = json.loads((docs / "assets" / "grid-resnet8.json").read_text())
+    tables = [report.markdown(report.difference_table(small, protocol)) for protocol in ("paper", "tuned")]
+    assert all(table in (docs / "results-grid.md").read_text() for table in tables)
 
 
 def table_of(accuracy, loss, train):

@@ -9,6 +9,7 @@ import pkgutil
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from sites import ROOT
