@@ -18,6 +18,9 @@ from matplotlib.figure import Figure
 
 DOCS = Path(__file__).parent
 NOTEBOOKS, PAGES, PICTURES = DOCS.parent / "notebooks", DOCS / "tutorials", DOCS / "assets" / "tutorials"
+PHOTOS = ("4-gradient-inversion-3-0",)
+"""Pictures of images: a dark page does not turn their lightness around."""
+
 QUICK = ("1-quickstart", "2-mechanisms", "7-your-own-mechanism", "8-migrating")
 
 
@@ -52,7 +55,8 @@ def shown(name: str, source: str, names: dict[str, Any], number: int) -> str:
         file = PICTURES / f"{name}-{number}-{len(pictures)}.png"
         drawn = figure or plt.gcf()
         drawn.savefig(file, dpi=90)
-        pictures.append(f"![{described(drawn)}](../assets/tutorials/{file.name})")
+        kind = "{.photo}" if file.stem in PHOTOS else ""
+        pictures.append(f"![{described(drawn)}](../assets/tutorials/{file.name}){kind}")
         plt.close()
 
     with redirect_stdout(printed), mock.patch.object(plt, "show", show):
