@@ -75,7 +75,8 @@ def spell(found: Mapping[str, float], scale: float = 1.0, form: str = "+.1f") ->
     mean, low, high = (f"{scale * found[name]:{form}}" for name in ("mean", "low", "high"))
     neutral = 0.0 if form.startswith("+") else 1.0
     differs = not found["low"] <= neutral <= found["high"]
-    return f"**{mean}** [{low}, {high}]" if differs else f"{mean} [{low}, {high}]"
+    text = f"{mean} [{low}, {high}]"
+    return f"**{text}**" if differs else text
 
 
 Columns = dict[str, tuple[Mapping[str, str], Callable[[str], str]]]

@@ -27,8 +27,9 @@ function name() {
 function fit() {
   for (const cell of document.querySelectorAll(".md-typeset td")) {
     cell.classList.toggle("prose", cell.textContent.length > 25 && /[a-z] [a-z]/i.test(cell.textContent));
-    if (!cell.children.length)
-      cell.innerHTML = cell.innerHTML.replace(/\[[^\][]*\d, [^\][]*\](?: \*+)?|\(\d[^()]*\)/g, '<span class="together">$&</span>');
+    const text = cell.querySelector("strong:only-child") ?? cell;
+    if (!text.children.length)
+      text.innerHTML = text.innerHTML.replace(/\[[^\][]*\d, [^\][]*\](?: \*+)?|\(\d[^()]*\)/g, '<span class="together">$&</span>');
     for (const code of cell.querySelectorAll("code"))
       if (!code.children.length) code.innerHTML = code.innerHTML.replace(/(?<=[a-z])(_|=|\.(?=[a-z]))/gi, "$&<wbr>");
   }
