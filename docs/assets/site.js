@@ -35,12 +35,16 @@ function fit() {
   }
 }
 
-// A figure opens by itself, at its full size.
+// A figure opens by itself, at its full size. A small one that is not flat can be read on a phone as it is.
 function link() {
   for (const image of document.querySelectorAll(".md-typeset p > img")) {
     const around = document.createElement("a");
     around.href = image.src;
     around.title = "Open this figure by itself";
+    const fits = () =>
+      image.classList.toggle("small", image.naturalWidth < Math.min(820, 2.2 * image.naturalHeight));
+    if (image.complete) fits();
+    else image.addEventListener("load", fits);
     image.replaceWith(around);
     around.append(image);
   }
