@@ -5,7 +5,6 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from unittest import mock
 
 import pytest
 from conftest import doctest_names, run_doctest
@@ -123,8 +122,12 @@ def test_the_examples_of_the_documents_run(path):
     if not path.exists():
         pytest.fail(f"{path.name} is missing")
     names = {"__name__": "__main__"}
-    with mock.patch.dict(sys.modules):  # One of them installs the drop-in.
-        for name in [name for name in sys.modules if name.startswith("bio_transformations")]:
-            del sys.modules[name]
+    release = {name: sys.modules.pop(name) for name in [*sys.modules] if name.startswith("bio_transformations")}
+    try:
         for block in markdown_blocks(path):
             exec(block, names)
+    finally:
+        # One of them installs the drop-in. What else they import stays: parts of torch cannot be imported twice.
+        for name in [name for name in sys.modules if name.startswith("bio_transformations")]:
+            del sys.modules[name]
+        sys.modules.update(release)
