@@ -548,8 +548,8 @@ def test_bugs_in_the_middle_of_training_keep_their_traceback(here, monkeypatch):
         sweep_command._sweep(experiment.arguments, whole=False)
 
 
-LONG = BASE.replace("steps = 4\n", "steps = 600\nsave_seconds = 0.1\n").replace(
-    "record_every = 2", "record_every = 150"
+LONG = BASE.replace("steps = 4\n", "steps = 1200\nsave_seconds = 0.1\n").replace(
+    "record_every = 2", "record_every = 300"
 )
 LONG = LONG.replace("lr = [0.1, 1]\ncrystal_thresh = [1e-5, 1e-4]", "lr = [0.1]")
 
@@ -561,6 +561,7 @@ def test_started_again_it_goes_on_and_ends_with_the_same_table(here, sent, code,
     states, deadline = here / "results" / "trial", time.monotonic() + 60
     while not list(states.glob("chunk-*.state")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
+    assert process.poll() is None, "it ended before it could be stopped"
     process.send_signal(sent)
     _, error = process.communicate(timeout=60)
     assert process.returncode == code, error
