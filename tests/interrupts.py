@@ -14,12 +14,12 @@ class _Stop:
     def __init__(self, at=None):
         self.at, self.lines, self.where = at, 0, None
 
-    def __call__(self, frame, event, arg):
+    def __call__(self, frame, *_):
         if not frame.f_code.co_filename.startswith(ROOT):
             return None
         return self.line
 
-    def line(self, frame, event, arg):
+    def line(self, frame, event, _):
         if event == "line":
             self.lines += 1
             if self.lines == self.at:
