@@ -5,13 +5,13 @@ They are the same numbers, bit for bit: every one is a function of its key, its 
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from funcbio.base import Key
+from funcbio.kept import is_bare, kept
 from funcbio.kernel import Draw
 from funcbio.rng import LANE, block_numbers, blocks, lanes, step_of
 from funcbio.tiles import Piece
@@ -29,48 +29,47 @@ class Ahead:
         names: Names of the layers' weights.
         keys: Their keys.
         sizes: How many elements each of them has.
-        dtype: Type of the numbers, float32 or float64.
     """
 
-    def __init__(self, names: Sequence[str], keys: Sequence[Key], sizes: Sequence[int], dtype: torch.dtype) -> None:
-        self.names, self.keys, self.sizes, self.dtype = names, keys, sizes, dtype
+    def __init__(self, names: Sequence[str], keys: Sequence[Key], sizes: Sequence[int]) -> None:
+        self.names, self.keys, self.sizes = names, keys, sizes
         self.made: dict[Draw, tuple[int, int, Tensor]] = {}
 
-    def numbers(self, pieces: Sequence[Piece], draw: Draw) -> Tensor:
-        """A draw's numbers for a tile, flat; the same as in a draw of whole layers."""
+    def numbers(self, pieces: Sequence[Piece], draw: Draw, dtype: torch.dtype) -> Tensor:
+        """A draw's numbers for a tile, flat, in float32 or float64; the same as in a draw of whole layers."""
         if len(pieces) > 1:
-            return self._together(pieces, draw)
+            return self._together(pieces, draw, dtype)
         layer, start, count = pieces[0].layer, pieces[0].start, pieces[0].count
         firsts = range(start - start % AHEAD, start + count, AHEAD)
-        chunks = [self._chunk(draw, layer, first) for first in firsts]
+        chunks = [self._chunk(draw, layer, first, dtype) for first in firsts]
         found = [
             chunk[max(start - first, 0) : start + count - first] for chunk, first in zip(chunks, firsts, strict=True)
         ]
         return found[0] if len(found) == 1 else torch.cat(found)
 
-    def _chunk(self, draw: Draw, layer: int, first: int) -> Tensor:
+    def _chunk(self, draw: Draw, layer: int, first: int, dtype: torch.dtype) -> Tensor:
         """The numbers of a layer from ``first`` on; the last ones made if they are asked for again."""
         at, begin, chunk = self.made.get(draw, (-1, -1, torch.empty(0)))
         if (at, begin) != (layer, first):
-            size, key = LANE * lanes(draw.law, self.dtype), self.keys[layer]
+            size, key = LANE * lanes(draw.law, dtype), self.keys[layer]
             number = -(-min(AHEAD, self.sizes[layer] - first) // size)
             words = blocks([f"{draw.stream}/{self.names[layer]}"], [(first // size, number)], key.device)
-            chunk = block_numbers(draw.law, key, *words, self.dtype)
+            chunk = block_numbers(draw.law, key, *words, dtype)
             self.made[draw] = layer, first, chunk
         return chunk
 
-    def _together(self, pieces: Sequence[Piece], draw: Draw) -> Tensor:
+    def _together(self, pieces: Sequence[Piece], draw: Draw, dtype: torch.dtype) -> Tensor:
         """The numbers of several small layers; where looking at keys costs nothing, also those of the next calls."""
-        size, device = LANE * lanes(draw.law, self.dtype), self.keys[0].device
+        size, device = LANE * lanes(draw.law, dtype), self.keys[0].device
         streams = tuple([f"{draw.stream}/{self.names[piece.layer]}" for piece in pieces])
         words = _words(streams, tuple([piece.count for piece in pieces]), size, device)
         chosen = [self.keys[piece.layer] for piece in pieces]
         calls = AHEAD // (len(words.first) * size) if device.type == "cpu" else 1
-        if calls < 2:
-            return _drawn(draw, torch.stack(chosen), words, self.dtype, 1)[0]
+        if calls < 2 or not is_bare():
+            return _drawn(draw, torch.stack(chosen), words, dtype, 1)[0]
         keys = torch.stack(chosen)
-        owner = chosen[0].data_ptr(), streams, words.lengths, draw, self.dtype
-        return _remembered(owner, keys, lambda number: _drawn(draw, keys, words, self.dtype, number), calls)
+        owner = chosen[0].data_ptr(), streams, words.lengths, draw, dtype
+        return _remembered(owner, keys, lambda number: _drawn(draw, keys, words, dtype, number), calls)
 
 
 class Words(NamedTuple):
@@ -82,10 +81,11 @@ class Words(NamedTuple):
     lengths: tuple[int, ...]
 
 
-@lru_cache(maxsize=256)
+@kept(256)
 def _words(streams: tuple[str, ...], counts: tuple[int, ...], size: int, device: Any) -> Words:
     spans = [(0, -(-count // size)) for count in counts]
-    owner = torch.tensor([i for i, (_, number) in enumerate(spans) for _ in range(number)], device=device)
+    each = [i for i, (_, number) in enumerate(spans) for _ in range(number)]
+    owner = torch.tensor(each, dtype=torch.int64, device=device)
     lengths = tuple(n for (_, span), count in zip(spans, counts, strict=True) for n in (count, span * size - count))
     return Words(*blocks(streams, spans, device), owner, lengths)
 

@@ -69,26 +69,12 @@ def check_option(name: str, value: object, options: Iterable[str]) -> None:
         raise ValueError(f"{name} should be one of {', '.join(options)}; found {value!r}")
 
 
-def clamp(values: Tensor, low: Number | None = None, high: Number | None = None) -> Tensor:
-    """Clamps to bounds of which each may be a number or a tensor, as sweeps need; keeps the type of ``values``."""
-    if low is not None:
-        low = _held(low, values.dtype)
-        values = torch.clamp(values, min=low).to(values.dtype)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    if high is not None:
-        high = _held(high, values.dtype)
-        values = torch.clamp(values, max=high).to(values.dtype)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    return values
+def clamp(values: Tensor, low: Number, high: Number | None = None) -> Tensor:
+    """Clamps to bounds of which each may be a number, or a tensor of the type of ``values``, as sweeps need."""
+    values = torch.clamp(values, min=low)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return values if high is None else torch.clamp(values, max=high)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def at_least(number: Number, low: float) -> Number:
     """The larger of a hyper-parameter and a bound."""
     return number.clamp_min(low) if isinstance(number, Tensor) else max(number, low)
-
-
-def _held(bound: Number, dtype: torch.dtype) -> Number:
-    """The bound, or the largest number that the type holds: a larger one is refused by torch, or infinite."""
-    top = torch.finfo(dtype).max
-    if not isinstance(bound, Tensor):
-        return max(-top, min(bound, top))
-    wider = bound.is_floating_point() and torch.finfo(bound.dtype).max > top
-    return bound.clamp(-top, top) if wider else bound

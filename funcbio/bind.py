@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
 from funcbio import mechanisms
@@ -14,7 +13,6 @@ from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.initial import init
 from funcbio.inplace import Step
 from funcbio.kernel import Kernel
-from funcbio.rng import constants
 from funcbio.synapses import Choice, Synapse, infer_synapses
 from funcbio.synapses import synapses as describe
 
@@ -45,15 +43,10 @@ class Row:
         """Returns the feature with its hyper-parameters taken from a configuration, or from ``hyper``."""
         return partial(self.feature, **self.configured(config, **hyper))
 
-    def step(self, name: str, hyper: Mapping[str, Any], dtype: torch.dtype) -> Step | None:
-        """The kernel with its hyper-parameters, for weights of a type; None if there is nothing to run."""
+    def step(self, name: str, hyper: Mapping[str, Any]) -> Step | None:
+        """Returns the kernel with its hyper-parameters; None if there is nothing to run."""
         kernel, given = self.kernel(**hyper) if callable(self.kernel) else (self.kernel, hyper)
-        if kernel is None:
-            return None
-        # In half precision torch rounds with a number as it is, but not with a tensor.
-        held = constants(dtype) if dtype in (torch.float32, torch.float64) else float
-        numbers = {key: held(value) if isinstance(value, float) else value for key, value in given.items()}
-        return Step(name, kernel, numbers, kernel.needs())
+        return None if kernel is None else Step(name, kernel, given, kernel.needs())
 
 
 CLAMP = {"minimum": "fuzzy_lr_min", "maximum": "fuzzy_lr_max"}

@@ -1,7 +1,7 @@
 """The methods of a converted model: each runs a method of every layer's BioModule, on all layers together."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from funcbio.bio_checks import NO_GRADIENTS, check_method
 from funcbio.bio_finite import finite_gradients
 from funcbio.bio_module import BioModule
 from funcbio.bio_run import Call, bring, run_layers
-from funcbio.bio_survey import Overview, bio_modules, once
+from funcbio.bio_survey import Overview, Survey, bio_modules, once
 from funcbio.inplace import Layer, Step
 from funcbio.observe import run_once
 from funcbio.sharding import local, reshard
@@ -25,6 +25,14 @@ CALLS: dict[str, Call] = {
 HARMLESS = "fuzzy_learning_rates"
 """Changes nothing but gradients, which stay infinite if they are: it need not look at them first."""
 Ready = list[tuple[BioModule, Layer, list[Step]]]
+
+
+class Plan(NamedTuple):
+    """Which layers a method runs on: those that are plain memory with what they bring, and the others."""
+
+    bio_mods: list[BioModule]
+    ready: Ready
+    others: list[BioModule]
 
 
 class ModelMethod:
@@ -48,18 +56,38 @@ class ModelMethod:
         if torch.compiler.is_compiling():
             return self._results(self._in_a_graph(*args, **kwargs))
         found = self.overview.look()
-        bio_mods = self._taking_part(found.layers())
-        prepared = self._prepare(bio_mods)
-        finite: bool | Tensor = True
-        if self.name != HARMLESS and (self.name in CALLS or any(self.name in bio.features for bio in bio_mods)):
-            finite = finite_gradients(found.modules, heals=self.name in HEALS)
+        plan = self.plan(found.layers())
+        finite = self.verdict(found, plan)
         if finite is False:
-            return self._nothing(bio_mods)
+            return self._nothing(plan.bio_mods)
         if self.name == "update_fuzzy_learning_rates":
-            if self._observe(bio_mods, *args, **kwargs):
-                prepared = self._prepare(bio_mods)  # The counts may be copies.
+            if self._observe(plan.bio_mods, *args, **kwargs):
+                plan = self.plan(found.layers())  # The counts may be copies.
             args, kwargs = (), {}  # The model has seen its input; the layers need none of their own.
-        return self._results(self._together(bio_mods, prepared, finite, *args, **kwargs))
+        return self._results(self._together(plan, finite, *args, **kwargs))
+
+    def plan(self, bio_mods: list[BioModule]) -> Plan:
+        """Looks at every layer, and changes nothing.
+
+        Raises:
+            RuntimeError: If the method cannot run on a layer as it is, or needs gradients and there are none.
+            AttributeError: If the configuration of a layer does not allow it.
+        """
+        bio_mods = self._taking_part(bio_mods)
+        ready, others = [], []
+        for bio in bio_mods:
+            brought = bring(bio, [CALLS.get(self.name, (self.name, ()))])
+            if brought is None or not inherits(bio, [self.name]):
+                others.append(bio)
+            else:
+                ready.append((bio, *brought))
+        return Plan(bio_mods, ready, others)
+
+    def verdict(self, found: Survey, plan: Plan) -> bool | Tensor:
+        """Returns whether the method may act: not while a gradient has overflowed, if it looks at them."""
+        if self.name == HARMLESS or not (self.name in CALLS or any(self.name in bio.features for bio in plan.bio_mods)):
+            return True
+        return finite_gradients(found.modules, heals=self.name in HEALS)
 
     def _in_a_graph(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         bio_mods = self._taking_part(once(bio_modules(self.overview.model)))
@@ -77,27 +105,9 @@ class ModelMethod:
                 raise RuntimeError(f"{NO_GRADIENTS}: call backward() before {self.name}()")
         return bio_mods
 
-    def _prepare(self, bio_mods: list[BioModule]) -> tuple[Ready, list[BioModule]]:
-        """What plain layers bring, and the other layers; raises if one of them is not able to run the method."""
-        ready, others = [], []
-        for bio in bio_mods:
-            brought = bring(bio, [CALLS.get(self.name, (self.name, ()))])
-            if brought is None or not inherits(bio, [self.name]):
-                others.append(bio)
-            else:
-                ready.append((bio, *brought))
-        return ready, others
-
-    def _together(
-        self,
-        bio_mods: list[BioModule],
-        prepared: tuple[Ready, list[BioModule]],
-        finite: bool | Tensor,
-        *args: Any,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
+    def _together(self, plan: Plan, finite: bool | Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Runs plain layers in few passes, and the method of every other layer."""
-        ready, others = prepared
+        bio_mods, ready, others = plan
         if others and not bool(finite):
             return self._nothing(bio_mods) or {}
         flag = None if isinstance(finite, bool) else finite

@@ -17,6 +17,7 @@ from funcbio.rng import step_of
 from funcbio.sharding import is_plain
 from funcbio.synapses import Synapse
 
+OPERANDS = ("weight", "grad", "rate", "sign", "activity")
 Call = tuple[str, tuple[tuple[str, Any], ...]]
 """Name of a row, and hyper-parameters that are not those of the configuration."""
 
@@ -51,18 +52,18 @@ def steps_of(bio: Bio, calls: Iterable[Call]) -> list[Step] | None:
         if row is None or row.kernel is None:
             return None
         values = tuple([getattr(bio.config, field) for field in row.hyper.values()])
-        step = _step(name, values, hyper, bio.weight.dtype)
+        step = _step(name, values, hyper)
         if step is not None:
             found.append(step)
     return found
 
 
 @lru_cache(maxsize=256)
-def _step(name: str, values: tuple[Any, ...], hyper: tuple[tuple[str, Any], ...], work: torch.dtype) -> Step | None:
+def _step(name: str, values: tuple[Any, ...], hyper: tuple[tuple[str, Any], ...]) -> Step | None:
     """The same object for the same hyper-parameters, so that layers can be grouped by it."""
     row: Row = ROWS[name]
     given = dict(zip(row.hyper, values, strict=True)) | dict(hyper)
-    return row.step(name, given, work)
+    return row.step(name, given)
 
 
 def bring(bio: Any, calls: Sequence[Call]) -> tuple[Layer, list[Step]] | None:
@@ -133,15 +134,9 @@ def run_layers(layers: Sequence[tuple[Layer, Sequence[Step]]], finite: Tensor | 
     groups: dict[Any, tuple[list[Step], list[Layer]]] = {}
     for layer, asked in layers:
         steps = [step for step in asked if takes_part(layer, step)]
-        weight, sign = layer.operands["weight"], layer.operands.get("sign")
-        kind = (
-            *map(id, steps),
-            layer.compiles,
-            weight.dtype,
-            layer.operands["rate"].dtype,
-            weight.device,
-            optional("?", sign) is None,
-        )
+        present = {name: optional("?", layer.operands.get(name)) for name in OPERANDS}
+        types = [None if value is None else value.dtype for value in present.values()]
+        kind = (*map(id, steps), layer.compiles, layer.operands["weight"].device, *types)
         groups.setdefault(kind, (steps, []))[1].append(layer)
     replaced: dict[str, Tensor] = {}
     for steps, group in groups.values():
@@ -157,12 +152,7 @@ def run_layers(layers: Sequence[tuple[Layer, Sequence[Step]]], finite: Tensor | 
 def _move_on(layer: Layer, step: Step, finite: Tensor | None) -> None:
     """Goes to the next key if this one was used, and counts updates of the rates."""
     if step.kernel.draws:
-        by = _following(layer.key.device)
+        by = step_of(layer.key.device)
         layer.key.add_(by if finite is None else by * finite)
     if step.name == "update_fuzzy_learning_rates":
         layer.operands["updates"].add_(1 if finite is None else finite)
-
-
-@lru_cache(maxsize=16)
-def _following(device: torch.device) -> Tensor:
-    return step_of(device)

@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from funcbio.bind import ROWS
-from funcbio.bio_checks import NO_GRADIENTS
-from funcbio.bio_finite import finite_gradients
-from funcbio.bio_method import CALLS, HEALS, ModelMethod, Ready, inherits
-from funcbio.bio_module import BioModule
-from funcbio.bio_run import bring, run_layers
+from funcbio.bio_finite import finite_gradients, peak
+from funcbio.bio_method import CALLS, HARMLESS, HEALS, ModelMethod, Plan
+from funcbio.bio_run import run_layers
 from funcbio.bio_survey import Overview
 from funcbio.checks import perhaps
+from funcbio.inplace import Layer, Step
 
 STEPS = ("volume_dependent_lr", "fuzzy_learning_rates", "crystallize")
 """The usual chain."""
+Planned = list[tuple[ModelMethod, Plan]]
 
 
 def check_steps(names: Sequence[str]) -> tuple[str, ...]:
@@ -51,63 +51,89 @@ class BioStep:
 
         Raises:
             ValueError: If a name is unknown.
-            RuntimeError: If a method needs gradients and there are none.
+            RuntimeError: If a method cannot run as it is called, as the first such method would; nothing has changed.
+            AttributeError: If the configuration does not allow a method; nothing has changed.
         """
         names = check_steps(steps) if steps else self.steps
-        found = None if torch.compiler.is_compiling() else self.overview.look()
-        ready = None if found is None else self._ready(found.layers(), names)
-        # With methods that replace what is not finite, each looks for itself.
-        healing = any(name in HEALS for name in names)
-        finite = found is None or finite_gradients(found.modules)
-        if ready is None or finite is False or (healing and finite is not True):
-            return self._one_by_one(names)
-        flag = None if isinstance(finite, bool) else finite
-        replaced: dict[str, Tensor] = {}
-        for segment in segments(names):
-            chosen = [(layer, [step for step in steps if step.name in segment]) for _, layer, steps in ready]
-            replaced.update(run_layers(chosen, flag))
-        for name in names:
-            for bio, layer, _ in ready:
-                found = bio.settle(name, replaced.get(layer.name), flag)
-                if name in HEALS and found is not None:
-                    replaced[layer.name] = found
-        return replaced if healing else None
-
-    def _ready(self, bio_mods: list[BioModule], names: tuple[str, ...]) -> Ready | None:
-        """What every layer brings; None if methods must be called one by one, because not all is plain."""
-        needing = [name for name in names if ROWS[CALLS[name][0]].needs_grad]
-        if needing and not any(bio.has_gradient() for bio in bio_mods):
-            raise RuntimeError(f"{NO_GRADIENTS}: call backward() before {needing[0]}()")
-        ready: Ready = []
-        plain = len({CALLS[name][0] for name in names}) == len(names)  # Else two steps have one name.
-        for bio in bio_mods:
-            own = [name for name in names if _runs(bio, name)]
-            brought = bring(bio, [CALLS[name] for name in own])
-            plain = plain and brought is not None and inherits(bio, own)
-            if brought is not None:
-                ready.append((bio, *brought))
-        return ready if plain else None
-
-    def _one_by_one(self, names: tuple[str, ...]) -> dict[str, Tensor] | None:
-        result: Any = None
-        for name in names:
-            result = ModelMethod(self.overview, name)() or result
+        methods = [ModelMethod(self.overview, name) for name in names]
+        if torch.compiler.is_compiling():
+            return _one_by_one(methods)
+        found = self.overview.look()
+        planned = [(method, method.plan(found.layers())) for method in methods]
+        looking = [number for number, name in enumerate(names) if name != HARMLESS]
+        finite = not looking or finite_gradients(found.modules)
+        known = finite is True and _stays_finite(planned[: max(looking, default=0)])
+        if any(plan.others for _, plan in planned) or not (known or isinstance(finite, Tensor)):
+            return _one_by_one(methods)  # Each looks for itself at what the one before it has done.
+        result = None
+        for segment in segments(planned, known=known):
+            result = _run(segment, True if known else segment[0][0].verdict(found, segment[0][1])) or result
         return result
 
 
-def _runs(bio: BioModule, name: str) -> bool:
-    """Whether a method runs on a layer: layers without a gradient, or without units to see, are passed over."""
-    if name == "scale_grad" and not bio.synapse.observable:
-        return False
-    return bio.has_gradient() or not bio.needs_grad(name)
+def _one_by_one(methods: Sequence[ModelMethod]) -> dict[str, Tensor] | None:
+    result: Any = None
+    for method in methods:
+        result = method() or result
+    return result
 
 
-def segments(names: Sequence[str]) -> list[list[str]]:
-    """Groups of methods of which at most one draws: keys move on after every method that does."""
-    groups: list[list[str]] = [[]]
-    for name in names:
-        row = CALLS[name][0]
-        if ROWS[row].draws and any(ROWS[other].draws for other in groups[-1]):
-            groups.append([])
-        groups[-1].append(row)
-    return groups
+def _run(segment: Planned, finite: bool | Tensor) -> dict[str, Tensor] | None:
+    """Runs methods in as few passes as they allow; returns which weights were replaced if one does that."""
+    flag = None if isinstance(finite, bool) else finite
+    layers: dict[Any, tuple[Layer, list[Step]]] = {}
+    for _, plan in segment:
+        for bio, layer, steps in plan.ready:
+            first, before = layers.get(bio, (layer, []))
+            layers[bio] = first._replace(operands={**first.operands, **layer.operands}), [*before, *steps]
+    masks, result = run_layers(list(layers.values()), flag), None
+    for method, plan in segment:
+        healed = masks if method.name in HEALS else {}
+        results = {layer.name: bio.settle(method.name, healed.get(layer.name), flag) for bio, layer, _ in plan.ready}
+        result = results if method.name in HEALS else result
+    return result
+
+
+def segments(planned: Planned, *, known: bool = True) -> list[Planned]:
+    """Cuts methods where one has to see what those before it have done.
+
+    Keys move on after a method that draws. Where it is not ``known`` that gradients stay finite, a method that looks at
+    them comes after all that change them; and those that do not look, or look for weights too, stand alone.
+    """
+    found: list[Planned] = []
+    for method, plan in planned:
+        last = found[-1] if found else []
+        apart = not last or (_draws(method) and any(_draws(other) for other, _ in last))
+        if last and not known:
+            alone = {HARMLESS, *HEALS}.intersection((method.name, last[0][0].name))
+            apart = apart or bool(alone) or any(_writes_gradients(other) for _, other in last)
+        if apart:
+            found.append([])
+        found[-1].append((method, plan))
+    return found
+
+
+def _draws(method: ModelMethod) -> bool:
+    return ROWS[CALLS[method.name][0]].draws
+
+
+def _writes_gradients(plan: Plan) -> bool:
+    return any("grad" in step.kernel.writes for _, _, steps in plan.ready for step in steps)
+
+
+def _stays_finite(planned: Planned) -> bool:
+    """Whether finite gradients stay finite under these methods, because no product of their factors can overflow."""
+    if not any(_writes_gradients(plan) for _, plan in planned):
+        return True
+    bounds: dict[Any, float] = {}
+    rates: dict[Any, float] = {}
+    for _, plan in planned:
+        for bio, layer, steps in plan.ready:
+            for kernel, hyper in [(step.kernel, step.hyper) for step in steps]:
+                if "rate" in kernel.writes:
+                    rates[bio] = max(rates.get(bio, 0.0), hyper.get("maximum", 0.0), hyper.get("floor", 0.0))
+                elif kernel.growth is not None:
+                    grad = layer.operands["grad"]
+                    factor = max(1.0, rates.get(bio, 0.0), kernel.growth(layer.operands, hyper))
+                    bounds[bio] = bounds.get(bio, peak(grad) / torch.finfo(grad.dtype).max) * factor
+    return all(bound < 0.99 for bound in bounds.values())

@@ -15,9 +15,11 @@ from typing import Any
 import torch
 from torch import Size, Tensor
 
+from funcbio.arithmetic import work_type
 from funcbio.inplace import Columns, Layer, Step, know, small_draws
+from funcbio.kept import is_watched, kept
 from funcbio.kernel import Draw, Kernel, bare, optional
-from funcbio.program import LANES, Program, program
+from funcbio.program import LANES, Program, program, works
 from funcbio.reductions import compiled_reductions
 from funcbio.rng import LANE, blocks, lanes
 from funcbio.tiles import write_all
@@ -43,10 +45,11 @@ def can_fuse(steps: Sequence[Step], layers: Sequence[Layer]) -> bool:
     numeric = all(isinstance(v, int | float | Tensor) for step in steps for v in step.hyper.values())
     flat = all(layer.operands[name].is_contiguous() for layer in layers for name in whole if name in layer.operands)
     # One operation is as good as a program; and operands are laid out only where much else is saved.
-    filling = len(steps) == 1 and steps[0].kernel.fills
+    filling = len(steps) == 1 and steps[0].kernel.in_place is not None
     filling |= whole != read and not any(step.kernel.draws for step in steps)
     enough = sum(layer.operands["weight"].numel() for layer in layers) >= FEWEST
-    return not _broken and not filling and enough and numeric and flat and whole <= {"weight", "grad", "rate"}
+    may = not (_broken or is_watched())
+    return may and not filling and enough and numeric and flat and whole <= {"weight", "grad", "rate"}
 
 
 def _absent(name: str, layer: Layer) -> bool:
@@ -64,10 +67,15 @@ def run_fused(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, 
     if not can_fuse(steps, layers):
         return False
     weights: list[Tensor] = columns["weight"]
-    run = program(tuple(_present(step.kernel, layers[0]) for step in steps), weights[0].dtype, weights[0].device.type)
-    work = torch.promote_types(weights[0].dtype, torch.float32)
-    hyper = [{k: _number(v, work, (at, k)) for k, v in step.hyper.items()} for at, step in enumerate(steps)]
     operands = {**columns, **_small_draws(steps, layers, columns)}
+    kernels = tuple(_present(step.kernel, layers[0]) for step in steps)
+    types = tuple(column[0].dtype for column in operands.values() if column[0] is not None)
+    device = weights[0].device
+    run = program(kernels, types, device.type)
+    hyper = [
+        {name: _number(value, name in step.kernel.counts, device, (at, name)) for name, value in step.hyper.items()}
+        for at, step in enumerate(steps)
+    ]
     spreads = any(value.shape != weights[0].shape for name in run.names for value in operands[name][:1])
     whole, rest = spans(tuple(weight.shape for weight in weights), MOST if spreads else 1 << 40)
     try:
@@ -117,7 +125,7 @@ def part(value: Tensor, span: Span, weight: Tensor) -> Tensor:
         return value.detach().view(-1)[start:stop]  # Programs would be told apart by requires_grad.
     row = weight.numel() // weight.shape[0]
     rows = slice(start // row, -(-stop // row))
-    wide = value.to(torch.promote_types(weight.dtype, torch.float32)).expand(weight.shape)
+    wide = value.to(work_type([weight, value])).expand(weight.shape)
     return wide[rows].reshape(-1)[start - rows.start * row :][: stop - start].contiguous()
 
 
@@ -151,12 +159,13 @@ def _call(
     """Calls a program on flat memory in whole groups."""
     groups = sum(count for _, _, count in chosen)
     values = {name: [*flat.view(groups, LANES, LANE).unbind(1)] for name, flat in targets.items()}
-    weight = values["weight"][0]
-    dtype, device = torch.promote_types(weight.dtype, torch.float32), weight.device
+    device = values["weight"][0].device
     owner = _owner(tuple(count for _, _, count in chosen), device)
     owners = [layers[layer] for layer, _, _ in chosen]
     words = [torch.stack([layer.key for layer in owners]).index_select(0, owner)]
-    for draw in run.draws:
+    types = works(run.kernels, {name: lanes[0] for name, lanes in values.items()})
+    draws = [(draw, t) for kernel, t in zip(run.kernels, types, strict=True) for draw in kernel.draws]
+    for draw, dtype in [(draw, dtype) for draw, dtype in draws if draw.like == "rate"]:
         streams = tuple(f"{draw.stream}/{layer.name}" for layer in owners)
         words.append(_words(draw, streams, tuple(span[1:] for span in chosen), dtype, device))
     told = [
@@ -166,12 +175,13 @@ def _call(
     run(values, torch.cat(words, 1), told, hyper, _always(device) if finite is None else finite)
 
 
-@lru_cache(maxsize=64)
+@kept(64)
 def _owner(counts: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.arange(len(counts), device=device).repeat_interleave(torch.tensor(counts, device=device))
+    repeats = torch.tensor(counts, dtype=torch.int64, device=device)
+    return torch.arange(len(counts), dtype=torch.int64, device=device).repeat_interleave(repeats)
 
 
-@lru_cache(maxsize=64)
+@kept(64)
 def _words(
     draw: Draw, streams: tuple[str, ...], parts: tuple[tuple[int, int], ...], dtype: torch.dtype, device: torch.device
 ) -> Tensor:
@@ -181,13 +191,20 @@ def _words(
     return torch.cat((first.view(-1, each), second.view(-1, each)[:, :1]), 1)
 
 
-@lru_cache(maxsize=256)
-def _number(value: Any, dtype: torch.dtype, place: tuple[int, str]) -> Tensor:
+def _number(value: Any, counts: bool, device: torch.device, place: tuple[int, str]) -> Tensor:
     """A tensor for each place: a program is another one if two of its inputs are the same tensor."""
+    dtype = torch.int64 if counts else torch.float64
+    if isinstance(value, Tensor):  # Its number may be another one at the next call.
+        return value.detach().to(device, dtype, copy=True)
+    return _fixed(value, dtype, device, place)
+
+
+@kept(256)
+def _fixed(value: float, dtype: torch.dtype, device: torch.device, place: tuple[int, str]) -> Tensor:
     del place
-    return torch.tensor(int(value)) if isinstance(value, int) else torch.tensor(float(value), dtype=dtype)
+    return torch.tensor(value, dtype=dtype, device=device)
 
 
-@lru_cache(maxsize=16)
+@kept(16)
 def _always(device: torch.device) -> Tensor:
     return torch.ones((), dtype=torch.bool, device=device)

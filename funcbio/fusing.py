@@ -16,6 +16,7 @@ from funcbio.bind import ROWS
 from funcbio.checks import is_number, is_real
 from funcbio.fused import run_fused
 from funcbio.inplace import Layer, Step, is_alike, is_key, run_in_place
+from funcbio.kept import is_watched
 from funcbio.sharding import is_plain
 
 OPERANDS = frozenset({"weight", "grad", "rate"})
@@ -24,14 +25,14 @@ OPERANDS = frozenset({"weight", "grad", "rate"})
 def fused(features: Sequence[Feature]) -> list[Feature]:
     """Puts features that follow one another together where a loop can run them."""
     parts: list[Feature] = []
-    for may_fuse, group in groupby(features, lambda feature: _step(feature, torch.float32) is not None):
+    for may_fuse, group in groupby(features, lambda feature: _step(feature) is not None):
         chosen = tuple(group)
         parts.extend([Fused(chosen)] if may_fuse else chosen)
     return parts
 
 
-def _step(feature: Feature, dtype: torch.dtype) -> Step | None:
-    """A feature as a step for weights of a type; None if it is none of the library, or not called as it should be."""
+def _step(feature: Feature) -> Step | None:
+    """A feature as a step; None if it is none of the library, or not called as it should be."""
     partly = isinstance(feature, partial)
     function, given = (feature.func, feature.keywords) if partly else (feature, {})
     name = getattr(function, "__name__", "")
@@ -41,7 +42,7 @@ def _step(feature: Feature, dtype: torch.dtype) -> Step | None:
     hyper = {**_defaults(function), **given}
     if hyper.keys() != _defaults(function).keys() or not all(map(_is_hyper, hyper.values())):
         return None
-    step = row.step(name, {k: float(v) if is_number(v) else v for k, v in hyper.items()}, dtype)
+    step = row.step(name, hyper)
     return step if step is not None and step.needs <= OPERANDS | {"sign"} else None
 
 
@@ -76,7 +77,7 @@ class Fused:
 
     def _run(self, columns: dict[str, list[Any]], names: list[str], key: Any) -> dict[str, list[Any]]:
         """What is written, by name of the operand: a list of all leaves."""
-        writes = {name for step in self._steps(torch.float32) for name in step.kernel.writes}
+        writes = {name for step in self._steps() for name in step.kernel.writes}
         rates = columns["rate"]
         new = {name: list(columns[name]) for name in writes if name in columns}
         if "replaced" in writes:
@@ -85,24 +86,24 @@ class Fused:
         for index, weight in enumerate(columns["weight"]):
             if rates[index].ndim and weight.numel():
                 kinds.setdefault((weight.dtype, rates[index].dtype), []).append(index)
-        for kind, chosen in kinds.items():
+        for chosen in kinds.values():
             for name in new.keys() & columns.keys():
                 for i in chosen:
                     new[name][i] = new[name][i].detach().clone(memory_format=torch.contiguous_format)
             given = [{n: new.get(n, column)[i] for n, column in columns.items()} | {"sign": None} for i in chosen]
             layers = [Layer(names[i], key, operands) for i, operands in zip(chosen, given, strict=True)]
-            masks = run_in_place(self._steps(kind[0]), layers, None, run_fused).get("replaced", ())
+            masks = run_in_place(self._steps(), layers, None, run_fused).get("replaced", ())
             for i, mask in zip(chosen, masks, strict=False):
                 new["replaced"][i] = mask
         return new
 
-    def _steps(self, dtype: torch.dtype) -> list[Step]:
-        return [step for feature in self.features if (step := _step(feature, dtype)) is not None]
+    def _steps(self) -> list[Step]:
+        return [step for feature in self.features if (step := _step(feature)) is not None]
 
 
 def fits(trees: Mapping[str, Tree], key: Key | None) -> bool:
     """Whether all leaves are plain tensors of the shapes they should have, and nobody has to see every operation."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if is_watched():
         return False
     if key is None or not is_key(key):
         return False

@@ -9,7 +9,7 @@ from torch import Size, Tensor
 from funcbio.ahead import Ahead
 from funcbio.base import Key
 from funcbio.checks import is_real
-from funcbio.kernel import Draw, Kernel, bare, optional, results_of
+from funcbio.kernel import Draw, Kernel, apply, bare, optional
 from funcbio.rng import uniform
 from funcbio.sharding import is_plain
 from funcbio.tiles import Piece, gather, keep_freed_memory, scatter, spread, tile_size, tiles
@@ -86,10 +86,11 @@ def run_in_place(
         runner: Another way to run a pass; it returns False where it cannot.
 
     Returns:
-        The operands, a list by layer each; ``replaced`` is new if a step writes it.
+        The operands of the steps, a list by layer each; ``replaced`` is new if a step writes it.
     """
     keep_freed_memory()
-    columns: Columns = {name: [layer.operands[name] for layer in layers] for name in layers[0].operands}
+    names = {"weight"}.union(*(step.needs for step in steps))  # Layers may bring more, and not all of them the same.
+    columns: Columns = {name: [layer.operands[name] for layer in layers] for name in sorted(names)}
     if any("replaced" in step.kernel.writes for step in steps):
         columns["replaced"] = [torch.zeros_like(weight, dtype=torch.bool) for weight in columns["weight"]]
     for group in passes(steps):
@@ -101,19 +102,17 @@ def run_in_place(
 def run_pass(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, finite: Tensor | None) -> None:
     """Runs the steps of one pass, tile by tile."""
     first = steps[0].kernel
-    if len(steps) == 1 and first.fills and finite is None:
+    if len(steps) == 1 and first.in_place is not None and finite is None:
         for layer in range(len(layers)):
-            operands = [columns[name][layer] for name in first.reads]
-            first.rule(*operands, out=columns[first.writes[0]][layer], **steps[0].hyper)
+            first.in_place(*(columns[name][layer] for name in first.reads))
         return
     weights: list[Tensor] = columns["weight"]
     shapes = tuple(weight.shape for weight in weights)
     simple = len(steps) == 1 and not first.draws and first.statistics is None
     small = [small_draws(step.kernel, layers, columns) for step in steps]
     known = [know(step.kernel, columns, len(layers)) for step in steps]
-    work = torch.promote_types(weights[0].dtype, torch.float32)
     names, keys = [layer.name for layer in layers], [layer.key for layer in layers]
-    ahead = Ahead(names, keys, [weight.numel() for weight in weights], work)
+    ahead = Ahead(names, keys, [weight.numel() for weight in weights])
     prepared = list(zip(small, known, strict=True))
     for pieces in tiles(shapes, tile_size(weights[0].device), not simple):
         run_tile(steps, ahead, columns, shapes, pieces, prepared, finite)
@@ -140,13 +139,16 @@ def run_tile(
 
     written: dict[str, None] = {}
     for (_, kernel, hyper, _), (small, known) in zip(steps, prepared, strict=True):
+        operands = {bare(name): operand(name) for name in kernel.reads}
+        work = kernel.work(operands)
         draws = [
-            ahead.numbers(pieces, draw).view(operand("weight").shape) if few is None else gather(pieces, few, shapes)
+            ahead.numbers(pieces, draw, work).view(operand("weight").shape)
+            if few is None
+            else gather(pieces, few, shapes)
             for draw, few in zip(kernel.draws, small, strict=True)
         ]
-        told = {"known": tuple(spread(pieces, column) for column in known)} if kernel.statistics else {}
-        results = kernel.rule(*map(operand, kernel.reads), *draws, **told, **hyper)
-        values.update(zip(kernel.writes, results_of(results), strict=True))
+        statistics = [spread(pieces, column) for column in known]
+        values.update(apply(kernel, operands, draws, statistics, hyper))
         written.update(dict.fromkeys(kernel.writes))
     for name in written:
         value = values[name]
@@ -157,9 +159,7 @@ def run_tile(
 
 def know(kernel: Kernel, columns: Columns, number: int) -> list[list[Tensor]]:
     """Statistics of every layer: a list by layer for each of them."""
-    if kernel.statistics is None:
-        return []
-    found = [kernel.statistics(*(columns[name][layer] for name in kernel.of)) for layer in range(number)]
+    found = [kernel.know([columns[name][layer] for name in kernel.of]) for layer in range(number)]
     return [list(column) for column in zip(*found, strict=True)]
 
 

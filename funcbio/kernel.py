@@ -1,9 +1,10 @@
 """Kernels: a mechanism as what it must know of a whole layer, what it draws, and an elementwise rule.
 
-The same kernel runs on trees, as a pure function (here), and in place over parts of layers, eager or compiled.
+The same kernel runs on trees, as a pure function (here), and in place over parts of layers, eager or compiled; all of
+them call ``apply``, so that they compute in the same type and round at the same place.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,10 +12,13 @@ import torch
 from optree import tree_flatten, tree_map, tree_unflatten
 from torch import Tensor
 
+from funcbio.arithmetic import number, rounded, work_type
 from funcbio.base import Key, Tree
 from funcbio.rng import Law, draw_tree
 
 WEIGHT, GRAD = "weight", "grad"
+Operands = Mapping[str, Any]
+"""Tensors by name; None where a layer has none of that name."""
 
 
 class Draw(NamedTuple):
@@ -36,18 +40,21 @@ class Kernel:
     """A mechanism for one layer.
 
     Operands are named ``weight``, ``grad`` or as a field of the state. A rule is called with those it reads and the
-    draws, in order, as ``known`` with what the statistics found, and with the hyper-parameters. But for ``known`` it
-    must be elementwise: it is also called on parts of a layer, and on several small layers at once.
+    draws, in order, as ``statistics`` with what these found, and with the hyper-parameters as tensors of no dimensions:
+    all of one floating type, float32 or wider. But for ``statistics`` it must be elementwise: it is also called on
+    parts of a layer, and on several small layers at once.
 
     Attributes:
         rule: The elementwise rule; returns the new value of what it writes, a tuple if that is not exactly one.
         reads: Names of the operands; one that ends in "?" is None where the state has none.
-        writes: Names of the operands it changes; ``replaced`` is new, bool.
+        writes: Names of the operands it changes, of those it reads; ``replaced`` is new, bool.
         draws: What it draws.
         statistics: From whole operands, in order of ``of``, to a tuple of tensors of no dimensions; None if none.
         of: Names of the operands of the statistics.
         marks: Fields of the state; a layer takes part if its leaf in each has dimensions.
-        fills: Whether the rule takes ``out``, a tensor to write the result to.
+        counts: Hyper-parameters that are integers, and stay what they are.
+        growth: From operands and hyper-parameters to the largest factor on a gradient; None if it writes none.
+        in_place: From what it reads, the same in place, where one operation does it all; None if there is none.
     """
 
     rule: Callable[..., Any]
@@ -57,15 +64,55 @@ class Kernel:
     statistics: Callable[..., tuple[Tensor, ...]] | None = None
     of: tuple[str, ...] = (WEIGHT,)
     marks: tuple[str, ...] = ("rate",)
-    fills: bool = False
+    counts: tuple[str, ...] = ()
+    growth: Callable[[Operands, Mapping[str, Any]], float] | None = None
+    in_place: Callable[..., None] | None = None
 
-    def know(self, operands: Sequence[Any]) -> dict[str, tuple[Tensor, ...]]:
-        """The statistics of one layer, as the keyword of the rule."""
-        return {} if self.statistics is None else {"known": self.statistics(*operands)}
+    def know(self, operands: Sequence[Any]) -> tuple[Tensor, ...]:
+        """Returns the statistics of one layer, from the operands ``of``."""
+        return () if self.statistics is None else self.statistics(*operands)
 
     def needs(self) -> frozenset[str]:
         """Names of all operands, of the rule, the statistics and the marks."""
         return frozenset(map(bare, (*self.reads, *self.of, *self.marks)))
+
+    def work(self, operands: Operands) -> torch.dtype:
+        """Returns the type that the rule computes in, and that its draws are made in."""
+        return work_type(operands[bare(name)] for name in self.reads)
+
+
+def apply(
+    kernel: Kernel,
+    operands: Operands,
+    draws: Sequence[Tensor],
+    statistics: Sequence[Tensor],
+    hyper: Mapping[str, Any],
+) -> dict[str, Tensor]:
+    """Runs a rule, in one type, and rounds its results once, each to the type of what it is the new value of.
+
+    Args:
+        kernel: Of the rule.
+        operands: At least those it reads, of any types.
+        draws: What it draws, in order.
+        statistics: What ``know`` found.
+        hyper: Numbers, or tensors of no dimensions.
+
+    Returns:
+        What it writes, by name. A rate is never infinite because its type is too small.
+    """
+    work = kernel.work(operands)
+    values = [operands[bare(name)] for name in kernel.reads]
+    device = next(value.device for value in values if value is not None)
+    numbers = {name: value if name in kernel.counts else number(value, work, device) for name, value in hyper.items()}
+    if kernel.statistics is not None:
+        numbers["statistics"] = tuple([fact.to(work) if fact.is_floating_point() else fact for fact in statistics])
+    wide = [None if value is None else value.to(work) for value in (*values, *draws)]
+    results = kernel.rule(*wide, **numbers)
+    written = zip(kernel.writes, results if isinstance(results, tuple) else (results,), strict=True)
+    return {
+        name: value if name == "replaced" else rounded(value, operands[name].dtype, finite=name == "rate")
+        for name, value in written
+    }
 
 
 def run_kernel(
@@ -82,34 +129,34 @@ def run_kernel(
             return leaves * treedef.num_leaves
         return leaves if leaves else [None] * treedef.num_leaves
 
-    def drawn(draw: Draw) -> list[Any]:
-        like = state.rate if draw.like == "rate" else state.activity
-        if draw.like == "one":
-            like = tree_map(lambda leaf: leaf[(slice(0, 1),) * leaf.ndim], like)
-        return tree_flatten(draw_tree(draw.law, key, draw.stream, like))[0]
-
     columns = {name: column(name) for name in dict.fromkeys((*map(bare, kernel.reads), *kernel.of, *kernel.marks))}
-    draws, takes = [drawn(draw) for draw in kernel.draws], [columns[name] for name in kernel.marks]
-    results: list[list[Any]] = [column(name) for name in kernel.writes]
-    for index in range(treedef.num_leaves):
-        if any(mark[index].ndim == 0 for mark in takes):
-            for name, result in zip(kernel.writes, results, strict=True):
-                if name == "replaced":
-                    result[index] = torch.zeros_like(takes[0][index], dtype=torch.bool)
+    layers = [dict(zip(columns, leaves, strict=True)) for leaves in zip(*columns.values(), strict=True)]
+    for layer in layers:
+        layer.update({bare(name): optional(name, layer[bare(name)]) for name in kernel.reads})
+    draws = [_drawn(kernel, draw, key, state, layers) for draw in kernel.draws]
+    results = {name: column(name) for name in kernel.writes}
+    for index, layer in enumerate(layers):
+        marks = [layer[name] for name in kernel.marks]
+        if any(mark.ndim == 0 for mark in marks):
+            if "replaced" in results:
+                results["replaced"][index] = torch.zeros_like(marks[0], dtype=torch.bool)
             continue
-        operands = [optional(name, columns[bare(name)][index]) for name in kernel.reads]
-        known = kernel.know([columns[name][index] for name in kernel.of])
-        values = kernel.rule(*operands, *(numbers[index] for numbers in draws), **known, **hyper)
-        for result, value in zip(results, results_of(values), strict=True):
-            result[index] = value
-    new = {name: tree_unflatten(treedef, leaves) for name, leaves in zip(kernel.writes, results, strict=True)}
+        statistics = kernel.know([layer[name] for name in kernel.of])
+        for name, value in apply(kernel, layer, [leaves[index] for leaves in draws], statistics, hyper).items():
+            results[name][index] = value
+    new = {name: tree_unflatten(treedef, leaves) for name, leaves in results.items()}
     params, grads = new.pop(WEIGHT, params), new.pop(GRAD, grads)
     return params, grads, state._replace(**new) if new else state
 
 
-def results_of(values: Any) -> tuple[Tensor, ...]:
-    """What a rule returned, one for each operand written."""
-    return values if isinstance(values, tuple) else (values,)
+def _drawn(kernel: Kernel, draw: Draw, key: Key | None, state: Any, layers: Sequence[Operands]) -> list[Any]:
+    """A draw of a kernel for every leaf; those of the weights' size in the type that the rule computes in."""
+    like, dtypes = state.activity, [torch.float32] * len(layers)
+    if draw.like == "rate":
+        like, dtypes = state.rate, [kernel.work(one) if one["rate"].ndim else torch.float32 for one in layers]
+    elif draw.like == "one":
+        like = tree_map(lambda leaf: leaf[(slice(0, 1),) * leaf.ndim], like)
+    return tree_flatten(draw_tree(draw.law, key, draw.stream, like, dtypes))[0]
 
 
 def bare(name: str) -> str:

@@ -17,14 +17,19 @@ def either(first: Tensor, second: Tensor) -> Tensor:
 
 
 def choose(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    """New values where a mask says yes, the old ones elsewhere; in the type of ``old``.
+    """New values where a mask says yes, the old ones elsewhere.
 
-    All must be finite, and of the two no difference may overflow.
+    All must be finite, or not a number, and of the two no difference may overflow.
     """
-    new = new.to(old.dtype)
     if torch.compiler.is_compiling():
         return torch.where(mask, new, old)
     return torch.lerp(old, new, mask.to(old.dtype))  # Exact at both ends.
+
+
+def bounded(values: Tensor) -> Tensor:
+    """The values; infinite ones become the largest of their type."""
+    top = torch.finfo(values.dtype).max
+    return values.clamp(-top, top)
 
 
 def finite(values: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Programs: what torch compiles, once for a sequence of kernels and a type of numbers."""
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from funcbio.compiling import with_own_code
-from funcbio.kernel import Kernel, results_of
+from funcbio.kernel import Kernel, apply, bare
 from funcbio.rng import lane_list, lanes, words
 
 LANES = 4
@@ -27,17 +28,15 @@ class Program:
     Attributes:
         names: Operands that are read or written, the weight first.
         writes: Operands that are written.
-        draws: The draws made within, in order; those not of the weights' size are operands, named as their streams.
         ran: Whether it ran once: then it is compiled.
     """
 
     def __init__(self, kernels: tuple[Kernel, ...]) -> None:
         reads = [name for kernel in kernels for name in kernel.reads if not name.endswith("?")]
         self.writes = tuple(dict.fromkeys(name for kernel in kernels for name in kernel.writes))
-        draws = [draw for kernel in kernels for draw in kernel.draws]
-        small = [draw.stream for draw in draws if draw.like != "rate"]
+        # Draws that are not of the weights' size are operands, named as their streams.
+        small = [draw.stream for kernel in kernels for draw in kernel.draws if draw.like != "rate"]
         self.names = tuple(dict.fromkeys(("weight", *reads, *small, *self.writes)))
-        self.draws = tuple(draw for draw in draws if draw.like == "rate")
         self.kernels, self.ran = kernels, False
         self.compiled = torch.compile(with_own_code(run_lanes), fullgraph=True, options=OPTIONS)
 
@@ -50,7 +49,7 @@ class Program:
             values: Of each operand its lanes, tensors of shape ``(groups, LANE)``.
             meta: int32 ``(groups, ...)``: the key of each group's layer, then every draw's counter words.
             known: For each kernel its statistics, each ``(groups, 1)``.
-            hyper: For each kernel its hyper-parameters, tensors of no dimensions.
+            hyper: For each kernel its hyper-parameters, tensors of no dimensions; all of them tensors of their own.
             finite: If False, nothing is written.
         """
         if not self.ran:
@@ -62,9 +61,9 @@ class Program:
 
 
 @lru_cache(maxsize=64)
-def program(kernels: tuple[Kernel, ...], dtype: torch.dtype, device: str) -> Program:
-    """The program of a sequence of kernels for one type of weights and of device: the same one for every model."""
-    del dtype, device
+def program(kernels: tuple[Kernel, ...], dtypes: tuple[torch.dtype, ...], device: str) -> Program:
+    """The program of a sequence of kernels for the types of its operands and of device: the same for every model."""
+    del dtypes, device
     return Program(kernels)
 
 
@@ -77,18 +76,16 @@ def run_lanes(
     finite: Tensor,
 ) -> None:
     """What is compiled: every kernel on every lane, and at the end what has changed is written."""
-    weight = values["weight"][0]
-    drawn = draw_lanes(kernels, meta, torch.promote_types(weight.dtype, torch.float32))
+    drawn = draw_lanes(kernels, meta, works(kernels, {name: column[0] for name, column in values.items()}))
     for lane in range(LANES):
         now = {name: column[lane] for name, column in values.items()}
         written: dict[str, Tensor] = {}
         for kernel, numbers, facts, given in zip(kernels, drawn, known, hyper, strict=True):
-            operands = [None if name.endswith("?") else now[name] for name in kernel.reads]
-            told = {"known": tuple(facts)} if facts else {}
+            operands = operands_of(kernel, now)
             made = [n[lane] if n else now[draw.stream] for draw, n in zip(kernel.draws, numbers, strict=True)]
-            results = results_of(kernel.rule(*operands, *made, **told, **given))
-            for name, result in zip(kernel.writes, results, strict=True):
-                now[name] = written[name] = result
+            results = apply(kernel, operands, made, facts, given)
+            now.update(results)
+            written.update(results)
         for name, result in written.items():
             old = values[name][lane]
             if result.dtype == torch.bool:  # New and all False. Bytes from numbers are ten times faster than bools.
@@ -97,10 +94,20 @@ def run_lanes(
                 old.copy_(torch.where(finite, result, old))
 
 
-def draw_lanes(kernels: tuple[Kernel, ...], meta: Tensor, dtype: torch.dtype) -> list[list[list[Tensor]]]:
+def operands_of(kernel: Kernel, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a kernel of a program reads; a name that still ends in "?" is one that the layers do not have."""
+    return {bare(name): None if name.endswith("?") else values[name] for name in kernel.reads}
+
+
+def works(kernels: Sequence[Kernel], values: Mapping[str, Any]) -> list[torch.dtype]:
+    """The type that each kernel computes and draws in."""
+    return [kernel.work(operands_of(kernel, values)) for kernel in kernels]
+
+
+def draw_lanes(kernels: tuple[Kernel, ...], meta: Tensor, dtypes: list[torch.dtype]) -> list[list[list[Tensor]]]:
     """The numbers of every kernel's draws, lane by lane; none of those that are operands."""
     key, column, drawn = meta[:, None, :2], 2, []
-    for kernel in kernels:
+    for kernel, dtype in zip(kernels, dtypes, strict=True):
         made = []
         for draw in kernel.draws:
             if draw.like != "rate":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from funcbio import rng
+from funcbio.arithmetic import exact, number, rounded, work_type
 from funcbio.base import Key, Number, at_least, check_option, clamp
 from funcbio.checks import LARGEST, is_real, require_key, require_numbers, shown
 from funcbio.masks import number_or
@@ -23,7 +24,7 @@ def spread(unit: Tensor, nu: Number) -> Tensor:
     return 1.0 + nu * (2.0 * unit - 1.0)
 
 
-def layer_nu(nu: Number, depth: float) -> Number:
+def layer_nu(nu: Number, depth: Number) -> Number:
     """Spread of a layer at relative depth ``depth`` = index / total: full at the input, half towards the output."""
     return nu * (1.0 - 0.5 * depth)
 
@@ -36,8 +37,7 @@ def weight_nu(weight: Tensor, nu: Number, average: Tensor) -> Tensor:
 
 def activity_nu(activity: Tensor, nu: Number, average: Tensor) -> Tensor:
     """Spread of every unit's row: smaller for units more active than the layer's mean, larger for silent ones."""
-    count = activity.to(torch.float32)
-    relative = torch.where(average > 0.0, count / torch.where(average > 0.0, average, 1.0), 1.0)
+    relative = torch.where(average > 0.0, activity / torch.where(average > 0.0, average, 1.0), 1.0)
     factor = (1.0 + 0.1 * (relative - 1.0)).clamp(0.8, 1.2)
     return nu * (2.0 - factor)
 
@@ -48,13 +48,16 @@ def limited(rate: Tensor, minimum: Number, maximum: Number) -> Tensor:
 
 
 class _Layer(NamedTuple):
-    """What a sampler may look at."""
+    """What a sampler may look at; the weight is in the type to compute in, the spread as exact as it was given."""
 
     key: Key
     stream: str
     weight: Tensor
     nu: Number
-    depth: float
+    depth: Number
+
+    def number(self, value: Number) -> Tensor:
+        return number(value, self.weight.dtype, self.weight.device)
 
     def uniform(self) -> Tensor:
         return self.draw(rng.uniform)
@@ -72,35 +75,34 @@ def _baseline(layer: _Layer) -> Tensor:
 
 
 def _uniform(layer: _Layer) -> Tensor:
-    return spread(layer.uniform(), layer.nu)
+    return spread(layer.uniform(), layer.number(layer.nu))
 
 
 def _normal(layer: _Layer) -> Tensor:
-    return 1.0 + layer.nu * layer.normal()
+    return 1.0 + layer.number(layer.nu) * layer.normal()
 
 
 def _lognormal(layer: _Layer) -> Tensor:
     # From a spread of 100 on, all factors vanish; a larger one would leave the range of the type.
     nu = layer.nu.clamp_max(100.0) if isinstance(layer.nu, Tensor) else min(layer.nu, 100.0)
-    return torch.exp(nu * layer.normal() - 0.5 * nu**2)
+    return torch.exp(layer.number(nu) * layer.normal() - layer.number(0.5 * nu**2))
 
 
 def _gamma(layer: _Layer) -> Tensor:
-    if layer.weight.dtype == torch.float16:  # It cannot hold the draw for a small spread.
-        layer = layer._replace(weight=layer.weight.float())
-    return layer.nu * layer.draw(rng.gamma, 1.0 / layer.nu)
+    return layer.number(layer.nu) * layer.draw(rng.gamma, 1.0 / layer.nu)
 
 
 def _beta(layer: _Layer) -> Tensor:
-    return spread(layer.draw(rng.beta, 1.0 / layer.nu, 1.0 / layer.nu), layer.nu)
+    return spread(layer.draw(rng.beta, 1.0 / layer.nu, 1.0 / layer.nu), layer.number(layer.nu))
 
 
 def _layer_adaptive(layer: _Layer) -> Tensor:
-    return spread(layer.uniform(), layer_nu(layer.nu, layer.depth))
+    return spread(layer.uniform(), layer.number(layer_nu(layer.nu, layer.depth)))
 
 
 def _weight_adaptive(layer: _Layer) -> Tensor:
-    return spread(layer.uniform(), weight_nu(layer.weight, layer.nu, mean(layer.weight, torch.abs)))
+    nu = weight_nu(layer.weight, layer.number(layer.nu), mean(layer.weight, torch.abs))
+    return spread(layer.uniform(), nu)
 
 
 def _gamma_plus_one(layer: _Layer) -> Tensor:
@@ -189,11 +191,12 @@ def sample_rates(
     if not isinstance(nu, Tensor) and nu <= 0:
         raise ValueError(f"nu should be a number > 0; found {nu!r}")
     # A smaller spread than this is none in any type, and 1 / nu must not overflow.
-    nu = at_least(nu, 1 / LARGEST)
+    nu = at_least(exact(nu), 1 / LARGEST)
     require_key(key)
     if not is_real(weight) or weight.device != key.device:
         raise ValueError(
             f"weight should hold real floating-point numbers on {key.device}, as key; found {shown(weight)}"
         )
-    rates = VARIANTS[variant][distribution](_Layer(key, stream, weight.detach(), nu, depth))
-    return limited(rates.to(weight.dtype), minimum, maximum)
+    layer = _Layer(key, stream, weight.detach().to(work_type([weight])), nu, exact(depth))
+    rates = limited(VARIANTS[variant][distribution](layer), layer.number(minimum), layer.number(maximum))
+    return rounded(rates, weight.dtype, finite=True)

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Size, Tensor
+
+from funcbio.kept import kept
 
 TILE = {"cpu": 1 << 17}
 """Elements of a tile: small enough that the temporaries of a rule stay in the caches, large enough to share."""
@@ -23,13 +25,13 @@ def tile_size(device: torch.device) -> int:
     return TILE.get(device.type, WIDE)
 
 
-@cache
+@kept(1)
 def keep_freed_memory() -> None:
     """Makes the C library keep what tiles free: else it returns it to the system, to be fetched and cleared anew.
 
     glibc raises its limits once something as large as this has been freed. Nothing is ever written there.
     """
-    torch.empty(7 << 20)
+    torch.empty(7 << 20, dtype=torch.float32, device="cpu")
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,13 @@ def part(value: Tensor, index: Index) -> Tensor:
     return value[tuple(at if size > 1 else slice(None) for at, size in zip(index, value.shape, strict=False))]
 
 
+def parts_of(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Cuts tensors of one shape into parts of a tile each, in the same places."""
+    shape = tensors[0].shape
+    for index, _, _ in cut(shape, tile_size(tensors[0].device)):
+        yield tuple(part(tensor, index) for tensor in tensors)
+
+
 def gather(pieces: Sequence[Piece], values: Sequence[Any], shapes: Sequence[Size]) -> Any:
     """One operand of a tile: a view for a single piece, a flat copy for several."""
     if len(pieces) == 1:
@@ -119,6 +128,6 @@ def write_all(places: list[Tensor], values: list[Tensor]) -> None:
     torch._foreach_copy_(places, values)  # pyright: ignore[reportPrivateImportUsage]
 
 
-@lru_cache(maxsize=256)
+@kept(256)
 def _counts(counts: tuple[int, ...], device: Any) -> Tensor:
-    return torch.tensor(counts, device=device)
+    return torch.tensor(counts, dtype=torch.int64, device=device)

@@ -9,13 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from optree import tree_leaves, tree_map, tree_structure
-from worlds import FEATURES, MODELS, model_world, world
+from worlds import FEATURES, MODELS, TYPES, model_world, world
 
 import funcbio
 from funcbio import BioConfig, BioState, Distribution, chain, fold_in, init, key, split
 
 every_feature = pytest.mark.parametrize("name", FEATURES)
 every_model = pytest.mark.parametrize("model", MODELS)
+every_type = pytest.mark.parametrize("types", TYPES.values(), ids=TYPES)
 SWEPT = [(name, hyper) for name, (_, hypers) in FEATURES.items() for hyper in hypers]
 KEY = key(42)
 
@@ -62,17 +63,22 @@ def test_structure_shape_and_type_are_kept(name, model, dtype):
 
 @every_feature
 @every_model
-def test_vmap_equals_a_loop(name, model):
-    worlds, keys = [model_world(model, seed) for seed in range(3)], split(key(7), 3)
+@every_type
+def test_vmap_equals_a_loop(name, model, types):
+    dtype, rate_dtype = types
+    worlds = [model_world(model, seed, dtype, rate_dtype=rate_dtype) for seed in range(3)]
+    keys = split(key(7), 3)
     call = lambda k, *args: FEATURES[name][0](*args, key=k)
     together = torch.vmap(call)(keys, *stacked(worlds))
     same(together, stacked([call(k, *args) for k, args in zip(keys, worlds, strict=True)]))
 
 
 @every_feature
-def test_vmap_equals_a_loop_on_large_layers_and_any_number_of_threads(name):
-    shapes = {"a.weight": (130, 700), "b.weight": (7, 9)}
-    worlds = [world({n: torch.randn(shape) for n, shape in shapes.items()}, seed) for seed in range(3)]
+@every_type
+def test_vmap_equals_a_loop_on_large_layers_and_any_number_of_threads(name, types):
+    shapes, (dtype, rate_dtype) = {"a.weight": (130, 700), "b.weight": (7, 9)}, types
+    tensors = [{n: torch.randn(shape) for n, shape in shapes.items()} for _ in range(3)]
+    worlds = [world(params, seed, dtype=dtype, rate_dtype=rate_dtype) for seed, params in enumerate(tensors)]
     keys, call = split(key(7), 3), lambda k, *args: FEATURES[name][0](*args, key=k)
     loop = stacked([call(k, *args) for k, args in zip(keys, worlds, strict=True)])
     torch.set_num_threads(2)
@@ -81,19 +87,21 @@ def test_vmap_equals_a_loop_on_large_layers_and_any_number_of_threads(name):
 
 
 @pytest.mark.parametrize(("name", "hyper"), SWEPT)
-def test_vmap_and_grad_reach_every_hyper_parameter(name, hyper):
+@every_type
+def test_vmap_and_grad_reach_every_hyper_parameter(name, hyper, types):
     feature, hypers = FEATURES[name]
-    params, grads, state = model_world("mlp")
+    params, grads, state = model_world("mlp", dtype=types[0], rate_dtype=types[1])
     shaking = state._replace(updates=torch.tensor(9)) if name == "update temporal" else state
     args = params, grads, shaking
 
     def call(value):
         return feature(*args, key=KEY, **{**hypers, hyper: value})
 
-    values = torch.tensor([0.5, 1.0, 1.1]) * hypers[hyper]
-    together = torch.vmap(call)(values)
-    same(together, stacked([call(value) for value in values]))
-    same(call(torch.tensor(hypers[hyper])), call(torch.tensor(hypers[hyper], dtype=torch.float32)))
+    for kind in (torch.float32, torch.float64, types[0]):
+        values = (torch.tensor([0.5, 1.0, 1.1]) * hypers[hyper]).to(kind)
+        together = torch.vmap(call)(values)
+        same(together, stacked([call(value) for value in values]))
+        same(together, stacked([call(value.item()) for value in values]))
 
     def total(value):
         return sum(leaf.double().sum() for leaf in tree_leaves(call(value)) if leaf.is_floating_point())
@@ -105,8 +113,9 @@ def test_vmap_and_grad_reach_every_hyper_parameter(name, hyper):
 
 
 @every_feature
-def test_full_graph_equals_eager(name):
-    args = model_world("cnn")
+@every_type
+def test_full_graph_equals_eager(name, types):
+    args = model_world("cnn", dtype=types[0], rate_dtype=types[1])
     traced = torch.compile(FEATURES[name][0], fullgraph=True, backend="aot_eager")(*args, key=KEY)
     same(traced, FEATURES[name][0](*args, key=KEY))
 
@@ -151,17 +160,19 @@ def unnest(deep):
 
 
 @every_feature
-def test_memory_layout_does_not_matter(name):
-    args = model_world("cnn")
+@every_type
+def test_memory_layout_does_not_matter(name, types):
+    args = model_world("cnn", dtype=types[0], rate_dtype=types[1])
     turned = tree_map(lambda leaf: leaf.to(memory_format=torch.channels_last) if leaf.ndim == 4 else leaf, args)
     turned = tree_map(lambda leaf: leaf.T.contiguous().T if leaf.ndim == 2 else leaf, turned)
     same(FEATURES[name][0](*turned, key=KEY), FEATURES[name][0](*args, key=KEY))
 
 
 @every_feature
-def test_other_leaves_do_not_matter(name):
+@every_type
+def test_other_leaves_do_not_matter(name, types):
     feature, _ = FEATURES[name]
-    params, grads, state = model_world("mlp")
+    params, grads, state = model_world("mlp", dtype=types[0], rate_dtype=types[1])
     only = lambda tree: {"2.weight": tree["2.weight"]}
     alone = BioState(*map(only, state[:4]), updates=state.updates)
     few = feature(only(params), only(grads), alone, key=KEY)
@@ -261,14 +272,32 @@ every_distribution = pytest.mark.parametrize("distribution", list(Distribution))
 
 @every_distribution
 @every_model
-def test_init_under_vmap_equals_a_loop(distribution, model):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
+def test_init_under_vmap_equals_a_loop(distribution, model, dtype):
     torch.manual_seed(0)
-    net = MODELS[model][0]()
+    net = MODELS[model][0]().to(dtype)
     params = {n: p.detach() for n, p in net.named_parameters()}
     config = BioConfig(fuzzy_lr_distribution=distribution, apply_dales_principle=True)
-    make = lambda k: init(params, key=k, config=config, synapses=funcbio.synapses(net))
-    keys = split(key(3), 3)
-    same(torch.vmap(make)(keys), stacked([make(k) for k in keys]))
+    described = funcbio.synapses(net)
+    make = lambda k, factor: init(
+        {n: (p * factor).to(dtype) for n, p in params.items()}, key=k, config=config, synapses=described
+    )
+    keys, factors = split(key(3), 3), torch.tensor([1.0, 0.3, 7.0])
+    loop = stacked([make(k, factor) for k, factor in zip(keys, factors, strict=True)])
+    same(torch.vmap(make)(keys, factors), loop)
+
+
+@every_distribution
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["nu", "minimum", "maximum", "depth"])
+def test_rates_under_vmap_over_hyper_parameters_equal_a_loop(distribution, dtype, name):
+    weight = torch.randn(9, 7).to(dtype)
+    hyper = {"nu": 1.3, "minimum": 0.6, "maximum": 1.7, "depth": 0.4}
+    make = lambda value: funcbio.sample_rates(KEY, weight, distribution=distribution.value, **{**hyper, name: value})
+    for kind in (torch.float32, torch.float64, dtype):
+        values = (torch.tensor([0.5, 1.0, 1.1]) * hyper[name]).to(kind)
+        same(torch.vmap(make)(values), torch.stack([make(value) for value in values]))
+        same(torch.vmap(make)(values), torch.stack([make(value.item()) for value in values]))
 
 
 @every_distribution

@@ -100,7 +100,19 @@ FEATURES = {
 }
 
 
-def world(params, seed=0, synapses=None, config=EVERYTHING, dtype=torch.float32):
+# Types of the weights and of the rate factors.
+TYPES = {
+    "float32": (torch.float32, torch.float32),
+    "float64": (torch.float64, torch.float64),
+    "float16": (torch.float16, torch.float16),
+    "bfloat16": (torch.bfloat16, torch.bfloat16),
+    "float16, rates float32": (torch.float16, torch.float32),
+    "float64, rates float32": (torch.float64, torch.float32),
+    "float32, rates bfloat16": (torch.float32, torch.bfloat16),
+}
+
+
+def world(params, seed=0, synapses=None, config=EVERYTHING, dtype=torch.float32, rate_dtype=None):
     """Parameters, gradients and a lived-in state for a tree of parameters."""
     k = key(seed)
     params = tree_map(lambda p: p.detach().to(dtype), params)
@@ -108,10 +120,11 @@ def world(params, seed=0, synapses=None, config=EVERYTHING, dtype=torch.float32)
     names = iter(range(10_000))
     grads = tree_map(lambda p: normal(fold_in(k, next(names)), p.shape, dtype=p.dtype), params)
     busy = tree_map(lambda c: c + 10 * torch.arange(c.numel()).reshape(c.shape) if c.ndim else c, state.activity)
-    return params, grads, state._replace(activity=busy)
+    rate = tree_map(lambda r: r.to(rate_dtype or r.dtype), state.rate)
+    return params, grads, state._replace(rate=rate, activity=busy)
 
 
-def model_world(name, seed=0, dtype=torch.float32, config=EVERYTHING):
+def model_world(name, seed=0, dtype=torch.float32, config=EVERYTHING, rate_dtype=None):
     torch.manual_seed(seed)
     model = MODELS[name][0]()
-    return world(dict(model.named_parameters()), seed, funcbio.synapses(model), config, dtype)
+    return world(dict(model.named_parameters()), seed, funcbio.synapses(model), config, dtype, rate_dtype)

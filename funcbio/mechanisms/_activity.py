@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from funcbio.checks import FLOATING, require_numbers
+from funcbio.kept import is_watched
 from funcbio.sharding import is_distributed
 from funcbio.synapses import unit_axis
 from funcbio.tiles import tile_size
@@ -45,9 +46,7 @@ def count_active(output: Tensor, *, dim: int, threshold: float = THRESHOLD) -> T
 
 def _fits_pieces(output: Tensor) -> bool:
     """Whether an output may and should be looked at in pieces: a graph holds one expression for every size."""
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-    graph = traced or torch._C._are_functorch_transforms_active()
-    return not graph and output.numel() > SMALL and output.dtype in FLOATING and not is_distributed(output)
+    return not is_watched() and output.numel() > SMALL and output.dtype in FLOATING and not is_distributed(output)
 
 
 def _count_in_pieces(output: Tensor, others: list[int], threshold: float, piece: int) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from funcbio.base import BioState, Key, Number, Tree, clamp
 from funcbio.checks import require_like, require_numbers
 from funcbio.kernel import Kernel, run_kernel
-from funcbio.masks import above, choose, either
+from funcbio.masks import above, bounded, choose, either
 from funcbio.statistics import mean
 
 
@@ -20,15 +20,14 @@ def crystallize_rate(
     threshold: Number,
     dampening: Number,
     floor: Number = 0.0,
-    known: tuple[Tensor] | None = None,
+    statistics: tuple[Tensor] | None = None,
 ) -> Tensor:
-    """Returns the new rate of one layer; all tensors have the shape of ``weight``, ``known`` is its mean magnitude."""
-    (average,) = mean_magnitude(weight) if known is None else known
-    weight, grad = weight.abs(), grad.abs()
+    """Returns the new rate of one layer; all have the shape of ``weight``, ``statistics`` is its mean magnitude."""
+    (average,) = mean_magnitude(weight) if statistics is None else statistics
+    rate, weight, grad = bounded(rate), weight.abs(), grad.abs()
     settled = above(threshold * weight, grad)
     jumpy = above(grad, average)
-    dampened = clamp((dampening * rate).to(rate.dtype), floor)
-    return choose(either(settled, jumpy), dampened, rate)
+    return choose(either(settled, jumpy), clamp(dampening * rate, floor), rate)
 
 
 def mean_magnitude(weight: Tensor) -> tuple[Tensor]:

@@ -10,7 +10,7 @@ from funcbio.kernel import Kernel, run_kernel
 
 def give_sign(weight: Tensor, sign: Tensor) -> Tensor:
     """Returns |w| with the sign of its pre-synaptic unit; ``sign`` broadcasts along the other axes."""
-    return (weight.abs() * sign).to(weight.dtype)
+    return weight.abs() * sign
 
 
 def keep_sign(weight: Tensor, sign: Tensor) -> Tensor:

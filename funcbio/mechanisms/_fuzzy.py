@@ -1,19 +1,47 @@
 """Fuzzy learning rates: every weight learns at its own pace."""
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from funcbio.arithmetic import product
 from funcbio.base import BioState, Key, Tree
 from funcbio.checks import require_like
-from funcbio.kernel import Kernel, run_kernel
+from funcbio.kernel import Kernel, apply, run_kernel
+from funcbio.tiles import parts_of
 
 
-def scale_by_rate(grad: Tensor, rate: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Returns the gradient of one layer times its rate factors; ``out`` may be where to write it."""
-    return torch.mul(grad, rate, out=out).to(grad.dtype)
+def scale_by_rate(grad: Tensor, rate: Tensor) -> Tensor:
+    """Returns the gradient of one layer times its rate factors."""
+    return product(grad, rate)
 
 
-FUZZY = Kernel(scale_by_rate, reads=("grad", "rate"), writes=("grad",), fills=True)
+def scale_in_place(grad: Tensor, rate: Tensor) -> None:
+    """Scales a gradient, by parts that the cache holds: looking at the factors first then costs little."""
+    for part, factor in parts_of(grad, rate):
+        if grad.device.type == "cpu" and _is_safe(factor):
+            torch.mul(part, factor, out=part)
+        else:
+            part.copy_(apply(FUZZY, {"grad": part, "rate": factor}, (), (), {})["grad"])
+
+
+def _is_safe(rate: Tensor) -> bool:
+    """Whether the product with any gradient is a number: neither infinity times 0 nor 0 times infinity."""
+    low, high = torch.aminmax(rate)
+    return float(low) > 0.0 and float(high) < math.inf
+
+
+def largest_rate(operands: Mapping[str, Any], hyper: Any) -> float:
+    """Returns the largest of what a gradient is multiplied with."""
+    del hyper
+    low, high = torch.aminmax(operands["rate"])
+    return max(-float(low), float(high))
+
+
+FUZZY = Kernel(scale_by_rate, reads=("grad", "rate"), writes=("grad",), growth=largest_rate, in_place=scale_in_place)
 
 
 def fuzzy_learning_rates(

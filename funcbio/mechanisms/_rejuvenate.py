@@ -8,6 +8,7 @@ import torch
 from optree import tree_leaves
 from torch import Tensor
 
+from funcbio.arithmetic import work_type
 from funcbio.base import BioState, Key, Number, Tree, at_least, check_option
 from funcbio.checks import LARGEST, require_like, require_numbers
 from funcbio.kernel import Draw, Kernel, run_kernel
@@ -60,24 +61,24 @@ def magnitudes(weight: Tensor) -> Magnitudes:
 
 def top_magnitude(weight: Tensor) -> tuple[Tensor]:
     """Largest of the finite |w|, in float32 or better."""
-    return (largest(weight, lambda part: _known(part).abs()),)
+    return (largest(weight, lambda part: finite_or(_wide(part), 0.0).abs()),)
 
 
-def _known(weight: Tensor) -> Tensor:
-    """The weights in float32 or better; what is not finite counts as 0."""
-    return finite_or(weight.to(torch.promote_types(weight.dtype, torch.float32)), 0.0)
+def _wide(weight: Tensor) -> Tensor:
+    """The weights in float32 or better."""
+    return weight.to(work_type([weight]))
 
 
 def _scaled(weight: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
-    """W / max|w|, and 1 where a weight is finite, 0 where it is not."""
-    wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
-    return _known(weight) / torch.where(top > 0.0, top, 1.0), finite(wide)
+    """W / max|w|, 0 where a weight is not finite, and 1 where it is, 0 where it is not."""
+    wide = _wide(weight)
+    return finite_or(wide, 0.0) / torch.where(top > 0.0, top, 1.0), finite(wide)
 
 
 def _relative(weight: Tensor, top: Tensor) -> Tensor:
     """|w| / max|w|; less than 0 where a weight is not finite, so that it is always replaced."""
-    wide = weight.to(torch.promote_types(weight.dtype, torch.float32)) / torch.where(top > 0.0, top, 1.0)
-    return finite_or(wide.abs(), -1.0, where=weight)
+    relative = weight / torch.where(top > 0.0, top, 1.0)
+    return finite_or(relative.abs(), -1.0, where=weight)
 
 
 def regrow_lognormal(
@@ -87,13 +88,13 @@ def regrow_lognormal(
     noise: Tensor,
     *,
     strength: Number,
-    known: tuple[Tensor, ...] | None = None,
+    statistics: tuple[Tensor, ...] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Returns one layer's new weights and which were replaced; ``unit`` is uniform, ``noise`` normal.
 
     ``sign`` is +-1 or None: then what is left of ``unit`` tosses a fair coin.
     """
-    top, std, log_mean, log_std = magnitudes(weight) if known is None else known
+    top, std, log_mean, log_std = magnitudes(weight) if statistics is None else statistics
     # Numbers on [0, 1) come in steps of a power of 2: their distance from 1 is exact.
     relative, waited = _relative(weight, top), (1.0 - unit).log_().neg_()
     strength = at_least(strength, LEAST)
@@ -108,7 +109,7 @@ def regrow_lognormal(
 
 def _regrown(weight: Tensor, grown: Tensor, replaced: Tensor) -> tuple[Tensor, Tensor]:
     mask = replaced.bool()
-    return torch.where(mask, grown.to(weight.dtype), weight), mask
+    return torch.where(mask, grown, weight), mask
 
 
 def regrow_uniform(
@@ -118,10 +119,10 @@ def regrow_uniform(
     noise: Tensor,
     *,
     strength: Number,
-    known: tuple[Tensor, ...] | None = None,
+    statistics: tuple[Tensor, ...] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Returns one layer's new weights and which were replaced, by the rule of the paper's experiments."""
-    (top,) = top_magnitude(weight) if known is None else known
+    (top,) = top_magnitude(weight) if statistics is None else statistics
     grown = top * (2.0 * unit - 1.0)
     grown = grown if sign is None else torch.copysign(grown, sign)
     return _regrown(weight, grown, above(noise.abs(), at_least(strength, LEAST) * _relative(weight, top)))
@@ -136,8 +137,7 @@ def known_to_release(weight: Tensor) -> tuple[Tensor, ...]:
 
 
 def _clamped(weight: Tensor) -> Tensor:
-    wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
-    return number_or(wide, 0.0).clamp(-1.0, 1.0)
+    return number_or(_wide(weight), 0.0).clamp(-1.0, 1.0)
 
 
 def _positive(number: Tensor) -> Tensor:
@@ -151,20 +151,20 @@ def regrow_release(
     noise: Tensor,
     *,
     strength: Number,
-    known: tuple[Tensor, ...] | None = None,
+    statistics: tuple[Tensor, ...] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Returns one layer's new weights and which were replaced, by the rule of release 0.0.5.
 
     It clamps every weight, and takes mean and standard deviation of w itself as those of a log-normal magnitude.
     """
     del sign
-    mean, std = known_to_release(weight) if known is None else known
+    mean, std = known_to_release(weight) if statistics is None else statistics
     kept = _clamped(weight)
     replaced = (unit < torch.exp(-strength * kept.abs() / std)) | weight.isnan()
     # Squares of tiny numbers are 0, and of no ratio.
     log_variance = torch.log(1.0 + torch.nan_to_num(std**2 / mean**2, nan=1.0))
     grown = torch.exp(torch.log(mean) - 0.5 * log_variance + 0.5 * torch.sqrt(log_variance) * noise).clamp(-1.0, 1.0)
-    return torch.where(replaced, grown, kept).to(weight.dtype), replaced
+    return torch.where(replaced, grown, kept), replaced
 
 
 def _kernel(rule: Callable[..., Any], statistics: Callable[[Tensor], tuple[Tensor, ...]]) -> Kernel:

@@ -1,10 +1,12 @@
 """Synaptic scaling: units that are too active learn less, silent ones more."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from funcbio.arithmetic import power, product
 from funcbio.base import BioState, Key, Number, Tree, clamp
 from funcbio.checks import require_like, require_numbers
 from funcbio.kernel import Kernel, run_kernel
@@ -20,20 +22,25 @@ def scale_by_activity(
     gamma: Number,
     minimum: Number,
     maximum: Number,
-    known: tuple[Tensor] | None = None,
+    statistics: tuple[Tensor] | None = None,
 ) -> Tensor:
     """Returns the scaled gradient of one layer; ``activity`` broadcasts along the post-synaptic axis."""
-    (average,) = mean_activity(activity) if known is None else known
-    count = activity.to(torch.promote_types(grad.dtype, torch.float32))
+    (average,) = mean_activity(activity) if statistics is None else statistics
     # A layer nobody has seen active has no target: it is left alone.
-    wanted = torch.where(average > 0.0, target * average / torch.where(count > 0.0, count, 1.0), 1.0)
-    factor = torch.where((count > 0.0) | (average == 0.0), wanted**gamma, maximum)
-    return (grad * clamp(factor, minimum, maximum)).to(grad.dtype)
+    wanted = torch.where(average > 0.0, target * average / torch.where(activity > 0.0, activity, 1.0), 1.0)
+    factor = torch.where((activity > 0.0) | (average == 0.0), power(wanted, gamma), maximum)
+    return product(grad, clamp(factor, minimum, maximum))
 
 
 def mean_activity(activity: Tensor) -> tuple[Tensor]:
     """The mean count of a layer's units."""
     return (mean(activity),)
+
+
+def largest_factor(operands: Any, hyper: Mapping[str, float]) -> float:
+    """Returns a bound of what a gradient is multiplied with."""
+    del operands
+    return hyper["maximum"]
 
 
 SCALING = Kernel(
@@ -43,6 +50,7 @@ SCALING = Kernel(
     statistics=mean_activity,
     of=("activity",),
     marks=("activity",),
+    growth=largest_factor,
 )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from funcbio.base import BioState, Key, Number, Tree, check_option
 from funcbio.checks import is_number, require_like, require_numbers, shown
 from funcbio.kernel import Draw, Kernel, run_kernel
-from funcbio.masks import choose
+from funcbio.masks import bounded, choose
 from funcbio.rates import MAXIMUM, MINIMUM, NU, SAMPLERS, activity_nu, limited, spread, weight_nu
 from funcbio.rng import UNIFORM
 from funcbio.statistics import mean
@@ -28,18 +28,18 @@ def drift_rate(
     every: int | Tensor,
     minimum: Number,
     maximum: Number,
-    known: tuple[Tensor],
+    statistics: tuple[Tensor],
 ) -> Tensor:
     """Temporal: every ``every``-th update moves rates towards 1, every tenth of those shakes them.
 
-    ``known`` is the number of this update.
+    ``statistics`` is the number of this update.
     """
-    (updates,) = known
+    (updates,) = statistics
     due = updates % every == 0
     shaken = updates % (KICK_EVERY * every) == 0
     moved = 1.0 + (rate - 1.0) * decay + torch.where(shaken, KICK * (spread(unit, nu) - 1.0), 0.0)
     changed = due & (moved != rate)  # Rates that do not change are not touched, not even clamped.
-    return torch.where(changed, limited(moved.to(rate.dtype), minimum, maximum), rate)
+    return torch.where(changed, limited(moved, minimum, maximum), rate)
 
 
 def redraw_rate_by_weight(
@@ -50,16 +50,16 @@ def redraw_rate_by_weight(
     nu: Number,
     minimum: Number,
     maximum: Number,
-    known: tuple[Tensor, Tensor],
+    statistics: tuple[Tensor, Tensor],
     **_: object,
 ) -> Tensor:
     """Weight-adaptive: new rates, more spread for weights under the layer's mean magnitude.
 
-    ``known`` is that mean, and whether to draw at all.
+    ``statistics`` are that mean, and whether to draw at all.
     """
-    average, redrawn = known
-    new = limited(spread(unit, weight_nu(weight, nu, average)).to(rate.dtype), minimum, maximum)
-    return choose(redrawn, new, rate)
+    average, redrawn = statistics
+    new = limited(spread(unit, weight_nu(weight, nu, average)), minimum, maximum)
+    return choose(redrawn, new, bounded(rate))
 
 
 def redraw_rate_by_activity(
@@ -71,17 +71,17 @@ def redraw_rate_by_activity(
     nu: Number,
     minimum: Number,
     maximum: Number,
-    known: tuple[Tensor, Tensor],
+    statistics: tuple[Tensor, Tensor],
     **_: object,
 ) -> Tensor:
     """Activity: new rates for some rows, all at the first update; ``coin`` is uniform, one number for each row.
 
-    ``known`` is the mean count of the layer, and the number of this update.
+    ``statistics`` are the mean count of the layer, and the number of this update.
     """
-    average, updates = known
+    average, updates = statistics
     redrawn = (updates == 1) | (coin < REDRAW_PROBABILITY)
-    new = limited(spread(unit, activity_nu(activity, nu, average)).to(rate.dtype), minimum, maximum)
-    return choose(redrawn, new, rate)
+    new = limited(spread(unit, activity_nu(activity, nu, average)), minimum, maximum)
+    return choose(redrawn, new, bounded(rate))
 
 
 def _next(updates: Tensor) -> tuple[Tensor]:
@@ -103,8 +103,17 @@ def _mean_activity(activity: Tensor, updates: Tensor) -> tuple[Tensor, Tensor]:
 
 UNIT = Draw("update_fuzzy_learning_rates/unit", UNIFORM)
 COIN = Draw("update_fuzzy_learning_rates/coin", UNIFORM, like="activity")
-TEMPORAL = Kernel(drift_rate, ("rate",), ("rate",), (UNIT,), _next, ("updates",))
-BY_WEIGHT = Kernel(redraw_rate_by_weight, ("rate", "weight"), ("rate",), (UNIT,), _mean_weight, ("weight", "updates"))
+COUNTS = ("every",)
+TEMPORAL = Kernel(drift_rate, ("rate",), ("rate",), (UNIT,), _next, ("updates",), counts=COUNTS)
+BY_WEIGHT = Kernel(
+    redraw_rate_by_weight,
+    reads=("rate", "weight"),
+    writes=("rate",),
+    draws=(UNIT,),
+    statistics=_mean_weight,
+    of=("weight", "updates"),
+    counts=COUNTS,
+)
 BY_ACTIVITY = Kernel(
     redraw_rate_by_activity,
     reads=("rate", "activity"),
@@ -112,7 +121,8 @@ BY_ACTIVITY = Kernel(
     draws=(UNIT, COIN),
     statistics=_mean_activity,
     of=("activity", "updates"),
-    marks=("rate", "activity"),  # Of some layers nobody counts the activity.
+    marks=("rate", "activity"),  # Layers that do not record activity are skipped.
+    counts=COUNTS,
 )
 RULES: dict[str, dict[str, Kernel]] = {
     "default": {"temporal": TEMPORAL, "weight_adaptive": BY_WEIGHT, "activity": BY_ACTIVITY},

@@ -1,13 +1,15 @@
 """Volume-dependent plasticity: large synapses change less, and none changes at quite the same rate twice."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
+from funcbio.arithmetic import product
 from funcbio.base import BioState, Key, Number, Tree
 from funcbio.checks import require_like, require_numbers
 from funcbio.kernel import Draw, Kernel, run_kernel
-from funcbio.rng import NORMAL
+from funcbio.rng import NORMAL, REACH
 
 
 def scale_by_volume(
@@ -19,11 +21,21 @@ def scale_by_volume(
     # In place where nobody else has the tensor: fresh memory costs more than the arithmetic.
     mean = base_lr * (-stability * volume).exp_()
     factor = (mean * (variability * noise).add_(1.0)).abs_()
-    return (grad * factor).to(grad.dtype)
+    return product(grad, factor)
+
+
+def largest_factor(operands: Any, hyper: Mapping[str, float]) -> float:
+    """Returns a bound of what a gradient is multiplied with."""
+    del operands
+    return hyper["base_lr"] * (1.0 + hyper["variability"] * REACH)
 
 
 VOLUME = Kernel(
-    scale_by_volume, reads=("grad", "weight"), writes=("grad",), draws=(Draw("volume_dependent_lr", NORMAL),)
+    scale_by_volume,
+    reads=("grad", "weight"),
+    writes=("grad",),
+    draws=(Draw("volume_dependent_lr", NORMAL),),
+    growth=largest_factor,
 )
 
 

@@ -7,7 +7,7 @@ elements of a longer draw are those of a shorter one, and a part of a draw can b
 
 from funcbio.rng._gamma import beta, gamma
 from funcbio.rng._keys import fold_in, key, split, step_of
-from funcbio.rng._laws import NORMAL, UNIFORM, Law, lane_list, lanes
+from funcbio.rng._laws import NORMAL, REACH, UNIFORM, Law, lane_list, lanes
 from funcbio.rng._samplers import bernoulli, normal, uniform
 from funcbio.rng._streams import LANE, block_numbers, blocks, words
 from funcbio.rng._threefry import constants, threefry2x32
@@ -16,6 +16,7 @@ from funcbio.rng._trees import draw_tree, normal_tree
 __all__ = [
     "LANE",
     "NORMAL",
+    "REACH",
     "UNIFORM",
     "Law",
     "bernoulli",

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from funcbio.arithmetic import exact, number, power
 from funcbio.base import Key, Number
 from funcbio.checks import require_dtype, require_key, require_numbers
 from funcbio.rng._samplers import normal, uniform
@@ -50,7 +51,7 @@ def gamma(
     require_dtype(dtype)
     _require_positive(concentration=concentration)
     work = torch.float64 if dtype == torch.float64 else torch.float32
-    concentration = torch.as_tensor(concentration, dtype=work, device=key.device)
+    concentration = number(concentration, work, key.device)
     # Under 1, draw at one more and shrink by a uniform's power: Gamma(a) = Gamma(a + 1) U^(1/a).
     small = concentration < 1.0
     d = torch.where(small, concentration + 1.0, concentration) - 1.0 / 3.0
@@ -63,7 +64,7 @@ def gamma(
         accepted = (v > 0.0) & (torch.log(u) < 0.5 * x * x + d * (1.0 - v + torch.log(safe)))
         result = torch.where(accepted | (i == proposals - 1), safe, result)
     u = 1.0 - uniform(key, shape, dtype=work, stream=f"{stream}/boost", offset=offset)
-    shrink = torch.where(small, u ** (1.0 / concentration), 1.0)
+    shrink = torch.where(small, power(u, 1.0 / concentration), 1.0)
     return (d * result * shrink).to(dtype)
 
 
@@ -106,7 +107,9 @@ def beta(
     y = gamma(key, second, shape, dtype=work, stream=f"{stream}/second", offset=offset)
     total = x + y
     # Small parameters draw numbers too small for the type: their ratio is then 1 or 0, by a coin.
-    one = uniform(key, shape, dtype=work, stream=f"{stream}/coin", offset=offset) < first / (first + second)
+    first, second = exact(first), exact(second)
+    share = number(first / (first + second), work, key.device)
+    one = uniform(key, shape, dtype=work, stream=f"{stream}/coin", offset=offset) < share
     return torch.where(total > 0.0, x / torch.where(total > 0.0, total, 1.0), one).to(dtype)
 
 

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from funcbio.base import Key
 from funcbio.checks import require_key
+from funcbio.kept import kept
 from funcbio.rng._threefry import threefry2x32
 
 INTEGERS = (int, torch.SymInt)
@@ -117,9 +118,11 @@ def _signed(word: int) -> int:
     return word - (1 << 32) if word >> 31 else word
 
 
+@kept(16)
 def step_of(device: torch.device) -> Tensor:
-    """What takes a key to the next one of a run when it is added: cheaper than a hash, and no two runs ever meet.
+    """Returns what takes a key to the next one of a run when it is added: cheaper than a hash, and no two runs meet.
 
     The multiples of odd numbers in both words: keys that differ in one word only never follow from one another.
+    The tensor is kept for the next call: do not write to it.
     """
     return torch.tensor([_signed(0x9E3779B9), _signed(0x85EBCA6B)], dtype=torch.int32, device=device)

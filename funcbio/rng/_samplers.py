@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from funcbio.arithmetic import exact, number, work_type
 from funcbio.base import Key, Number
 from funcbio.checks import is_number, require_numbers, shown
 from funcbio.rng._laws import NORMAL, UNIFORM
@@ -41,7 +42,7 @@ def uniform(
     require_numbers(low=low, high=high)
     unit = draw(UNIFORM, key, [stream], [shape], dtype=dtype, offset=offset)[0]
     if isinstance(low, Tensor) or isinstance(high, Tensor) or (low, high) != (0.0, 1.0):
-        return (low + (high - low) * unit).to(dtype)
+        return _moved(unit, low, exact(high) - exact(low))
     return unit
 
 
@@ -76,8 +77,15 @@ def normal(
     require_numbers(mean=mean, std=std)
     unit = draw(NORMAL, key, [stream], [shape], dtype=dtype, offset=offset)[0]
     if isinstance(mean, Tensor) or isinstance(std, Tensor) or (mean, std) != (0.0, 1.0):
-        return (mean + std * unit).to(dtype)
+        return _moved(unit, mean, std)
     return unit
+
+
+def _moved(unit: Tensor, start: Number, width: Number) -> Tensor:
+    """Returns ``start + width * unit``, computed in float32 or better and rounded once."""
+    work = work_type([unit])
+    start, width = number(start, work, unit.device), number(width, work, unit.device)
+    return (start + width * unit.to(work)).to(unit.dtype)
 
 
 def bernoulli(key: Key, probability: Number = 0.5, shape: Shape = (), *, stream: str = "") -> Tensor:
@@ -102,6 +110,7 @@ def bernoulli(key: Key, probability: Number = 0.5, shape: Shape = (), *, stream:
     unit = uniform(key, shape, stream=stream)
     if isinstance(probability, Tensor):
         _require_broadcast(probability, shape)
+        probability = probability.to(unit.dtype)
     elif not is_number(probability) or not 0.0 <= probability <= 1.0:
         raise ValueError(f"probability should be a number in [0, 1], or a tensor; found {probability!r}")
     return unit < probability

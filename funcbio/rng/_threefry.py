@@ -1,13 +1,14 @@
 """Threefry-2x32, a counter-based generator, in int32 tensor operations."""
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from funcbio.arithmetic import constant
 from funcbio.base import Key
 
 ROUNDS = 13  # The fewest the authors report to pass BigCrush; 20 took 1.5 times as long.
@@ -65,9 +66,4 @@ def _as_it_is(value: float) -> float:
     return value
 
 
-@cache
-def _held(dtype: torch.dtype, value: float) -> Tensor:
-    return torch.tensor(value, dtype=dtype, device="cpu")
-
-
-KEPT = {dtype: partial(_held, dtype) for dtype in (torch.int32, torch.float32, torch.float64)}
+KEPT = {dtype: partial(constant, dtype) for dtype in (torch.int32, torch.float32, torch.float64)}

@@ -1,10 +1,12 @@
 """Draws for whole trees, from one hash."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from optree import tree_flatten, tree_unflatten
 
+from funcbio.arithmetic import work_type
 from funcbio.base import Key, Tree, leaf_names
 from funcbio.checks import require_key
 from funcbio.rng._laws import NORMAL, Law
@@ -32,14 +34,28 @@ def normal_tree(key: Key | None, stream: str, like: Tree) -> Tree:
     return draw_tree(NORMAL, key, stream, like)
 
 
-def draw_tree(law: Law, key: Key | None, stream: str, like: Tree) -> Tree:
-    """Numbers of a law for every synapse of a tree; see ``normal_tree``."""
+def draw_tree(law: Law, key: Key | None, stream: str, like: Tree, dtypes: Sequence[torch.dtype] | None = None) -> Tree:
+    """Draws numbers of a law for every synapse of a tree; see ``normal_tree``.
+
+    Args:
+        law: Their distribution.
+        key: The key.
+        stream: Usually the name of the feature that draws.
+        like: Tree whose leaves give the shapes.
+        dtypes: The type of each leaf's numbers, float32 or float64; None takes that of the leaf, float32 at least.
+
+    Returns:
+        Tree shaped and laid out like ``like``, its leaves of no dimensions unchanged.
+
+    Raises:
+        ValueError: If ``key`` is None.
+    """
     if key is None:
         raise ValueError(f"key should be a key made by funcbio.key, because {stream} draws random numbers; found None")
     require_key(key)
     leaves, treedef = tree_flatten(like)
     names = leaf_names(like)
-    work = [torch.promote_types(leaf.dtype, torch.float32) for leaf in leaves]
+    work = list(dtypes) if dtypes else [work_type([leaf]) for leaf in leaves]
     for leaf in leaves:
         if leaf.ndim and leaf.device != key.device:
             raise ValueError(f"key should be on {leaf.device}, as the weights; found it on {key.device}")
