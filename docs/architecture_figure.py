@@ -39,9 +39,9 @@ GROUPS = [
         BLUE,
         "bio_config bind initial observe splitting chain fusing mechanism",
     ),
-    Group("Mechanisms, one file each", GREEN, "mechanisms synapses choice"),
+    Group("Mechanisms, one file each", GREEN, "mechanisms synapses layout choice"),
     Group("One kernel, three ways to run it", ORANGE, "kernel tiles ahead inplace program fused"),
-    Group("Keys, draws, sums", SKY, "rng rates statistics reductions masks sharding"),
+    Group("Keys, draws, sums", SKY, "rng rates statistics reductions masks sharding overlap"),
     Group("Vocabulary, checks, files", SKY, "base checks extras compiling aside checkpoint drawing"),
 ]
 

@@ -25,7 +25,7 @@ class BioState(NamedTuple):
 
     Attributes:
         rate: Rate factor of every weight, shaped like the weight.
-        sign: Dale sign, +1 or -1, that broadcasts along the weight's pre-synaptic axis.
+        sign: Dale sign, +1 or -1, of every pre-synaptic unit in this weight, with which it broadcasts.
         activity: int64 count of active outputs, that broadcasts along the weight's post-synaptic axis.
         replaced: Which weights the last rejuvenation replaced, bool, shaped like the weight.
         updates: 0-d int64 tensor, number of ``update_fuzzy_learning_rates`` calls so far.

@@ -1,7 +1,7 @@
 """What a layer must be for a method to run on it: all of it looked at before anything is changed."""
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -9,11 +9,13 @@ from torch import Tensor
 from funcbio.bio_config import BioConfig
 from funcbio.checks import is_real, shown
 from funcbio.mechanisms import check_divides
-from funcbio.sharding import is_distributed, local, same_everywhere
-from funcbio.synapses import Synapse
+from funcbio.overlap import overlaps_itself
+from funcbio.sharding import is_distributed, same_everywhere
+from funcbio.synapses import Synapse, is_treated, require_layout
 
 NO_GRADIENTS = "No gradients found for the weights"
 NO_DALE = "Can not enforce dales principle without apply_dales_principle set True"
+NO_SIGN = "The signs are gone that the conversion gave"
 NO_ACTIVITY = "No activity recorded: set record_activity=True in the configuration"
 
 
@@ -43,6 +45,10 @@ class Layer(Protocol):
         """State of the layer, by name."""
         ...
 
+    def held(self, name: str) -> Any:
+        """A buffer, or a parameter, of the layer's state; None if it has none of that name."""
+        ...
+
     def needs_grad(self, name: str) -> bool:
         """Whether a method makes no sense without a gradient."""
         ...
@@ -50,16 +56,30 @@ class Layer(Protocol):
 
 def check_method(layer: Layer, name: str) -> None:
     """Raises if a method cannot run on a layer as it is."""
-    if name == "enforce_dales_principle" and not layer.config.apply_dales_principle:
-        raise AttributeError(NO_DALE)
-    if name == "scale_grad" and not layer.records_activity:
-        raise RuntimeError(NO_ACTIVITY)
+    check_configured(layer, name)
     check_shape(layer)
+    if reads_sign(layer, name) and layer.held("sign") is None:
+        raise RuntimeError(f"{NO_SIGN} to {layer.synapse.weight}: convert the model again")
     _check_memory(layer)
     _check_buffers(layer)
     _check_sharding(layer)
     if layer.needs_grad(name):
         check_gradient(layer, name)
+
+
+def reads_sign(layer: Layer, name: str) -> bool:
+    """Whether a method follows the signs of a layer."""
+    config = layer.config
+    follows = name == "rejuvenate_weights" and config.rejuvenation_variant != "0.0.5"
+    return config.apply_dales_principle and (follows or name == "enforce_dales_principle")
+
+
+def check_configured(layer: Layer, name: str) -> None:
+    """Raises if the configuration does not allow a method."""
+    if name == "enforce_dales_principle" and not layer.config.apply_dales_principle:
+        raise AttributeError(NO_DALE)
+    if name == "scale_grad" and not layer.records_activity:
+        raise RuntimeError(NO_ACTIVITY)
 
 
 def check_shape(layer: Layer) -> None:
@@ -79,8 +99,8 @@ def _check_memory(layer: Layer) -> None:
             f"{leaf} and its rate factors should hold real floating-point numbers on one device; "
             f"found {shown(weight.detach())}, and {shown(rates)}"
         )
-    if shares_memory(weight):
-        raise RuntimeError(f"{leaf} should have memory for every element; found an expanded tensor")
+    if overlaps_itself(weight):
+        raise RuntimeError(f"{leaf} should have memory for every element; found some that share theirs")
 
 
 def _check_buffers(layer: Layer) -> None:
@@ -125,25 +145,17 @@ def check_gradient(layer: Layer, name: str) -> None:
         raise RuntimeError(f"{NO_GRADIENTS} of {leaf}")
     if weight.grad.layout != torch.strided:
         raise RuntimeError(f"the gradient of {leaf} should be dense; found {weight.grad.layout}")
-    if shares_memory(weight.grad):
-        raise RuntimeError(f"the gradient of {leaf} should have memory for every element; found an expanded tensor")
+    if overlaps_itself(weight.grad):
+        raise RuntimeError(f"the gradient of {leaf} should have memory for every element; found some that share theirs")
 
 
 def check_weight(synapse: Synapse, weight: Tensor, config: BioConfig) -> None:
-    """Raises ValueError if a layer has no memory of its own, or would be split and its units make no whole groups."""
+    """Raises ValueError if a layer has no memory of its own, or no units as the configuration needs them."""
     if weight.is_meta:
         raise ValueError(f"{synapse.weight} should hold numbers; found a meta tensor: convert after to_empty()")
-    if shares_memory(weight):
-        raise ValueError(f"{synapse.weight} should have memory for every element; found an expanded tensor")
-    if synapse.splits(config.weight_splitting_Gamma):
+    if overlaps_itself(weight):
+        raise ValueError(f"{synapse.weight} should have memory for every element; found some that share theirs")
+    if config.apply_dales_principle and not synapse.readout and is_treated(synapse, weight):
+        require_layout(synapse, "apply_dales_principle")
+    if synapse.observable and synapse.splits(config.weight_splitting_Gamma):
         check_divides(config.weight_splitting_Gamma, synapse.post_units(weight.shape), synapse.weight)
-
-
-def shares_memory(tensor: Tensor) -> bool:
-    """Whether elements of a tensor share memory, as in an expanded one: such a tensor cannot be written to."""
-    part = local(tensor)
-    return (
-        part.layout == torch.strided
-        and part.numel() > 0
-        and any(size > 1 and step == 0 for size, step in zip(part.shape, part.stride(), strict=True))
-    )

@@ -92,7 +92,7 @@ class BioConfig:
         rejuvenation_parameter_dre: Larger means fewer weights replaced.
         weight_splitting_Gamma: Sub-synapses for each connection; 0 and 1 turn splitting off.
         weight_splitting_activation_function: Applied to every sub-synapse's output before the sum.
-        apply_dales_principle: Whether units are excitatory or inhibitory.
+        apply_dales_principle: Whether the units of a weight matrix are excitatory or inhibitory.
         base_lr: Volume-dependent rule: factor of a vanishing weight.
         stability_factor: Volume-dependent rule: how fast the factor falls with volume.
         lr_variability: Volume-dependent rule: relative spread of the factor.

@@ -14,14 +14,18 @@ from funcbio.bio_config import BioConfig, check_names
 from funcbio.bio_layer import fresh_seed
 from funcbio.bio_method import ModelMethod
 from funcbio.bio_module import BioModule
+from funcbio.bio_names import BIO_MOD, check_free, free_names, is_ours, mark_readout
 from funcbio.bio_step import STEPS, BioStep, check_steps
-from funcbio.bio_survey import Overview, bio_modules, plain_layers
+from funcbio.bio_survey import Overview, bio_modules, plain_layers, warn_of_no_signs
+from funcbio.bio_undo import or_as_before
 from funcbio.sharding import reshard
 from funcbio.splitting import after_forward, before_forward
-from funcbio.synapses import READOUT_MARK, Choice, Holder, holders
+from funcbio.synapses import Choice, Holder, holders
 
 Model = TypeVar("Model", bound=nn.Module)
 Layer = TypeVar("Layer", bound=nn.Module)
+STEP = "bio_step"
+"""Name of the combined call on a model."""
 
 
 class BioConverter:
@@ -56,6 +60,7 @@ class BioConverter:
 
     bio_module_class: type[BioModule] = BioModule
     config_class: type[BioConfig] = BioConfig
+    method_class: type[ModelMethod] = ModelMethod
 
     def __init__(
         self,
@@ -148,10 +153,14 @@ class BioConverter:
             >>> net = BioConverter().expose(forget, needs_grad=False)(torch.nn.Linear(2, 2))
             >>> net.forget()
         """
+        taken = {
+            STEP,
+            *(name for kind in self.bio_module_class.__mro__ for name in vars(kind).get("__annotations__", ())),
+        }
         for feature in features:
             name = feature.__name__  # pyright: ignore[reportAttributeAccessIssue]
-            if hasattr(self.bio_module_class, name):
-                raise ValueError(f"features should have names of their own; found {name!r}, a method of every bio_mod")
+            if name in taken or hasattr(self.bio_module_class, name):
+                raise ValueError(f"features should have names of their own; found {name!r}, a name of every bio_mod")
             self.features = {**self.features, name: Row(feature, hyper, needs_grad=needs_grad, draws=draws)}
         return self
 
@@ -160,20 +169,31 @@ class BioConverter:
         return holders(model, self.synapses)
 
     def _convert_instance(self, model: nn.Module) -> nn.Module:
-        found = self.describe(model)
-        for synapse, layer, _ in found:
-            check_weight(synapse, layer.get_parameter(synapse.attribute), self.config)
-        key = rng.key(fresh_seed())
-        reshard(model.modules())
-        strip(model)
-        for holder in found:
-            alone = sum(other.module is holder.module for other in found) == 1
-            self._attach(holder, key, alone=alone)
-        overview = Overview(model, frozenset(plain_layers(model)))
-        for method in (*self.bio_module_class.exposed_functions, *self.features):
-            setattr(model, method, ModelMethod(overview, method))
-        setattr(model, "bio_step", BioStep(overview, self.steps))  # noqa: B010 - no attribute of a module
+        with or_as_before(model) as before:
+            found = self.describe(model)
+            check_free(found)
+            weights = [layer.get_parameter(synapse.attribute) for synapse, layer, _ in found]
+            for (synapse, _, _), weight in zip(found, weights, strict=True):
+                check_weight(synapse, weight, self.config)
+            key = rng.key(fresh_seed())
+            reshard(model.modules())
+            if self.config.apply_dales_principle or self.bio_module_class.__init__ is not BioModule.__init__:
+                before.keep(weights)
+            _take_off(model)
+            for holder in found:
+                alone = sum(other.module is holder.module for other in found) == 1
+                self._attach(holder, key, alone=alone)
+            self._put_methods(model)
         return model
+
+    def _put_methods(self, model: nn.Module) -> None:
+        overview = Overview(model, frozenset(plain_layers(model)))
+        names = (*self.bio_module_class.exposed_functions, *self.features, STEP)
+        for name in free_names(model, names):
+            method = BioStep(overview, self.steps) if name == STEP else self.method_class(overview, name)
+            vars(model)[name] = method  # Past a ``__setattr__`` of the user's own.
+        if self.config.apply_dales_principle:
+            warn_of_no_signs(bio_modules(model))
 
     def _attach(self, holder: Holder, key: Key, *, alone: bool) -> None:
         """Puts a BioModule on a layer, and hooks where it acts on the layer's output."""
@@ -182,23 +202,27 @@ class BioConverter:
         bio = self.bio_module_class(layer, config, synapse=synapse, key=key, features=self.features)
         bio.compiles = self.compile
         if alone and synapse.attribute == "weight":
-            layer.bio_mod = bio
-        else:
-            layer.bio_mod = getattr(layer, "bio_mod", nn.ModuleDict())
-            layer.bio_mod.update({synapse.attribute: bio})  # pyright: ignore[reportCallIssue]
+            layer._modules[BIO_MOD] = bio
+        else:  # Past ``update``, which refuses names of methods of a dictionary.
+            layer._modules.setdefault(BIO_MOD, nn.ModuleDict())._modules[synapse.attribute] = bio  # pyright: ignore[reportOptionalMemberAccess]
         splits = synapse.splits(config.weight_splitting_Gamma)
         if synapse.observable and (splits or config.records_activity):
             speaker.register_forward_hook(after_forward if speaker is layer else _after_attention)
-            own = speaker is layer and layer.bio_mod is bio and type(bio).forward is BioModule.forward
+            own = speaker is layer and layer._modules[BIO_MOD] is bio and type(bio).forward is BioModule.forward
             if own and splits:
                 layer.register_forward_pre_hook(before_forward)
 
     @staticmethod
     def set_last_module_token_for_module(module: Layer) -> Layer:
-        """Marks a layer as read-out: it is exempt from weight splitting and Dale's principle."""
+        """Marks a layer as read-out: it is exempt from weight splitting and Dale's principle.
+
+        Raises:
+            TypeError: If given no module.
+            ValueError: If the layer has something of its own under the name of the mark.
+        """
         if not isinstance(module, nn.Module):
             raise TypeError(f"module should be an nn.Module; found {module!r}")
-        setattr(module, READOUT_MARK, True)
+        mark_readout(module)
         return module
 
 
@@ -208,18 +232,22 @@ def _after_attention(attention: nn.Module, _: Any, output: tuple[Tensor, Any]) -
 
 def strip(model: nn.Module) -> None:
     """Takes a conversion off a model: what it put on the layers, and the methods of the model."""
+    with or_as_before(model):
+        _take_off(model)
+
+
+def _take_off(model: nn.Module) -> None:
     for module in list(model.modules()):
         _strip(module)
 
 
 def _strip(module: nn.Module) -> None:
-    attached = module._modules.get("bio_mod")
-    if attached is not None and bio_modules(attached):
-        del module.bio_mod
+    if is_ours(module._modules.get(BIO_MOD)):
+        del module._modules[BIO_MOD]
     for hooks in (module._forward_pre_hooks, module._forward_hooks):
         for number, hook in list(hooks.items()):
             if hook in (before_forward, after_forward, _after_attention):
                 del hooks[number]
     for name, value in list(vars(module).items()):
-        if isinstance(value, ModelMethod | BioStep):
-            delattr(module, name)
+        if isinstance(value, ModelMethod | BioStep) and value.overview.model is module:
+            del vars(module)[name]

@@ -1,5 +1,6 @@
 """A layer's rate factors, signs and counters, and how a feature runs on them in place."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -11,14 +12,15 @@ from torch import Tensor, nn
 from funcbio import rng
 from funcbio.base import BioState, Key, Tree
 from funcbio.bind import ROWS, Row
-from funcbio.bio_checks import check_method, check_shape, check_weight
+from funcbio.bio_checks import broadcasts, check_method, check_shape, check_weight
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError
-from funcbio.bio_run import bring, run_layers
+from funcbio.bio_memory import check_apart
+from funcbio.bio_run import bring, run_layers, steps_of
 from funcbio.initial import initial_activity, initial_rate, initial_sign
 from funcbio.mechanisms import count_active, split_output
 from funcbio.observe import unit_dim
-from funcbio.sharding import agreed, is_distributed, local, shard_like, whole
-from funcbio.synapses import Synapse, synapses
+from funcbio.sharding import agreed, is_distributed, is_plain, local, shard_like, whole
+from funcbio.synapses import Synapse, is_treated, synapses
 
 
 class BioLayer(nn.Module):
@@ -29,6 +31,7 @@ class BioLayer(nn.Module):
 
     _version = 2  # Of the layout in state_dict.
     compiles: bool = False
+    features: Mapping[str, Row]
     fuzzy_learning_rate_parameters: Tensor
     updates: Tensor
     activation_count: Tensor
@@ -68,7 +71,9 @@ class BioLayer(nn.Module):
                 self.register_buffer("activation_count", count)
                 self.register_buffer("observations", torch.zeros_like(self.updates))
             if config.apply_dales_principle:
-                self.register_buffer("sign", initial_sign(key, weight, self.synapse, config))
+                signed = synapse is None or self.participates  # Who makes this by hand has named the layer.
+                sign = initial_sign(key, weight, self.synapse, config) if signed else weight.new_ones(())
+                self.register_buffer("sign", sign)
                 self.run("apply_dales_principle")
 
     def get_parent(self) -> nn.Module:
@@ -91,6 +96,11 @@ class BioLayer(nn.Module):
         """Whether the layer counts its active outputs."""
         return self.config.records_activity and self.synapse.observable
 
+    @property
+    def participates(self) -> bool:
+        """Whether methods of the model treat the layer: what is not trained is left alone, unless chosen by name."""
+        return is_treated(self.synapse, self.weight)
+
     def has_gradient(self) -> bool:
         """Whether the layer's weight is trained and has a gradient."""
         return self.weight.requires_grad and self.weight.grad is not None
@@ -110,7 +120,9 @@ class BioLayer(nn.Module):
         if torch.compiler.is_compiling():
             check_method(self, name)
             return self._run_feature(name, **hyper)
-        brought = bring(self, [(name, tuple(hyper.items()))])
+        calls = [(name, tuple(hyper.items()))]
+        brought = bring(self, calls)
+        check_apart([(self, brought[1] if brought else steps_of(self, calls))])
         return self._run_feature(name, **hyper) if brought is None else run_layers([brought]).get(self.synapse.weight)
 
     def _run_feature(self, name: str, **hyper: Any) -> Tensor | None:
@@ -192,7 +204,31 @@ class BioLayer(nn.Module):
             if f"{prefix}sign" in state_dict and "sign" in self._buffers:
                 self.sign = self._fitting_sign(state_dict[f"{prefix}sign"])
                 state_dict[f"{prefix}sign"] = self.sign
+        self._make_room(state_dict.get(f"{prefix}sign"))
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+        weight = prefix.rpartition("bio_mod.")[0] + self.synapse.attribute
+        strict = bool(args[0])  # Then torch itself refuses.
+        if not strict and weight in state_dict and f"{prefix}sign" not in state_dict:
+            self._warn_of_broken_signs()
+
+    def _make_room(self, sign: Any) -> None:
+        """Prepares for signs of a model that was converted with this layer frozen, which then has none, or not."""
+        own = self._buffers.get("sign")
+        if own is None or not isinstance(sign, Tensor) or self.synapse.readout or (own.ndim == 0) == (sign.ndim == 0):
+            return
+        if sign.ndim == 0 or broadcasts(sign, self.fuzzy_learning_rate_parameters):
+            self.sign = own.new_ones(sign.shape)
+
+    @torch.no_grad()
+    def _warn_of_broken_signs(self) -> None:
+        """Warns if weights were loaded without their signs, and break those that are here."""
+        sign, weight = self.held("sign"), self.weight
+        if is_plain(weight) and not weight.is_meta and sign is not None and bool((sign * weight < 0.0).any()):
+            warnings.warn(
+                f"the signs of {self.synapse.weight} should be loaded with it; found none, and weights of the wrong "
+                "sign, which enforce_dales_principle() is going to set to zero: load weights first, then convert",
+                stacklevel=2,
+            )
 
     def _fitting_sign(self, sign: Tensor) -> Tensor:
         shape = self.fuzzy_learning_rate_parameters.shape

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from funcbio.bind import ROWS
-from funcbio.bio_checks import NO_GRADIENTS, check_method
+from funcbio.bio_checks import NO_GRADIENTS, check_configured, check_method
 from funcbio.bio_finite import finite_gradients
+from funcbio.bio_memory import check_apart
 from funcbio.bio_module import BioModule
-from funcbio.bio_run import Call, bring, run_layers
+from funcbio.bio_run import Call, bring, run_layers, steps_of
 from funcbio.bio_survey import Overview, Survey, bio_modules, once
 from funcbio.inplace import Layer, Step
 from funcbio.observe import run_once
@@ -24,6 +25,8 @@ CALLS: dict[str, Call] = {
 """The methods that run one row of the table, and with which hyper-parameters."""
 HARMLESS = "fuzzy_learning_rates"
 """Changes nothing but gradients, which stay infinite if they are: it need not look at them first."""
+READS = "l1_reg"
+"""Changes nothing at all, and counts layers that are not trained in."""
 Ready = list[tuple[BioModule, Layer, list[Step]]]
 
 
@@ -74,13 +77,16 @@ class ModelMethod:
             AttributeError: If the configuration of a layer does not allow it.
         """
         bio_mods = self._taking_part(bio_mods)
-        ready, others = [], []
+        ready, others, calls = [], [], [CALLS.get(self.name, (self.name, ()))]
         for bio in bio_mods:
-            brought = bring(bio, [CALLS.get(self.name, (self.name, ()))])
+            brought = bring(bio, calls)
             if brought is None or not inherits(bio, [self.name]):
                 others.append(bio)
             else:
                 ready.append((bio, *brought))
+        ours = [bio for bio in others if self.name in CALLS or self.name in bio.features]
+        alone = [(bio, steps_of(bio, calls) if inherits(bio, [self.name]) else None) for bio in ours]
+        check_apart([*((bio, steps) for bio, _, steps in ready), *alone])
         return Plan(bio_mods, ready, others)
 
     def verdict(self, found: Survey, plan: Plan) -> bool | Tensor:
@@ -99,11 +105,15 @@ class ModelMethod:
         """The layers to run on."""
         if self.name == "scale_grad":
             bio_mods = [bio for bio in bio_mods if bio.synapse.observable]
+        chosen = [bio for bio in bio_mods if bio.participates or self.name == READS]
         if any(bio.needs_grad(self.name) for bio in bio_mods):
-            bio_mods = [bio for bio in bio_mods if bio.has_gradient()]
-            if not bio_mods:
+            chosen = [bio for bio in chosen if bio.has_gradient()]
+            if not chosen:
                 raise RuntimeError(f"{NO_GRADIENTS}: call backward() before {self.name}()")
-        return bio_mods
+        if bio_mods and not chosen:
+            check_configured(bio_mods[0], self.name)
+            self.overview.warn_of_nothing(f"{self.name}()")
+        return chosen
 
     def _together(self, plan: Plan, finite: bool | Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Runs plain layers in few passes, and the method of every other layer."""
@@ -121,9 +131,9 @@ class ModelMethod:
         return {bio.synapse.weight: getattr(bio, self.name)(*args, **kwargs) for bio in bio_mods}
 
     def _results(self, results: dict[str, Any]) -> Any:
-        if self.name == "l1_reg":
+        if self.name == READS:
             return sum(results.values())
-        return results if any(result is not None for result in results.values()) else None
+        return results if self.name in HEALS or any(found is not None for found in results.values()) else None
 
     def _observe(self, bio_mods: list[BioModule], x: Tensor | None = None) -> bool:
         """Runs the model on its own input if its layers have seen none; returns whether it did."""

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from funcbio.bind import ROWS, Row
-from funcbio.bio_checks import CONFIGURED, broadcasts, check_method, shares_memory
+from funcbio.bio_checks import CONFIGURED, broadcasts, check_method
 from funcbio.bio_config import BioConfig
 from funcbio.fused import run_fused
 from funcbio.inplace import Layer, Step, is_alike, is_key, run_in_place
 from funcbio.kernel import optional
+from funcbio.overlap import overlaps_itself
 from funcbio.rng import step_of
 from funcbio.sharding import is_plain
 from funcbio.synapses import Synapse
@@ -102,6 +103,8 @@ def prepare(bio: Bio, steps: Sequence[Step]) -> Layer | None:
     for name, held in (("sign", "sign"), ("activity", "activation_count")):
         if name in needed:
             value = bio.held(held)
+            if name == "sign" and value is None and bio.config.apply_dales_principle:
+                return None
             if value is not None and (not is_plain(value) or value.device != key.device):
                 return None
             if name == "activity" and value is not None:
@@ -116,7 +119,7 @@ def prepare(bio: Bio, steps: Sequence[Step]) -> Layer | None:
 
 def _plain(value: Any, weight: Tensor) -> bool:
     """Whether a tensor is one that kernels can write to, and fits the weight."""
-    return is_alike(value, weight) and (value.is_contiguous() or not shares_memory(value))
+    return is_alike(value, weight) and (value.is_contiguous() or not overlaps_itself(value))
 
 
 def takes_part(layer: Layer, step: Step) -> bool:

@@ -3,6 +3,7 @@
 import warnings
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from funcbio.bio_module import BioModule
@@ -38,6 +39,7 @@ class Overview:
     def __init__(self, model: nn.Module, left_out: frozenset[str] = frozenset()) -> None:
         self.model, self.left_out = model, left_out
         self.known: Survey | None = None
+        self.has_warned = False
 
     def look(self) -> Survey:
         """What the model consists of now. Warns of layers added since the conversion; gathered shards are let go."""
@@ -47,6 +49,16 @@ class Overview:
         warn_of_added(self.known.plain, self.left_out)
         reshard(modules)
         return self.known
+
+    def warn_of_nothing(self, what: str) -> None:
+        """Warns once if all weights that could be treated are frozen."""
+        if not self.has_warned and not torch.compiler.is_compiling():
+            self.has_warned = True
+            warnings.warn(
+                f"{what} should find weights that are trained; found requires_grad=False on all of them, which are "
+                "left alone: give synapses= their full names to treat them all the same",
+                stacklevel=4,
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves what can be looked up again out of copies and pickles."""
@@ -78,6 +90,17 @@ def plain_layers(model: nn.Module) -> list[str]:
         for name, module in model.named_modules()
         if isinstance(module, LAYERS) and "bio_mod" not in module._modules and id(module.weight) not in treated
     ]
+
+
+def warn_of_no_signs(bios: list[BioModule]) -> None:
+    """Warns if Dale's principle applies to no layer, because those that could have signs are frozen."""
+    frozen = [bio.synapse.weight for bio in bios if not bio.participates and not bio.synapse.readout]
+    if frozen and all(bio.sign.ndim == 0 for bio in bios):
+        warnings.warn(
+            f"apply_dales_principle should find weights that are trained; found {', '.join(frozen)} with "
+            "requires_grad=False: they keep their values and have no signs",
+            stacklevel=6,
+        )
 
 
 def warn_of_added(plain: list[str], left_out: frozenset[str]) -> None:

@@ -1,8 +1,8 @@
 """Choosing the parameters of a module that are synapses."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from torch import nn
 
@@ -12,40 +12,99 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.Con
 INPUT_FIRST = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Embedding, nn.EmbeddingBag)
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
-Choice: TypeAlias = Callable[[str, nn.Module], bool] | str | Sequence[str] | None
-"""Which parameters are synapses: a predicate on parameter name and owning module, glob patterns, or the default."""
+Rule: TypeAlias = str | Callable[[str, nn.Module], bool]
+"""Chooses parameters: a glob pattern of names, or a predicate on name and owning module."""
+Choice: TypeAlias = Rule | Sequence[str] | Mapping[Rule, int | None] | None
+"""Which parameters are synapses: a rule, several patterns, rules with the dimension of the inputs, or the default."""
 
 
-def choose(model: nn.Module, choice: Choice) -> list[tuple[nn.Module, str]]:
-    """Module and attribute of every synapse, tied weights once, in order of registration."""
-    candidates = list(_candidates(model))
+class Chosen(NamedTuple):
+    """A parameter that holds synapses.
+
+    Attributes:
+        module: The module that owns it.
+        attribute: Its name there.
+        name: Its name in the model; of a tied one, the first.
+        named: Whether it was chosen by its full name.
+        inputs: The dimension that belongs to the inputs, if the choice says so.
+    """
+
+    module: nn.Module
+    attribute: str
+    name: str
+    named: bool = False
+    inputs: int | None = None
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The parameter."""
+        return self.module._parameters[self.attribute]  # pyright: ignore[reportReturnType]
+
+
+def choose(model: nn.Module, choice: Choice) -> list[Chosen]:
+    """Returns the parameters chosen, tied ones once, in order of registration."""
     if choice is None:
-        chosen = [(name, module) for name, module in candidates if isinstance(module, LAYERS)]
         _require_weights(model)
-    elif callable(choice):
-        chosen = [(name, module) for name, module in candidates if choice(name, module)]
-    elif not isinstance(choice, str | Sequence) or not all(isinstance(pattern, str) for pattern in choice):
-        raise ValueError(f"synapses should be None, patterns of names or a predicate; found {choice!r}")
-    else:
-        chosen = _match(candidates, [choice] if isinstance(choice, str) else list(choice))
-    if not chosen:
+    candidates, rules = list(_candidates(model)), _rules(choice)
+    found: dict[int, Chosen] = {}
+    for name, module in candidates:
+        said = [dim for rule, dim in rules if _matches(rule, name, module)]
+        if said:
+            named = any(rule == name for rule, _ in rules)
+            one = Chosen(module, name.rpartition(".")[2], name, named, _one_of(name, said))
+            _require_real(name, one.weight)
+            found[id(one.weight)] = _tied(found.get(id(one.weight), one), one)
+    for rule, _ in rules:
+        if isinstance(rule, str) and not any(_matches(rule, *pair) for pair in candidates):
+            names = ", ".join(name for name, _ in candidates)
+            raise ValueError(f"synapses should match parameters ({names}); found no match for {rule!r}")
+    if not found:
         wanted = f"a layer with synapses ({', '.join(kind.__name__ for kind in LAYERS)})"
         wanted = wanted if choice is None else "a parameter that synapses chooses"
         raise ValueError(f"model should contain {wanted}; found none in {type(model).__name__}")
-    once: dict[int, tuple[nn.Module, str]] = {}
-    for name, module in chosen:
-        attribute = name.rpartition(".")[2]
-        _require_real(name, module._parameters[attribute])
-        once.setdefault(id(module._parameters[attribute]), (module, attribute))
-    return list(once.values())
+    return list(found.values())
 
 
-def _match(candidates: list[tuple[str, nn.Module]], patterns: list[str]) -> list[tuple[str, nn.Module]]:
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name, _ in candidates):
-            names = ", ".join(name for name, _ in candidates)
-            raise ValueError(f"synapses should match parameters ({names}); found no match for {pattern!r}")
-    return [pair for pair in candidates if any(fnmatchcase(pair[0], pattern) for pattern in patterns)]
+def _tied(first: Chosen, second: Chosen) -> Chosen:
+    """Returns what is known of one parameter of two modules: the first one's layout counts."""
+    alike = first.inputs is None and type(first.module) is type(second.module)
+    return first._replace(named=first.named or second.named, inputs=second.inputs if alike else first.inputs)
+
+
+def _rules(choice: Choice) -> list[tuple[Rule, int | None]]:
+    """Returns every rule, and the dimension of the inputs that is said with it."""
+    if choice is None:
+        return [(lambda _, module: isinstance(module, LAYERS), None)]
+    if isinstance(choice, str) or callable(choice):
+        return [(choice, None)]
+    if isinstance(choice, Mapping):
+        _require_dims(choice)
+        return list(choice.items())
+    if not isinstance(choice, Sequence) or not all(isinstance(pattern, str) for pattern in choice):
+        raise ValueError(f"synapses should be None, patterns of names or a predicate; found {choice!r}")
+    return [(pattern, None) for pattern in choice]
+
+
+def _require_dims(choice: Mapping[Any, Any]) -> None:
+    for rule, dim in choice.items():
+        whole = dim is None or (isinstance(dim, int) and not isinstance(dim, bool))
+        if not whole or not (isinstance(rule, str) or callable(rule)):
+            raise ValueError(
+                "synapses should map patterns or predicates to the dimension of the inputs, an integer or None; "
+                f"found {rule!r}: {dim!r}"
+            )
+
+
+def _one_of(name: str, said: Sequence[int | None]) -> int | None:
+    """Returns the dimension that is said of a parameter; None if none is."""
+    dims = dict.fromkeys(dim for dim in said if dim is not None)
+    if len(dims) > 1:
+        raise ValueError(f"synapses should say one dimension for {name}; found {' and '.join(map(str, dims))}")
+    return next(iter(dims), None)
+
+
+def _matches(rule: Rule, name: str, module: nn.Module) -> bool:
+    return fnmatchcase(name, rule) if isinstance(rule, str) else bool(rule(name, module))
 
 
 def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

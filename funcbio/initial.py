@@ -12,7 +12,7 @@ from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.checks import is_real, require_key, require_like, shown
 from funcbio.rates import sample_rates
 from funcbio.sharding import shard_like
-from funcbio.synapses import Synapse, infer_synapses
+from funcbio.synapses import Synapse, infer_synapses, require_layout
 
 
 def initial_rate(key: Key, weight: Tensor, synapse: Synapse, config: BioConfig) -> Tensor:
@@ -34,6 +34,7 @@ def initial_sign(key: Key, weight: Tensor, synapse: Synapse, config: BioConfig) 
     """Draws one layer's Dale signs; 0-d where the principle does not apply."""
     if synapse.readout or not config.apply_dales_principle:
         return weight.new_ones(())
+    require_layout(synapse, "apply_dales_principle")
     return draw_sign(key, weight, synapse, config)
 
 
@@ -74,10 +75,12 @@ def init(
             dimensions as synapses, in the layout of Linear and Conv, and the last of them as read-out.
 
     Returns:
-        The state; parameters that are no synapses have leaves of no dimensions.
+        The state; parameters that are no synapses, or that the description calls not trained, have leaves of no
+        dimensions: the features leave them alone.
 
     Raises:
-        ValueError: If ``synapses`` names a weight that ``params`` does not hold.
+        ValueError: If ``synapses`` names a weight that ``params`` does not hold, or Dale's principle applies to a
+            weight of a layer of your own and nothing says which of its dimensions belongs to the inputs.
 
     Example:
         >>> state = init({"w": torch.ones(2, 3), "b": torch.ones(2)}, key=key(0))
@@ -106,7 +109,7 @@ def init(
 
 def _leaf_state(key: Key, leaf: Tensor, synapse: Synapse | None, config: BioConfig) -> tuple[Tensor, ...]:
     """Rate, sign, activity and replaced of one parameter, in the order of BioState."""
-    if synapse is None:
+    if synapse is None or not synapse.trained:
         zero = torch.zeros((), dtype=torch.int64, device=leaf.device)
         return torch.ones((), device=leaf.device), torch.ones((), device=leaf.device), zero, zero.bool()
     return (

@@ -1,13 +1,16 @@
 """Which parameters are synapses, and which of their axes are pre- and post-synaptic."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import optree
 from torch import Size, Tensor, nn
 
 from funcbio.base import Tree
 from funcbio.choice import INPUT_FIRST, LAYERS, Choice, choose
+from funcbio.layout import input_dim, is_own_weight
+from funcbio.overlap import find_overlap, part_of
 
 READOUT_MARK = "last_module_token"
 """Attribute that marks a layer as read-out; set by ``BioConverter.set_last_module_token_for_module``."""
@@ -29,6 +32,11 @@ class Synapse:
         bias: Name of the bias of the same units, if there is one.
         observable: Whether the layer's output shows the units, so that activity and splitting make sense.
         attribute: Name of the weight within its module.
+        named: Whether it was chosen by its full name: then it is treated even if it is not trained.
+        trained: Whether it was trained, or named, when the model was described; if not, ``init`` marks it as one that
+            the features leave alone.
+        layout_known: Whether ``pre`` and ``post`` are known, from the layer's class or the user's word. If not, they
+            are a guess, and what depends on them is refused.
 
     Example:
         >>> synapses(torch.nn.Linear(3, 2))["weight"].post_units(torch.Size([2, 3]))
@@ -46,6 +54,9 @@ class Synapse:
     bias: str | None = None
     observable: bool = True
     attribute: str = "weight"
+    named: bool = False
+    trained: bool = True
+    layout_known: bool = True
 
     @property
     def depth(self) -> float:
@@ -73,14 +84,11 @@ class Synapse:
         return self._along(values, self.post, shape)
 
     def _along(self, values: Tensor, axis: int, shape: Size) -> Tensor:
-        ones = [1] * (len(shape) - 2)
-        if axis == 0:
-            return values.reshape(-1, 1, *ones)
-        if self.groups == 1:
-            return values.reshape(1, -1, *ones)
+        if axis != 1 or self.groups == 1:
+            return values.reshape([-1 if dim == axis else 1 for dim in range(len(shape))])
         # In a grouped convolution, axis 1 counts within the group that the row of axis 0 belongs to.
         rows = values.reshape(self.groups, -1).repeat_interleave(shape[0] // self.groups, 0)
-        return rows.reshape(shape[0], shape[1], *ones)
+        return rows.reshape(shape[0], shape[1], *[1] * (len(shape) - 2))
 
 
 class Holder(NamedTuple):
@@ -98,18 +106,23 @@ def synapses(model: nn.Module, choice: Choice = None) -> dict[str, Synapse]:
     nesting. A choice may name any parameters of two and more dimensions instead, of recurrent layers, attention
     projections, embeddings or layers of your own; biases and normalisation parameters are never synapses.
     The read-out is the last of them, unless the user marked a layer; a layer that is itself the model is none.
+    A weight that is not trained (``requires_grad=False``) is described too, and left alone, unless a choice
+    gives its full name.
 
     Args:
         model: Any module; it is only looked at.
         choice: None for the default, or glob patterns of parameter names (``"*"``, ``["gru.weight_*", "fc.*"]``), or
-            a predicate that takes a parameter's name and the module that owns it.
+            a predicate that takes a parameter's name and the module that owns it. A mapping from patterns or
+            predicates to numbers also says which dimension of a weight belongs to the inputs, for layers of your
+            own (``{"mine.weight": 0}``); None leaves that to the layer's class.
 
     Returns:
         A description for each weight, by parameter name, in order of depth.
 
     Raises:
-        ValueError: If nothing is chosen, a pattern matches nothing, or a chosen weight is not (yet) a real
-            floating-point parameter of its own.
+        ValueError: If nothing is chosen, a pattern matches nothing, a chosen weight is not (yet) a real
+            floating-point parameter of its own, or two of them share memory, or a dimension said is not one of the
+            weight, or not that of torch's layer.
 
     Example:
         >>> net = torch.nn.Sequential(torch.nn.GRU(3, 4), torch.nn.Linear(4, 2))
@@ -126,28 +139,67 @@ def holders(model: nn.Module, choice: Choice = None) -> list[Holder]:
     chosen = choose(model, choice)
     # A tied weight goes by the name that named_parameters gives it.
     names = {id(parameter): name for name, parameter in model.named_parameters()}
+    _require_apart({names[id(one.weight)]: one.weight for one in chosen})
+    # Functional code may train a model none of whose parameters requires gradients: then all of them count as trained.
+    training = any(parameter.requires_grad for parameter in model.parameters())
     # The output projection of attention is called as a function: its output is the attention's.
     speakers = {id(m.out_proj): m for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
-    marked = any(hasattr(module, READOUT_MARK) for module, _ in chosen)
+    marked = any(is_marked(one.module) for one in chosen)
     found = []
-    for index, (module, attribute) in enumerate(chosen):
+    for index, one in enumerate(chosen):
+        module = one.module
         last = module is not model and index == len(chosen) - 1
-        observable = isinstance(module, (*LAYERS, *INPUT_FIRST))
+        own, inputs = is_own_weight(module, one.attribute), input_dim(one)
+        observable = own and isinstance(module, (*LAYERS, *INPUT_FIRST))
         synapse = Synapse(
-            weight=names[id(module._parameters[attribute])],
+            weight=names[id(one.weight)],
             kind=type(module).__name__,
-            pre=0 if isinstance(module, INPUT_FIRST) else 1,
-            post=1 if isinstance(module, INPUT_FIRST) else 0,
-            groups=getattr(module, "groups", 1) if isinstance(module, LAYERS) else 1,
+            pre=1 if inputs is None else inputs,
+            post=1 if inputs == 0 else 0,
+            groups=getattr(module, "groups", 1) if own else 1,
             index=index,
             total=len(chosen),
-            readout=hasattr(module, READOUT_MARK) if marked else last,
+            readout=is_marked(module) if marked else last,
             bias=names.get(id(getattr(module, "bias", None))) if observable else None,
             observable=observable,
-            attribute=attribute,
+            attribute=one.attribute,
+            named=one.named,
+            trained=one.named or one.weight.requires_grad or not training,
+            layout_known=inputs is not None,
         )
         found.append(Holder(synapse, module, speakers.get(id(module), module)))
     return found
+
+
+def is_treated(synapse: Synapse, weight: Tensor) -> bool:
+    """Returns True unless a weight is to be left alone: what is not trained is, if it was not chosen by name."""
+    return synapse.named or weight.requires_grad
+
+
+def require_layout(synapse: Synapse, what: str) -> None:
+    """Raises ValueError if nothing says which dimension of a weight belongs to its inputs."""
+    if not synapse.layout_known:
+        raise ValueError(
+            f"{what} should be told which dimension of {synapse.weight} belongs to the inputs; found a {synapse.kind}, "
+            f"none of torch's layers with one input: say it, as by synapses={{'*': None, {synapse.weight!r}: 0}}"
+        )
+
+
+def is_marked(module: nn.Module) -> bool:
+    """Returns True if the user marked a layer as read-out."""
+    return getattr(module, READOUT_MARK, False) is True
+
+
+def _require_apart(weights: Mapping[str, Any]) -> None:
+    """Raises ValueError if two parameters share memory, as after ``second.weight.data = first.weight.data``."""
+    parts = [part_of(weight, name, written=True) for name, weight in weights.items()]
+    found = find_overlap(part for part in parts if part is not None)
+    if found is not None:
+        names = " and ".join(str(part.name) for part in found)
+        raise ValueError(
+            f"{names} should be one parameter, or have memory of their own; found two parameters on the same memory: "
+            "tie layers by assigning the parameter, not its data"
+        )
 
 
 def infer_synapses(params: Tree) -> dict[str, Synapse]:

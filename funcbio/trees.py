@@ -65,7 +65,8 @@ def state_of(named: Mapping[str, Tensor], bios: Mapping[str, BioModule | None]) 
             none = torch.zeros((), dtype=torch.int64 if field == "activity" else None, device=named[name].device)
             leaf = none if own is None or bio is None else getattr(own, field)[bio.synapse.weight]
             column[name] = leaf.detach()
-        updates = updates if own is None else own.updates
+        if own is not None and bio is not None and (bio.participates or isinstance(updates, tuple)):
+            updates = own.updates
     return BioState(**columns, updates=updates)
 
 

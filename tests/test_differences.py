@@ -5,6 +5,8 @@ import io
 import logging
 import pickle
 import random
+from contextlib import nullcontext
+from dataclasses import dataclass
 from importlib import import_module
 from unittest import mock
 
@@ -139,6 +141,130 @@ def test_changing_a_converter_changed_the_splitting_of_the_models_it_had_convert
         converter.update_config(weight_splitting_Gamma=4)
         moved.append(not torch.equal(model(torch.ones(1, 6)), before))
     assert moved == [True, False]
+
+
+# What errors say
+
+
+def caught(call, library):
+    """What a call raises under a library."""
+    try:
+        call(library)
+    except Exception as error:
+        return error
+    return None
+
+
+def plain(library, **options):
+    return library.BioConverter(**options)(two_layers())
+
+
+def frozen_layer(library):
+    model = plain(library)
+    model[0].weight.requires_grad_(False)
+    trained(model)
+    model[0].bio_mod.crystallize()
+
+
+def frozen_model(library):
+    plain(library).requires_grad_(False).crystallize()
+
+
+def without_sign(library):
+    model = plain(library, apply_dales_principle=True)
+    del model[0].bio_mod.sign
+    model[0].bio_mod.enforce_dales_principle()
+
+
+def indivisible(library, layer):
+    library.BioConverter(weight_splitting_Gamma=2)(nn.Sequential(layer, nn.Linear(1, 1), nn.Linear(1, 1)))
+
+
+GRADIENT_METHODS = ("fuzzy_learning_rates", "volume_dependent_lr", "crystallize")
+LIMITS = {
+    "fuzzy_learning_rate_factor_nu": [0, -1.0, float("nan")],
+    "dampening_factor": [0.0, 1.0, 2],
+    "crystal_thresh": [0.0, -1e-5],
+    "rejuvenation_parameter_dre": [0, -8.0],
+    "weight_splitting_Gamma": [-1],
+    "weight_splitting_activation_function": [None, 3],
+    "base_lr": [0.0, 1.0],
+    "stability_factor": [0, -1],
+    "lr_variability": [0.0, -0.2],
+}
+CALLS = {
+    **{f"{name} of a model": lambda library, name=name: getattr(plain(library), name)() for name in GRADIENT_METHODS},
+    **{
+        f"{name} of a layer": lambda lib, name=name: getattr(plain(lib)[0].bio_mod, name)() for name in GRADIENT_METHODS
+    },
+    "crystallize of a frozen layer": frozen_layer,
+    "crystallize of a frozen model": frozen_model,
+    "signs not asked for": lambda library: plain(library)[0].bio_mod.enforce_dales_principle(),
+    "signs deleted": without_sign,
+    "signs of what is no BioModule": lambda library: library.BioModule.dalian_network_initialization(nn.Linear(2, 2)),
+    "Gamma and a Linear": lambda library: indivisible(library, nn.Linear(15, 15)),
+    "Gamma and a Conv2d": lambda library: indivisible(library, nn.Conv2d(3, 15, 3)),
+    **{f"converting {thing!r}": lambda lib, thing=thing: lib.BioConverter()(thing) for thing in (3, "x", None, dict)},
+    "unknown name in a configuration": lambda library: configured(library, dampening=0.5),
+    "unknown names in a converter": lambda library: library.BioConverter(dampening=0.5, nu=3),
+    "unknown name in a dictionary": lambda library: library.BioConverter.from_dict({"dampening": 0.5}),
+    "unknown name in an update": lambda library: library.BioConverter().update_config(dampening=0.5),
+    "unknown name replaced": lambda library: configured(library)._replace(dampening=0.5),
+    "no parent": lambda library: library.BioModule("layer"),
+    "a parent that returns no module": lambda library: library.BioModule(lambda: "layer"),
+    **{
+        f"{field} = {value}": lambda library, field=field, value=value: by_hand(
+            library, nn.Linear(2, 2), **{field: value}
+        )
+        for field, values in LIMITS.items()
+        for value in values
+    },
+    "two limits broken": lambda library: by_hand(library, nn.Linear(2, 2), base_lr=2.0, dampening_factor=2.0),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_errors_are_of_the_release_s_kind_and_in_its_words(call):
+    theirs, ours = (caught(CALLS[call], library) for library in BOTH.values())
+    assert theirs is not None
+    assert str(ours) == str(theirs)
+    assert isinstance(ours, type(theirs))
+
+
+@pytest.mark.parametrize("field", LIMITS)
+def test_a_converter_refuses_a_limit_before_a_model_is_there(field):
+    for value in LIMITS[field]:
+        theirs = caught(lambda library, value=value: plain(library, **{field: value}), bio_transformations)
+        ours = caught(lambda library, value=value: library.BioConverter(**{field: value}), release)
+        assert (str(ours), isinstance(ours, type(theirs))) == (str(theirs), True)
+
+
+def test_what_the_release_took_is_refused_in_words_of_ours():
+    for options in ({"weight_splitting_Gamma": 2.5}, {"fuzzy_lr_decay": 1.5}, {"base_lr": "x"}):
+        with pytest.raises(ValueError, match=r"should be .*; found"):
+            release.BioConverter(**options)
+
+
+def test_a_deleted_sign_is_no_matter_to_rejuvenation_nor_to_the_sum_of_rates():
+    for library in BOTH.values():
+        model = plain(library, apply_dales_principle=True)
+        whole = model[0].bio_mod.l1_reg()
+        del model[0].bio_mod.sign
+        model.rejuvenate_weights()
+        assert whole - model[0].bio_mod.l1_reg() == pytest.approx(8, rel=1e-4)
+
+
+@dataclass(frozen=True, init=False)
+class Longer(release.BioConfig):
+    """A configuration with a field of a user's own."""
+
+    mine: float = 0.5
+
+
+def test_fields_of_one_s_own_are_known():
+    assert Longer(mine=0.25).replace(base_lr=0.3).mine == 0.25
+    with pytest.raises(TypeError, match="unexpected keyword argument 'yours'"):
+        Longer(yours=1)
 
 
 # Parameters
@@ -316,7 +442,11 @@ def test_what_the_release_wrote_into_weak_weights_and_what_its_old_rule_did():
 
 @both
 def test_models_without_layers_to_convert_are_let_pass(library):
-    model = library.BioConverter()(nn.Sequential(nn.Conv1d(2, 2, 3), nn.ReLU()))
+    warns = (
+        nullcontext() if library is bio_transformations else pytest.warns(UserWarning, match="its methods do nothing")
+    )
+    with warns:
+        model = library.BioConverter()(nn.Sequential(nn.Conv1d(2, 2, 3), nn.ReLU()))
     model(torch.ones(1, 2, 5)).sum().backward()
     for method in ("fuzzy_learning_rates", "crystallize", "rejuvenate_weights", "update_fuzzy_learning_rates"):
         getattr(model, method)()

@@ -78,6 +78,8 @@ class Layers:
             check_names(found)
             claim(found, self.handle)
             self.known = found
+        if found and not any(bio.participates for bio in found):
+            self.overview.warn_of_nothing("mechanisms")
         return found
 
 

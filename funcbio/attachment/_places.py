@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from funcbio.bio_checks import check_gradient, check_method
+from funcbio.bio_memory import check_apart
 from funcbio.bio_method import inherits
 from funcbio.bio_module import BioModule
 from funcbio.bio_run import bring, run_layers
@@ -56,11 +57,15 @@ def prepare(group: Group, bios: Sequence[BioModule]) -> Ready:
             together.append((bio, *brought))
         elif own:
             alone.append(bio)
+    calls = [*((bio, steps) for bio, _, steps in together), *((bio, None) for bio in alone)]
+    check_apart(calls, on_update=group[0].where == "update")
     return Ready(group, together, alone)
 
 
 def takes_part(bio: BioModule, mechanism: Mechanism) -> bool:
-    """Whether a mechanism runs on a layer: one without a gradient, or without units to see, is passed over."""
+    """Whether a mechanism runs on a layer: frozen ones, and those without gradient or units to see, are passed over."""
+    if not bio.participates:
+        return False
     if mechanism.feature == "scale_grad" and not bio.synapse.observable:
         return False
     return bio.has_gradient() or not mechanism.row.needs_grad

@@ -13,6 +13,7 @@ from funcbio.attachment.handle import Handle
 from funcbio.base import Feature
 from funcbio.bio_config import BioConfig
 from funcbio.bio_converter import BioConverter
+from funcbio.bio_names import silently
 from funcbio.bio_survey import bio_modules, once
 from funcbio.checks import require
 from funcbio.mechanism import Mechanism
@@ -84,7 +85,8 @@ def attach(
         _check_converted(optimizer, model, chosen)
     else:
         _check_plain(optimizer, model, chosen, maker)
-        maker(model)
+        with silently():  # The methods of the model are not needed.
+            maker(model)
     handle = Handle(optimizer, model, chosen, **flags, converted=not converted)
     _warn_of_cancelling(optimizer, chosen)
     return handle

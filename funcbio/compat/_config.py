@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import funcbio.bio_config
+from funcbio.bio_config import ConfigError
+from funcbio.compat._errors import UnknownFieldError, limit_broken
 
 VERSION = "0.0.5"
 FIRST = "weight_splitting_activation_function"
@@ -25,6 +27,9 @@ class BioConfig(funcbio.bio_config.BioConfig):
 
     def __new__(cls, *values: Any, **named: Any) -> "BioConfig":
         """Also sets the fields if values are given by position: a pickled named tuple is made by this alone."""
+        for name in named:
+            if name not in _names(cls):
+                raise UnknownFieldError(f"{cls.__name__}.__new__() got an unexpected keyword argument {name!r}")
         self: Any = super().__new__(cls, **named)
         if values:
             self.__init__(*values, **named)
@@ -36,6 +41,23 @@ class BioConfig(funcbio.bio_config.BioConfig):
             raise TypeError(f"BioConfig should be given every field once; found {len(values)} by position and {named}")
         defaults: dict[str, Any] = {item.name: item.default for item in fields(self)}
         super().__init__(**defaults | given | named)
+
+    def __post_init__(self) -> None:
+        """Refuses what the library refuses; in the release's words what that refused too."""
+        try:
+            super().__post_init__()
+        except ConfigError as error:
+            text = limit_broken(self._asdict())
+            raise ConfigError(text or str(error)) from None
+
+    def replace(self, **changes: Any) -> "BioConfig":
+        """Returns a copy with some fields changed, checked anew."""
+        unknown = [name for name in changes if name not in _names(type(self))]
+        if unknown:
+            raise UnknownFieldError(f"Got unexpected field names: {unknown!r}")
+        return type(self)(**{name: getattr(self, name) for name in _names(type(self))} | changes)
+
+    _replace = replace
 
     def _asdict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self._fields}
@@ -51,6 +73,10 @@ class BioConfig(funcbio.bio_config.BioConfig):
     def __getitem__(self, position: Any) -> Any:
         """Returns the value at a position, or the values of a slice."""
         return tuple(self)[position]
+
+
+def _names(config_class: type[BioConfig]) -> list[str]:
+    return [item.name for item in fields(config_class)]
 
 
 BioConfig._fields = tuple(sorted((item.name for item in fields(BioConfig)), key=lambda name: name != FIRST))

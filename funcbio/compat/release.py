@@ -3,6 +3,8 @@
 What merely crashed there works as documented; every difference that is left is in docs/release-0.0.5.md.
 """
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +14,11 @@ from torch import Tensor, nn
 import funcbio.bio_converter
 import funcbio.bio_module
 from funcbio.bio_checks import check_method
-from funcbio.bio_config import Distribution
+from funcbio.bio_config import ConfigError, Distribution
+from funcbio.bio_method import ModelMethod
+from funcbio.bio_survey import bio_modules
 from funcbio.compat._config import VERSION, BioConfig
+from funcbio.compat._errors import FROZEN, in_its_words
 from funcbio.initial import draw_sign
 from funcbio.mechanisms import give_sign
 from funcbio.synapses import READOUT_MARK, Holder, holders
@@ -28,6 +33,11 @@ class BioModule(funcbio.bio_module.BioModule):
     """The mechanisms of one layer, as in release 0.0.5: rates and signs are parameters, activity acts at once."""
 
     def __init__(self, parent: Any, config: Any = DEFAULT_BIO_CONFIG, **where: Any) -> None:
+        if not callable(parent):
+            raise ConfigError("parent must be a Callable returning an nn.Module instance")
+        parent = parent if isinstance(parent, nn.Module) else parent()
+        if not isinstance(parent, nn.Module):
+            raise ConfigError("parent output must be an instance of nn.Module")
         # Only a layer converted by hand knew its depth before the draw.
         knows_depth = not where and config.fuzzy_lr_distribution == Distribution.LAYER_ADAPTIVE
         super().__init__(parent, config.replace(fuzzy_lr_variant="default") if knows_depth else config, **where)
@@ -44,11 +54,16 @@ class BioModule(funcbio.bio_module.BioModule):
             value = nn.Parameter(value, requires_grad=False)
         super().__setattr__(name, value)
 
+    @property
+    def participates(self) -> bool:
+        """Always: the release treats weights that are not trained like any other."""
+        return True
+
     @staticmethod
     def dalian_network_initialization(module: nn.Module) -> None:
         """Draws the signs of a layer and gives them to its weights."""
         if not isinstance(module, BioModule) or not isinstance(module.get_parent(), KINDS):
-            raise AttributeError(f"module should be the BioModule of a Linear or Conv2d; found {type(module).__name__}")
+            raise AttributeError(f"Can not use dalians network initialization on {type(module)}")
         sign = draw_sign(module.key, module.weight, module.synapse, module.config)
         module.sign = nn.Parameter(sign, requires_grad=False)
         with torch.no_grad():
@@ -61,6 +76,11 @@ class BioModule(funcbio.bio_module.BioModule):
             super().update_fuzzy_learning_rates()
         return result
 
+    def run(self, name: str, **hyper: Any) -> Tensor | None:
+        """Runs a row of the table on this layer, in place."""
+        with in_its_words():
+            return super().run(name, **hyper)
+
     def update_fuzzy_learning_rates(self, x: Tensor | None = None) -> None:
         """Moves the rates on; those that follow activity only if given an input of the layer, which is counted."""
         if self.config.fuzzy_lr_distribution != Distribution.ACTIVITY:
@@ -71,14 +91,31 @@ class BioModule(funcbio.bio_module.BioModule):
 
     def enforce_dales_principle(self) -> None:
         """Sets weights of the wrong sign to zero, but in the read-out."""
-        check_method(self, "enforce_dales_principle")
+        with in_its_words():
+            check_method(self, "enforce_dales_principle")
         if not self.synapse.readout:
             super().enforce_dales_principle()
 
     def l1_reg(self) -> Tensor:
         """Returns the sum of the absolute rate factors, and of the signs, which the release counts in."""
         rates = super().l1_reg()
-        return rates + self.sign.abs().sum() if self.config.apply_dales_principle else rates
+        sign = self.held("sign")
+        return rates if sign is None else rates + sign.abs().sum()
+
+
+class Method(ModelMethod):
+    """A method of a model that says what went wrong as the release did."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the method on every layer."""
+        with in_its_words():
+            try:
+                return super().__call__(*args, **kwargs)
+            except RuntimeError as error:
+                first = next(iter(bio_modules(self.overview.model)), None)
+                if self.name == "crystallize" and first is not None and not first.weight.requires_grad:
+                    raise RuntimeError(FROZEN) from error
+                raise
 
 
 class BioConverter(funcbio.bio_converter.BioConverter):
@@ -86,6 +123,20 @@ class BioConverter(funcbio.bio_converter.BioConverter):
 
     bio_module_class = BioModule
     config_class = BioConfig
+    method_class = Method
+
+    @classmethod
+    def from_dict(cls, config_dict: Mapping[str, Any]) -> "BioConverter":
+        """Makes a converter from a dictionary of configuration fields."""
+        return cls(cls.config_class(**config_dict))
+
+    def convert(self, module_class_or_instance: Any) -> Any:
+        """Converts a module, or a class of modules."""
+        given = module_class_or_instance
+        if not isinstance(given, nn.Module) and not (isinstance(given, type) and issubclass(given, nn.Module)):
+            raise TypeError(f"Unsupported type for module_class_or_instance: {type(given)}")
+        with in_its_words():
+            return super().convert(given)
 
     @staticmethod
     def set_last_module_token_for_model(model: nn.Module) -> None:
@@ -98,6 +149,8 @@ class BioConverter(funcbio.bio_converter.BioConverter):
         """Finds the layers of the release's kinds, or none; the output of attention is left alone, as it was."""
         self.set_last_module_token_for_model(model)
         if not any(isinstance(module, KINDS) for module in model.modules()):
+            should = "model should contain a Linear or a Conv2d layer"
+            warnings.warn(f"{should}; found none in {type(model).__name__}: its methods do nothing", stacklevel=7)
             return []
         found = holders(model, lambda name, module: isinstance(module, KINDS) and name.endswith("weight"))
         return [

@@ -12,6 +12,7 @@ from funcbio.attachment.handle import Handle
 from funcbio.base import Feature
 from funcbio.bio_config import BioConfig
 from funcbio.bio_converter import BioConverter, strip
+from funcbio.bio_names import silently
 from funcbio.bio_survey import bio_modules, plain_layers
 from funcbio.checks import is_count, require
 from funcbio.mechanism import Mechanism
@@ -72,7 +73,8 @@ class Session:
         maker = converter_of(converted, self.config, self.converter)
         if maker is not None:
             check_config(maker.config, self.mechanisms)
-            maker(model)
+            with silently():
+                maker(model)
             self._converted, self._plain = model, plain_layers(model)
 
     def attach(self, model: nn.Module, optimizers: Iterable[Any], step: int) -> None:

@@ -1,4 +1,4 @@
-"""Dale's principle: all outgoing weights of a unit share one sign."""
+"""Dale's principle: all weights that leave a unit through one weight matrix share one sign."""
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ def apply_dales_principle(
     r"""Gives every weight the sign of its pre-synaptic unit; used once, before training.
 
     With the sign $s$ of the unit a weight comes from, $$ w \leftarrow s \, |w|. $$
+    Signs belong to a weight matrix: a unit that feeds several may have another sign in each.
 
     Args:
         params: Tree of weights.
@@ -62,6 +63,7 @@ def enforce_dales_principle(
     r"""Stops weights from changing sign: one that crossed zero is set to zero.
 
     With the sign $s$ of the unit a weight comes from, $$ w \leftarrow s \max(s w, 0). $$
+    Signs belong to a weight matrix: a unit that feeds several may have another sign in each.
 
     Args:
         params: Tree of weights.

@@ -6,7 +6,7 @@ from torch import Size, Tensor
 
 from funcbio.checks import is_number
 from funcbio.sharding import cuts, joined, shard_like
-from funcbio.synapses import Synapse, unit_axis
+from funcbio.synapses import Synapse, require_layout, unit_axis
 
 
 def identity(output: Tensor) -> Tensor:
@@ -104,7 +104,8 @@ def split_weights(params: Mapping[str, Tensor], gamma: int, *, synapses: Mapping
 
     Raises:
         ValueError: If $\Gamma$ does not divide a layer's number of units, or a group of a grouped
-            convolution: the sum of rows with different inputs is no row, use ``split_output`` there.
+            convolution: the sum of rows with different inputs is no row, use ``split_output`` there. Or if nothing
+            says which dimension of a weight belongs to the inputs.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
@@ -123,6 +124,7 @@ def split_weights(params: Mapping[str, Tensor], gamma: int, *, synapses: Mapping
     for name, synapse in synapses.items():
         if gamma <= 1 or synapse.readout:
             continue
+        require_layout(synapse, "gamma")
         weight = params[name]
         check_divides(gamma, synapse.post_units(weight.shape), name)
         if not has_summable_rows(synapse, weight.shape, gamma):

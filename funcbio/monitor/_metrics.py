@@ -44,12 +44,13 @@ def metrics(
     | ``age_mean``, ``age_q5`` ... | ``age`` | steps since a weight was replaced |
     | ``excitatory`` | ``params`` | share of positive weights among those that are not zero; nan if all are |
     | ``excitatory_units`` | ``sign`` | share of the Dale signs that are positive |
-    | ``sign_violations`` | ``sign`` | share of weights whose sign is not that of their unit |
+    | ``sign_violations`` | ``sign`` | share of weights whose sign is not that of their unit in this matrix |
     | ``dormant`` | ``activity`` | share of units that were active ``dormant_up_to`` times the layer's mean, or less |
     | ``stable_rank``, ``effective_rank`` | ``params`` | directions that the layer uses; with ``ranks=True`` |
     | ``weight_norm``, ``grad_norm``, ``update_norm`` | trees | Euclidean norms |
     | ``relative_update`` | ``update`` | ``update_norm / weight_norm`` |
 
+    Dale signs belong to a weight matrix: units with other signs in another matrix are no violation.
     The whole model pools all weights and all units, but ranks, which are averaged over layers. A state does not
     remember where rates started; no distribution starts under ``fuzzy_lr_min``, so a rate under its default 0.5 has
     been dampened, and ``crystallized_below`` should follow a configuration that has another. Activity counts

@@ -25,6 +25,9 @@ def build(make: Callable[[], nn.Module], trial: Trial, shared: Sequence[str]) ->
 def begin(model: nn.Module, trial: Trial, shared: Sequence[str], synapses: Choice) -> Own:
     """Returns what belongs to one member at the start."""
     bio = bind(model, trial.config, synapses)
+    for name, synapse in bio.synapses.items():
+        if synapse.named and not model.get_parameter(name).requires_grad:
+            raise ValueError(f"synapses should name weights that are trained in a sweep; found {name} frozen")
     everything = {name: p.detach() for name, p in model.named_parameters()}
     params = {name: p for name, p in everything.items() if model.get_parameter(name).requires_grad}
     if not params:

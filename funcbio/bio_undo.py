@@ -1,0 +1,63 @@
+"""All or nothing: what fails, or is interrupted, leaves a model as it was."""
+
+from collections.abc import Iterable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+TABLES = (
+    "_modules",
+    "_parameters",
+    "_buffers",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+)
+"""Dictionaries of a module that a conversion changes."""
+
+
+class Before:
+    """How the modules of a model were: what they hold, not the numbers in it.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.generator = torch.get_rng_state()
+        self.tables: list[tuple[MutableMapping[str, Any], dict[str, Any]]] = []
+        self.numbers: list[tuple[Tensor, Tensor]] = []
+        for module in model.modules():
+            own = vars(module)
+            tables = [own, *(own[name] for name in TABLES if isinstance(own.get(name), MutableMapping))]
+            self.tables += [(table, dict(table)) for table in tables]
+
+    def keep(self, tensors: Iterable[Tensor]) -> None:
+        """Copies numbers that are about to change."""
+        self.numbers += [(tensor, tensor.detach().clone()) for tensor in tensors]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Puts everything back: numbers that were kept, tables in their order, the state of torch's generator."""
+        for tensor, old in self.numbers:
+            tensor.copy_(old)
+        for table, old in self.tables:
+            if list(table.items()) != list(old.items()):
+                table.clear()
+                table.update(old)
+        torch.set_rng_state(self.generator)
+
+
+@contextmanager
+def or_as_before(model: nn.Module) -> Iterator[Before]:
+    """Restores a model if anything is raised inside, be it an interrupt."""
+    before = Before(model)
+    try:
+        yield before
+    except BaseException:
+        before.restore()
+        raise
