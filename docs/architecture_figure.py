@@ -37,11 +37,11 @@ GROUPS = [
     Group(
         "Functions on trees: settings, state, chains",
         BLUE,
-        "bio_config bind initial observe splitting chain fusing mechanism",
+        "bio_config bind initial observe splitting chain fusing mechanism idle",
     ),
     Group("Mechanisms, one file each", GREEN, "mechanisms synapses layout choice"),
     Group("One kernel, three ways to run it", ORANGE, "kernel tiles ahead inplace program fused"),
-    Group("Keys, draws, sums", SKY, "rng rates statistics reductions masks sharding overlap"),
+    Group("Keys, draws, sums", SKY, "rng rates statistics reductions masks sharding overlap outputs"),
     Group("Vocabulary, checks, files", SKY, "base checks extras compiling aside checkpoint drawing"),
 ]
 

@@ -11,7 +11,7 @@ from funcbio import monitor as monitor
 from funcbio import plot as plot
 from funcbio.attachment.attach import attach
 from funcbio.attachment.handle import Handle
-from funcbio.base import BioState, Feature, Key, Tree
+from funcbio.base import BioState, Feature, IdleWarning, Key, Tree
 from funcbio.bind import Bound, bind
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError, Distribution
 from funcbio.bio_converter import BioConverter
@@ -56,6 +56,7 @@ __all__ = [
     "Distribution",
     "Feature",
     "Handle",
+    "IdleWarning",
     "Key",
     "Mechanism",
     "SweepResult",

@@ -1,5 +1,6 @@
 """The vocabulary: trees, keys, the state, and what a feature is. Imports nothing of ours."""
 
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -8,7 +9,10 @@ import torch
 from torch import Tensor
 
 Tree: TypeAlias = Any
-"""A pytree of tensors: nested dicts, tuples, lists and named tuples, all that ``optree.tree_map`` maps over."""
+"""A pytree of tensors: nested dicts, tuples, lists and named tuples, all that ``optree.tree_map`` maps over.
+
+Dictionaries, ordered ones (a ``state_dict``) and those with defaults fit together if they have the same keys.
+"""
 
 Key: TypeAlias = Tensor
 """Explicit randomness: an int32 tensor of shape ``(2,)``, made by ``funcbio.key``."""
@@ -44,6 +48,18 @@ class BioState(NamedTuple):
     age: Tree = ()
 
 
+class IdleWarning(UserWarning):
+    """Something that was asked for does nothing: mechanisms without effect, fields that find no layer.
+
+    Example:
+        >>> import warnings
+        >>> net = torch.nn.Linear(3, 2)
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore", category=IdleWarning)
+        ...     handle = attach(torch.optim.SGD(net.parameters(), lr=0.1), net, ["crystallize"])
+    """
+
+
 class Feature(Protocol):
     """A biological mechanism: a pure function from three trees to three trees.
 
@@ -60,6 +76,38 @@ class Feature(Protocol):
 def leaf_names(tree: Tree) -> list[str]:
     """Dotted path of every leaf, in optree's order: ``{"fc1": {"weight": w}}`` gives ``["fc1.weight"]``."""
     return [".".join(map(str, path)) for path in optree.tree_paths(tree)]
+
+
+MAPPINGS = (dict, OrderedDict, defaultdict)
+"""Kinds of dictionaries that count as one: trees of the same keys fit together."""
+
+
+def same_structure(one: optree.PyTreeSpec, other: optree.PyTreeSpec) -> bool:
+    """Whether two trees have the same structure, but perhaps other kinds of dictionaries in it."""
+    if one == other:
+        return True
+    sequences = one.type is other.type and one.type is not None and issubclass(one.type, list | tuple)
+    if not sequences and not (one.type in MAPPINGS and other.type in MAPPINGS):
+        return False
+    parts, others = (dict(zip(spec.entries(), spec.children(), strict=True)) for spec in (one, other))
+    return parts.keys() == others.keys() and all(same_structure(part, others[at]) for at, part in parts.items())
+
+
+def leaves_as(tree: Tree, like: Tree) -> list[Any]:
+    """Leaves of a tree in the order of those of another one, which may hold other kinds of dictionaries."""
+    leaves, own = optree.tree_flatten(tree)
+    return leaves if own == optree.tree_structure(like) else _reordered(leaves, tree, like)
+
+
+def tree_as(tree: Tree, like: Tree, leaves: list[Any]) -> Tree:
+    """A tree of the structure of ``tree`` with new leaves, which come in the order of those of ``like``."""
+    own = optree.tree_structure(tree)
+    return optree.tree_unflatten(own, leaves if own == optree.tree_structure(like) else _reordered(leaves, like, tree))
+
+
+def _reordered(leaves: list[Any], tree: Tree, like: Tree) -> list[Any]:
+    by_path = dict(zip(optree.tree_paths(tree), leaves, strict=True))
+    return [by_path[path] for path in optree.tree_paths(like)]
 
 
 def check_option(name: str, value: object, options: Iterable[str]) -> None:

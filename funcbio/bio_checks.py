@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from funcbio.bio_config import BioConfig
 from funcbio.checks import is_real, shown
+from funcbio.choice import is_scripted
 from funcbio.mechanisms import check_divides
 from funcbio.overlap import overlaps_itself
 from funcbio.sharding import is_distributed, same_everywhere
@@ -92,6 +93,22 @@ def check_shape(layer: Layer) -> None:
         )
 
 
+def check_output(layer: Layer, bias: object, output: object) -> None:
+    """Raises if an output is not that of the layer as it was converted; ``bias`` is the one it has now."""
+    check_shape(layer)
+    leaf, gamma = layer.synapse.weight, layer.config.weight_splitting_Gamma
+    if not isinstance(output, Tensor):
+        raise RuntimeError(
+            f"the layer of {leaf} should put out a tensor, to be counted and split; found {type(output).__name__}: "
+            "leave it out by synapses="
+        )
+    if bias is not None and layer.synapse.bias is None and layer.synapse.splits(gamma):
+        raise RuntimeError(
+            f"the layer of {leaf} should have no bias, as when it was converted; found one: a norm that is folded into "
+            "a layer that splits comes before the splitting; sum the weights before (funcbio.split_weights)"
+        )
+
+
 def _check_memory(layer: Layer) -> None:
     weight, rates, leaf = layer.weight, layer.fuzzy_learning_rate_parameters, layer.synapse.weight
     if not is_real(weight) or not is_real(rates) or weight.device != rates.device:
@@ -147,6 +164,21 @@ def check_gradient(layer: Layer, name: str) -> None:
         raise RuntimeError(f"the gradient of {leaf} should be dense; found {weight.grad.layout}")
     if overlaps_itself(weight.grad):
         raise RuntimeError(f"the gradient of {leaf} should have memory for every element; found some that share theirs")
+
+
+def check_layer(synapse: Synapse, layer: nn.Module, config: BioConfig) -> None:
+    """Raises ValueError if nothing can be put on a layer, or it would be split and its output is not its units'."""
+    if is_scripted(layer):
+        raise ValueError(
+            f"{synapse.weight} should belong to a module that can be converted; found {type(layer).__name__}, a "
+            "program of torch.jit: leave it out by synapses="
+        )
+    fused = any(kind.__name__ == "_FusedModule" for kind in type(layer).__mro__)
+    if fused and synapse.splits(config.weight_splitting_Gamma):
+        raise ValueError(
+            f"{synapse.weight} should belong to a layer that computes nothing else, to be split; found "
+            f"{type(layer).__name__}, which is fused with what follows the layer"
+        )
 
 
 def check_weight(synapse: Synapse, weight: Tensor, config: BioConfig) -> None:

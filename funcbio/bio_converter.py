@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, overload
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from funcbio import rng
 from funcbio.base import Feature, Key
 from funcbio.bind import Row
-from funcbio.bio_checks import check_weight
+from funcbio.bio_checks import check_layer, check_weight
 from funcbio.bio_class import bio_class
 from funcbio.bio_config import BioConfig, check_names
 from funcbio.bio_layer import fresh_seed
@@ -18,8 +19,11 @@ from funcbio.bio_names import BIO_MOD, check_free, free_names, is_ours, mark_rea
 from funcbio.bio_step import STEPS, BioStep, check_steps
 from funcbio.bio_survey import Overview, bio_modules, plain_layers, warn_of_no_signs
 from funcbio.bio_undo import or_as_before
+from funcbio.choice import is_compiled, is_scripted
+from funcbio.idle import idle_fields, warn
+from funcbio.observe import unit_dim
 from funcbio.sharding import reshard
-from funcbio.splitting import after_forward, before_forward
+from funcbio.splitting import AfterForward, before_forward
 from funcbio.synapses import Choice, Holder, holders
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -173,9 +177,11 @@ class BioConverter:
             found = self.describe(model)
             check_free(found)
             weights = [layer.get_parameter(synapse.attribute) for synapse, layer, _ in found]
-            for (synapse, _, _), weight in zip(found, weights, strict=True):
+            for (synapse, layer, _), weight in zip(found, weights, strict=True):
+                check_layer(synapse, layer, self.config)
                 check_weight(synapse, weight, self.config)
-            key = rng.key(fresh_seed())
+            warn(idle_fields(self.config, [holder.synapse for holder in found]), stacklevel=4)
+            key = rng.key(fresh_seed(), device="cpu")
             reshard(model.modules())
             if self.config.apply_dales_principle or self.bio_module_class.__init__ is not BioModule.__init__:
                 before.keep(weights)
@@ -207,7 +213,12 @@ class BioConverter:
             layer._modules.setdefault(BIO_MOD, nn.ModuleDict())._modules[synapse.attribute] = bio  # pyright: ignore[reportOptionalMemberAccess]
         splits = synapse.splits(config.weight_splitting_Gamma)
         if synapse.observable and (splits or config.records_activity):
-            speaker.register_forward_hook(after_forward if speaker is layer else _after_attention)
+            gamma, activation = (
+                config.weight_splitting_Gamma if splits else 0,
+                config.weight_splitting_activation_function,
+            )
+            path = "" if speaker is layer else "out_proj"
+            speaker.register_forward_hook(AfterForward(gamma, activation, unit_dim(bio.weight), path))
             own = speaker is layer and layer._modules[BIO_MOD] is bio and type(bio).forward is BioModule.forward
             if own and splits:
                 layer.register_forward_pre_hook(before_forward)
@@ -226,10 +237,6 @@ class BioConverter:
         return module
 
 
-def _after_attention(attention: nn.Module, _: Any, output: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
-    return attention.get_submodule("out_proj.bio_mod")(output[0]), *output[1:]
-
-
 def strip(model: nn.Module) -> None:
     """Takes a conversion off a model: what it put on the layers, and the methods of the model."""
     with or_as_before(model):
@@ -237,8 +244,12 @@ def strip(model: nn.Module) -> None:
 
 
 def _take_off(model: nn.Module) -> None:
-    for module in list(model.modules()):
-        _strip(module)
+    modules = list(model.modules())
+    for module in modules:
+        if not is_scripted(module):
+            _strip(module)
+    if any(is_compiled(module) for module in modules):
+        torch.compiler.reset()  # Compiled parts that ran before know nothing of hooks that come or go.
 
 
 def _strip(module: nn.Module) -> None:
@@ -246,7 +257,7 @@ def _strip(module: nn.Module) -> None:
         del module._modules[BIO_MOD]
     for hooks in (module._forward_pre_hooks, module._forward_hooks):
         for number, hook in list(hooks.items()):
-            if hook in (before_forward, after_forward, _after_attention):
+            if hook is before_forward or isinstance(hook, AfterForward):
                 del hooks[number]
     for name, value in list(vars(module).items()):
         if isinstance(value, ModelMethod | BioStep) and value.overview.model is module:

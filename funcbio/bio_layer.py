@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from funcbio import rng
 from funcbio.base import BioState, Key, Tree
 from funcbio.bind import ROWS, Row
-from funcbio.bio_checks import broadcasts, check_method, check_shape, check_weight
+from funcbio.bio_checks import broadcasts, check_method, check_output, check_weight
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError
 from funcbio.bio_memory import check_apart
 from funcbio.bio_run import bring, run_layers, steps_of
@@ -60,21 +60,27 @@ class BioLayer(nn.Module):
         weight = self.weight
         check_weight(self.synapse, weight, config)
         key = rng.key(fresh_seed(), device=weight.device) if key is None else key.to(weight.device)
-        key = agreed(key, weight)
+        # Who makes this by hand has named the layer, trained or not.
+        self._register(agreed(key, weight), weight, signed=synapse is None or self.participates)
+        if config.apply_dales_principle:
+            self.run("apply_dales_principle")
+
+    @torch.no_grad()
+    @torch.inference_mode(False)  # What is made within that mode could not be changed outside.
+    def _register(self, key: Key, weight: Tensor, *, signed: bool) -> None:
+        """Makes the buffers of the state."""
+        synapse, config = self.synapse, self.config
         self.register_buffer("key", key.clone())
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64, device=weight.device))
-        with torch.no_grad():
-            self.register_buffer("fuzzy_learning_rate_parameters", initial_rate(key, weight, self.synapse, config))
-            if self.records_activity:
-                units = self.synapse.post_units(weight.shape)
-                count = torch.zeros(units, dtype=torch.int64, device=weight.device)
-                self.register_buffer("activation_count", count)
-                self.register_buffer("observations", torch.zeros_like(self.updates))
-            if config.apply_dales_principle:
-                signed = synapse is None or self.participates  # Who makes this by hand has named the layer.
-                sign = initial_sign(key, weight, self.synapse, config) if signed else weight.new_ones(())
-                self.register_buffer("sign", sign)
-                self.run("apply_dales_principle")
+        self.register_buffer("fuzzy_learning_rate_parameters", initial_rate(key, weight, synapse, config))
+        if self.records_activity:
+            units = synapse.post_units(weight.shape)
+            count = torch.zeros(units, dtype=torch.int64, device=weight.device)
+            self.register_buffer("activation_count", count)
+            self.register_buffer("observations", torch.zeros_like(self.updates))
+        if config.apply_dales_principle:
+            sign = initial_sign(key, weight, synapse, config) if signed else weight.new_ones(())
+            self.register_buffer("sign", sign)
 
     def get_parent(self) -> nn.Module:
         """Returns the layer."""
@@ -155,7 +161,7 @@ class BioLayer(nn.Module):
 
     def forward(self, output: Tensor) -> Tensor:
         """Counts the active units of the layer's output, and splits its weights."""
-        check_shape(self)
+        check_output(self, getattr(self.get_parent(), "bias", None), output)
         dim = unit_dim(self.fuzzy_learning_rate_parameters)
         if self.records_activity:
             self._count(count_active(output, dim=dim))
@@ -260,7 +266,7 @@ def lone_synapse(layer: nn.Module, config: BioConfig) -> Synapse:
 
 def fresh_seed() -> int:
     """Takes one seed from torch's global generator, the only use we make of it."""
-    return int(torch.randint(2**62, ()))
+    return int(torch.randint(2**62, (), device="cpu"))
 
 
 def keep_padding(layer: nn.Module, weight: Tensor, params: Tree, state: BioState) -> tuple[Tree, BioState]:

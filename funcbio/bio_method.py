@@ -13,6 +13,7 @@ from funcbio.bio_memory import check_apart
 from funcbio.bio_module import BioModule
 from funcbio.bio_run import Call, bring, run_layers, steps_of
 from funcbio.bio_survey import Overview, Survey, bio_modules, once
+from funcbio.idle import UPDATES
 from funcbio.inplace import Layer, Step
 from funcbio.observe import run_once
 from funcbio.sharding import local, reshard
@@ -63,7 +64,7 @@ class ModelMethod:
         finite = self.verdict(found, plan)
         if finite is False:
             return self._nothing(plan.bio_mods)
-        if self.name == "update_fuzzy_learning_rates":
+        if self.name == UPDATES:
             if self._observe(plan.bio_mods, *args, **kwargs):
                 plan = self.plan(found.layers())  # The counts may be copies.
             args, kwargs = (), {}  # The model has seen its input; the layers need none of their own.
@@ -77,6 +78,8 @@ class ModelMethod:
             AttributeError: If the configuration of a layer does not allow it.
         """
         bio_mods = self._taking_part(bio_mods)
+        if self.name == UPDATES:
+            self.overview.warn_of_fixed_rates(bio_mods)
         ready, others, calls = [], [], [CALLS.get(self.name, (self.name, ()))]
         for bio in bio_mods:
             brought = bring(bio, calls)

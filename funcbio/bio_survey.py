@@ -8,7 +8,10 @@ from torch import nn
 
 from funcbio.bio_module import BioModule
 from funcbio.choice import LAYERS
+from funcbio.idle import fixed_rates, warn
 from funcbio.sharding import reshard
+
+NOTHING = "nothing is trained"
 
 
 class Survey(NamedTuple):
@@ -39,7 +42,7 @@ class Overview:
     def __init__(self, model: nn.Module, left_out: frozenset[str] = frozenset()) -> None:
         self.model, self.left_out = model, left_out
         self.known: Survey | None = None
-        self.has_warned = False
+        self.warned: set[str] = set()
 
     def look(self) -> Survey:
         """What the model consists of now. Warns of layers added since the conversion; gathered shards are let go."""
@@ -51,14 +54,20 @@ class Overview:
         return self.known
 
     def warn_of_nothing(self, what: str) -> None:
-        """Warns once if all weights that could be treated are frozen."""
-        if not self.has_warned and not torch.compiler.is_compiling():
-            self.has_warned = True
-            warnings.warn(
-                f"{what} should find weights that are trained; found requires_grad=False on all of them, which are "
-                "left alone: give synapses= their full names to treat them all the same",
-                stacklevel=4,
-            )
+        """Warns, once, that all weights that could be treated are frozen."""
+        reason = (
+            f"{what} should find weights that are trained; found requires_grad=False on all of them, which are "
+            "left alone: give synapses= their full names to treat them all the same"
+        )
+        if NOTHING not in self.warned and not torch.compiler.is_compiling():
+            self.warned.add(NOTHING)
+            warn([reason], stacklevel=4)
+
+    def warn_of_fixed_rates(self, layers: list[BioModule]) -> None:
+        """Warns, once, that updates of the rates change nothing, if that is so for all layers."""
+        reasons = [] if any(bio.moves() for bio in layers) else [fixed_rates(bio.config) for bio in layers[:1]]
+        warn([reason for reason in reasons if reason and reason not in self.warned], stacklevel=4)
+        self.warned.update(filter(None, reasons))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves what can be looked up again out of copies and pickles."""

@@ -11,7 +11,7 @@ import optree
 import torch
 from torch import Tensor
 
-from funcbio.base import Tree, leaf_names
+from funcbio.base import Tree, leaf_names, leaves_as, same_structure
 
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """The types that weights, gradients and rate factors may have."""
@@ -27,13 +27,17 @@ LARGEST = 1e15
 
 
 def require_like(params: Tree, **trees: Tree) -> None:
-    """Raises ValueError if a tree differs from ``params`` in structure, or a leaf in shape, type or device."""
-    expected = optree.tree_structure(params)
+    """Raises ValueError if a tree differs from ``params`` in structure, or a leaf in shape, type or device.
+
+    Kinds of dictionaries may differ: see ``funcbio.base.same_structure``.
+    """
+    expected, single = optree.tree_structure(params), isinstance(params, Tensor)
+    if expected.is_leaf() and not single:
+        raise ValueError(f"params should be a tree of tensors; found {type(params).__name__}, a single leaf")
     for name, tree in trees.items():
-        found = optree.tree_structure(tree)
-        if found != expected:
-            raise ValueError(f"{name} should be a tree of the structure of params, {expected}; found {found}")
-    columns = {"params": optree.tree_leaves(params), **{name: optree.tree_leaves(tree) for name, tree in trees.items()}}
+        if not same_structure(optree.tree_structure(tree), expected):
+            raise ValueError(f"{name} should be a tree of the structure of params; found {_difference(tree, params)}")
+    columns = {"params": optree.tree_leaves(params), **{name: leaves_as(tree, params) for name, tree in trees.items()}}
     for index, weight in enumerate(columns["params"]):
         leaves = {name: column[index] for name, column in columns.items()}
         marks = [leaf for name, leaf in leaves.items() if name not in VALUES]
@@ -42,6 +46,17 @@ def require_like(params: Tree, **trees: Tree) -> None:
             should = _misfit(name, leaf, weight, synapse=synapse)
             if should:
                 raise ValueError(f"{name} should hold {should} at {leaf_names(params)[index]!r}; found {shown(leaf)}")
+
+
+def _difference(tree: Tree, params: Tree) -> str:
+    """What makes a tree differ from ``params``: a leaf too few or too many, or else their structures."""
+    own, expected = leaf_names(tree), leaf_names(params)
+    if optree.tree_structure(tree).is_leaf():
+        return f"{type(tree).__name__}, a single leaf"
+    missing, further = sorted({*expected} - {*own}), sorted({*own} - {*expected})
+    if missing or further:
+        return f"no leaf {missing[0]!r}" if missing else f"a further leaf {further[0]!r}"
+    return f"{optree.tree_structure(tree)} in the place of {optree.tree_structure(params)}"
 
 
 def _misfit(name: str, leaf: Any, weight: Any, *, synapse: bool) -> str | None:
@@ -114,5 +129,5 @@ def require_dtype(dtype: object) -> None:
 def shown(value: object) -> str:
     """What was found, for a message."""
     if not isinstance(value, Tensor):
-        return repr(value)
+        return f"{value!r:.200}"
     return f"a tensor of {value.dtype}, shape {tuple(value.shape)}, on {value.device}"

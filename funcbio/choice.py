@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeAlias
 
+import torch
 from torch import nn
 
 from funcbio.checks import is_real
@@ -74,7 +75,8 @@ def _tied(first: Chosen, second: Chosen) -> Chosen:
 def _rules(choice: Choice) -> list[tuple[Rule, int | None]]:
     """Returns every rule, and the dimension of the inputs that is said with it."""
     if choice is None:
-        return [(lambda _, module: isinstance(module, LAYERS), None)]
+        # Further parameters of a class that extends a layer are none of these weights.
+        return [(lambda name, module: isinstance(module, LAYERS) and name.rpartition(".")[2] == "weight", None)]
     if isinstance(choice, str) or callable(choice):
         return [(choice, None)]
     if isinstance(choice, Mapping):
@@ -105,6 +107,16 @@ def _one_of(name: str, said: Sequence[int | None]) -> int | None:
 
 def _matches(rule: Rule, name: str, module: nn.Module) -> bool:
     return fnmatchcase(name, rule) if isinstance(rule, str) else bool(rule(name, module))
+
+
+def is_scripted(module: nn.Module) -> bool:
+    """Whether a module is a program of ``torch.jit``: nothing can be put on it, and its parameters stay its own."""
+    return isinstance(module, torch.jit.ScriptModule)
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether a module runs as a program of ``torch.compile``, made in place or around another module."""
+    return "_orig_mod" in module._modules or vars(module).get("_compiled_call_impl") is not None
 
 
 def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -111,7 +111,8 @@ def _leaf_state(key: Key, leaf: Tensor, synapse: Synapse | None, config: BioConf
     """Rate, sign, activity and replaced of one parameter, in the order of BioState."""
     if synapse is None or not synapse.trained:
         zero = torch.zeros((), dtype=torch.int64, device=leaf.device)
-        return torch.ones((), device=leaf.device), torch.ones((), device=leaf.device), zero, zero.bool()
+        one = torch.ones((), dtype=torch.float32, device=leaf.device)
+        return one, one.clone(), zero, zero.bool()
     return (
         initial_rate(key, leaf, synapse, config),
         initial_sign(key, leaf, synapse, config),

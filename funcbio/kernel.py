@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from optree import tree_flatten, tree_map, tree_unflatten
+from optree import tree_leaves, tree_map
 from torch import Tensor
 
 from funcbio.arithmetic import number, rounded, work_type
-from funcbio.base import Key, Tree
+from funcbio.base import Key, Tree, leaves_as, tree_as
 from funcbio.rng import Law, draw_tree
 
 WEIGHT, GRAD = "weight", "grad"
@@ -120,20 +120,22 @@ def run_kernel(
 ) -> tuple[Tree, Tree, Any]:
     """Runs a kernel on every synapse of the trees, as a pure function."""
     trees = {WEIGHT: params, GRAD: grads}
-    treedef = tree_flatten(params)[1]
+    count = len(tree_leaves(params))
+
+    def tree_of(name: str) -> Any:
+        return trees[name] if name in trees else getattr(state, name, ())
 
     def column(name: str) -> list[Any]:
-        tree: Any = trees[name] if name in trees else getattr(state, name, ())
-        leaves = tree_flatten(tree)[0]
+        leaves = tree_leaves(tree_of(name))
         if name == "updates":
-            return leaves * treedef.num_leaves
-        return leaves if leaves else [None] * treedef.num_leaves
+            return leaves * count
+        return leaves_as(tree_of(name), params) if leaves else [None] * count
 
     columns = {name: column(name) for name in dict.fromkeys((*map(bare, kernel.reads), *kernel.of, *kernel.marks))}
     layers = [dict(zip(columns, leaves, strict=True)) for leaves in zip(*columns.values(), strict=True)]
     for layer in layers:
         layer.update({bare(name): optional(name, layer[bare(name)]) for name in kernel.reads})
-    draws = [_drawn(kernel, draw, key, state, layers) for draw in kernel.draws]
+    draws = [_drawn(kernel, draw, key, state, params, layers) for draw in kernel.draws]
     results = {name: column(name) for name in kernel.writes}
     for index, layer in enumerate(layers):
         marks = [layer[name] for name in kernel.marks]
@@ -144,19 +146,24 @@ def run_kernel(
         statistics = kernel.know([layer[name] for name in kernel.of])
         for name, value in apply(kernel, layer, [leaves[index] for leaves in draws], statistics, hyper).items():
             results[name][index] = value
-    new = {name: tree_unflatten(treedef, leaves) for name, leaves in results.items()}
+    new: dict[str, Any] = {}
+    for name, leaves in results.items():
+        new[name] = tree_as(tree_of(name) if tree_leaves(tree_of(name)) else params, params, leaves)
     params, grads = new.pop(WEIGHT, params), new.pop(GRAD, grads)
     return params, grads, state._replace(**new) if new else state
 
 
-def _drawn(kernel: Kernel, draw: Draw, key: Key | None, state: Any, layers: Sequence[Operands]) -> list[Any]:
+def _drawn(
+    kernel: Kernel, draw: Draw, key: Key | None, state: Any, params: Tree, layers: Sequence[Operands]
+) -> list[Any]:
     """A draw of a kernel for every leaf; those of the weights' size in the type that the rule computes in."""
-    like, dtypes = state.activity, [torch.float32] * len(layers)
+    field: Tree = state.rate if draw.like == "rate" else state.activity
+    like, dtypes = tree_as(params, params, leaves_as(field, params)), [torch.float32] * len(layers)
     if draw.like == "rate":
-        like, dtypes = state.rate, [kernel.work(one) if one["rate"].ndim else torch.float32 for one in layers]
+        dtypes = [kernel.work(one) if one["rate"].ndim else torch.float32 for one in layers]
     elif draw.like == "one":
         like = tree_map(lambda leaf: leaf[(slice(0, 1),) * leaf.ndim], like)
-    return tree_flatten(draw_tree(draw.law, key, draw.stream, like, dtypes))[0]
+    return tree_leaves(draw_tree(draw.law, key, draw.stream, like, dtypes))
 
 
 def bare(name: str) -> str:

@@ -20,6 +20,8 @@ DEFAULT_PLACE = {
     "rejuvenate_weights": "after",
     "enforce_dales_principle": "after",
 }
+SCALING = [name for name, place in DEFAULT_PLACE.items() if place == "update"]
+"""The methods that scale what is learned."""
 
 
 @dataclass(frozen=True)

@@ -72,18 +72,20 @@ def observe(
     return call
 
 
-def _record(seen: dict[str, Tensor], synapse: Synapse, layer: nn.Module, _: nn.Module, __: Any, output: Any) -> None:
+def _record(
+    seen: dict[str, Tensor], synapse: Synapse, layer: nn.Module, speaker: nn.Module, _: Any, output: Any
+) -> None:
     weight = _weight(layer, synapse)
-    output = output[0] if isinstance(output, tuple) else output
+    output = output if speaker is layer else output[0]  # Attention also puts out its weights.
     count = synapse.along_post(count_active(output, dim=unit_dim(weight)), weight.shape)
     seen[synapse.weight] = seen[synapse.weight] + count if synapse.weight in seen else count
 
 
-def _split(config: BioConfig, synapse: Synapse, layer: nn.Module, _: nn.Module, __: Any, output: Any) -> Any:
+def _split(config: BioConfig, synapse: Synapse, layer: nn.Module, speaker: nn.Module, _: Any, output: Any) -> Any:
     activation, dim = config.weight_splitting_activation_function, unit_dim(_weight(layer, synapse))
-    first, *rest = output if isinstance(output, tuple) else (output,)
+    first, *rest = (output,) if speaker is layer else output
     first = split_output(first, config.weight_splitting_Gamma, activation=activation, dim=dim)
-    return (first, *rest) if isinstance(output, tuple) else first
+    return first if speaker is layer else (first, *rest)
 
 
 def _weight(layer: nn.Module, synapse: Synapse) -> Any:
@@ -92,10 +94,14 @@ def _weight(layer: nn.Module, synapse: Synapse) -> Any:
 
 @torch.no_grad()
 def run_once(model: nn.Module, x: Any) -> None:
-    """Runs a model once for its activity, in evaluation mode so that nothing else of it changes."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
+    """Runs a model once for its activity, in evaluation mode so that nothing else of it changes.
+
+    The mode is set without ``model.eval()``, which some models use for more, such as merging adapters into weights.
+    """
+    training = [module for module in model.modules() if getattr(module, "training", False)]
     try:
+        for module in training:
+            module.training = False
         model(x)
     finally:
         for module in training:

@@ -4,6 +4,8 @@ With the identity as activation, a group of units puts out together what the sum
 Gamma times smaller than the one whose output ``split_output`` sums.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,8 +14,7 @@ from torch.nn import functional as F
 from torch.nn.modules.module import _has_any_global_hook
 
 from funcbio.choice import LAYERS
-from funcbio.mechanisms import grouped, has_summable_rows, identity, repeated
-from funcbio.observe import unit_dim
+from funcbio.mechanisms import grouped, has_summable_rows, identity, repeated, split_output
 from funcbio.sharding import is_plain
 from funcbio.synapses import Synapse
 
@@ -57,23 +58,78 @@ class Split:
         return func(given.x, *rest, **(kwargs or {}))
 
 
+@dataclass(frozen=True)
+class AfterForward:
+    """Forward hook of a converted layer: has its BioModule count and split the output.
+
+    Torch hands hooks on to the module that it puts in a layer's place, as when it quantizes, and leaves the BioModule
+    behind. The hook then goes on splitting, and no activity is counted any more. It knows no layer, so that copies and
+    pickles act on their own.
+
+    Args:
+        gamma: Number of sub-synapses.
+        activation: What is applied to each of them.
+        dim: Dimension of the units in the output.
+        path: Where the layer is, seen from the module that is called.
+    """
+
+    gamma: int
+    activation: Callable[[Tensor], Tensor]
+    dim: int
+    path: str = ""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Returns the output, split; of attention, the first of its outputs."""
+        if self.path:
+            first, *rest = output
+            return self._split(module.get_submodule(self.path), (), first), *rest
+        return self._split(module, args, output)
+
+    def _split(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        bio = bio_of(layer)
+        if bio is None:
+            done = self.gamma <= 1 or _holds_bio(layer)
+            return output if done else split_output(output, self.gamma, activation=self.activation, dim=self.dim)
+        if args and type(args[0]) is Split and args[0].done:
+            return repeated(output, self.gamma, dim=self.dim % output.ndim)
+        return bio(output)
+
+
+def bio_of(layer: nn.Module) -> Any:
+    """Returns the BioModule of a layer's weight; None if there is none."""
+    held = getattr(layer, "bio_mod", None)
+    return held._modules.get("weight") if isinstance(held, nn.ModuleDict) else held
+
+
+def _holds_bio(module: nn.Module) -> bool:
+    return any("bio_mod" in part._modules for part in module.modules())
+
+
 def before_forward(layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """Forward pre-hook of a layer that splits: has its rows summed where that gives the same and is faster."""
-    bio: Any = layer._modules["bio_mod"]
+    """Forward pre-hook of a layer that splits: has its rows summed where that gives the same and is faster.
+
+    Raises:
+        RuntimeError: If the layer was fused into another module, and its splitting is lost.
+    """
+    bio = bio_of(layer)
+    if bio is None:
+        _check_splits(layer)
+        return None
     weight = layer._parameters.get("weight")
-    if len(args) != 1 or not is_plain(args[0]) or not is_plain(weight):
+    if len(args) != 1 or not is_plain(args[0]) or args[0].is_nested or not is_plain(weight):
         return None
     if not _pays(args[0], weight, bio.synapse) or not _may_sum(bio, weight) or not _is_plain(layer, args[0]):
         return None
     return (Split(args[0], bio.config.weight_splitting_Gamma, bio.synapse.post),)
 
 
-def after_forward(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-    """Forward hook of a layer: repeats the output of summed rows; else the BioModule counts and splits the output."""
-    bio: Any = layer._modules["bio_mod"]
-    if args and type(args[0]) is Split and args[0].done:
-        return repeated(output, args[0].gamma, dim=unit_dim(bio.fuzzy_learning_rate_parameters) % output.ndim)
-    return bio(output)
+def _check_splits(module: nn.Module) -> None:
+    """Raises RuntimeError if a module that got the pre-hook of a layer has no hook that splits its output."""
+    if not _holds_bio(module) and not any(isinstance(hook, AfterForward) for hook in module._forward_hooks.values()):
+        raise RuntimeError(
+            f"{type(module).__name__} should split its output, as the layer did that was fused into it; found that the "
+            "fusion left this out: sum the weights before (funcbio.split_weights), or do not fuse layers that split"
+        )
 
 
 def _pays(x: Tensor, weight: Any, synapse: Synapse) -> bool:

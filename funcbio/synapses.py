@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import optree
+import torch
 from torch import Size, Tensor, nn
 
 from funcbio.base import Tree
 from funcbio.choice import INPUT_FIRST, LAYERS, Choice, choose
 from funcbio.layout import input_dim, is_own_weight
+from funcbio.outputs import ragged
 from funcbio.overlap import find_overlap, part_of
 
 READOUT_MARK = "last_module_token"
@@ -230,9 +232,17 @@ def infer_synapses(params: Tree) -> dict[str, Synapse]:
 
 
 def unit_axis(values: object, dim: object, name: str = "values") -> int:
-    """Dimension of the units, counted from the start; raises ValueError if there is no such dimension."""
+    """Returns the dimension of the units, counted from the start.
+
+    Raises:
+        ValueError: If ``values`` is no dense tensor, or has no such dimension.
+    """
     if not isinstance(values, Tensor):
-        raise ValueError(f"{name} should be a tensor; found {values!r}")
-    if not isinstance(dim, int) or isinstance(dim, bool) or not -values.ndim <= dim < values.ndim:
-        raise ValueError(f"dim should be a dimension of {name}, of shape {tuple(values.shape)}; found {dim!r}")
+        raise ValueError(f"{name} should be a tensor; found {type(values).__name__}")
+    if values.layout not in (torch.strided, torch.jagged):
+        raise ValueError(f"{name} should be a dense tensor; found the layout {values.layout}")
+    known = isinstance(dim, int) and not isinstance(dim, bool) and -values.ndim <= dim < values.ndim
+    if not isinstance(dim, int) or not known or (values.is_nested and dim % values.ndim in (0, ragged(values))):
+        shape = "nested in examples" if values.is_nested else f"of shape {tuple(values.shape)}"
+        raise ValueError(f"dim should be a dimension of {name}, {shape}; found {dim!r}")
     return dim % values.ndim

@@ -62,7 +62,8 @@ def state_of(named: Mapping[str, Tensor], bios: Mapping[str, BioModule | None]) 
     for name, bio in bios.items():
         own = None if bio is None else bio._state(bio.weight)
         for field, column in columns.items():
-            none = torch.zeros((), dtype=torch.int64 if field == "activity" else None, device=named[name].device)
+            dtype = torch.int64 if field == "activity" else torch.float32
+            none = torch.zeros((), dtype=dtype, device=named[name].device)
             leaf = none if own is None or bio is None else getattr(own, field)[bio.synapse.weight]
             column[name] = leaf.detach()
         if own is not None and bio is not None and (bio.participates or isinstance(updates, tuple)):

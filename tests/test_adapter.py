@@ -8,7 +8,7 @@ from torch import nn
 from worlds import MODELS, Classifier, Recurrent, mlp
 
 import funcbio
-from funcbio import BioConfig, BioConverter, BioModule, BioState, Distribution, rng
+from funcbio import BioConfig, BioConverter, BioModule, BioState, Distribution, IdleWarning, rng
 from funcbio.bind import ROWS, bind
 
 EVERYTHING = {"apply_dales_principle": True, "record_activity": True, "fuzzy_lr_dynamic": True}
@@ -44,6 +44,7 @@ def trees(bio_model):
 METHODS = [name for name in ROWS if name != "apply_dales_principle"]
 
 
+@pytest.mark.filterwarnings("ignore:apply_dales_principle should find:funcbio.IdleWarning")
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("distribution", ["temporal", "weight_adaptive", "activity"])
@@ -221,7 +222,8 @@ def test_a_model_without_synapses_is_refused():
 
 def test_the_only_layer_of_a_model_is_its_read_out_but_a_bare_layer_is_none():
     lstm_like = nn.ModuleDict({"cell": nn.LSTM(3, 4), "out": nn.Linear(4, 3)})
-    bio_model = BioConverter(weight_splitting_Gamma=2, apply_dales_principle=True)(lstm_like)
+    with pytest.warns(IdleWarning, match=r"(weight_splitting_Gamma=2|apply_dales_principle) should find a layer"):
+        bio_model = BioConverter(weight_splitting_Gamma=2, apply_dales_principle=True)(lstm_like)
     assert bio_model["out"].bio_mod.synapse.readout
     assert bio_model["out"].bio_mod.sign.ndim == 0
     assert not BioConverter()(nn.Linear(4, 3)).bio_mod.synapse.readout
@@ -310,7 +312,8 @@ def test_an_input_stands_in_for_a_missing_forward_pass_without_side_effects():
 
 def test_rates_stay_unless_dynamic():
     bio_model, x = trained("mlp", fuzzy_lr_distribution="activity")
-    bio_model.update_fuzzy_learning_rates(x)
+    with pytest.warns(IdleWarning, match="found fuzzy_lr_dynamic=False"):
+        bio_model.update_fuzzy_learning_rates(x)
     assert (bio_model[0].bio_mod.fuzzy_learning_rate_parameters == 1).all()
 
 

@@ -23,6 +23,8 @@ from funcbio import (
 )
 from funcbio.attachment import _update
 
+# What is attached does not matter here: crystallize alone changes rates that nothing applies, and says so.
+pytestmark = pytest.mark.filterwarnings("ignore:crystallize should be used with:funcbio.IdleWarning")
 ALL = [
     "update_fuzzy_learning_rates",
     "volume_dependent_lr",

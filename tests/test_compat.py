@@ -192,6 +192,7 @@ def product(test):
     return test
 
 
+@pytest.mark.filterwarnings("ignore:update_fuzzy_learning_rates should have rates that move:funcbio.IdleWarning")
 @product
 def test_everything_deterministic_agrees_over_the_product_of_options(kind, distribution, dynamic, dale, gamma):
     options = {

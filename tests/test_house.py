@@ -16,7 +16,7 @@ ROOT = Path(funcbio.__file__).parent
 ORDER = [
     ["base", "aside", "compiling", "extras"],
     ["checks", "sharding", "drawing"],
-    ["rng", "checkpoint", "reductions", "overlap"],
+    ["rng", "checkpoint", "reductions", "overlap", "outputs"],
     ["statistics", "masks"],
     ["rates", "choice", "kernel"],
     ["tiles", "layout"],
@@ -29,7 +29,7 @@ ORDER = [
     ["initial", "observe"],
     ["bind", "splitting"],
     ["mechanism", "fusing"],
-    ["chain", "bio_checks", "bio_memory"],
+    ["chain", "bio_checks", "bio_memory", "idle"],
     ["bio_run"],
     ["bio_layer"],
     ["bio_module", "bio_class"],

@@ -114,6 +114,7 @@ def test_keys_set_by_hand_are_followed():
     same(states(other), first)
 
 
+@pytest.mark.filterwarnings("ignore:apply_dales_principle should find:funcbio.IdleWarning")
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("steps", [CHAIN, EVERYTHING, ("rejuvenate_weights_old", "volume_dependent_lr"), ()])
 def test_a_combined_step_is_the_methods_one_after_the_other(name, steps):

@@ -1,8 +1,10 @@
 """The laws every feature keeps. A new feature joins by one row in ``worlds.FEATURES``."""
 
 import inspect
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from functools import partial
+from itertools import permutations
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from optree import tree_leaves, tree_map, tree_structure
 from worlds import FEATURES, MODELS, TYPES, model_world, world
 
 import funcbio
-from funcbio import BioConfig, BioState, Distribution, chain, fold_in, init, key, split
+from funcbio import BioConfig, BioState, Distribution, chain, fold_in, init, key, metrics, split
 
 every_feature = pytest.mark.parametrize("name", FEATURES)
 every_model = pytest.mark.parametrize("model", MODELS)
@@ -157,6 +159,64 @@ def nest(flat):
 
 def unnest(deep):
     return {f"{layer}.{kind}": leaf for layer, kinds in deep.items() for kind, leaf in kinds.items()}
+
+
+def ordered(tree):
+    return OrderedDict(reversed(tree.items()))  # Of another order too, as a ``state_dict`` may be.
+
+
+def with_defaults(tree):
+    return defaultdict(list, tree)
+
+
+@pytest.mark.parametrize("kinds", [*permutations([dict, ordered, with_defaults])])
+@every_feature
+def test_kinds_of_dictionaries_fit_together_and_come_back_as_they_came(name, kinds):
+    feature, (params, grads, state) = FEATURES[name][0], model_world("cnn")
+    expected = feature(params, grads, state, key=KEY)
+    of_params, of_grads, of_state = kinds
+    mixed = type(state)(*(of_state(tree) if isinstance(tree, dict) else tree for tree in state))
+    found = feature(of_params(params), of_grads(grads), mixed, key=KEY)
+    for made, was in zip((*found[:2], *found[2]), (of_params(params), of_grads(grads), *mixed), strict=True):
+        assert type(made) is type(was)
+    for made, should in zip((*found[:2], *found[2]), (*expected[:2], *expected[2]), strict=True):
+        if isinstance(should, dict):
+            assert made.keys() == should.keys()
+            same([made[n] for n in should], [should[n] for n in should])
+    measured = metrics(*found)
+    for layer, entries in metrics(*expected).items():
+        if layer != "all":  # Pooled in the order of params, to rounding.
+            same(measured[layer], entries)
+
+
+def test_dictionaries_within_other_containers_fit_together_too():
+    params, grads, state = model_world("mlp")
+    deep = lambda tree, kind: [kind({"z": tree["0.weight"], "b": tree["2.weight"]}), (tree["4.weight"],)]
+    inner = {field: deep(getattr(state, field), ordered) for field in ("rate", "sign", "activity", "replaced")}
+    mixed = funcbio.crystallize(deep(params, dict), deep(grads, with_defaults), state._replace(**inner))[2].rate
+    alone = funcbio.crystallize(deep(params, dict), deep(grads, dict), BioState(deep(state.rate, dict)))[2].rate
+    assert [*mixed[0]] == ["b", "z"]
+    same((mixed[0]["z"], mixed[0]["b"], mixed[1]), (alone[0]["z"], alone[0]["b"], alone[1]))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        (lambda tree: {n: leaf for n, leaf in tree.items() if n != "0.bias"}, "no leaf '0.bias'"),
+        (lambda tree: {**tree, "x": tree["0.bias"]}, "a further leaf 'x'"),
+        (lambda tree: [*tree.values()], "no leaf '0.bias'"),
+        (MappingProxyType, "mappingproxy, a single leaf"),
+    ],
+)
+def test_the_message_says_what_differs(wrong, found):
+    params, grads, state = model_world("mlp")
+    with pytest.raises(ValueError, match=f"grads should be a tree of the structure of params; found {found}"):
+        funcbio.crystallize(params, wrong(grads), state)
+    with pytest.raises(ValueError, match=r"structure of params; found|params should be a tree"):
+        funcbio.crystallize(wrong(params), grads, state)
+    if wrong is MappingProxyType:
+        with pytest.raises(ValueError, match="params should be a tree of tensors; found mappingproxy"):
+            init(wrong(params), key=KEY)
 
 
 @every_feature

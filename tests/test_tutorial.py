@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from funcbio import BioConfig, BioConverter, Distribution
+from funcbio import BioConfig, BioConverter, Distribution, IdleWarning
 
 TEXT = (Path(__file__).parent / "data" / "tutorials.rst").read_text().replace("bio_transformations", "funcbio")
 ERRORS = {
@@ -151,7 +151,8 @@ def test_activity_must_be_dynamic_and_reads_the_last_forward_pass():
     assert (model[0].bio_mod.fuzzy_learning_rate_parameters != 1).any()
     still = BioConverter(fuzzy_lr_distribution="activity")(nn.Linear(3, 3))
     still(torch.ones(1, 3))
-    still.update_fuzzy_learning_rates(torch.ones(1, 3))
+    with pytest.warns(IdleWarning, match="found fuzzy_lr_dynamic=False"):
+        still.update_fuzzy_learning_rates(torch.ones(1, 3))
     assert (still.bio_mod.fuzzy_learning_rate_parameters == 1).all()
 
 

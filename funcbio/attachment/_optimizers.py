@@ -7,9 +7,6 @@ import torch
 from torch import Tensor, optim
 from torch.optim import Optimizer
 
-NORMALISING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adagrad", "Adadelta", "RMSprop", "Rprop", "Adafactor")
-"""Optimizers whose step hardly changes, or not at all, if a weight's gradient is scaled by a constant."""
-
 
 def check_optimizer(optimizer: object) -> None:
     """Raises if mechanisms cannot act around the steps of an optimizer."""
@@ -29,11 +26,6 @@ def check_optimizer(optimizer: object) -> None:
         raise ValueError("optimizer should take dense gradients; found SparseAdam: use Adam, and sparse=False")
     if any(group.get("differentiable") for group in optimizer.param_groups):
         raise ValueError("optimizer should not be differentiable; found differentiable=True: chain the pure features")
-
-
-def normalises(optimizer: Optimizer | None) -> bool:
-    """Whether constant factors on the gradient cancel in an optimizer, as far as its name tells."""
-    return any(kind.__name__ in NORMALISING for kind in type(optimizer).__mro__)
 
 
 def groups_by_weight(optimizer: Optimizer | None) -> dict[int, dict[str, Any]]:

@@ -52,6 +52,7 @@ class Ages:
         self.steps: dict[str, Tensor] = {}
         self.replaced: Masks = {}
 
+    @torch.inference_mode(False)  # What is made within that mode could not be changed outside.
     def begin(self, bios: Sequence[BioModule]) -> None:
         """Starts to count for layers that are new."""
         for bio in bios:

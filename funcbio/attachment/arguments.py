@@ -6,10 +6,7 @@ from funcbio.bio_checks import NO_ACTIVITY, NO_DALE
 from funcbio.bio_config import BioConfig
 from funcbio.bio_converter import BioConverter
 from funcbio.checks import require
-from funcbio.mechanism import DEFAULT_PLACE, Mechanism, as_mechanism
-
-SCALE = [name for name, place in DEFAULT_PLACE.items() if place == "update"]
-"""The methods that scale what is learned."""
+from funcbio.mechanism import SCALING, Mechanism, as_mechanism
 
 
 def check_flags(**flags: object) -> None:
@@ -24,7 +21,7 @@ def mechanisms_of(given: object) -> list[Mechanism]:
     require("mechanisms", given, "a sequence of names, functions or Mechanism objects", sequence)
     chosen = [as_mechanism(one) for one in given]  # pyright: ignore[reportGeneralTypeIssues]
     for one in chosen:
-        late = one.where == "after" and one.feature in SCALE
+        late = one.where == "after" and one.feature in SCALING
         require("where", one.where, f"'gradient' or 'update' for {one.name}: later it has nothing to scale", not late)
     return chosen
 

@@ -1,14 +1,13 @@
 """One line on an optimizer: the mechanisms act in every step it makes."""
 
-import warnings
 from collections.abc import Sequence
 
 from torch import nn
 from torch.optim import Optimizer
 
 from funcbio.attachment._layers import check_names, model_of, of_optimizer, owner_of
-from funcbio.attachment._optimizers import check_optimizer, groups_by_weight, normalises
-from funcbio.attachment.arguments import SCALE, check_config, check_flags, converter_of, mechanisms_of
+from funcbio.attachment._optimizers import check_optimizer, groups_by_weight
+from funcbio.attachment.arguments import check_config, check_flags, converter_of, mechanisms_of
 from funcbio.attachment.handle import Handle
 from funcbio.base import Feature
 from funcbio.bio_config import BioConfig
@@ -16,6 +15,7 @@ from funcbio.bio_converter import BioConverter
 from funcbio.bio_names import silently
 from funcbio.bio_survey import bio_modules, once
 from funcbio.checks import require
+from funcbio.idle import idle_mechanisms, warn
 from funcbio.mechanism import Mechanism
 from funcbio.sharding import reshard
 
@@ -82,17 +82,21 @@ def attach(
     converted = bool(bio_modules(model_of(model)))
     maker = converter_of(converted, config, converter)
     if maker is None:
-        _check_converted(optimizer, model, chosen)
+        config, weights = _check_converted(optimizer, model, chosen)
     else:
-        _check_plain(optimizer, model, chosen, maker)
+        config, weights = _check_plain(optimizer, model, chosen, maker)
+    trained = sum(weight.requires_grad for weight in weights)
+    warn(idle_mechanisms(chosen, config, trained=trained, optimizer=type(optimizer)), stacklevel=2)
+    if maker is not None:
         with silently():  # The methods of the model are not needed.
             maker(model)
-    handle = Handle(optimizer, model, chosen, **flags, converted=not converted)
-    _warn_of_cancelling(optimizer, chosen)
-    return handle
+    return Handle(optimizer, model, chosen, **flags, converted=not converted)
 
 
-def _check_converted(optimizer: Optimizer | None, model: nn.Module, mechanisms: Sequence[Mechanism]) -> None:
+def _check_converted(
+    optimizer: Optimizer | None, model: nn.Module, mechanisms: Sequence[Mechanism]
+) -> tuple[BioConfig, list[nn.Parameter]]:
+    """Returns the configuration of the layers, and their weights."""
     reshard(model.modules())
     bios = of_optimizer(once(bio_modules(model)), optimizer)
     require("optimizer", optimizer, "one that holds weights of the model", bool(bios))
@@ -102,24 +106,16 @@ def _check_converted(optimizer: Optimizer | None, model: nn.Module, mechanisms: 
         require(bio.synapse.weight, owner, "attached once: call remove() of the other handle first", owner is None)
     for config in [bio.config for bio in bios]:
         check_config(config, mechanisms)
+    return bios[0].config, [bio.weight for bio in bios]
 
 
 def _check_plain(
     optimizer: Optimizer | None, model: nn.Module, mechanisms: Sequence[Mechanism], maker: BioConverter
-) -> None:
+) -> tuple[BioConfig, list[nn.Parameter]]:
+    """Returns the configuration that the layers will have, and their weights."""
     held, found = groups_by_weight(optimizer), maker.describe(model)
     weights = [holder.module.get_parameter(holder.synapse.attribute) for holder in found]
-    holds = optimizer is None or any(id(weight) in held for weight in weights)
-    require("optimizer", optimizer, "one that holds weights of the model", holds)
+    weights = [weight for weight in weights if optimizer is None or id(weight) in held]
+    require("optimizer", optimizer, "one that holds weights of the model", bool(weights))
     check_config(maker.config, mechanisms)
-
-
-def _warn_of_cancelling(optimizer: Optimizer | None, mechanisms: Sequence[Mechanism]) -> None:
-    """Warns where what a mechanism does to the gradient is undone by the optimizer."""
-    names = [one.name for one in mechanisms if one.where == "gradient" and one.feature in SCALE]
-    if names and optimizer is not None and normalises(optimizer):
-        warnings.warn(
-            f"{', '.join(names)} should act on the update of {type(optimizer).__name__}, which divides by a norm of "
-            "the gradient, so that constant factors on it cancel; found where='gradient': leave where out",
-            stacklevel=3,
-        )
+    return maker.config, weights

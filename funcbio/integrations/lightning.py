@@ -12,6 +12,7 @@ from funcbio.bio_survey import bio_modules
 from funcbio.checks import require
 from funcbio.choice import LAYERS
 from funcbio.extras import import_extra
+from funcbio.integrations.copies import fresh_averages, renew
 from funcbio.integrations.session import Session
 from funcbio.mechanism import Mechanism
 from funcbio.monitor import log_lightning
@@ -28,7 +29,8 @@ class BioCallback(Callback):
 
     A plain model is converted in ``setup``, before a checkpoint is loaded and before the strategy wraps it, and stays
     converted until ``remove``. The state is in the checkpoint, and a run that resumes goes on to the last bit.
-    Gradients are accumulated, unscaled and clipped before the mechanisms see them.
+    Gradients are accumulated, unscaled and clipped before the mechanisms see them. List it before callbacks that copy
+    the model; only averages such as ``EMAWeightAveraging`` may come first, which then copy the converted model.
 
     Args:
         mechanisms: In the order in which they act; see ``funcbio.attach``.
@@ -82,8 +84,11 @@ class BioCallback(Callback):
         kinds = {kind.__name__ for kind in type(trainer.strategy).__mro__}
         require("strategy", trainer.strategy, "one that leaves weights in their shapes", not kinds & SHARDING)
         self._session.waiting = None  # Of an earlier run.
-        if bio_modules(pl_module) or any(isinstance(module, LAYERS) for module in pl_module.modules()):
+        converted = bool(bio_modules(pl_module))
+        if converted or any(isinstance(module, LAYERS) for module in pl_module.modules()):
+            averages = [] if converted else fresh_averages(trainer.callbacks, self, pl_module, Callback)
             self._session.convert(pl_module)
+            renew(averages, pl_module)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Attaches the optimizers, which have been made and restored."""

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from funcbio.checks import FLOATING, require_numbers
 from funcbio.kept import is_watched
+from funcbio.outputs import parts
 from funcbio.sharding import is_distributed
 from funcbio.synapses import unit_axis
 from funcbio.tiles import tile_size
@@ -20,7 +21,8 @@ def count_active(output: Tensor, *, dim: int, threshold: float = THRESHOLD) -> T
     """Counts, for every unit, the outputs of magnitude over ``threshold``.
 
     Args:
-        output: A layer's output, any number of leading and spatial dimensions.
+        output: A layer's output, any number of leading and spatial dimensions. It may be nested, in examples of
+            different lengths, or quantized.
         dim: The dimension of the units.
         threshold: Magnitude over which an output counts as active.
 
@@ -28,15 +30,21 @@ def count_active(output: Tensor, *, dim: int, threshold: float = THRESHOLD) -> T
         int64 tensor of shape ``(units,)``.
 
     Raises:
-        ValueError: If ``output`` has no dimension ``dim``.
+        ValueError: If ``output`` has no dimension ``dim``, or its examples do not share it.
 
     Example:
         >>> count_active(torch.tensor([[0.0, 1.0], [0.5, -2.0]]), dim=-1)
         tensor([1, 2])
     """
     require_numbers(threshold=threshold)
-    dim = unit_axis(output, dim, "output")
-    output, others = output.detach(), [d for d in range(output.ndim) if d != dim]
+    dim = unit_axis(output, dim, "output") - output.ndim
+    counts = [_count(part, dim, threshold) for part in parts(output.detach())]
+    return counts[0] if len(counts) == 1 else torch.stack(counts).sum(0)
+
+
+def _count(output: Tensor, dim: int, threshold: float) -> Tensor:
+    """Counts in a dense output; ``dim`` is counted from the end."""
+    others = [d for d in range(output.ndim) if d != dim % output.ndim]
     if others and _fits_pieces(output) and not isinstance(threshold, Tensor):
         piece = max(tile_size(output.device), LEAST * output.shape[dim])
         return _count_in_pieces(output, others, threshold, piece)

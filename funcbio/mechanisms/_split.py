@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from torch import Size, Tensor
 
 from funcbio.checks import is_number
+from funcbio.outputs import on_values
 from funcbio.sharding import cuts, joined, shard_like
 from funcbio.synapses import Synapse, require_layout, unit_axis
 
@@ -61,7 +62,8 @@ def split_output(
     $$ y_i \leftarrow \sum_{j \in \mathrm{group}(i)} \phi(y_j) $$
 
     Args:
-        output: A layer's output, any number of leading dimensions.
+        output: A layer's output, any number of leading dimensions. It may be nested, in examples of different
+            lengths, or quantized: its sums then get a scale of their own.
         gamma: $\Gamma$, the number of sub-synapses; 0 and 1 change nothing.
         activation: $\phi$, applied to every sub-synapse before the sum; None is the identity.
         dim: The dimension of the units.
@@ -70,7 +72,7 @@ def split_output(
         Tensor of the same shape.
 
     Raises:
-        ValueError: If $\Gamma$ does not divide the number of units.
+        ValueError: If $\Gamma$ does not divide the number of units, or ``dim`` is none that all examples share.
 
     Example:
         >>> split_output(torch.tensor([1.0, 2.0, 3.0, 4.0]), 2)
@@ -82,10 +84,14 @@ def split_output(
     check_gamma(gamma)
     if activation is not None and not callable(activation):
         raise ValueError(f"activation should be callable; found {activation!r}")
-    unit_axis(output, dim, "output")
+    dim = unit_axis(output, dim, "output") - output.ndim
     if gamma <= 1:
         return output
-    return sum_groups(output if activation is None else activation(output), gamma, dim=dim)
+
+    def split(values: Tensor) -> Tensor:
+        return sum_groups(values if activation is None else activation(values), gamma, dim=dim)
+
+    return on_values(split, output)
 
 
 def split_weights(params: Mapping[str, Tensor], gamma: int, *, synapses: Mapping[str, Synapse]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 import optree
 from torch import Tensor
 
-from funcbio.base import Tree, leaf_names
+from funcbio.base import Tree, leaf_names, leaves_as
 from funcbio.checks import require, require_like
 from funcbio.sharding import whole
 from funcbio.synapses import Synapse
@@ -36,7 +36,7 @@ def layers_of(
     if synapses is not None:
         missing = sorted(set(synapses) - set(names))
         require("synapses", missing, "a description of weights in params", not missing)
-    columns = {field: optree.tree_leaves(tree) for field, tree in {"weight": params, **there}.items()}
+    columns = {field: leaves_as(tree, params) for field, tree in {"weight": params, **there}.items()}
     layers = {}
     for index, name in enumerate(names):
         leaves = {field: column[index] for field, column in columns.items()}

@@ -17,7 +17,7 @@ def key(seed: int | Tensor, *, device: torch.device | str | None = None) -> Key:
 
     Args:
         seed: Any integer of up to 64 bits, or an integer tensor of no dimensions (vmap over seeds).
-        device: Where the key lives; draws are made there.
+        device: Where the key lives, and draws are made; by default where torch makes tensors.
 
     Returns:
         int32 tensor of shape ``(2,)``.

@@ -10,6 +10,7 @@ import torch
 from optree import tree_leaves, tree_map
 from torch import Tensor, nn
 from torch.func import grad_and_value
+from torch.fx import GraphModule
 
 from funcbio.base import BioState, Feature, Key
 from funcbio.bio_config import BioConfig
@@ -176,8 +177,18 @@ def _changed(new: Any, old: Any) -> Any:
 
 def networks(model: nn.Module, synapses: Choice, config: BioConfig) -> tuple[Any, Any]:
     """Makes the network while it learns, and while it is measured, as functions of parameters and buffers."""
-    for module in model.modules():
+    for name, module in model.named_modules():
+        _check_part(name, module)
         if getattr(module, "sparse", None) is True:
             # The sparse gradient of an embedding holds the same numbers, and fits no transform.
             vars(module)["sparse"] = False
     return observe(model.train(), synapses, config), observe(model.eval(), synapses, config)
+
+
+def _check_part(name: str, module: nn.Module) -> None:
+    """Raises ValueError if a module cannot be part of a step that is transformed as a whole."""
+    if "_orig_mod" in module._modules:
+        should = "plain modules, which compile=True compiles with the whole step"
+        raise ValueError(f"model should hold {should}; found {name or 'the model'!r} compiled by torch.compile")
+    if isinstance(module, GraphModule) and "train" in vars(module):
+        raise ValueError(f"model should hold modules that train; found {name or 'the model'!r}, made by torch.export")

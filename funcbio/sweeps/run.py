@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.checks import is_count, is_number, require
+from funcbio.idle import warn
 from funcbio.sweeps import _ranks
 from funcbio.sweeps._engine import compiles
 from funcbio.sweeps._folds import as_folds
+from funcbio.sweeps._idle import idle_members
 from funcbio.sweeps._job import Data, Job
 from funcbio.sweeps._optimizers import recipe
 from funcbio.sweeps._progress import bar
@@ -131,6 +133,8 @@ def sweep(
             device=placed,
             folds=held,
         )
+        if _ranks.rank() == 0:
+            warn(idle_members(job), stacklevel=2)
         result = _trained(job, Store(None if output is None else Path(output), save_seconds), chunk, progress)
     if result is not None and output is not None:
         result.to_csv(Path(output) / "table.csv")

@@ -1,0 +1,96 @@
+"""What would do nothing, and why: said once, as an ``IdleWarning``, where it is asked for."""
+
+import warnings
+from collections.abc import Collection, Iterable, Sequence
+
+from funcbio.base import IdleWarning
+from funcbio.bio_config import BioConfig
+from funcbio.mechanism import SCALING, Mechanism
+from funcbio.mechanisms import moves
+from funcbio.synapses import Synapse
+
+APPLIES = "fuzzy_learning_rates"
+UPDATES = "update_fuzzy_learning_rates"
+NORMALISING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adagrad", "Adadelta", "RMSprop", "Rprop", "Adafactor")
+"""Optimizers whose step hardly changes, or not at all, if a weight's gradient is scaled by a constant."""
+
+
+def normalises(optimizer: type) -> bool:
+    """Whether constant factors on the gradient cancel in a class of optimizers, as far as its name tells."""
+    return any(kind.__name__ in NORMALISING for kind in optimizer.__mro__)
+
+
+def warn(reasons: Iterable[str], stacklevel: int) -> None:
+    """Warns of every reason; ``stacklevel`` counts from the caller, as for ``warnings.warn``."""
+    for reason in reasons:
+        warnings.warn(reason, IdleWarning, stacklevel=stacklevel + 1)
+
+
+def idle_mechanisms(mechanisms: Sequence[Mechanism], config: BioConfig, *, trained: int, optimizer: type) -> list[str]:
+    """Returns why some mechanisms of a training step would do nothing.
+
+    Args:
+        mechanisms: Those that act together.
+        config: Their configuration.
+        trained: Number of weights with synapses that are trained.
+        optimizer: Class of the optimizer.
+    """
+    if mechanisms and not trained:
+        names = ", ".join(mechanism.name for mechanism in mechanisms)
+        return [f"{names} should act on weights that are trained; found requires_grad=False on all of them"]
+    reasons = [_unapplied(mechanisms, config), _cancelled(mechanisms, optimizer)]
+    if any(mechanism.feature == UPDATES for mechanism in mechanisms):
+        reasons.append(fixed_rates(config))
+    return [reason for reason in reasons if reason is not None]
+
+
+def _unapplied(mechanisms: Sequence[Mechanism], config: BioConfig) -> str | None:
+    if any(mechanism.is_own or mechanism.feature == APPLIES for mechanism in mechanisms):
+        return None  # A function of the user's own may apply them.
+    changing = ["crystallize"] if fixed_rates(config) else ["crystallize", UPDATES]
+    names = [mechanism.name for mechanism in mechanisms if mechanism.feature in changing]
+    if not names:
+        return None
+    return (
+        f"{', '.join(names)} should be used with {APPLIES}, which applies the rates that change; found no mechanism "
+        "that does, so that nothing is learned otherwise"
+    )
+
+
+def _cancelled(mechanisms: Sequence[Mechanism], optimizer: type) -> str | None:
+    names = [one.name for one in mechanisms if one.where == "gradient" and one.feature in SCALING]
+    if not names or not normalises(optimizer):
+        return None
+    return (
+        f"{', '.join(names)} should act on the update of {optimizer.__name__}, which divides by a norm of the "
+        "gradient, so that constant factors on it cancel; found where='gradient': leave where out"
+    )
+
+
+def fixed_rates(config: BioConfig) -> str | None:
+    """Returns why updates of the rates change nothing; None if they do."""
+    kind, variant = config.fuzzy_lr_distribution, config.fuzzy_lr_variant
+    if moves(kind, dynamic=config.fuzzy_lr_dynamic, variant=variant):
+        return None
+    if not moves(kind, dynamic=not config.fuzzy_lr_dynamic, variant=variant):
+        return (
+            f"{UPDATES} should have rates that move: temporal, weight_adaptive or activity; found "
+            f"fuzzy_lr_distribution={str(kind.value)!r}"  # pyright: ignore[reportAttributeAccessIssue]
+        )
+    return f"{UPDATES} should have rates that move; found fuzzy_lr_dynamic={config.fuzzy_lr_dynamic}"
+
+
+def idle_fields(config: BioConfig, synapses: Collection[Synapse]) -> list[str]:
+    """Returns which fields of a configuration would do nothing to a model with these synapses."""
+    reasons = []
+    gamma = config.weight_splitting_Gamma
+    if gamma > 1 and not any(synapse.observable and synapse.splits(gamma) for synapse in synapses):
+        reasons.append(
+            f"weight_splitting_Gamma={gamma} should find a layer that can be split, which a read-out cannot, nor "
+            "recurrent weights; found none"
+        )
+    if config.apply_dales_principle and all(synapse.readout for synapse in synapses):
+        reasons.append("apply_dales_principle should find a layer that is no read-out; found none")
+    if config.records_activity and not any(synapse.observable for synapse in synapses):
+        reasons.append("record_activity should find a layer whose output shows its units; found none")
+    return reasons

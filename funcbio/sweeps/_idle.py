@@ -1,0 +1,19 @@
+"""What would do nothing in some members of a sweep."""
+
+from funcbio.idle import idle_fields, idle_mechanisms
+from funcbio.sweeps._job import Job
+from funcbio.sweeps._stack import build
+from funcbio.synapses import synapses
+
+
+def idle_members(job: Job) -> list[str]:
+    """Returns why mechanisms and fields of the configuration would do nothing, every reason once."""
+    model = build(job.model, job.trials[0], job.shared)
+    described = synapses(model, job.synapses)
+    trained = sum(model.get_parameter(name).requires_grad for name in described)
+    made = job.recipe.make if isinstance(job.recipe.make, type) else type(job.recipe.make)
+    reasons: dict[str, None] = {}
+    for trial in {trial.kind: trial for trial in job.trials}.values():
+        idle = idle_mechanisms(trial.mechanisms, trial.config, trained=trained, optimizer=made)
+        reasons.update(dict.fromkeys([*idle, *idle_fields(trial.config, described.values())]))
+    return [*reasons]

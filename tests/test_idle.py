@@ -1,0 +1,236 @@
+"""What does nothing says so: once, by every door, before anything has changed."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from funcbio import BioConfig, BioConverter, IdleWarning, Mechanism, attach, sweep
+
+X = torch.randn(16, 5, generator=torch.Generator().manual_seed(0))
+APPLIED = "fuzzy_learning_rates"
+MOVES = {"fuzzy_lr_distribution": "temporal", "fuzzy_lr_dynamic": True}
+
+
+def own(params, grads, state, /, *, key=None):
+    return params, {name: grad * 0.5 for name, grad in grads.items()}, state
+
+
+def net(frozen=False):
+    model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2))
+    return model.requires_grad_(not frozen)
+
+
+def only_a_readout():
+    return nn.ModuleDict({"cell": nn.LSTM(5, 4), "out": nn.Linear(4, 2)})
+
+
+def by_attach(mechanisms, optimizer=torch.optim.SGD, model=net, **config):
+    made = model()
+    attach(optimizer(made.parameters(), lr=0.1), made, mechanisms, config=BioConfig(**config))
+
+
+def by_attach_to_a_converted_model(mechanisms, optimizer=torch.optim.SGD, model=net, **config):
+    made = BioConverter(**config)(model())
+    attach(optimizer(made.parameters(), lr=0.1), made, mechanisms)
+
+
+def by_sweep(mechanisms, optimizer=torch.optim.SGD, model=net, **config):
+    data = {"steps": 1, "batch_size": 8, "lr": 0.1, "seeds": 1, "progress": False}
+    config = BioConfig(**config)
+    sweep(
+        model, nn.functional.mse_loss, (X, X[:, :2]), optimizer=optimizer, mechanisms=mechanisms, config=config, **data
+    )
+
+
+def by_callback(mechanisms, optimizer=torch.optim.SGD, model=net, **config):
+    from funcbio.integrations.session import Session
+
+    made, config = model(), BioConfig(**config)
+    session = Session(mechanisms, config=config, converter=None, fresh_rates=False, ages=False, log_every=None)
+    session.attach(made, [optimizer(made.parameters(), lr=0.1)], 0)
+
+
+DOORS = {
+    "attach": by_attach,
+    "attach to a converted model": by_attach_to_a_converted_model,
+    "sweep": by_sweep,
+    "callback": by_callback,
+}
+every_door = pytest.mark.parametrize("door", DOORS)
+
+
+def said(call):
+    """What is said as an IdleWarning; other warnings fail."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("error")
+        warnings.simplefilter("always", IdleWarning)
+        call()
+    return [str(one.message) for one in found]
+
+
+UNAPPLIED = {
+    "crystallize": (["crystallize"], {}),
+    "rejuvenation beside": (["crystallize", "rejuvenate_weights"], {}),
+    "volume beside": (["volume_dependent_lr", "crystallize"], {}),
+    "moving rates": (["update_fuzzy_learning_rates"], MOVES),
+    "both": (["crystallize", "update_fuzzy_learning_rates"], MOVES),
+    "in another place": ([Mechanism("crystallize", where="update", every=3)], {}),
+}
+
+
+@every_door
+@pytest.mark.parametrize("case", UNAPPLIED)
+def test_rates_that_nothing_applies(case, door):
+    mechanisms, config = UNAPPLIED[case]
+    (message,) = said(lambda: DOORS[door](mechanisms, **config))
+    changing = [name for name in ("crystallize", "update_fuzzy_learning_rates") if name in str(mechanisms)]
+    assert message.startswith(f"{', '.join(changing)} should be used with fuzzy_learning_rates")
+    assert not said(lambda: DOORS[door]([*mechanisms, APPLIED], **config))
+    assert not said(lambda: DOORS[door]([*mechanisms, Mechanism(APPLIED, every=10)], **config))
+    assert not said(lambda: DOORS[door]([*mechanisms, own], **config))  # It may apply them.
+
+
+FIXED = {
+    "the default": ({}, "fuzzy_lr_distribution='uniform'"),
+    "the default, dynamic": ({"fuzzy_lr_dynamic": True}, "fuzzy_lr_distribution='uniform'"),
+    "gamma": ({"fuzzy_lr_distribution": "gamma", "fuzzy_lr_dynamic": True}, "fuzzy_lr_distribution='gamma'"),
+    "temporal": ({"fuzzy_lr_distribution": "temporal"}, "fuzzy_lr_dynamic=False"),
+    "activity": ({"fuzzy_lr_distribution": "activity"}, "fuzzy_lr_dynamic=False"),
+}
+
+
+@every_door
+@pytest.mark.parametrize("case", FIXED)
+def test_updates_of_rates_that_never_move(case, door):
+    config, found = FIXED[case]
+    (message,) = said(lambda: DOORS[door](["update_fuzzy_learning_rates", APPLIED], **config))
+    assert message.startswith("update_fuzzy_learning_rates should have rates that move")
+    assert message.endswith(f"found {found}")
+    assert not said(lambda: DOORS[door](["update_fuzzy_learning_rates", APPLIED], **MOVES))
+
+
+@pytest.mark.parametrize("call", ["method", "step"])
+@pytest.mark.parametrize("case", FIXED)
+def test_updates_of_rates_that_never_move_by_methods_say_so_once_for_each_model(case, call):
+    config, found = FIXED[case]
+    model = BioConverter(**config)(net())
+
+    def update(one):
+        one.update_fuzzy_learning_rates() if call == "method" else one.bio_step("update_fuzzy_learning_rates")
+
+    model(X).sum().backward()
+    (message,) = said(lambda: (update(model), update(model)))
+    assert message.endswith(f"found {found}")
+    assert not said(lambda: update(copy.deepcopy(model)))
+    assert len(said(lambda: update(BioConverter(**config)(net())))) == 1
+    assert not said(lambda: update(BioConverter(**MOVES)(net())))
+    assert not said(lambda: BioConverter(**config)(net()).crystallize if call == "method" else None)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.Adagrad])
+@pytest.mark.parametrize("name", [APPLIED, "volume_dependent_lr", "scale_grad"])
+@every_door
+def test_factors_that_the_optimizer_cancels(door, name, optimizer):
+    run = lambda where, made=optimizer: said(
+        lambda: DOORS[door]([Mechanism(name, where=where)], optimizer=made, record_activity=True)
+    )
+    (message,) = run("gradient")
+    assert message.startswith(f"{name} should act on the update of {optimizer.__name__}")
+    assert not run("update")
+    assert not run("gradient", torch.optim.SGD)
+
+
+@every_door
+def test_mechanisms_on_frozen_weights_only(door):
+    def frozen_but_for_biases():
+        model = net()
+        for layer in (model[0], model[2]):
+            layer.weight.requires_grad_(False)
+        return model
+
+    (message,) = said(lambda: DOORS[door](["rejuvenate_weights", APPLIED], model=frozen_but_for_biases))
+    assert message.startswith("rejuvenate_weights, fuzzy_learning_rates should act on weights that are trained")
+    half = lambda: nn.Sequential(nn.Linear(5, 6).requires_grad_(False), nn.ReLU(), nn.Linear(6, 2))
+    assert not said(lambda: DOORS[door](["rejuvenate_weights", APPLIED], model=half))
+
+
+FIELDS = {
+    "splitting": ({"weight_splitting_Gamma": 2}, "weight_splitting_Gamma=2 should find a layer"),
+    "signs": ({"apply_dales_principle": True}, "apply_dales_principle should find a layer"),
+}
+
+
+@pytest.mark.parametrize("case", FIELDS)
+def test_fields_of_the_configuration_that_find_no_layer(case):
+    config, start = FIELDS[case]
+    (message,) = said(lambda: BioConverter(**config)(only_a_readout()))
+    assert message.startswith(start)
+    for model in (net(), nn.Linear(5, 2)):
+        assert not said(lambda model=model: BioConverter(**config)(model))
+    for door in ("attach", "attach to a converted model", "callback"):
+        (message,) = said(lambda door=door: DOORS[door]([APPLIED], model=only_a_readout, **config))
+        assert message.startswith(start)
+    (message,) = said(lambda: by_sweep([APPLIED], model=lambda: nn.Sequential(nn.Linear(5, 2)), **config))
+    assert message.startswith(start)
+
+
+def test_activity_of_layers_whose_output_shows_no_units():
+    converter = lambda **config: BioConverter(synapses="0.weight_*", **config)
+    model = lambda: nn.Sequential(nn.GRU(5, 4), nn.Linear(4, 2))
+    (message,) = said(lambda: converter(record_activity=True)(model()))
+    assert message.startswith("record_activity should find a layer whose output shows its units")
+    assert not said(lambda: converter()(model()))
+
+
+def test_a_sweep_says_every_reason_once_for_all_members():
+    variants = {"plain": [], "rates": ["crystallize"], "more": ["crystallize", "rejuvenate_weights"], "bio": [APPLIED]}
+    grid = {"fuzzy_lr_distribution": ["uniform", "gamma"], "weight_splitting_Gamma": [0, 2], "lr": [0.1, 0.2]}
+    found = said(
+        lambda: sweep(
+            net,
+            nn.functional.mse_loss,
+            (X, X[:, :2]),
+            steps=1,
+            batch_size=8,
+            seeds=2,
+            progress=False,
+            mechanisms=variants,
+            grid=grid,
+        )
+    )
+    assert len(found) == 1
+
+
+def test_as_an_error_it_comes_before_anything_has_changed(tmp_path):
+    model = net()
+    before, hooks = [*model.state_dict()], torch.optim.SGD(model.parameters(), 0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", IdleWarning)
+        with pytest.raises(IdleWarning):
+            attach(hooks, model, ["crystallize"])
+        with pytest.raises(IdleWarning):
+            BioConverter(weight_splitting_Gamma=2)(readout := only_a_readout())
+        with pytest.raises(IdleWarning):
+            sweep(
+                net, nn.functional.mse_loss, (X, X[:, :2]), steps=1, mechanisms=["crystallize"], output=tmp_path / "it"
+            )
+    assert [*model.state_dict()] == before
+    assert not hooks._optimizer_step_pre_hooks
+    assert not hasattr(readout, "crystallize")
+    assert not (tmp_path / "it").exists()
+
+
+def test_it_points_to_the_line_that_asked_for_it():
+    for call in (
+        lambda: by_attach(["crystallize"]),
+        lambda: by_sweep(["crystallize"]),
+        lambda: BioConverter()(net()).update_fuzzy_learning_rates(),
+        lambda: BioConverter()(net()).bio_step("update_fuzzy_learning_rates"),
+        lambda: BioConverter(weight_splitting_Gamma=2)(only_a_readout()),
+    ):
+        with pytest.warns(IdleWarning) as found:
+            call()
+        assert found[0].filename == __file__
