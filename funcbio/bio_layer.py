@@ -135,14 +135,21 @@ class BioLayer(nn.Module):
         return self.run_row(self.features.get(name) or ROWS[name], **hyper)
 
     @torch.no_grad()
-    def run_row(self, row: Row, **hyper: Any) -> Tensor | None:
-        """Runs a feature on trees of one leaf and writes back what it changed: for all that is not plain memory."""
-        weight, leaf = self.weight, self.synapse.weight
+    def run_row(self, row: Row, *, around: tuple[Tensor, Tensor] | None = None, **hyper: Any) -> Tensor | None:
+        """Runs a feature on trees of one leaf and writes back what it changed: for all that is not plain memory.
+
+        Args:
+            row: The feature.
+            around: Stand for weight and gradient, and are written to in their place.
+            **hyper: Hyper-parameters that are not those of the configuration.
+        """
+        weight, leaf = self.weight if around is None else around[0], self.synapse.weight
         if is_distributed(weight):  # Only now it is sure how; from here on no process holds rates of other rows.
             self.fuzzy_learning_rate_parameters = shard_like(self.fuzzy_learning_rate_parameters, weight)
         key, updates = local(self.key), local(self.updates)
+        given = self.weight.grad if around is None else around[1]
         # A feature that needs no gradient passes on what it gets: the weight stands in.
-        grad = weight.grad if row.needs_grad and weight.grad is not None else weight
+        grad = given if row.needs_grad and given is not None else weight
         before = {leaf: weight}, {leaf: grad}, self._state(weight)
         params, grads, state = row.bound(self.config, **hyper)(*before, key=key)
         params, state = keep_padding(self.get_parent(), weight, params, state)

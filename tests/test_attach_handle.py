@@ -111,7 +111,7 @@ def steps_of_both(models, optimizer, steps, start=0):
 
 @pytest.mark.parametrize("most", [1, 10**9])
 def test_two_models_of_one_optimizer(most, monkeypatch):
-    monkeypatch.setattr(_update, "BUCKET", most)
+    monkeypatch.setattr(_update, "SCRATCH_ELEMENTS", most)
     models, optimizer, handles = two_models()
     alone, optimizers, _ = zip(*(world(seed=i, in_optimizer=True) for i in range(2)), strict=True)
     for own in optimizers:

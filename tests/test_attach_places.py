@@ -1,6 +1,5 @@
 """Attached mechanisms, place by place: they do what their methods and the equation say."""
 
-import copy
 import warnings
 
 import pytest
@@ -195,19 +194,16 @@ def test_mechanisms_of_a_place_act_in_declared_order():
 
 @pytest.mark.parametrize("most", [1, 100])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_buckets_change_no_bit(name, most, monkeypatch):
+def test_how_many_updates_are_held_at_a_time_changes_no_bit(name, most, monkeypatch):
     names = ["fuzzy_learning_rates", "volume_dependent_lr", Mechanism("crystallize", where="update")]
     model, steps, handle = attached(OPTIMIZERS[name], [*names, "rejuvenate_weights"], bio_net())
     other, other_steps, _ = attached(OPTIMIZERS[name], [*names, "rejuvenate_weights"], bio_net())
-    frozen = model[2].bias, other[2].bias
-    for bias in frozen:
+    for bias in (model[2].bias, other[2].bias):
         bias.requires_grad_(False)
     train(other, other_steps, 3)
-    monkeypatch.setattr(_update, "BUCKET", most)
-    groups = copy.copy(steps.param_groups[0]["params"])
+    monkeypatch.setattr(_update, "SCRATCH_ELEMENTS", most)
     train(model, steps, 3)
     same(everything(model), everything(other))
-    assert all(p is q for p, q in zip(steps.param_groups[0]["params"], groups, strict=True))
     assert handle.steps == 3
     found, expected = steps.state_dict()["state"], other_steps.state_dict()["state"]
     assert found.keys() == expected.keys()
@@ -215,42 +211,18 @@ def test_buckets_change_no_bit(name, most, monkeypatch):
         same(*({key: torch.as_tensor(value) for key, value in s.items()} for s in (state, expected[parameter])))
 
 
-def test_only_a_bucket_of_old_weights_is_held_at_a_time(monkeypatch):
-    held, make = [], _update.copies
+def test_only_so_many_updates_are_held_at_a_time(monkeypatch):
+    held, run = [], _update.run
 
-    def watched(bios):
-        found = make(bios)
-        held.append(sum(value.numel() for value in found.values()))
-        return found
+    def watched(ready, finite, updates):
+        held.append(sum(update.numel() for _, update in updates.values()))
+        return run(ready, finite, updates)
 
-    monkeypatch.setattr("funcbio.attachment._update.copies", watched)
-    monkeypatch.setattr("funcbio.attachment._cycle.copies", watched)
-    monkeypatch.setattr(_update, "BUCKET", 100)
+    monkeypatch.setattr(_update, "run", watched)
+    monkeypatch.setattr(_update, "SCRATCH_ELEMENTS", 100)
     model, steps, _ = attached(OPTIMIZERS["adam"], ["fuzzy_learning_rates"], net((6, 12, 8, 8, 3)))
     train(model, steps, 1)
     assert held == [72, 96, 64 + 24]
-    held.clear()
-    foreign = steps.register_step_pre_hook(lambda *_: None)  # Somebody else acts after us: the weights are copied.
-    train(model, steps, 1)
-    assert held == [256]
-    foreign.remove()
-
-
-def test_a_step_that_fails_in_a_bucket_leaves_the_optimizer_whole(monkeypatch):
-    monkeypatch.setattr(_update, "BUCKET", 1)
-    model, steps, _ = attached(OPTIMIZERS["sgd"], ["fuzzy_learning_rates"])
-    count = len(steps.param_groups[0]["params"])
-
-    def broken(*_):
-        raise KeyboardInterrupt
-
-    loss_of(model, 0).backward()
-    with monkeypatch.context() as patched:
-        patched.setattr("funcbio.attachment._update.scale_update", broken)
-        with pytest.raises(KeyboardInterrupt):
-            steps.step()
-    assert len(steps.param_groups[0]["params"]) == count
-    train(model, steps, 1)
 
 
 def test_layers_without_a_gradient_are_passed_over():

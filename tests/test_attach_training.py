@@ -9,7 +9,6 @@ from attached import EVERY_STATE, OPTIMIZERS, batch, bio_net, everything, loss_o
 from torch import nn, optim
 
 from funcbio import Mechanism, attach
-from funcbio.attachment import _update
 
 ALL = [
     "update_fuzzy_learning_rates",
@@ -152,10 +151,8 @@ def test_accumulated_and_clipped_gradients_are_treated_once_in_the_step():
         torch.testing.assert_close(value, weights(whole)[name], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("most", [1, 10**9])
-def test_schedulers_and_groups_do_what_they_do(most, monkeypatch):
-    """The update of each group at the learning rate of the step, whether or not the step is made in buckets."""
-    monkeypatch.setattr(_update, "BUCKET", most)
+def test_schedulers_and_groups_do_what_they_do():
+    """The update of each group is scaled at the learning rate of the step."""
     model, steps = bio_net(), []
     groups = [{"params": [*model[0].parameters()], "lr": 0.1}, {"params": [*model[2:].parameters()], "lr": 0.01}]
     optimizer = optim.SGD(groups)
@@ -214,30 +211,6 @@ def test_a_mistake_of_scheduling_is_still_told():
     schedule = optim.lr_scheduler.StepLR(optimizer, 1)
     with pytest.warns(UserWarning, match="before `optimizer.step"):
         schedule.step()
-
-
-class Own(optim.Adam):
-    """Somebody's optimizer, of whose step nothing is known."""
-
-    @torch.no_grad()
-    def step(self, closure=None):
-        """Looks at all gradients together before Adam's step."""
-        grads = [p.grad for group in self.param_groups for p in group["params"]]
-        norm = torch.stack([g.norm() for g in grads]).norm()
-        for g in grads:
-            g.div_(norm)
-        return super().step(closure)
-
-
-def test_an_optimizer_with_a_step_of_its_own_is_not_made_in_parts(monkeypatch):
-    def run(most):
-        monkeypatch.setattr(_update, "BUCKET", most)
-        model = bio_net()
-        optimizer = Own(model.parameters(), 1e-2)
-        attach(optimizer, model, ["fuzzy_learning_rates"])
-        return everything(train(model, optimizer, 2))
-
-    same(run(1), run(10**9))
 
 
 def test_steps_by_hand_are_steps_by_hooks():

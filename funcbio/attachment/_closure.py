@@ -1,26 +1,83 @@
-"""Closures: evaluated once before the step, so that mechanisms act on the gradients they compute."""
+"""Closures: evaluated before the step, or watched where an optimizer evaluates them in ways of its own."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from funcbio.attachment._optimizers import is_torchs
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+HOOKED = Optimizer.profile_hook_step(lambda: None).__code__
+"""Code of what torch puts around every step, to call its hooks."""
 
 
-def known_loss(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Evaluates the closure given to ``step``, and puts one that returns the loss found in its place.
+def closure_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Any] | None:
+    """Returns the closure that a step was called with; the optimizer is its first argument."""
+    closure = args[1] if len(args) > 1 else kwargs.get("closure")
+    return closure if callable(closure) else None
 
-    Args:
-        args: Positional arguments of the step, the optimizer first.
-        kwargs: Keyword arguments of the step.
 
-    Returns:
-        The arguments to call the step with; None if they stay as they are.
-    """
-    closure: Callable[[], Any] | None = args[1] if len(args) > 1 else kwargs.get("closure")
-    if not callable(closure):
-        return None
+def with_closure(closure: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """Returns the arguments of a step with another closure."""
+    if len(args) > 1:
+        return (args[0], closure, *args[2:]), kwargs
+    return args, {**kwargs, "closure": closure}
+
+
+def evaluated(closure: Callable[[], Any]) -> Callable[[], Any]:
+    """Evaluates a closure, and returns one that gives the loss found."""
     with torch.enable_grad():
         loss = closure()
-    if len(args) > 1:
-        return (args[0], lambda: loss, *args[2:]), kwargs
-    return args, {**kwargs, "closure": lambda: loss}
+    return lambda: loss
+
+
+def evaluates_first(optimizer: Optimizer) -> bool:
+    """Returns True if the step of an optimizer is known to evaluate its closure once, before anything else."""
+    return is_torchs(type(optimizer).step)
+
+
+def is_within_step(optimizer: Optimizer) -> bool:
+    """Returns True if hooks are called for a step within a step of the same optimizer.
+
+    A class that extends an optimizer may call that one's step, which calls the hooks once more.
+    """
+    if is_torchs(type(optimizer).step):
+        return False
+    frame, hooked = inspect.currentframe(), 0
+    while frame is not None:
+        if frame.f_code is HOOKED and frame.f_locals["args"][0] is optimizer:
+            hooked += 1
+        frame = frame.f_back
+    return hooked > 1
+
+
+class Watched:
+    """A closure that an optimizer evaluates itself; notices if it does so once, before it moves weights.
+
+    Args:
+        closure: The closure.
+        weights: The weights that the optimizer holds.
+        then: Called after an evaluation: with True after the first, if no weight has moved yet.
+    """
+
+    def __init__(self, closure: Callable[[], Any], weights: Sequence[Tensor], then: Callable[[bool], None]) -> None:
+        self.closure, self.weights, self.then = closure, weights, then
+        self.calls, self.versions = 0, [version(weight) for weight in weights]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns what the closure returns."""
+        moved = any(version(weight) != before for weight, before in zip(self.weights, self.versions, strict=True))
+        self.calls += 1
+        loss = self.closure(*args, **kwargs)
+        with torch.no_grad():
+            self.then(self.calls == 1 and not moved)
+        return loss
+
+
+def version(tensor: Tensor) -> int:
+    """Returns how often a tensor was written to; 0 of one made in inference mode, where torch does not count."""
+    return 0 if tensor.is_inference() else tensor._version

@@ -1,29 +1,43 @@
 """One step after the other: what mechanisms do before the optimizer, around it and after it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
+from funcbio.attachment._closure import Watched
 from funcbio.attachment._layers import Layers
-from funcbio.attachment._places import Old, Ready, groups, prepare, run
+from funcbio.attachment._places import Ready, groups, prepare, run
 from funcbio.attachment._scaler import unscale
 from funcbio.attachment._turnover import Ages, Masks, merge, renew
-from funcbio.attachment._update import Narrow, copies, fits_in_one, scale_update, step_in_buckets
+from funcbio.attachment._update import Old, scale_update
 from funcbio.bio_module import BioModule
 from funcbio.mechanism import PLACES, Mechanism
 
 
-class Open(NamedTuple):
-    """A step that has begun."""
+@dataclass
+class Open:
+    """A step that has begun.
+
+    Attributes:
+        finite: Whether it will be made.
+        bios: The layers.
+        acting: The mechanisms that act in it.
+        ready: Groups of them by place, once the layers have been looked at.
+        masks: Which weights were replaced so far.
+        old: The weights before the step.
+        closure: The closure that the optimizer evaluates itself.
+    """
 
     finite: bool | Tensor
     bios: list[BioModule]
-    ready: Mapping[str, list[Ready]]
-    masks: Masks
-    old: Old
-    narrow: Narrow | None
+    acting: list[Mechanism]
+    ready: dict[str, list[Ready]] = field(default_factory=dict)
+    masks: Masks = field(default_factory=dict)
+    old: Old = field(default_factory=Old)
+    closure: Watched | None = None
 
 
 class Cycle:
@@ -48,7 +62,7 @@ class Cycle:
     ) -> None:
         self.optimizer, self.layers, self.mechanisms = optimizer, layers, tuple(mechanisms)
         self.ages, self.fresh_rates = ages, fresh_rates
-        self.calls, self.skipped = 0, None
+        self.calls, self.skipped, self.begun = 0, None, 0
         self.open: Open | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -62,57 +76,104 @@ class Cycle:
             self.calls, self.skipped = self.calls - int(self.skipped), None
         return self.calls
 
-    def begin(self, finite: bool | Tensor = True, *, in_parts: bool = False) -> None:
+    def begin(self, finite: bool | Tensor = True) -> None:
         """Runs what comes before the step.
 
         Args:
             finite: Whether the step will be made.
-            in_parts: Whether to make the optimizer's step here, in parts, if its weights are too many to copy.
         """
+        step = self._opened(finite)
+        self._before(step)
+        step.old = Old([bio for bio in step.bios if bio.has_gradient()] if step.ready["update"] else [])
+        self.open = step
+
+    def watch(self, closure: Callable[[], Any], finite: bool | Tensor = True) -> Watched:
+        """Begins a step whose gradients the optimizer computes itself, by a closure; returns the one to give it."""
+        assert self.optimizer is not None
+        step = self._opened(finite)
+        held = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        treated = {id(bio.weight): bio for bio in step.bios if bio.weight.requires_grad}
+        # It may turn out that mechanisms on the gradient cannot act: then the whole step is taken back.
+        doubtful = any(mechanism.where == "gradient" for mechanism in step.acting)
+        step.old = Old([*treated.values()], [p for p in held if doubtful and id(p) not in treated])
+        step.closure = Watched(closure, held, lambda fresh: self._evaluated(step, fresh=fresh))
+        self.open = step
+        return step.closure
+
+    def end(self) -> None:
+        """Runs what comes after the step; if that fails, layers whose update is not finished have not moved."""
+        step = self.open
+        if step is None:
+            return
+        try:
+            self._after(step)
+        except BaseException:
+            step.old.restore()
+            raise
+        finally:
+            self.open = None
+
+    def abandon(self) -> None:
+        """Forgets a step that began and was never ended, because something failed or it was left out."""
+        self.open = None
+
+    def _opened(self, finite: bool | Tensor) -> Open:
         self.abandon()
+        self.begun += 1
         bios = self.layers.look()
         self.ages.begin(bios)
         finite = self._settled(finite, bios)
         acting = [mechanism for mechanism in self.mechanisms if finite is not False and mechanism.acts(self._step())]
-        ready = {place: self._prepare(acting, place, bios) for place in PLACES}
-        masks: Masks = {}
-        if ready["gradient"]:
+        return Open(finite, bios, acting)
+
+    def _before(self, step: Open) -> None:
+        """Looks at every layer, then runs the mechanisms on the gradient."""
+        step.ready = {place: self._prepare(step, place) for place in PLACES}
+        if step.ready["gradient"]:
             if self.optimizer is not None:
                 unscale(self.optimizer)
-            self._run(ready["gradient"], bios, masks, finite)
-        stepped = [bio for bio in bios if bio.has_gradient()] if ready["update"] else []
-        old: Old = {}
-        narrow = None
-        if in_parts and self.optimizer is not None and not fits_in_one(stepped):
-            narrow, found = step_in_buckets(self.optimizer, stepped, ready["update"], finite)
-            self._renew(bios, masks, found)
-        else:
-            old = copies(stepped)
-        self.open = Open(finite, bios, ready, masks, old, narrow)
+            self._run(step, "gradient")
 
-    def end(self) -> None:
-        """Runs what comes after the step."""
-        step, self.open = self.open, None
-        if step is None:
+    def _evaluated(self, step: Open, *, fresh: bool) -> None:
+        """What follows when the optimizer has computed gradients, ``fresh`` if it is the first time and nothing moved.
+
+        Raises:
+            RuntimeError: If mechanisms are to act on gradients, and the optimizer has others in between.
+        """
+        if fresh:
+            self._before(step)
             return
-        if step.narrow is not None:
-            step.narrow.restore()
+        if not step.ready:
+            step.ready = {"update": self._prepare(step, "update")}
+        self._require_gradient(step, "evaluates it elsewhere")
+
+    def _require_gradient(self, step: Open, but: str) -> None:
+        names = [mechanism.name for mechanism in step.acting if mechanism.where == "gradient"]
+        if names:
+            step.old.restore()
+            raise RuntimeError(
+                f"{type(self.optimizer).__name__} should evaluate its closure once, before it moves weights, for "
+                f"{', '.join(names)} to act on the gradient; found that it {but}: attach to its base optimizer, or "
+                "place them on the update"
+            )
+
+    def _after(self, step: Open) -> None:
         if step.finite is False:
             return
-        if step.old:
-            self._renew(step.bios, step.masks, scale_update(step.ready["update"], step.old, step.finite))
-        self._run(step.ready["after"], step.bios, step.masks, step.finite)
+        if step.closure is not None and step.closure.calls == 0:
+            self._require_gradient(step, "does not evaluate it")
+        for place in ("update", "after"):
+            if place not in step.ready:
+                step.ready[place] = self._prepare(step, place)
+        if step.ready["update"]:
+            self._renew(step, scale_update(step.ready["update"], step.old, step.finite))
+        step.old = Old()
+        self._run(step, "after")
         self.ages.move_on(step.masks, step.finite)
         self.calls += 1
         if isinstance(step.finite, Tensor):
             missed = (~step.finite).long()
             self.skipped = missed if self.skipped is None else self.skipped + missed
-
-    def abandon(self) -> None:
-        """Forgets a step that began and was never ended, because something failed or it was left out."""
-        if self.open is not None and self.open.narrow is not None:
-            self.open.narrow.restore()
-        self.open = None
 
     def _step(self) -> int:
         """Number of the step for ``acts``; nobody needs to ask a device for it if everything acts in every step."""
@@ -126,16 +187,17 @@ class Cycle:
         own = any(mechanism.is_own or mechanism.every > 1 for mechanism in self.mechanisms)
         return finite if everywhere and not own else bool(finite)
 
-    def _prepare(self, acting: Sequence[Mechanism], place: str, bios: Sequence[BioModule]) -> list[Ready]:
-        return [prepare(group, bios) for group in groups([one for one in acting if one.where == place])]
+    def _prepare(self, step: Open, place: str) -> list[Ready]:
+        chosen = groups([mechanism for mechanism in step.acting if mechanism.where == place])
+        return [prepare(group, step.bios) for group in chosen]
 
-    def _run(self, ready: Sequence[Ready], bios: Sequence[BioModule], masks: Masks, finite: bool | Tensor) -> None:
+    def _run(self, step: Open, place: str) -> None:
         fresh = False
-        for found in ready:
+        for ready in step.ready[place]:
             # What ran alone may have put other tensors in the place of those that were looked at.
-            self._renew(bios, masks, run(prepare(found.group, bios) if fresh else found, finite))
-            fresh = fresh or bool(found.alone)
+            self._renew(step, run(prepare(ready.group, step.bios) if fresh else ready, step.finite))
+            fresh = fresh or bool(ready.alone)
 
-    def _renew(self, bios: Sequence[BioModule], masks: Masks, found: Masks) -> None:
-        renew(bios, found, self.optimizer, fresh_rates=self.fresh_rates)
-        merge(masks, found)
+    def _renew(self, step: Open, masks: Masks) -> None:
+        renew(step.bios, masks, self.optimizer, fresh_rates=self.fresh_rates)
+        merge(step.masks, masks)

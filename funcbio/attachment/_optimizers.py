@@ -1,11 +1,12 @@
 """What has to be known of an optimizer before mechanisms act around its steps."""
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, optim
 from torch.optim import Optimizer
+
+from funcbio.sharding import holds_everywhere, local
 
 
 def check_optimizer(optimizer: object) -> None:
@@ -28,54 +29,37 @@ def check_optimizer(optimizer: object) -> None:
         raise ValueError("optimizer should not be differentiable; found differentiable=True: chain the pure features")
 
 
+def is_torchs(kind: Any) -> bool:
+    """Returns True for classes and functions of ``torch.optim`` itself."""
+    return f"{kind.__module__}.".startswith("torch.optim.")
+
+
 def groups_by_weight(optimizer: Optimizer | None) -> dict[int, dict[str, Any]]:
     """The parameter group of every parameter, by its ``id``."""
     groups = [] if optimizer is None else optimizer.param_groups
     return {id(parameter): group for group in groups for parameter in group["params"]}
 
 
-def plain_step(optimizer: Optimizer) -> Callable[[Optimizer], Any] | None:
-    """The step of an optimizer of ``torch.optim`` without its hooks; None if others have had a hand in it.
+def moves_nothing(optimizer: Optimizer) -> bool:
+    """Returns True for a step that is only made to read or write an optimizer's state.
 
-    Those optimizers treat every parameter by itself, so their step may be made in parts. Where the class has a step of
-    its own, nothing is known of it.
+    Torch makes one, with learning rate 0 and gradients of zeros, where the state is not there yet. Devices are asked
+    only where learning rates are 0 already.
     """
-    step = type(optimizer).step
-    inner = getattr(step, "__wrapped__", None)
-    known = getattr(step, "hooked", False) and str(step.__module__).startswith("torch.optim.")
-    return inner if known else None
+    rates = [group.get("lr", 0.0) for group in optimizer.param_groups]
+    if not all(_is_zero(rate) for rate in rates):
+        return False
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return holds_everywhere(not any(_holds_anything(local(grad)) for grad in grads), grads)
 
 
-Newborn = Callable[[Mapping[str, Any], Tensor], float | Tensor]
-NEWBORN: dict[tuple[str, str], Newborn] = {
-    ("Adagrad", "sum"): lambda group, _: float(group["initial_accumulator_value"]),
-    ("Rprop", "step_size"): lambda group, _: float(group["lr"]),
-    # The running average of a weight that has just been born is the weight.
-    ("ASGD", "ax"): lambda _, weight: weight.detach(),
-}
-"""States that do not start at 0, by optimizer and name."""
+def _is_zero(rate: Any) -> bool:
+    if isinstance(rate, Tensor):
+        return rate.device.type == "cpu" and not rate.any()
+    return isinstance(rate, int | float) and rate == 0.0
 
 
-@torch.no_grad()
-def reset(optimizer: Optimizer, group: Mapping[str, Any], weight: Tensor, where: Tensor) -> None:
-    """Sets an optimizer's memory of some elements of a weight to what it holds of a new one.
-
-    Only tensors of the weight's shape can be set for single elements; step counters stay, and so do the factored
-    statistics of Adafactor.
-
-    Args:
-        optimizer: The optimizer.
-        group: The parameter group of the weight.
-        weight: The weight.
-        where: Its replaced elements, bool, of its shape.
-    """
-    kinds = [kind.__name__ for kind in type(optimizer).__mro__]
-    for name, value in optimizer.state.get(weight, {}).items():
-        if not isinstance(value, Tensor) or value.shape != weight.shape or value.ndim == 0:
-            continue
-        made = next((NEWBORN[kind, name] for kind in kinds if (kind, name) in NEWBORN), None)
-        start = 0.0 if made is None else made(group, weight)
-        if isinstance(start, Tensor):
-            value.copy_(torch.where(where, start.to(value.dtype), value))
-        else:
-            value.masked_fill_(where, start)
+def _holds_anything(grad: Tensor) -> bool:
+    values = grad.coalesce().values() if grad.layout == torch.sparse_coo else grad
+    return bool((values != 0).any())

@@ -1,12 +1,12 @@
 """Running mechanisms on layers in one place of the training step, on all layers together where that is possible."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from funcbio.attachment._turnover import Masks, merge
 from funcbio.bio_checks import check_gradient, check_method
 from funcbio.bio_memory import check_apart
 from funcbio.bio_method import inherits
@@ -15,9 +15,14 @@ from funcbio.bio_run import bring, run_layers
 from funcbio.inplace import Layer, Step
 from funcbio.mechanism import Mechanism
 
-Old = Mapping[BioModule, Tensor]
-"""The weights before the optimizer's step; the layers' own then hold the update."""
 Group = list[Mechanism]
+
+
+class Update(NamedTuple):
+    """What stands for a layer's weight and gradient in the place of the update: memory that nobody else knows."""
+
+    weight: Tensor
+    update: Tensor
 
 
 class Ready(NamedTuple):
@@ -62,6 +67,11 @@ def prepare(group: Group, bios: Sequence[BioModule]) -> Ready:
     return Ready(group, together, alone)
 
 
+def may_replace(ready: Ready) -> bool:
+    """Returns True if a group may change weights; nothing is known of what runs on layers one by one."""
+    return bool(ready.alone) or any("weight" in step.kernel.writes for *_, steps in ready.together for step in steps)
+
+
 def takes_part(bio: BioModule, mechanism: Mechanism) -> bool:
     """Whether a mechanism runs on a layer: frozen ones, and those without gradient or units to see, are passed over."""
     if not bio.participates:
@@ -83,58 +93,67 @@ def _bring(bio: BioModule, own: Group) -> tuple[Layer, list[Step]] | None:
 
 
 @torch.no_grad()
-def run(ready: Ready, finite: bool | Tensor = True, old: Old | None = None) -> dict[str, Tensor]:
+def run(ready: Ready, finite: bool | Tensor = True, updates: Mapping[BioModule, Update] | None = None) -> Masks:
     """Runs a group on its layers.
 
     Args:
         ready: What ``prepare`` found.
         finite: If it is False, nothing is changed.
-        old: In the place of the update, the weights before the step. Layers not in it are passed over.
+        updates: In the place of the update, what stands for weight and gradient. Layers not in it are passed over.
 
     Returns:
         Which weights were replaced, by name of the weight, if a mechanism says so.
     """
-    together = [item for item in ready.together if old is None or item[0] in old]
+    together = [item for item in ready.together if updates is None or item[0] in updates]
     flag = None if isinstance(finite, bool) else finite
-    found = run_layers([(_around(bio, layer, old), steps) for bio, layer, steps in together], flag)
-    replaced: dict[str, Tensor] = dict(found)
+    masks = dict(run_layers([(_around(bio, layer, updates), steps) for bio, layer, steps in together], flag))
     for bio, layer, steps in together:
         for step in steps:
-            bio.settle(step.name, found.get(layer.name), flag)
-    alone = [bio for bio in ready.alone if old is None or bio in old]
+            bio.settle(step.name, masks.get(layer.name), flag)
+    alone = [bio for bio in ready.alone if updates is None or bio in updates]
     if alone and not bool(finite):
-        return replaced
+        return masks
     for bio in alone:
-        with nullcontext() if old is None else exchanged(bio.weight, old[bio]):
-            for mechanism in ready.group:
-                mask = _call(bio, mechanism) if takes_part(bio, mechanism) else None
-                if mask is not None:
-                    replaced[bio.synapse.weight] = mask
-    return replaced
+        for mechanism in ready.group:
+            if takes_part(bio, mechanism):
+                mask = _call(bio, mechanism, None if updates is None else updates[bio])
+                merge(masks, {} if mask is None else {bio.synapse.weight: mask})
+    return masks
 
 
-def _around(bio: BioModule, layer: Layer, old: Old | None) -> Layer:
-    """The layer with the old weight as its weight, and the update in the gradient's place."""
-    if old is None:
+def _around(bio: BioModule, layer: Layer, updates: Mapping[BioModule, Update] | None) -> Layer:
+    """Returns the layer with the old weight as its weight, and the update in the gradient's place."""
+    if updates is None:
         return layer
-    return layer._replace(operands={**layer.operands, "weight": old[bio], "grad": bio.weight.detach()})
+    weight, update = updates[bio]
+    return layer._replace(operands={**layer.operands, "weight": weight, "grad": update})
 
 
-@contextmanager
-def exchanged(weight: Tensor, old: Tensor) -> Iterator[None]:
-    """For a moment a weight holds its old values, and its gradient the update that stood in its place."""
-    grad, weight.grad = weight.grad, weight.detach().clone()
-    weight.copy_(old)
-    try:
-        yield
-    finally:
-        old.copy_(weight)
-        weight.copy_(weight.grad)
-        weight.grad = grad
-
-
-def _call(bio: BioModule, mechanism: Mechanism) -> Any:
+def _call(bio: BioModule, mechanism: Mechanism, around: Update | None) -> Tensor | None:
+    """Runs a mechanism on a layer by itself."""
     if mechanism.is_own:
-        return bio.run_row(mechanism.row)
-    method = getattr(bio, mechanism.name, None)  # Of a subclass, perhaps.
-    return bio.run(mechanism.name) if method is None else method()
+        return bio.run_row(mechanism.row, around=around)
+    if around is None:
+        method = getattr(bio, mechanism.name, None)
+        return bio.run(mechanism.name) if method is None else method()
+    if inherits(bio, [mechanism.name]):
+        return bio.run_row(bio.features.get(mechanism.name, mechanism.row), around=around)
+    return _exchanged(bio, mechanism.name, around)
+
+
+def _exchanged(bio: BioModule, name: str, around: Update) -> Tensor | None:
+    """Calls a method of a subclass, which sees nothing but the layer: with its old weight, and the update as gradient.
+
+    If it fails, the step puts both back.
+    """
+    parameter, (weight, update) = bio.weight, around
+    new, grad = parameter.detach().clone(), parameter.grad
+    parameter.copy_(weight)
+    parameter.grad = update
+    mask = getattr(bio, name)()
+    weight.copy_(parameter)
+    if parameter.grad is not update and parameter.grad is not None:
+        update.copy_(parameter.grad)
+    parameter.grad = grad
+    parameter.copy_(new)
+    return mask

@@ -32,10 +32,11 @@ def unscale(optimizer: Optimizer) -> None:
     scale = getattr(optimizer, "grad_scale", None)
     if not isinstance(scale, Tensor):
         return
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter.grad is not None:
-                parameter.grad.div_(scale.to(parameter.grad.device))
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if grads:
+        # In one call.
+        torch._foreach_div_(grads, [scale.to(grad.device) for grad in grads])  # pyright: ignore[reportPrivateImportUsage]
     vars(optimizer)["grad_scale"] = None  # The scaler deletes the attribute after the step.
 
 

@@ -1,14 +1,13 @@
 """Turnover: what follows when weights are replaced. Fresh moments, fresh rates, and the age of every weight."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from funcbio import rng
-from funcbio.attachment._optimizers import groups_by_weight, reset
+from funcbio.attachment._memory import reset
 from funcbio.bio_module import BioModule
 from funcbio.initial import initial_rate
 from funcbio.sharding import local
@@ -26,13 +25,12 @@ def merge(masks: Masks, found: Mapping[str, Tensor]) -> None:
 @torch.no_grad()
 def renew(bios: Sequence[BioModule], masks: Masks, optimizer: Optimizer | None, *, fresh_rates: bool) -> None:
     """Makes replaced weights newborn: the optimizer has no memory of them, and, if asked, their rates are new."""
-    groups: dict[int, dict[str, Any]] = groups_by_weight(optimizer) if masks else {}
     for bio in bios:
         mask = masks.get(bio.synapse.weight)
         if mask is None:
             continue
         if optimizer is not None:
-            reset(optimizer, groups[id(bio.weight)], bio.weight, mask)
+            reset(optimizer, bio.weight, mask)
         if fresh_rates:
             # The layer's key has moved on with the replacement, so this one is new each time.
             key = rng.fold_in(local(bio.key), FRESH)

@@ -1,17 +1,20 @@
 """One line on an optimizer: the mechanisms act in every step it makes."""
 
+import warnings
 from collections.abc import Sequence
 
 from torch import nn
 from torch.optim import Optimizer
 
 from funcbio.attachment._layers import check_names, model_of, of_optimizer, owner_of
+from funcbio.attachment._memory import is_known
 from funcbio.attachment._optimizers import check_optimizer, groups_by_weight
 from funcbio.attachment.arguments import check_config, check_flags, converter_of, mechanisms_of
 from funcbio.attachment.handle import Handle
 from funcbio.base import Feature
 from funcbio.bio_config import BioConfig
-from funcbio.bio_converter import BioConverter
+from funcbio.bio_converter import BioConverter, strip
+from funcbio.bio_method import HEALS
 from funcbio.bio_names import silently
 from funcbio.bio_survey import bio_modules, once
 from funcbio.checks import require
@@ -87,10 +90,28 @@ def attach(
         config, weights = _check_plain(optimizer, model, chosen, maker)
     trained = sum(weight.requires_grad for weight in weights)
     warn(idle_mechanisms(chosen, config, trained=trained, optimizer=type(optimizer)), stacklevel=2)
-    if maker is not None:
+    if optimizer is not None and any(mechanism.name in HEALS for mechanism in chosen):
+        _warn_of_unknown(optimizer)
+    if maker is None:
+        return Handle(optimizer, model, chosen, **flags, converted=False)
+    try:
         with silently():  # The methods of the model are not needed.
             maker(model)
-    return Handle(optimizer, model, chosen, **flags, converted=not converted)
+        return Handle(optimizer, model, chosen, **flags, converted=True)
+    except BaseException:
+        strip(model)
+        raise
+
+
+def _warn_of_unknown(optimizer: Optimizer) -> None:
+    """Warns if weights are to be replaced and the optimizer is none whose memory of them is known."""
+    if not is_known(optimizer):
+        warnings.warn(
+            f"optimizer should be one of torch.optim, whose memory of replaced weights is known; found "
+            f"{type(optimizer).__name__}: where a weight is replaced, states near the weights take the new one, and "
+            "all others of its shape are set to 0",
+            stacklevel=3,
+        )
 
 
 def _check_converted(

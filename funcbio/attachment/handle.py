@@ -8,14 +8,15 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from funcbio.attachment._closure import known_loss
+from funcbio.attachment._closure import closure_of, evaluated, evaluates_first, is_within_step, with_closure
 from funcbio.attachment._cycle import Cycle
 from funcbio.attachment._layers import Layers, owner_of, release
-from funcbio.attachment._optimizers import plain_step
+from funcbio.attachment._optimizers import moves_nothing
 from funcbio.attachment._saving import NAME, check, find, pack, unpack
 from funcbio.attachment._scaler import overflowed, verdict
 from funcbio.attachment._trees import trees_of
 from funcbio.attachment._turnover import Ages
+from funcbio.attachment._unseen import watch
 from funcbio.base import BioState, Tree
 from funcbio.bio_converter import strip
 from funcbio.bio_survey import Overview, bio_modules, plain_layers
@@ -123,17 +124,16 @@ class Handle:
         What the mechanisms did to weights stays, and so does what the conversion did to them under Dale's principle.
         """
         self._cycle.abandon()
-        for hook in self._set:
-            hook.remove()
+        self._take_hooks_off()
         if not self._alive:
             return
-        self._alive = False
-        release(self)
-        others = [owner for owner in map(owner_of, bio_modules(self.model)) if owner is not None]
+        others = [owner for owner in map(owner_of, bio_modules(self.model)) if owner not in (None, self)]
         if self._converted and others:
             others[0]._converted = True  # The last one to go takes it off.
         elif self._converted:
             strip(self.model)
+        release(self)
+        self._alive = False  # Only now: a call that was interrupted can be made again.
 
     def trees(self) -> tuple[Tree, Tree, BioState]:
         """The treated weights, their gradients as they are now, and their state, as dictionaries by parameter name.
@@ -172,7 +172,7 @@ class Handle:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves hooks out of copies and pickles."""
-        return {**vars(self), "_set": [], "_waiting": None}
+        return {**vars(self), "_set": [], "_watch": None, "_waiting": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Attaches a copy to its own copies of model and optimizer."""
@@ -180,20 +180,35 @@ class Handle:
         self._begin()
 
     def _begin(self) -> None:
-        """Takes the layers and sets the hooks."""
+        """Takes the layers and sets the hooks, all of them or none."""
         self._set: list[RemovableHandle] = []
+        self._watch: RemovableHandle | None = None
         self._waiting: Any = None
-        optimizer = self.optimizer
         if not self._alive:
             return
-        self._ages.begin(self._layers.look())
-        if optimizer is not None and self._hooks:
+        try:
+            bios = self._layers.look()
+            self._ages.begin(bios)
+            self._watch = watch(bios[0].weight, self._cycle) if bios else None
+            if self.optimizer is not None:
+                self._put_hooks_on(self.optimizer)
+        except BaseException:
+            self._take_hooks_off()
+            release(self)
+            raise
+
+    def _put_hooks_on(self, optimizer: Optimizer) -> None:
+        if self._hooks:
             self._set += [optimizer.register_step_pre_hook(self._before_step)]
             self._set += [optimizer.register_step_post_hook(self._after_step)]
-        if optimizer is not None and self._in_optimizer:
+        if self._in_optimizer:
             self._set += [optimizer.register_state_dict_post_hook(self._give)]
             self._set += [optimizer.register_load_state_dict_pre_hook(self._expect)]
             self._set += [optimizer.register_load_state_dict_post_hook(self._take)]
+
+    def _take_hooks_off(self) -> None:
+        for hook in [*self._set, *([] if self._watch is None else [self._watch])]:
+            hook.remove()
 
     def _require_explicit(self, name: str) -> None:
         if not self._alive:
@@ -203,21 +218,25 @@ class Handle:
 
     @torch._disable_dynamo  # pyright: ignore[reportPrivateImportUsage]
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        if is_within_step(optimizer):
+            return None
         self._cycle.abandon()
-        known = known_loss(args, kwargs)
-        self._cycle.begin(verdict(optimizer), in_parts=self._may_narrow(optimizer))
-        return known
+        closure = closure_of(args, kwargs)
+        if closure is None:
+            self._cycle.begin(not moves_nothing(optimizer) and verdict(optimizer))
+            return None
+        if evaluates_first(optimizer):
+            closure = evaluated(closure)
+            self._cycle.begin(verdict(optimizer))
+        else:
+            closure = self._cycle.watch(closure, verdict(optimizer))
+        return with_closure(closure, args, kwargs)
 
     @torch._disable_dynamo  # pyright: ignore[reportPrivateImportUsage]
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        del optimizer, args, kwargs
-        self._cycle.end()
-
-    def _may_narrow(self, optimizer: Optimizer) -> bool:
-        """Whether nobody but the optimizer itself acts between our two hooks."""
-        before, after = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
-        own = self._set[0].id == next(reversed(before)) and self._set[1].id == next(iter(after))
-        return own and plain_step(optimizer) is not None
+        del args, kwargs
+        if not is_within_step(optimizer):
+            self._cycle.end()
 
     def _give(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
         del optimizer

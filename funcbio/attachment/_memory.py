@@ -1,0 +1,82 @@
+"""What optimizers remember of single weights, and how a weight that was replaced begins anew there."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from funcbio.attachment._optimizers import groups_by_weight, is_torchs
+from funcbio.sharding import whole
+
+Newborn = Callable[[Mapping[str, Any], Tensor], float | Tensor]
+NEWBORN: dict[tuple[str, str], Newborn] = {
+    ("Adagrad", "sum"): lambda group, _: float(group["initial_accumulator_value"]),
+    ("Rprop", "step_size"): lambda group, _: float(group["lr"]),
+    # The running average of a weight that has just been born is the weight.
+    ("ASGD", "ax"): lambda _, weight: weight,
+}
+"""States of torch's optimizers that do not start at 0, by optimizer and name."""
+DISTANCE = 0.5
+"""A state nearer to the weights than this, relatively, is a copy or an average of them."""
+
+
+def is_known(optimizer: Optimizer) -> bool:
+    """Returns True if the states of an optimizer are those that torch documents."""
+    return all(is_torchs(type(one)) for one in parts(optimizer))
+
+
+def parts(optimizer: Optimizer) -> Iterator[Optimizer]:
+    """Yields an optimizer, and those that it works with."""
+    waiting, seen = [optimizer], set()
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Optimizer) and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            for value in vars(one).values():
+                waiting += value if isinstance(value, list | tuple) else [value]
+
+
+@torch.no_grad()
+def reset(optimizer: Optimizer, weight: Tensor, where: Tensor) -> None:
+    """Sets an optimizer's memory of some elements of a weight to what it holds of a new one.
+
+    Only tensors of the weight's shape can be set for single elements; step counters stay, and so do the factored
+    statistics of Adafactor.
+
+    Args:
+        optimizer: The optimizer.
+        weight: The weight, in which the new values stand.
+        where: Its replaced elements, bool, of its shape.
+    """
+    for one in parts(optimizer):
+        group = groups_by_weight(one).get(id(weight), {})
+        for name, value in one.state.get(weight, {}).items():
+            if isinstance(value, Tensor) and value.ndim and value.shape == weight.shape:
+                start = _start(one, group, name, value, weight.detach(), where)
+                if isinstance(start, Tensor):
+                    value.copy_(torch.where(where, start.to(value.dtype), value))
+                else:
+                    value.masked_fill_(where, start)
+
+
+def _start(
+    optimizer: Optimizer, group: Mapping[str, Any], name: str, value: Tensor, weight: Tensor, where: Tensor
+) -> float | Tensor:
+    """Returns what a state holds of new elements."""
+    if not is_torchs(type(optimizer)) and value.is_floating_point() and _is_copy(value, weight, where):
+        return weight
+    kinds = [kind.__name__ for kind in type(optimizer).__mro__]
+    made = next((NEWBORN[kind, name] for kind in kinds if (kind, name) in NEWBORN), None)
+    return 0.0 if made is None else made(group, weight)
+
+
+def _is_copy(value: Tensor, weight: Tensor, where: Tensor) -> bool:
+    """Returns True if a state is about the weight itself, judged by the elements that were not replaced."""
+    wide = torch.promote_types(torch.promote_types(value.dtype, weight.dtype), torch.float32)
+    kept = torch.where(where, 0.0, weight.to(wide).nan_to_num())
+    distance = torch.where(where, 0.0, (value.to(wide) - weight.to(wide)).nan_to_num())
+    squares = (whole(part.square().sum()) for part in (distance, kept))
+    return bool(next(squares) < DISTANCE**2 * next(squares))
