@@ -1,10 +1,10 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check bench docs docs-serve browser figures clean
+.PHONY: help demo test test-slow test-all test-versions check bench docs docs-serve browser figures clean
 PYTHON ?= python3
 BIN := .venv/bin
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -22,8 +22,15 @@ check: .venv/installed  ## Lint, formatting and types
 test: check  ## Everything that runs in a few minutes
 	$(BIN)/python -m pytest --numprocesses 2
 
-test-all: check  ## Also the slow checks
-	$(BIN)/python -m pytest --numprocesses 2 -m 'slow or not slow'
+test-slow: .venv/installed  ## Only the slow ones
+	$(BIN)/python -m pytest --numprocesses 2 -m slow
+
+test-all:  ## The quick ones, and if they pass the slow ones
+	$(MAKE) test
+	$(MAKE) test-slow
+
+test-versions:  ## The quick ones with the oldest, the tested and the newest torch: 3 environments, one after another
+	$(PYTHON) tests/versions.py $(ARGS)
 
 bench: .venv/installed  ## Steps and sweeps against release 0.0.5, a classic loop and JAX: an hour on a quiet machine
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
@@ -52,4 +59,4 @@ figures: .venv/installed  ## Draw the figures of the documents and run their not
 	MPLBACKEND=agg $(BIN)/python docs/notebooks.py
 
 clean:  ## Remove the environment and caches
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis results site
+	rm -rf .venv .venvs .pytest_cache .ruff_cache .hypothesis results site

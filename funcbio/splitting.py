@@ -19,7 +19,6 @@ from funcbio.sharding import is_plain
 from funcbio.synapses import Synapse
 
 PRODUCTS = (F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
-TRACED = torch.__version__ >= "2.13"  # Whether the compiler is known to follow a ``Split``.
 
 # The sums take as long as some products with every weight, and a few calls more than sums of outputs. They pay from so
 # many products with each weight on, and so many with all of them; on a processor, that is where both were as fast.
@@ -163,5 +162,5 @@ def _is_plain(layer: nn.Module, x: Tensor) -> bool:
 def _is_recorded() -> bool:
     """Whether the call becomes a graph for inputs of other sizes, or one that the compiler may not be able to make."""
     if torch.compiler.is_compiling():
-        return not TRACED or torch.compiler.is_exporting()
+        return torch.compiler.is_exporting()
     return torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
