@@ -6,7 +6,7 @@ in turn, round by round, as often as fits a budget of time. Every figure is a me
 Weights, gradients and rates are put back from copies before every call, outside the time measured: else gradients would
 shrink in a few calls to denormal numbers, which are slow for a reason of their own.
 
-- chain: volume_dependent_lr, fuzzy_learning_rates and crystallize, in funcbio as one call of ``bio_step``.
+- chain: crystallize, volume_dependent_lr and fuzzy_learning_rates, in funcbio as one call of ``bio_step``.
 - update_fuzzy_learning_rates: from activity, on one layer of 1,000 units. The release tosses a coin and mostly does
   nothing, funcbio tosses one for every row; the first call redraws all rows for sure. The flag or counter of calls is
   put back too, so every call measured is such a first one. The time of the release includes the count of active

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import funcbio
 
-CHAIN = ("volume_dependent_lr", "fuzzy_learning_rates", "crystallize")
+CHAIN = ("crystallize", "volume_dependent_lr", "fuzzy_learning_rates")
 ACTIVITY = "update_fuzzy_learning_rates"
-METHODS = (*CHAIN, "rejuvenate_weights", "chain", ACTIVITY)
+METHODS = ("volume_dependent_lr", "fuzzy_learning_rates", "crystallize", "rejuvenate_weights", "chain", ACTIVITY)
 CONVERTERS: dict[str, Callable[..., Any]] = {
     "release": bio_transformations.BioConverter,
     "eager": funcbio.BioConverter,

@@ -146,7 +146,7 @@ def bind(model: nn.Module | Tree, config: BioConfig = DEFAULT_BIO_CONFIG, synaps
         >>> bio = bind(net, BioConfig(dampening_factor=0.5))
         >>> params = dict(net.named_parameters())
         >>> state = bio.init(params, key=key(0))
-        >>> step = chain(bio.volume_dependent_lr, bio.fuzzy_learning_rates, bio.crystallize)
+        >>> step = chain(bio.crystallize, bio.volume_dependent_lr, bio.fuzzy_learning_rates)
         >>> params, grads, state = step(params, params, state, key=key(1))
     """
     described = describe(model, synapses) if isinstance(model, nn.Module) else infer_synapses(model)

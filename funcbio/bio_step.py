@@ -14,8 +14,8 @@ from funcbio.bio_survey import Overview
 from funcbio.checks import perhaps
 from funcbio.inplace import Layer, Step
 
-STEPS = ("volume_dependent_lr", "fuzzy_learning_rates", "crystallize")
-"""The usual chain."""
+STEPS = ("crystallize", "volume_dependent_lr", "fuzzy_learning_rates")
+"""The usual chain: crystallization first, because behind the others it would see gradients that they made smaller."""
 Planned = list[tuple[ModelMethod, Plan]]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import funcbio
 from funcbio import monitor, plot, rng
+from funcbio.bio_step import STEPS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -42,6 +43,39 @@ def test_the_overview_of_the_reference_links_every_entry():
     links = re.findall(r"\]\((\w+)\.md#funcbio\.([\w.]+)\)", (DOCS / "reference" / "index.md").read_text())
     pages = {name: page.stem for page in (DOCS / "reference").glob("*.md") for name in ENTRY.findall(page.read_text())}
     assert {name: page for page, name in links} == pages
+
+
+SCALING = ("volume_dependent_lr", "fuzzy_learning_rates")
+CHAINED = re.compile(rf"\b(crystallize|{'|'.join(SCALING)})\b")
+
+
+def chains(text):
+    """The mechanisms of a usual chain that a paragraph of code names, in order."""
+    return [CHAINED.findall(part) for part in re.split(r"\n\s*\n", text)]
+
+
+def behind(names):
+    """Returns True if crystallization sees gradients that others made smaller."""
+    before = names[: names.index("crystallize")] if "crystallize" in names else []
+    return SCALING[0] in before or (before != [] and not set(SCALING) & set(names[len(before) :]))
+
+
+@pytest.mark.parametrize(
+    "text", ["f.volume_dependent_lr()\nf.crystallize()", '["fuzzy_learning_rates", "crystallize"]']
+)
+def test_crystallization_behind_what_scales_gradients_is_noticed(text):
+    assert [behind(names) for names in chains(text)] == [True]
+
+
+def test_crystallization_comes_first_in_every_example_but_the_releases():
+    pages = [ROOT / "README.md", *(page for page in sorted(DOCS.rglob("*.md")) if page.stem != "release-0.0.5")]
+    texts = {page: re.findall(r"```(?:py|python)\n(.*?)```", page.read_text(), re.DOTALL) for page in pages}
+    for file in sorted((ROOT / "funcbio").rglob("*.py")):
+        texts[file] = ["\n".join(line for line in file.read_text().splitlines() if ">>>" in line)]
+    found = [(page, names) for page, blocks in texts.items() for block in blocks for names in chains(block)]
+    assert [(page, names) for page, names in found if behind(names)] == []
+    assert sum("crystallize" in names and len(names) > 1 for _, names in found) > 10
+    assert STEPS[0] == "crystallize"
 
 
 def test_every_page_is_in_the_navigation():

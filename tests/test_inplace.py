@@ -13,7 +13,7 @@ from worlds import MODELS
 import funcbio
 from funcbio import BioConverter, BioModule, ahead, bio_method, bio_step, fused, inplace, reductions, statistics, tiles
 
-CHAIN = ("volume_dependent_lr", "fuzzy_learning_rates", "crystallize")
+CHAIN = ("crystallize", "volume_dependent_lr", "fuzzy_learning_rates")
 EVERYTHING = (*CHAIN, "scale_grad", "rejuvenate_weights", "enforce_dales_principle", "update_fuzzy_learning_rates")
 FULL = {"apply_dales_principle": True, "record_activity": True, "fuzzy_lr_dynamic": True, "fuzzy_lr_update_freq": 1}
 

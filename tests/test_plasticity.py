@@ -12,19 +12,19 @@ from torch.nn import functional as F
 import funcbio
 from funcbio import __main__ as command
 from funcbio.experiments.kept import numbers_of
-from funcbio.experiments.plasticity import learner, measures, methods, results, tables, tuning
+from funcbio.experiments.plasticity import learner, measures, methods, results, searching, tables, tuning
 from funcbio.experiments.plasticity.crowd import UPKEEP_EVERY, Crowd
 from funcbio.experiments.plasticity.settings import Settings
 from funcbio.experiments.plasticity.tasks import BATCH, Tasks
 
 TINY = ["--tasks", "4", "--blocks", "2", "--seeds", "2", "--images", "16", "--epochs", "2", "--permuted-images", "16"]
-TINY += ["--compile", "no", "--tuning-tasks", "1", "--tuning-seeds", "1"]
+TINY += ["--compile", "no", "--rounds", "1", "--tuning-tasks", "1", "--tuning-seeds", "1", "--deciding-seeds", "1"]
 X, Y = torch.rand(50, 64, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 10
 KEYS = vmap(funcbio.key)(torch.arange(2))
 
 
 def crowd_of(name, optimizer="adam", lr=0.01, **numbers):
-    method = methods.method_named(optimizer, name)
+    method = methods.method_named(name)
     values = {key: torch.full((2,), value) for key, value in ({"lr": lr} | numbers).items()}
     return Crowd(method, optimizer, KEYS, values, compile=False)
 
@@ -94,28 +94,16 @@ def test_where_rates_act_is_one_to_plain_sgd_so_it_is_trained_once():
     moved = []
     for name in ("fuzzy rates, gradient", "fuzzy rates, update"):
         numbers = {"lr": torch.full((2,), 0.1), "nu": torch.full((2,), 1.0)}
-        moved.append(stepped(Crowd(methods.method_named("adam", name), "sgd", KEYS, numbers, compile=False), 6))
+        moved.append(stepped(Crowd(methods.method_named(name), "sgd", KEYS, numbers, compile=False), 6))
     for name, weight in moved[0].items():
         torch.testing.assert_close(weight, moved[1][name])
     names = {optimizer: [method.name for method in methods.methods_of(optimizer)] for optimizer in methods.OPTIMIZERS}
     assert [name for name in names["adam"] if name not in names["sgd"]] == ["fuzzy rates, gradient"]
 
 
-def test_a_method_takes_over_the_rate_of_plain_training_and_the_number_beside_it():
-    best = {"plain": 0.01, "L2 to the start": 0.003, "rejuvenation": 30.0}
-    for name, expected in [("plain", {}), ("rejuvenation", {"lr": 0.01})]:
-        assert tuning.numbers_beside(methods.method_named("adam", name), "adam", best) == expected
-    both = methods.method_named("adam", "rejuvenation, L2 to the start")
-    assert tuning.numbers_beside(both, "adam", best) == {"lr": 0.01, "pull": 0.003}
-    earlier = set()
-    for method in methods.methods_of("adam"):
-        earlier.add(method.name)
-        assert method.beside is None or method.beside in earlier
-
-
 def test_spread_of_the_rates_is_each_members_own():
     crowd = Crowd(
-        methods.method_named("adam", "fuzzy rates, update"),
+        methods.method_named("fuzzy rates, update"),
         "adam",
         KEYS,
         {"nu": torch.tensor([0.1, 0.5])},
@@ -155,9 +143,8 @@ def test_rejuvenation_replaces_weak_weights_and_what_adam_knows_of_them():
     new = crowd.members.params["2.weight"] != before
     assert 0.01 < float(new.float().mean()) < 0.3
     assert float(before[new].abs().mean()) < 0.5 * float(before.abs().mean())
-    place = list(crowd.members.params).index("2.weight")
-    assert not crowd.moments["exp_avg"][place][new].any()
-    assert crowd.moments["exp_avg_sq"][place][~new].any()
+    assert not crowd.moments["exp_avg"]["2.weight"][new].any()
+    assert crowd.moments["exp_avg_sq"]["2.weight"][~new].any()
 
 
 def test_random_turnover_replaces_as_many_weights_wherever_they_are():
@@ -250,10 +237,10 @@ def test_tiny_run_searches_trains_writes_and_goes_on(tmp_path, capsys, monkeypat
     assert printed.err == ""
     found = json.loads((tmp_path / "tuning.json").read_text())
     content = json.loads((tmp_path / "results.json").read_text())
-    assert not set(found["seeds"]) & set(content["runs"][0]["seeds"])
+    assert not {*found["seeds"], *found["deciding_seeds"]} & set(content["runs"][0]["seeds"])
     best = tuning.chosen(found["search"])
     for run, row in zip(content["runs"], content["table"], strict=True):
-        assert run["value"] == best[run["benchmark"]][run["optimizer"]][run["method"]]
+        assert run["numbers"] == best[run["benchmark"]][run["optimizer"]][run["method"]]
         assert [len(seed) for seed in run["blocks"]["accuracy"]] == [2, 2]
         assert all(len(seed) == 2 for name in measures.MEASURES for seed in run["blocks"][name])
         assert row["last"]["mean"] == pytest.approx(sum(run["windows"]["last"]) / 2)
@@ -267,7 +254,12 @@ def test_tiny_run_searches_trains_writes_and_goes_on(tmp_path, capsys, monkeypat
         "rejuvenation, L2 to the start",
         "random turnover, L2 to the start",
     ]
-    assert all(row["q"] >= row["p"] for row in content["table"] if row["method"] != "plain")
+    tests = [
+        test for row in content["table"] for test in (row, row.get("against", {})) if test is not row or "p" in row
+    ]
+    tests = [test for test in tests if test]
+    assert len(tests) == 34 + 8
+    assert all(test["q"] >= test["p"] for test in tests)
     assert all(b"<svg" in path.read_bytes() for path in tmp_path.glob("*.svg"))
     monkeypatch.setattr("funcbio.experiments.plasticity.command.train", None)  # Not called again.
     assert command.main(arguments) == 0
@@ -276,8 +268,51 @@ def test_tiny_run_searches_trains_writes_and_goes_on(tmp_path, capsys, monkeypat
     assert "output should be a new folder" in capsys.readouterr().err
 
 
-def test_every_method_is_searched_over_as_many_values():
-    assert {len(m.grid) for o in methods.OPTIMIZERS for m in methods.methods_of(o)} == {5}
+def peak(*place):
+    """A score that is highest at one place, in powers of ten."""
+    return lambda points: [-sum((a - b) ** 2 for a, b in zip(point, place, strict=True)) for point in points]
+
+
+@pytest.mark.parametrize("far", [0.0, 0.9, -1.2])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_search_finds_a_best_candidate_inside_however_many_numbers_there_are(count, far):
+    spans = [searching.Span(-1.0, -6.0, 2.0), searching.Span(0.5, -4.0, 4.0), searching.Span(-2.5, -7.0, 0.0)][:count]
+    place = [span.start + far * (-1.0) ** index for index, span in enumerate(spans)]
+    scores = searching.explore(spans, peak(*place), 4)
+    best = searching.ranked(scores)[0]
+    assert searching.is_inside(best, scores, spans)
+    assert max(abs(a - b) for a, b in zip(best, place, strict=True)) < 0.5
+    assert len(scores) == 4 * searching.CANDIDATES
+    for point in searching.finalists(scores, spans):
+        assert searching.is_inside(point, scores, spans)
+
+
+def test_the_search_goes_on_until_the_best_is_inside_or_at_its_limit():
+    spans, seen = [searching.Span(0.0, -9.0, 9.0)] * 2, []
+
+    def uphill(points):
+        seen.extend(points)
+        return [point[0] + 0.01 * point[1] for point in points]
+
+    assert not searching.is_inside(searching.ranked(searching.explore(spans, uphill, 1))[0], dict.fromkeys(seen), spans)
+    assert len(seen) == (1 + searching.MORE_ROUNDS) * searching.CANDIDATES
+    near = [searching.Span(0.0, -9.0, 0.75), searching.Span(0.0, -9.0, 0.0)]
+    scores = searching.explore(near, uphill, 2)
+    assert searching.ranked(scores)[0] == (0.75, 0.0)
+    assert len(scores) == 2 * searching.CANDIDATES
+    assert len(set(seen)) == len(seen) - len(set(scores) & set(seen[: 4 * searching.CANDIDATES]))
+
+
+@pytest.mark.parametrize("optimizer", methods.OPTIMIZERS)
+def test_every_method_has_its_own_learning_rate_and_as_many_candidates(optimizer):
+    for method in methods.methods_of(optimizer):
+        assert method.numbers[0] == "lr"
+        spans = methods.spans_of(method, optimizer)
+        assert len(spans) == len(method.numbers)
+        scores = searching.explore(spans, peak(*(span.start + 0.3 for span in spans)), 4)
+        assert len({tuple(tuning.values(point)) for point in scores}) == 4 * searching.CANDIDATES
+        if method.beside:
+            assert set(methods.method_named(method.beside).numbers) < set(method.numbers)
 
 
 def test_the_page_has_the_tables_of_its_numbers():
@@ -291,9 +326,23 @@ def test_the_page_has_the_tables_of_its_numbers():
 
 
 def test_published_numbers_are_those_that_the_search_found(tmp_path):
+    content = json.loads(Path(tuning.__file__).with_name(tuning.FILE).read_text())
+    assert content["settings"] == numbers_of(Settings())
+    assert not set(content["seeds"]) & set(content["deciding_seeds"])
     best = tuning.known(tmp_path)
-    for benchmark, optimizer, method in tuning.combinations():
-        assert best[benchmark][optimizer][method.name] in method.grid
+    expected = [(benchmark, optimizer, method.name) for benchmark, optimizer, method in tuning.combinations()]
+    assert [(entry["benchmark"], entry["optimizer"], entry["method"]) for entry in content["search"]] == expected
+    for entry in content["search"]:
+        *numbers, accuracy = max(entry["decided"], key=lambda row: row[-1])
+        assert accuracy == max(row[-1] for row in entry["decided"])
+        assert (
+            dict(zip(entry["numbers"], numbers, strict=True))
+            == best[entry["benchmark"]][entry["optimizer"]][entry["method"]]
+        )
+        assert len(entry["tried"]) == content["settings"]["rounds"] * searching.CANDIDATES
+        for index, name in enumerate(entry["numbers"]):
+            tried = [row[index] for row in entry["tried"]]
+            assert min(tried) < numbers[index] < max(tried) or methods.is_limit(name, numbers[index])
 
 
 @pytest.mark.parametrize(
@@ -316,9 +365,10 @@ def test_bad_option_gives_one_line(options, names, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "crystallization", "fuzzy rates, update", "rejuvenation"])
 def test_compiled_steps_are_those_of_eager_ones(name):
-    knob = methods.method_named("adam", name)
-    numbers = {"lr": torch.full((2,), 0.01), knob.knob: torch.full((2,), knob.grid[2])}
-    eager, compiled = (Crowd(knob, "adam", KEYS, numbers, compile=compile) for compile in (False, True))
+    method = methods.method_named(name)
+    starts = {knob: methods.value_of(methods.SPANS[knob].start) for knob in method.knobs}
+    numbers = {knob: torch.full((2,), value) for knob, value in ({"lr": 0.01} | starts).items()}
+    eager, compiled = (Crowd(method, "adam", KEYS, numbers, compile=compile) for compile in (False, True))
     found = [stepped(crowd, UPKEEP_EVERY) for crowd in (eager, compiled)]
     for key, weight in found[0].items():
         close = torch.isclose(weight, found[1][key], rtol=1e-3, atol=1e-4)

@@ -54,9 +54,9 @@ def train_epoch(
         loss = F.cross_entropy(model(digits.train_x[batch]), digits.train_y[batch])
         loss.backward()
         if bio:
+            model.crystallize()
             model.volume_dependent_lr()
             model.fuzzy_learning_rates()
-            model.crystallize()
             model.update_fuzzy_learning_rates()
         optimizer.step()
         losses.append(loss.detach())

@@ -69,7 +69,7 @@ def run_compare(options: dict[str, Any]) -> None:
 def add_plasticity(plasticity: ArgumentParser) -> None:
     """Adds the options of ``plasticity``."""
     add_options(plasticity, PlasticitySettings, parse_number)
-    search = "search the number of every method on other seeds, print the table and stop"
+    search = "search the numbers of every method on other seeds, print the table and stop"
     plasticity.add_argument("--tune", action="store_true", help=f"{search} (default: off)")
 
 

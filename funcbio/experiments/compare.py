@@ -16,7 +16,7 @@ from funcbio.aside import write_aside
 from funcbio.experiments import classic, figures, functional, report, tune
 from funcbio.experiments.data import Digits, check_batch_size, digits, validation
 from funcbio.experiments.files import prepare, write_json
-from funcbio.experiments.history import NAMES, VARIANTS, History, share_still
+from funcbio.experiments.history import NAMES, VARIANTS, History, share_slow
 from funcbio.experiments.intervals import interval
 from funcbio.experiments.settings import Settings
 
@@ -98,7 +98,7 @@ def _as_json(history: History) -> dict[str, Any]:
     if history.variant == "bio":
         shares = {"start": figures.shares(history.rate_start), "end": figures.shares(history.rate_end)}
         found["rate_factors"] = {"bin_edges": figures.EDGES.tolist(), "share": shares}
-        found["share_still_at_end"] = share_still(history.rate_end)
+        found["share_slow_at_end"] = share_slow(history.rate_end)
     return found
 
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from funcbio.experiments.history import INTERFACES, NAMES, STILL, History, share_still
+from funcbio.experiments.history import INTERFACES, NAMES, SLOW, History, share_slow
 from funcbio.experiments.intervals import interval
 
 COLORS = {"plain": "#0072B2", "bio": "#D55E00", "start": "#56B4E9", "end": "#D55E00"}
@@ -58,7 +58,7 @@ def draw_rates(axes: Axes, history: History) -> None:
     """Draws how the rate factors of all synapses are spread before and after training."""
     for rates, moment in ((history.rate_start, "start"), (history.rate_end, "end")):
         percent, color = np.array(shares(rates)) * 100.0, COLORS[moment]
-        label = f"{moment} of training: {share_still(rates) * 100.0:.0f} % under {STILL}"
+        label = f"{moment} of training: {share_slow(rates) * 100.0:.0f} % up to {SLOW}"
         axes.stairs(percent, EDGES, fill=True, color=color, alpha=0.4)
         axes.stairs(percent, EDGES, color=color, label=label, linewidth=1.5)
     axes.set_yscale("log")

@@ -78,7 +78,7 @@ def make_run(settings: Settings, digits: Digits, variant: str) -> Run:
     """Makes the run of a variant, "plain" or "bio"."""
     net = mlp(settings.hidden)
     bio = funcbio.bind(net, settings.config)
-    rules = (bio.volume_dependent_lr, bio.fuzzy_learning_rates, bio.crystallize, bio.update_fuzzy_learning_rates)
+    rules = (bio.crystallize, bio.volume_dependent_lr, bio.fuzzy_learning_rates, bio.update_fuzzy_learning_rates)
     return Run(net, bio, funcbio.chain(*rules if variant == "bio" else ()), funcbio.observe(net), digits)
 
 

@@ -12,8 +12,8 @@ NAMES = {"plain": "plain", "bio": "bio-inspired"}
 GOAL = 0.9
 """Test accuracy of which the table says how soon it was reached."""
 
-STILL = 0.01
-"""A rate factor under which a synapse hardly learns any more."""
+SLOW = 0.1
+"""A rate factor up to which a synapse is said to learn slowly."""
 
 
 class History(NamedTuple):
@@ -59,6 +59,6 @@ def stack(epochs: list[Tensor]) -> Tensor:
     return torch.stack(epochs, dim=-1)
 
 
-def share_still(rates: Tensor) -> float:
-    """Share of the rate factors under ``STILL``."""
-    return (rates < STILL).double().mean().item()
+def share_slow(rates: Tensor) -> float:
+    """Share of the rate factors up to ``SLOW``."""
+    return (rates <= SLOW).double().mean().item()

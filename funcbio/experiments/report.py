@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from funcbio.experiments.history import INTERFACES, NAMES, STILL, History, share_still
+from funcbio.experiments.history import INTERFACES, NAMES, SLOW, History, share_slow
 from funcbio.experiments.intervals import Interval, interval, paired, reading
 from funcbio.experiments.tune import Tried
 
@@ -65,10 +65,10 @@ def difference_lines(histories: Sequence[History]) -> list[str]:
 
 
 def rate_lines(histories: Sequence[History]) -> list[str]:
-    """Writes, for every interface, how many synapses of the bio-inspired network hardly learn any more."""
+    """Writes, for every interface, how many synapses of the bio-inspired network learn slowly in the end."""
     return [
-        f"{history.interface}: {share_still(history.rate_end) * 100.0:.0f} % of the bio-inspired network's synapses "
-        f"end with a rate factor under {STILL}: they hardly learn any more."
+        f"{history.interface}: {share_slow(history.rate_end) * 100.0:.0f} % of the bio-inspired network's synapses "
+        f"end with a rate factor of {SLOW} or less."
         for history in histories
         if history.variant == "bio"
     ]

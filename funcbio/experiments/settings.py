@@ -33,6 +33,10 @@ def _positive(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
+def _not_negative(value: Any) -> bool:
+    return value == 0 or _positive(value)
+
+
 def _whole_numbers(value: Any) -> bool:
     return isinstance(value, str) and all(part.strip().isdecimal() for part in value.split(","))
 
@@ -45,6 +49,7 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
     "an integer from 0 to 10000": _integer(0, 10000),
     "an integer from 0 to 1024": _integer(0, 1024),
     "a number > 0": _positive,
+    "a number >= 0": _not_negative,
     WHOLE_NUMBERS: _whole_numbers,
     f"one of {', '.join(Distribution)}": lambda value: value in list(Distribution),
     "a directory": lambda value: isinstance(value, str) and value != "" and not Path(value).is_file(),
@@ -82,6 +87,7 @@ class Settings:
         lr_plain: Learning rate of the plain network.
         lr_bio: Learning rate of the bio-inspired network.
         distribution: Distribution of the rate factors.
+        floor: The rate factor at which crystallization ends; without one many weights come to stand still.
         rejuvenate_every: Epochs between two rejuvenations; 0 for none.
         threads: Threads of torch; 0 leaves the choice to torch.
         output: Directory of the results.
@@ -100,6 +106,7 @@ class Settings:
     distribution: str = option(
         "uniform", f"one of {', '.join(Distribution)}", f"distribution of the rate factors: {', '.join(Distribution)}"
     )
+    floor: float = option(0.1, "a number >= 0", "the rate factor at which crystallization ends")
     rejuvenate_every: int = option(
         5, "an integer from 0 to 10000", "epochs between two rejuvenations of weak weights; 0 for none"
     )
@@ -113,7 +120,9 @@ class Settings:
     @property
     def config(self) -> BioConfig:
         """Configuration of the mechanisms; the rates of the distributions that follow something are updated."""
-        return BioConfig(fuzzy_lr_distribution=self.distribution, fuzzy_lr_dynamic=True)
+        return BioConfig(
+            fuzzy_lr_distribution=self.distribution, fuzzy_lr_dynamic=True, crystallization_floor=self.floor
+        )
 
     def lr(self, variant: str) -> float:
         """Learning rate of a variant, "plain" or "bio"."""

@@ -49,7 +49,7 @@ class BioCallback(Callback):
 
     Example:
         >>> from funcbio.integrations.lightning import BioCallback
-        >>> callback = BioCallback(["fuzzy_learning_rates", "crystallize"], config=BioConfig(), log_every=50)
+        >>> callback = BioCallback(["crystallize", "fuzzy_learning_rates"], config=BioConfig(), log_every=50)
         >>> callback.handles  # Until a fit begins, as in lightning.Trainer(callbacks=[callback]).fit(module).
         []
     """

@@ -52,7 +52,7 @@ class BioCallback(TrainerCallback):
 
     Example:
         >>> from funcbio.integrations.transformers import BioCallback
-        >>> callback = BioCallback(["fuzzy_learning_rates", "crystallize"], config=BioConfig(), log_every=50)
+        >>> callback = BioCallback(["crystallize", "fuzzy_learning_rates"], config=BioConfig(), log_every=50)
         >>> callback.handles  # Until training begins, as in Trainer(model, args, callbacks=[callback]).train().
         []
     """

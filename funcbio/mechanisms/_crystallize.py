@@ -56,9 +56,9 @@ def crystallize(
     In each layer, a weight $w$ with gradient $g$ and rate $r$ gets
     $$ r \leftarrow \max(\lambda r, f) \quad \text{if } |g| < \theta |w| \text{ or } |g| > \overline{|w|}. $$
 
-    Which gradients it sees matters. After ``volume_dependent_lr`` and ``fuzzy_learning_rates`` in a chain, as in the
-    tutorial, a dampened weight has a smaller gradient and soon counts as settled again: rates fall step by step.
-    On raw gradients, first in the chain, they fall far more slowly.
+    Which gradients it sees matters. Put it first in a chain, where it sees raw gradients. After
+    ``volume_dependent_lr`` and ``fuzzy_learning_rates``, as in the tutorial of release 0.0.5, a dampened weight has a
+    smaller gradient and soon counts as settled again: rates fall step by step, and far faster.
 
     Args:
         params: Tree of weights.

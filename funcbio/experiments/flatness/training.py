@@ -41,8 +41,11 @@ VARIANTS = (
     # It divides the rate of synapses by about ten, and that of biases by one.
     Variant("volume, 3 lr", ("volume_dependent_lr",), lr=3.0),
     Variant("volume, 10 lr", ("volume_dependent_lr",), lr=10.0),
-    Variant("all, 3 lr", ("volume_dependent_lr", "fuzzy_learning_rates", "crystallize"), lr=3.0, rejuvenates=True),
+    Variant("all, 3 lr", ("crystallize", "volume_dependent_lr", "fuzzy_learning_rates"), lr=3.0, rejuvenates=True),
 )
+
+FLOOR = 0.1
+"""Of crystallization: without one, many weights come to stand still."""
 
 MEASURES = ("train_loss", "test_accuracy", "largest", "smallest", "trace")
 
@@ -77,7 +80,7 @@ def make_run(settings: Settings, data: Digits, variant: Variant) -> Run:
     """Makes the run of a variant; crystallization alone starts from rates of 1."""
     net = mlp(settings.hidden)
     drawn = "uniform" if variant.name != "crystallization" else "baseline"
-    bio: Any = funcbio.bind(net, BioConfig(fuzzy_lr_distribution=drawn))
+    bio: Any = funcbio.bind(net, BioConfig(fuzzy_lr_distribution=drawn, crystallization_floor=FLOOR))
     return Run(net, bio, funcbio.chain(*(getattr(bio, rule) for rule in variant.rules)), funcbio.observe(net), data)
 
 

@@ -24,7 +24,7 @@ from funcbio.experiments.plasticity.training import train
 
 
 def run(settings: Settings, *, tune: bool) -> None:
-    """Runs the experiment, or the search for every method's number.
+    """Runs the experiment, or the search for every method's numbers.
 
     Args:
         settings: The settings.
@@ -36,7 +36,7 @@ def run(settings: Settings, *, tune: bool) -> None:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     rows, output, console = rows_of(settings), prepare(settings.output), report.console()
-    each = settings.tuning_tasks if tune else settings.tasks
+    each = settings.tuning_tasks * (settings.rounds + 1) if tune else settings.tasks
     with bar("tasks", each * len(list(tuning.combinations()))) as tick:
         if tune:
             console.print(tables.tuning_table(tuning.search(settings, rows, output, partial(tick, 1))))
@@ -66,9 +66,8 @@ def train_all(
     """Trains every method, or takes from the folder what was trained before."""
     best, runs = tuning.known(output), []
     for benchmark, optimizer, method in tuning.combinations():
-        numbers = best[benchmark][optimizer]
-        about = {"benchmark": benchmark, "optimizer": optimizer, "method": method.name, "knob": method.knob}
-        about |= {"value": numbers[method.name], "beside": tuning.numbers_beside(method, optimizer, numbers)}
+        about: dict[str, Any] = {"benchmark": benchmark, "optimizer": optimizer, "method": method.name}
+        about["numbers"] = best[benchmark][optimizer][method.name]
         name = f"{benchmark} {optimizer} {method.name}"
         runs.append(kept(output, name, settings, lambda a=about, m=method: _train(settings, rows, a, m, tick)))
     return runs
@@ -77,8 +76,7 @@ def train_all(
 def _train(
     settings: Settings, rows: dict[str, Tasks], about: dict[str, Any], method: Method, tick: Callable[[], None]
 ) -> dict[str, Any]:
-    values = {method.knob: about["value"], **about["beside"]}
-    numbers = {name: torch.full((settings.seeds,), value) for name, value in values.items()}
+    numbers = {name: torch.full((settings.seeds,), value) for name, value in about["numbers"].items()}
     found = train(
         rows[about["benchmark"]],
         method,

@@ -5,13 +5,13 @@ from functools import cache
 from typing import Any
 
 import torch
+from optree import tree_map
 from torch import Tensor, vmap
 
 from funcbio import Tree, fold_in
 from funcbio.compiling import with_own_code
 from funcbio.experiments.plasticity.learner import make_learner
 from funcbio.experiments.plasticity.methods import Method
-from funcbio.sweeps._optimizers import recipe
 
 UPKEEP_EVERY = 16
 """Steps between two rounds of shrinking or rejuvenation: neither knows where a task ends."""
@@ -19,7 +19,11 @@ UPKEEP_EVERY = 16
 NEUTRAL = {"lr": 0.0, "decay": 0.0, "pull": 0.0, "shrink": 0.0, "strength": 1.0, "floor": 0.0, "nu": 0.16}
 """Numbers of a method that does not use them; only ``lr`` has to be given."""
 
-OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+DECAYS = {"exp_avg": 0.9, "exp_avg_sq": 0.999}
+"""Adam's averages of the gradient and of its square."""
+
+TINY = 1e-8
+"""What Adam adds to the divisor."""
 
 
 class Crowd:
@@ -40,18 +44,19 @@ class Crowd:
         filled = {name: torch.full((len(keys),), value) for name, value in NEUTRAL.items()}
         self.numbers = filled | numbers
         self.members: Any = vmap(make_learner(method).begin)(keys, self.numbers)
-        self.moments: Any = {}
+        averages = DECAYS if optimizer == "adam" else ()
+        self.moments: Any = {entry: tree_map(torch.zeros_like, self.members.params) for entry in averages}
         self.steps = 0
 
     @torch.no_grad()
     def step(self, x: Tensor, y: Tensor) -> Tensor:
         """Learns from a batch for every member; returns the share of right answers before."""
-        # In the first one, optimizers of torch make their state: that is not compiled.
-        kind = self.method.rates, self.method.crystallizes
-        step = advance(self.optimizer, *kind, compile=self.compile and bool(self.moments))
-        params, rate, self.moments, right = step(self.members, self.moments, self.numbers, x, y)
-        self.members = self.members._replace(params=params, rate=rate)
         self.steps += 1
+        step = advance(self.optimizer, self.method.rates, self.method.crystallizes, compile=self.compile)
+        # Made outside of the graph, which would raise to powers for each weight.
+        weights = {entry: torch.tensor(1.0 - decay**self.steps) for entry, decay in DECAYS.items()}
+        params, rate, self.moments, right = step(self.members, self.moments, weights, self.numbers, x, y)
+        self.members = self.members._replace(params=params, rate=rate)
         if self.method.upkeep and self.steps % UPKEEP_EVERY == 0:
             self._keep_up(self.method.upkeep)
         return right
@@ -61,30 +66,48 @@ class Crowd:
         keys = vmap(lambda key: fold_in(fold_in(key, "upkeep"), number))(self.keys)
         params, replaced = upkeep(kind, compile=self.compile)(self.members, self.numbers, keys)
         self.members = self.members._replace(params=params)
-        for entry in ("exp_avg", "exp_avg_sq") if replaced else ():
-            for average, name in zip(self.moments.get(entry, ()), params, strict=False):
-                if replaced[name].ndim == average.ndim:  # A new synapse has no past.
-                    average.masked_fill_(replaced[name], 0.0)
+        for average in self.moments.values() if replaced else ():
+            for name, new in replaced.items():
+                if new.ndim == average[name].ndim:  # A new synapse has no past.
+                    average[name].masked_fill_(new, 0.0)
 
 
 @cache
 def advance(optimizer: str, rates: str | None, crystallizes: bool, *, compile: bool) -> Callable[..., Any]:
     """The step of all members; one graph serves all methods that differ in numbers only."""
-    learner = make_learner(Method("", "", (), rates, crystallizes))
-    built = recipe(OPTIMIZERS[optimizer], None).build({})
+    learner = make_learner(Method("", (), rates, crystallizes))
+    direct = adam if optimizer == "adam" else sgd
 
-    def step(members: Any, moments: Any, numbers: Tree, x: Tensor, y: Tensor) -> Any:
+    def step(members: Any, moments: Any, weights: Any, numbers: Tree, x: Tensor, y: Tensor) -> Any:
         grads, rate, right = vmap(learner.gradient)(members, numbers, x, y)
-        direction, moments = built.direction(moments, members.params, grads, vmap)
+        direction, moments = direct(grads, moments, weights)
         return vmap(learner.moved)(members, rate, numbers, direction), rate, moments, right
 
     return _graph(step) if compile else step
 
 
+def sgd(grads: Tree, moments: Any, weights: Any) -> tuple[Tree, Any]:
+    """The direction of gradient descent."""
+    del weights
+    return tree_map(torch.neg, grads), moments
+
+
+def adam(grads: Tree, moments: Any, weights: Any) -> tuple[Tree, Any]:
+    """The direction of Adam, and its new averages; ``weights`` are what they have seen of one so far."""
+
+    def average(entry: str, seen: Tree) -> Tree:
+        return tree_map(lambda old, new: torch.lerp(old, new, 1.0 - DECAYS[entry]), moments[entry], seen)
+
+    mean, square = average("exp_avg", grads), average("exp_avg_sq", tree_map(torch.square, grads))
+    first, second = weights["exp_avg"].reciprocal(), weights["exp_avg_sq"].rsqrt()
+    direction = tree_map(lambda m, v: -m * first / (v.sqrt() * second + TINY), mean, square)
+    return direction, {"exp_avg": mean, "exp_avg_sq": square}
+
+
 @cache
 def upkeep(kind: str, *, compile: bool) -> Callable[..., Any]:
     """The upkeep of all members."""
-    learner = make_learner(Method("", "", (), upkeep=kind))
+    learner = make_learner(Method("", upkeep=kind))
 
     def keep_up(members: Any, numbers: Tree, keys: Tensor) -> Any:
         return vmap(learner.upkeep)(members, numbers, keys)

@@ -13,8 +13,8 @@ from funcbio.experiments.plasticity.methods import BENCHMARKS, METHODS, PLAIN, S
 from funcbio.experiments.plasticity.tables import NAMES, TITLES
 
 REMEDIES = ("L2", START, "shrink and perturb")
-OTHERS = (*PALETTE[:6], "#8C510A", "#7A3B9A", "#666666")
-COLORS = {PLAIN: "#000000"} | dict(zip((method.name for method in METHODS), OTHERS, strict=True))
+INKS = ("#000000", *PALETTE[:6], "#8C510A", "#7A3B9A", "#666666")
+COLORS = dict(zip((method.name for method in METHODS), INKS, strict=True))
 INSIDE = {"dormant": "dormant units, %", "weight_norm": "norm of the weights", "feature_rank": "rank of the features"}
 
 

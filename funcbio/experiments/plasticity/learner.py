@@ -55,11 +55,11 @@ class Learner:
 
     def begin(self, key: Key, numbers: Tree) -> Member:
         """Draws initial weights and rate factors."""
-        params = initial_params(self.net, fold_in(key, "init"))
+        params: Tree = initial_params(self.net, fold_in(key, "init"))
         rate = self.bio.init(params, key=fold_in(key, "rates")).rate
-        if self.method.knob == "nu":
+        if "nu" in self.method.knobs:
             rate = _spread(params, rate, numbers["nu"], fold_in(key, "rates"))
-        return Member(params, params, rate)
+        return Member(params, tree_map(torch.clone, params), rate)
 
     def gradient(self, member: Member, numbers: Tree, x: Tensor, y: Tensor) -> tuple[Tree, Tree, Tensor]:
         """The gradient as the optimizer sees it, the new rate factors, and the share of right answers before."""

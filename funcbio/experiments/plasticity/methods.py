@@ -1,6 +1,8 @@
-"""What is compared: each method is a rule and one number, searched over as many values as every other's."""
+"""What is compared: each method is a rule, the learning rate, and its own numbers; all of them are searched."""
 
 from dataclasses import dataclass
+
+from funcbio.experiments.plasticity.searching import Span
 
 
 @dataclass(frozen=True)
@@ -9,43 +11,55 @@ class Method:
 
     Attributes:
         name: What tables and figures call it.
-        knob: Name of its one number.
-        grid: The values that are tried.
+        knobs: Names of its numbers beside the learning rate.
         rates: Where rate factors act: "gradient", "update" or None.
         crystallizes: Whether settled and jumpy weights are dampened.
         upkeep: What is done to the weights now and then: "shrink", "rejuvenate", "turn over" or None.
-        beside: Name of a method whose number, as it was found for that method, holds here too.
+        beside: Name of the method that it adds something to.
     """
 
     name: str
-    knob: str
-    grid: tuple[float, ...]
+    knobs: tuple[str, ...] = ()
     rates: str | None = None
     crystallizes: bool = False
     upkeep: str | None = None
     beside: str | None = None
 
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Names of all of its numbers."""
+        return ("lr", *self.knobs)
+
 
 PLAIN = "plain"
-LEARNING_RATES = {"sgd": (0.01, 0.03, 0.1, 0.3, 1.0), "adam": (0.0003, 0.001, 0.003, 0.01, 0.03)}
+LEARNING_RATES = {"sgd": Span(-1.0, -6.0, 2.0), "adam": Span(-2.5, -6.0, 2.0)}
 OPTIMIZERS = tuple(LEARNING_RATES)
 BENCHMARKS = ("permuted", "shuffled")
 
-STRENGTHS = (1.0, 3.0, 8.0, 30.0, 100.0)
+SPANS = {
+    "decay": Span(-3.5, -7.0, 0.0),
+    "pull": Span(-2.5, -7.0, 0.0),
+    "shrink": Span(-3.0, -7.0, 0.0),
+    "strength": Span(1.5, 0.0, 4.0),
+    "floor": Span(-0.5, -2.0, 0.0),
+    "nu": Span(-0.5, -2.0, 1.0),
+}
+"""Where numbers are searched. At a limit that a good value may be near, the method does next to nothing."""
+
 START = "L2 to the start"
 
 METHODS = (
-    Method("L2", "decay", (1e-5, 1e-4, 3e-4, 1e-3, 1e-2)),
-    Method(START, "pull", (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)),
-    Method("shrink and perturb", "shrink", (1e-4, 3e-4, 1e-3, 1e-2, 1e-1), upkeep="shrink"),
-    Method("rejuvenation", "strength", (3.0, 8.0, 30.0, 100.0, 1000.0), upkeep="rejuvenate"),
-    Method(f"rejuvenation, {START}", "strength", STRENGTHS, upkeep="rejuvenate", beside=START),
-    Method(f"random turnover, {START}", "strength", STRENGTHS, upkeep="turn over", beside=START),
-    Method("crystallization", "floor", (0.0, 0.03, 0.1, 0.3, 0.6), rates="update", crystallizes=True),
-    Method("fuzzy rates, gradient", "nu", (0.16, 0.3, 0.5, 1.0, 2.0), rates="gradient"),
-    Method("fuzzy rates, update", "nu", (0.16, 0.3, 0.5, 1.0, 2.0), rates="update"),
+    Method(PLAIN),
+    Method("L2", ("decay",)),
+    Method(START, ("pull",)),
+    Method("shrink and perturb", ("shrink",), upkeep="shrink"),
+    Method("rejuvenation", ("strength",), upkeep="rejuvenate"),
+    Method(f"rejuvenation, {START}", ("strength", "pull"), upkeep="rejuvenate", beside=START),
+    Method(f"random turnover, {START}", ("strength", "pull"), upkeep="turn over", beside=START),
+    Method("crystallization", ("floor",), rates="update", crystallizes=True),
+    Method("fuzzy rates, gradient", ("nu",), rates="gradient"),
+    Method("fuzzy rates, update", ("nu",), rates="update"),
 )
-"""Beside plain training, whose one number is the learning rate; all others learn at the rate found for it."""
 
 
 def methods_of(optimizer: str) -> tuple[Method, ...]:
@@ -53,10 +67,24 @@ def methods_of(optimizer: str) -> tuple[Method, ...]:
 
     A step of plain SGD is the gradient times the learning rate: where factors act makes no difference to it.
     """
-    others = (method for method in METHODS if optimizer != "sgd" or method.rates != "gradient")
-    return (Method(PLAIN, "lr", LEARNING_RATES[optimizer]), *others)
+    return tuple(method for method in METHODS if optimizer != "sgd" or method.rates != "gradient")
 
 
-def method_named(optimizer: str, name: str) -> Method:
+def method_named(name: str) -> Method:
     """The method of that name."""
-    return next(method for method in methods_of(optimizer) if method.name == name)
+    return next(method for method in METHODS if method.name == name)
+
+
+def spans_of(method: Method, optimizer: str) -> list[Span]:
+    """Where a method's numbers are searched."""
+    return [LEARNING_RATES[optimizer], *(SPANS[knob] for knob in method.knobs)]
+
+
+def value_of(power: float) -> float:
+    """The number of a power of ten, with two digits."""
+    return float(f"{10.0**power:.2g}")
+
+
+def is_limit(name: str, value: float) -> bool:
+    """Returns True if a number is at a limit of its search."""
+    return name in SPANS and value in (value_of(SPANS[name].low), value_of(SPANS[name].high))

@@ -38,27 +38,28 @@ def rounded(values: Tensor) -> list[Any]:
 
 
 def compared(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each run: intervals of its windows, and the paired difference from plain training in the last one.
+    """Makes one row for each run: intervals of its windows, and the paired difference from plain training in the last.
 
-    "p" is of one comparison, "q" adjusted for all that are made (Benjamini and Hochberg).
+    "against" is the difference from the method that it adds to. "p" is of one comparison, "q" adjusted for all that
+    are made (Benjamini and Hochberg).
     """
     rows = []
     for run in runs:
         windows = run["windows"]
-        row = {name: run[name] for name in ("benchmark", "optimizer", "method", "knob", "value", "beside")}
+        row = {name: run[name] for name in ("benchmark", "optimizer", "method", "numbers")}
         row |= {name: interval(numbers)._asdict() for name, numbers in windows.items()}
         row["lost"] = paired(windows["last"], windows["first"])._asdict()
         if run["method"] != PLAIN:
             plain = beside(runs, run, PLAIN)["windows"]["last"]
             row["against_plain"] = paired(windows["last"], plain)._asdict()
             row["p"] = p_value(windows["last"], plain)
-        other = method_named(run["optimizer"], run["method"]).beside
+        other = method_named(run["method"]).beside
         if other:
             row["against"] = {"method": other, **_difference(windows, beside(runs, run, other)["windows"])}
         rows.append(row)
-    others = [row for row in rows if "p" in row]
-    for row, q in zip(others, adjusted([row["p"] for row in others]), strict=True):
-        row["q"] = q
+    tests = [test for row in rows for test in (row, row.get("against", {})) if "p" in test]
+    for test, q in zip(tests, adjusted([test["p"] for test in tests]), strict=True):
+        test["q"] = q
     return rows
 
 
@@ -69,4 +70,5 @@ def beside(runs: Sequence[dict[str, Any]], run: dict[str, Any], method: str) -> 
 
 
 def _difference(windows: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
-    return {name: paired(windows[name], others[name])._asdict() for name in ("all", "last")}
+    found: dict[str, Any] = {name: paired(windows[name], others[name])._asdict() for name in ("all", "last")}
+    return found | {"p": p_value(windows["last"], others["last"])}

@@ -20,7 +20,9 @@ class Settings:
         permuted_images: Images of the "permuted" tasks, each shown once in a task.
         blocks: Blocks of tasks over which results are averaged; the last one is the one that counts.
         tuning_tasks: Tasks in a row in the search.
-        tuning_seeds: Runs of every value in the search, with seeds 1000, 1001, ...
+        rounds: Rounds of candidates in the search.
+        tuning_seeds: Runs of every candidate in the search, with seeds 1000, 1001, ...
+        deciding_seeds: Runs of the best candidates, with the seeds that follow.
         compile: Whether steps are compiled, "yes" or "no".
         threads: Threads of torch; 0 leaves the choice to torch.
         output: Directory of the results.
@@ -36,7 +38,9 @@ class Settings:
     permuted_images: int = option(800, "an integer from 1 to 10000", "images of the tasks with permuted pixels")
     blocks: int = option(20, "an integer from 2 to 1000", "blocks of tasks over which results are averaged")
     tuning_tasks: int = option(200, "an integer from 1 to 10000", "tasks in a row in the search")
-    tuning_seeds: int = option(2, "an integer from 1 to 10000", "runs of every value in the search")
+    rounds: int = option(4, "an integer from 1 to 10000", "rounds of candidates in the search")
+    tuning_seeds: int = option(2, "an integer from 1 to 10000", "runs of every candidate in the search")
+    deciding_seeds: int = option(6, "an integer from 1 to 10000", "runs of the best candidates, which decide")
     compile: str = option("yes", "yes, no", "whether steps are compiled")
     threads: int = option(1, "an integer from 0 to 1024", "threads of torch; 0 leaves the choice to torch")
     output: str = option("results/plasticity", "a directory", "directory of the results; finished runs are kept")

@@ -34,7 +34,7 @@ def train(
         method: The method.
         optimizer: "sgd" or "adam".
         seeds: One for every member; equal ones see the same tasks from the same start.
-        numbers: Values of "lr" and of the method's own number, one for every member.
+        numbers: Values of the method's numbers, one for every member.
         tasks: How many tasks.
         measured_every: Tasks between two measurements of the network.
         compile: Whether steps are compiled.

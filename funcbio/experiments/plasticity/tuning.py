@@ -1,4 +1,4 @@
-"""The search for every method's one number, on seeds that the results do not use."""
+"""The search for every method's numbers, the learning rate among them, on seeds that the results do not use."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -11,7 +11,8 @@ import torch
 
 from funcbio.experiments.files import write_json
 from funcbio.experiments.kept import kept, numbers_of, versions
-from funcbio.experiments.plasticity.methods import BENCHMARKS, OPTIMIZERS, PLAIN, Method, method_named, methods_of
+from funcbio.experiments.plasticity.methods import BENCHMARKS, OPTIMIZERS, Method, methods_of, spans_of, value_of
+from funcbio.experiments.plasticity.searching import Point, explore, finalists
 from funcbio.experiments.plasticity.settings import Settings
 from funcbio.experiments.plasticity.tasks import Tasks
 from funcbio.experiments.plasticity.training import train
@@ -21,42 +22,38 @@ FIRST_SEED = 1000
 
 FILE = "tuning.json"
 
-Found = dict[str, dict[str, dict[str, float]]]
-"""By benchmark, optimizer and method: the number that was best."""
+Found = dict[str, dict[str, dict[str, dict[str, float]]]]
+"""By benchmark, optimizer and method: the numbers that were best, by name."""
 
 
 def search(settings: Settings, rows: dict[str, Tasks], output: Path, tick: Callable[[], None]) -> list[dict[str, Any]]:
-    """Tries every value of every method; the best has the highest accuracy over all tasks.
+    """Searches every method's numbers, each from the same start and with as many candidates.
 
-    Plain training comes first; all other methods are tried at the learning rate that was best for it, and those
-    that take over another number at the one that was best there.
+    The score is the mean accuracy over all tasks. The best candidates are run again with other seeds, which decide.
 
     Args:
         settings: The settings.
         rows: The tasks of every benchmark.
         output: Where finished parts of the search are kept.
-        tick: Called after every task of a method.
+        tick: Called after every task of a round.
 
     Returns:
-        One entry for every method: the values, their mean accuracies, and the best.
+        One entry for every method: the candidates with their accuracies, those that were run again, and the best.
     """
     entries: list[dict[str, Any]] = []
     for benchmark, optimizer, method in combinations():
-        fixed = numbers_beside(method, optimizer, chosen(entries).get(benchmark, {}).get(optimizer, {}))
         name = f"tuning {benchmark} {optimizer} {method.name}"
-        part = partial(_try, settings, rows[benchmark], method, optimizer, fixed, tick)
-        found = kept(output, name, settings, part)
-        scores = found["accuracy"]
-        best = max(range(len(scores)), key=scores.__getitem__)
-        about = {"benchmark": benchmark, "optimizer": optimizer, "method": method.name, "knob": method.knob}
-        entries.append(about | {"values": found["values"], "accuracy": scores, "best": found["values"][best]})
-    content = {"settings": numbers_of(settings), "versions": versions(), "seeds": _seeds(settings), "search": entries}
-    write_json(output / FILE, content)
+        part = partial(_search, settings, rows[benchmark], method, optimizer, tick)
+        about = {"benchmark": benchmark, "optimizer": optimizer, "method": method.name}
+        entries.append(about | kept(output, name, settings, part))
+    seeds = dict(zip(("seeds", "deciding_seeds"), _seeds(settings), strict=True))
+    content = {"settings": numbers_of(settings), "versions": versions(), **seeds, "search": entries}
+    write_json(output / FILE, content, indent=None)
     return entries
 
 
 def combinations() -> Iterator[tuple[str, str, Method]]:
-    """All that is trained, in order: a method comes after those whose numbers it takes over."""
+    """All that is trained, in order."""
     for benchmark, optimizer in product(BENCHMARKS, OPTIMIZERS):
         for method in methods_of(optimizer):
             yield benchmark, optimizer, method
@@ -67,7 +64,7 @@ def chosen(entries: list[dict[str, Any]]) -> Found:
     found: Found = {}
     for entry in entries:
         part = found.setdefault(entry["benchmark"], {}).setdefault(entry["optimizer"], {})
-        part[entry["method"]] = entry["best"]
+        part[entry["method"]] = dict(zip(entry["numbers"], entry["best"], strict=True))
     return found
 
 
@@ -79,32 +76,46 @@ def known(output: Path) -> Found:
     return chosen(json.loads(path.read_text())["search"])
 
 
-def numbers_beside(method: Method, optimizer: str, best: dict[str, float]) -> dict[str, float]:
-    """The numbers that a method takes over, by name, from the best ones of its benchmark and optimizer."""
-    taken = [name for name in (PLAIN, method.beside) if name and name != method.name]
-    return {method_named(optimizer, name).knob: best[name] for name in taken}
+def _seeds(settings: Settings) -> tuple[list[int], list[int]]:
+    decide = FIRST_SEED + settings.tuning_seeds
+    return list(range(FIRST_SEED, decide)), list(range(decide, decide + settings.deciding_seeds))
 
 
-def _seeds(settings: Settings) -> list[int]:
-    return list(range(FIRST_SEED, FIRST_SEED + settings.tuning_seeds))
+def _search(settings: Settings, row: Tasks, method: Method, optimizer: str, tick: Callable[[], None]) -> dict[str, Any]:
+    spans, (few, others) = spans_of(method, optimizer), _seeds(settings)
+    score = partial(_score, settings, row, method, optimizer, tick)
+    scores = explore(spans, partial(score, few), settings.rounds)
+    last = finalists(scores, spans)
+    decided = dict(zip(last, score(others, last), strict=True))
+    tables = {"tried": scores, "decided": decided}
+    listed = {name: [[*values(point), found] for point, found in table.items()] for name, table in tables.items()}
+    return {"numbers": method.numbers, **listed, "best": values(max(decided, key=decided.__getitem__))}
 
 
-def _try(
-    settings: Settings, row: Tasks, method: Method, optimizer: str, fixed: dict[str, float], tick: Callable[[], None]
-) -> dict[str, Any]:
-    seeds, values = _seeds(settings), torch.tensor(method.grid)
-    numbers = {method.knob: values.repeat_interleave(len(seeds))}
-    numbers |= {name: torch.full((len(seeds) * len(values),), value) for name, value in fixed.items()}
+def values(point: Point) -> list[float]:
+    """The numbers of a candidate."""
+    return [value_of(power) for power in point]
+
+
+def _score(
+    settings: Settings,
+    row: Tasks,
+    method: Method,
+    optimizer: str,
+    tick: Callable[[], None],
+    seeds: list[int],
+    points: list[Point],
+) -> list[float]:
+    columns = torch.tensor([values(point) for point in points]).repeat_interleave(len(seeds), dim=0).unbind(dim=1)
     found = train(
         row,
         method,
         optimizer,
-        seeds * len(values),
-        numbers,
+        seeds * len(points),
+        dict(zip(method.numbers, columns, strict=True)),
         tasks=settings.tuning_tasks,
         measured_every=settings.tuning_tasks,
         compile=settings.compile == "yes",
         tick=tick,
     )
-    scores = found["accuracy"].reshape(len(values), -1).mean(dim=1)
-    return {"values": list(method.grid), "accuracy": scores.tolist()}
+    return found["accuracy"].unflatten(0, (len(points), -1)).mean(dim=(1, 2)).tolist()
