@@ -18,6 +18,7 @@ from funcbio.bio_converter import BioConverter
 from funcbio.bio_module import BioModule
 from funcbio.chain import chain
 from funcbio.checkpoint import load_checkpoint, save_checkpoint
+from funcbio.files import FileError
 from funcbio.initial import init
 from funcbio.mechanism import Mechanism
 from funcbio.mechanisms import (
@@ -55,6 +56,7 @@ __all__ = [
     "ConfigError",
     "Distribution",
     "Feature",
+    "FileError",
     "Handle",
     "IdleWarning",
     "Key",

@@ -2,30 +2,42 @@
 
 import copy
 import os
+from collections import Counter
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
-import torch
-from optree import tree_flatten, tree_unflatten
+from optree import tree_flatten, tree_paths, tree_unflatten
 from torch import Tensor
 
 from funcbio.aside import write_aside
-from funcbio.base import Tree, leaf_names
+from funcbio.base import Tree
+from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
+from funcbio.files._plain import plain
+from funcbio.files._tensors import read_tensors, write_tensors
 
 TREE = "tree of tensors"
+CONFIG = "configuration"
+"""The only key of a dictionary that stands for something else in a file."""
 
 
 def save_checkpoint(path: str | os.PathLike[str], **parts: Any) -> None:
     """Writes the parts of a run into one file: aside first, then in the place of the old one.
 
-    A crash on the way leaves the previous file as it was. A converted model's state holds its rate factors, signs,
-    counters and keys, so model, optimizer and step number make an exact resume; add ``rng=torch.get_rng_state()`` if
-    the model draws numbers of its own, as dropout does.
+    A crash on the way leaves the previous file as it was, and so does a part that ``load_checkpoint`` could not give
+    back. A converted model's state holds its rate factors, signs, counters and keys, so model, optimizer and step
+    number make an exact resume; add ``rng=torch.get_rng_state()`` if the model draws numbers of its own, as dropout
+    does. The file holds a checksum of all its bytes.
 
     Args:
-        path: The file.
+        path: The file. Its permissions are kept, and a link stays a link.
         **parts: What to save, by name: objects with a ``state_dict`` (models, optimizers, schedulers, scalers),
-            trees of tensors (params, a ``BioState``, keys), numbers and strings.
+            trees of tensors (params, a ``BioState``, keys), configurations, and plain values: numbers, strings, None,
+            lists, tuples, sets and dictionaries of them. Numbers of numpy become plain ones.
+
+    Raises:
+        ValueError: If something in a part could not be loaded again; the message names its path.
+        OSError: If the file cannot be written.
 
     Example:
         >>> import os, tempfile
@@ -33,15 +45,20 @@ def save_checkpoint(path: str | os.PathLike[str], **parts: Any) -> None:
         >>> save_checkpoint(path, model=net, state=BioState(rate={"w": torch.ones(2)}), step=7)
         >>> load_checkpoint(path, model=net, state=BioState(rate={"w": torch.zeros(2)}))["step"]
         7
+        >>> save_checkpoint(path, model=net, log=open)
+        Traceback (most recent call last):
+        ...
+        ValueError: log should be a tensor, a number, a string, None, or a list, ...; found builtins...
     """
-    content = {name: _packed(part) for name, part in parts.items()}
-    write_aside(path, partial(torch.save, content))
+    content = {name: _packed(name, part) for name, part in parts.items()}
+    write_aside(path, partial(write_tensors, content))
 
 
 def load_checkpoint(path: str | os.PathLike[str], **parts: Any) -> dict[str, Any]:
     """Reads a checkpoint: objects take their state, and the rest is returned.
 
-    The file is read with ``weights_only=True`` and can run no code. If a part does not fit, every object is as before.
+    The file is read with ``weights_only=True`` and can run no code. One that is damaged in any of its bytes, or
+    something else, is refused before it takes memory. If a part does not fit, every object is as before.
 
     Args:
         path: The file.
@@ -54,6 +71,7 @@ def load_checkpoint(path: str | os.PathLike[str], **parts: Any) -> dict[str, Any
 
     Raises:
         KeyError: If the file has no part of a name given.
+        FileError: If the file is damaged or no checkpoint; a ValueError and a RuntimeError.
         ValueError: If a tree in the file has other leaves than the one given.
         RuntimeError: If an object refuses its state.
 
@@ -64,7 +82,7 @@ def load_checkpoint(path: str | os.PathLike[str], **parts: Any) -> dict[str, Any
         >>> load_checkpoint(path)["key"]
         tensor([0, 3], dtype=torch.int32)
     """
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = read_tensors(path)
     for name in parts:
         if name not in content:
             raise KeyError(f"{path} should hold a part {name!r}; found {', '.join(content)}")
@@ -81,24 +99,68 @@ def load_checkpoint(path: str | os.PathLike[str], **parts: Any) -> dict[str, Any
     return {name: stateful.get(name, trees.get(name)) for name in content}
 
 
-def _packed(part: Any) -> Any:
-    if hasattr(part, "state_dict"):
-        return part.state_dict()
-    leaves = tree_flatten(part)[0]
-    if leaves and all(isinstance(leaf, Tensor) for leaf in leaves):
-        return {TREE: dict(zip(leaf_names(part), (leaf.detach() for leaf in leaves), strict=True))}
+def _packed(name: str, part: Any) -> Any:
+    if hasattr(part, "state_dict") and not isinstance(part, type):
+        return plain(part.state_dict(), name)
+    if type(part) is BioConfig:
+        return {CONFIG: plain(_fields(part), name)}
+    named = _leaves(part)
+    tensors = any(isinstance(leaf, Tensor) for _, leaf in named) or hasattr(part, "_fields")
+    tensors = tensors and (isinstance(part, Tensor) or [leaf for leaf, _ in named] != [""])  # The path of a tensor.
+    if not tensors or not all(leaf is None or isinstance(leaf, Tensor) for _, leaf in named):
+        return _unmarked(name, plain(part, name))
+    for leaf, count in Counter(leaf for leaf, _ in named).items():
+        if count > 1:
+            raise ValueError(f"{name} should have leaves of different paths, to be saved; found two of {leaf!r}")
+    return {TREE: plain({leaf: value if value is None else value.detach() for leaf, value in named}, name)}
+
+
+def _leaves(tree: Tree) -> list[tuple[str, Any]]:
+    """Dotted path and value of every leaf, None among them; nothing of what is no tree."""
+    try:
+        paths, leaves = tree_paths(tree, none_is_leaf=True), tree_flatten(tree, none_is_leaf=True)[0]
+    except (RecursionError, ValueError, TypeError):  # A list within itself, say.
+        return []
+    return [(".".join(map(str, path)), leaf) for path, leaf in zip(paths, leaves, strict=True)]
+
+
+def _fields(config: BioConfig) -> dict[str, Any]:
+    """The fields of a configuration; without the functions among them, which no file can hold, if they are default."""
+    pairs = ((item.name, getattr(config, item.name), getattr(DEFAULT_BIO_CONFIG, item.name)) for item in fields(config))
+    return {name: value for name, value, default in pairs if not (callable(default) and value is default)}
+
+
+def _unmarked(name: str, part: Any) -> Any:
+    """Refuses what would be taken for something else when it is loaded."""
+    for mark in (TREE, CONFIG):
+        if isinstance(part, dict) and mark in part:
+            raise ValueError(f"{name} should not have the key {mark!r}, to be saved; found it")
     return part
 
 
 def _unpacked(name: str, saved: Any, like: Tree) -> Any:
-    if not (isinstance(saved, dict) and TREE in saved):
+    if not isinstance(saved, dict):
         return saved
-    named = saved[TREE]
+    if CONFIG in saved:
+        return BioConfig(**saved[CONFIG])
+    return _tree(name, saved[TREE], like) if TREE in saved else saved
+
+
+def _tree(name: str, named: dict[str, Any], like: Tree) -> Any:
     if like is None:
         return named[""] if list(named) == [""] else named
-    leaves, treedef = tree_flatten(like)
-    names = leaf_names(like)
-    for leaf in (*names, *named):
-        if leaf not in named or leaf not in names or named[leaf].shape != leaves[names.index(leaf)].shape:
+    leaves, treedef = tree_flatten(like, none_is_leaf=True)
+    wanted = dict(_leaves(like))
+    for leaf in (*wanted, *named):
+        if not _fits(wanted.get(leaf), named.get(leaf)):
             raise ValueError(f"{name} should have the leaves and shapes of the file's; found a difference at {leaf!r}")
-    return tree_unflatten(treedef, [named[n].to(leaf) for n, leaf in zip(names, leaves, strict=True)])
+    values = [named.get(leaf) for leaf in wanted]
+    made = [value if value is None else value.to(leaf) for value, leaf in zip(values, leaves, strict=True)]
+    return tree_unflatten(treedef, made)
+
+
+def _fits(wanted: Any, saved: Any) -> bool:
+    """Whether a leaf of the file is one of the tree given; files of earlier versions leave out None."""
+    if wanted is None or saved is None:
+        return wanted is saved
+    return isinstance(wanted, Tensor) and wanted.shape == saved.shape

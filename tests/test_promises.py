@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import io
+import os
 import pickle
 import subprocess
 import sys
@@ -223,15 +224,22 @@ def test_a_run_resumes_in_a_new_process_to_the_last_bit(name, kind, tmp_path):
 
 
 class Unwritable:
-    def __reduce__(self):
-        raise RuntimeError("out of space")
+    pass
 
 
-def test_a_failed_save_leaves_the_previous_file_whole(tmp_path):
+def unwritable(descriptor):
+    raise RuntimeError("out of space")
+
+
+def test_a_failed_save_leaves_the_previous_file_whole(tmp_path, monkeypatch):
     path = tmp_path / "run.pt"
     save_checkpoint(path, step=1)
-    with pytest.raises(RuntimeError, match="out of space"):
+    with pytest.raises(ValueError, match=r"bad should be .*; found test_promises\.Unwritable"):
         save_checkpoint(path, step=2, bad=Unwritable())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", unwritable)
+        with pytest.raises(RuntimeError, match="out of space"):
+            save_checkpoint(path, step=2)
     assert load_checkpoint(path) == {"step": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]
 

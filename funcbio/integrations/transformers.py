@@ -16,6 +16,7 @@ from funcbio.bio_converter import BioConverter
 from funcbio.bio_survey import bio_modules
 from funcbio.checks import require
 from funcbio.extras import import_extra
+from funcbio.files._tensors import read_tensors, write_tensors
 from funcbio.integrations.session import Session
 from funcbio.mechanism import Mechanism
 from funcbio.monitor import flatten
@@ -125,7 +126,7 @@ class BioCallback(TrainerCallback):
         """Writes the state into the folder of the checkpoint; the trials of a search get none."""
         del control
         if args.should_save and not state.is_hyper_param_search:
-            write_aside(_folder(args, state) / FILE, partial(torch.save, self._session.state_dict()))
+            write_aside(_folder(args, state) / FILE, partial(write_tensors, self._session.state_dict()))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Takes the hooks away; the model stays converted."""
@@ -137,6 +138,7 @@ class BioCallback(TrainerCallback):
 
         Raises:
             FileNotFoundError: If there is none.
+            FileError: If it is damaged.
             ValueError: If the model was loaded from another checkpoint.
         """
         path = (_folder(args, state) if self.resume_from is None else Path(self.resume_from)) / FILE
@@ -145,7 +147,7 @@ class BioCallback(TrainerCallback):
                 f"resume_from should be the folder of a checkpoint with the state of BioCallback; found no {path}: "
                 "name the folder, or train without resuming to begin anew"
             )
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved = read_tensors(path, "a whole file of BioCallback")
         if not _belongs(saved, model):
             raise ValueError(
                 f"model should have been loaded from the checkpoint of {path}; found other rates in it: name the "

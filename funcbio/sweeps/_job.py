@@ -1,7 +1,5 @@
 """A sweep as it was asked for: everything checked, before anything is trained."""
 
-import math
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -21,7 +19,6 @@ from funcbio.sweeps._optimizers import Recipe
 from funcbio.sweeps._stack import build, stack
 from funcbio.sweeps._trials import SHARED, Trial
 from funcbio.synapses import Choice
-from funcbio.synapses import synapses as describe
 
 MEASURED_AT_ONCE = 1024
 """Examples of the test data in one forward pass; metrics are averaged over them."""
@@ -133,27 +130,6 @@ class Job:
 
         return torch.vmap(shuffle)(keys)
 
-    def fingerprint(self) -> dict[str, Any]:
-        """What makes it this sweep and no other, for a file."""
-        model = build(self.model, self.trials[0], self.shared)
-        return {
-            "model": f"{model}",
-            "parameters": {name: list(p.shape) for name, p in model.named_parameters()},
-            "loss": _name(self.loss),
-            "data": [_digest(tensor) for tensor in self.examples] or _name(self.data),
-            "test": [_digest(tensor) for tensor in self.held_out],
-            "metrics": {name: _name(metric) for name, metric in self.metrics.items()},
-            **({"folds": [[_digest(part) for part in fold] for fold in self.folds]} if self.folds else {}),
-            "synapses": sorted(describe(model, self.synapses)),
-            "steps": self.steps,
-            "batch_size": self.batch_size,
-            "record_every": self.record_every,
-            "optimizer": _plain(self.recipe.make),
-            "share": sorted(self.shared),
-            "compile": self.compile,
-            "members": [_described(trial) for trial in self.trials],
-        }
-
 
 def _picked(examples: Sequence[Tensor], batch: Tensor) -> Sequence[Tensor]:
     return [tensor[batch] for tensor in examples]
@@ -166,32 +142,3 @@ def _check_data(name: str, data: Any) -> None:
     require(name, data, "a sequence of two or more tensors, inputs and target", tensors and len(data) >= 2)
     whole = all(part.ndim > 0 and len(part) == len(data[0]) > 0 for part in data)
     require(name, ", ".join(map(shown, data)), "a sequence, and hold tensors of one length >= 1", whole)
-
-
-def _name(thing: Any) -> str:
-    return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
-
-
-def _digest(tensor: Tensor) -> str:
-    plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return f"{tensor.dtype} {tuple(tensor.shape)} {zlib.crc32(plain.numpy().tobytes()):08x}"
-
-
-def _described(trial: Trial) -> dict[str, Any]:
-    config = {name: _plain(value) for name, value in vars(trial.config).items()}
-    options = {name: _plain(value) for name, value in trial.options.items()}
-    mechanisms = [mechanism.describe() for mechanism in trial.mechanisms]
-    numbers = {name: value for name, value in trial.numbers.items() if name not in config}
-    return {"seed": trial.seed, "config": config, "numbers": numbers, "options": options, "mechanisms": mechanisms}
-
-
-def _plain(value: Any) -> Any:
-    """A value as it can stand in a file; of an object, what it shows of itself."""
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
-    if isinstance(value, str | int | float | bool | None):
-        return value
-    spelled = repr(value)
-    return _name(value) if " at 0x" in spelled or callable(value) else spelled

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -56,12 +56,21 @@ def own_device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if _joined() else torch.cuda.current_device())
 
 
-def from_first(value: Any) -> Any:
-    """Returns what rank 0 has."""
+def by_first(make: Callable[[], Any]) -> Any:
+    """Lets rank 0 do something, and returns everywhere what it returns, or raises what it raises."""
     if not _joined():
-        return value
-    box = [value]
+        return make()
+    box: list[Any] = [None, None]
+    failed = None
+    if rank() == 0:
+        try:
+            box[0] = make()
+        except Exception as error:
+            # The others get its words: not every error can be sent.
+            failed, box[1] = error, f"{error}"
     dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    if box[1] is not None:
+        raise failed or ValueError(box[1])
     return box[0]
 
 

@@ -1,8 +1,10 @@
 """The folder of a sweep: every chunk's state, written aside and renamed, so that nothing is ever lost."""
 
+import hashlib
 import json
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,9 +12,17 @@ from torch import Tensor
 
 from funcbio.aside import write_aside
 from funcbio.checkpoint import load_checkpoint, save_checkpoint
+from funcbio.files import FileError
+from funcbio.files._parts import clear_parts
+from funcbio.files._seal import FORMAT, read_json, sealed_json
+from funcbio.identity._compare import compare
+from funcbio.identity._describe import Seen
 from funcbio.sweeps._engine import Engine
 
 MANIFEST = "sweep.json"
+SHOULD = "output should be a new folder, or that of the same sweep"
+NAMED = 5
+"""How many things a warning names."""
 
 
 class Trained(NamedTuple):
@@ -41,68 +51,118 @@ class Store:
     Args:
         folder: The folder, or None.
         seconds: Time between two savings of a chunk.
+
+    Attributes:
+        sweep: What the files of this sweep are marked with.
+        members: Numbers of the members in every chunk, by its name.
     """
 
     def __init__(self, folder: Path | None, seconds: float) -> None:
         self.folder, self.seconds = folder, seconds if folder else math.inf
+        self.sweep, self.members = "", {}
 
-    def open(self, fingerprint: Callable[[], dict[str, Any]], chunk: int) -> int:
-        """Takes the folder for this sweep, and returns the number of members at once that it was begun with.
+    def open(self, look: Callable[[], Seen], chunk: int) -> tuple[int, str]:
+        """Takes the folder for this sweep.
+
+        Args:
+            look: Returns what can be seen of this sweep.
+            chunk: Number of members at once, for a new folder.
+
+        Returns:
+            The number of members at once that the folder was begun with, and what its files are marked with.
 
         Raises:
-            ValueError: If it holds another sweep.
+            ValueError: If it holds another sweep, or one of an earlier version.
+            FileError: If its first file is damaged.
         """
         if self.folder is None:
-            return chunk
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / MANIFEST
-        wanted = json.loads(json.dumps(fingerprint()))
-        if not path.exists():
-            text = json.dumps({"chunk": chunk, **wanted}, indent=1)
-            write_aside(path, lambda file: file.write(text.encode()))
-            return chunk
-        found = json.loads(path.read_text())
-        for name, value in wanted.items():
-            if found.get(name) != value:
-                raise ValueError(
-                    f"output should be a new folder, or that of the same sweep; found another {name} in {self.folder}: "
-                    f"{_short(found.get(name))} instead of {_short(value)}"
-                )
-        return found["chunk"]
+            return chunk, ""
+        clear_parts(self.folder)
+        path, seen = self.folder / MANIFEST, json.loads(json.dumps(look()))
+        new = not path.exists()
+        if new:
+            write_aside(path, lambda file: file.write(sealed_json({"chunk": chunk, "seen": seen})))
+        content = read_json(path)
+        if content.get("format") != FORMAT:
+            found = f"found one of another version of funcbio in {self.folder}: finish it with that, or take a new one"
+            raise ValueError(f"{SHOULD}; {found}")
+        if not new:
+            _require_same(content["seen"], seen, self.folder)
+        return content["chunk"], hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+    def take(self, sweep: str, members: Mapping[str, list[int]]) -> None:
+        """Learns what to mark files with: this sweep, and the members of every chunk."""
+        self.sweep, self.members = sweep, members
 
     def resume(self, name: str, engine: Engine, lost: Tensor) -> tuple[int, int, list[dict[str, Any]]]:
         """Brings a chunk to where it was saved; returns steps done, steps since the last row, and the rows."""
-        path = self._path(name)
-        if path is None or not path.exists():
+        parts = self._read(name, "state")
+        if parts is None:
             return 0, 0, []
-        parts = load_checkpoint(path, engine=engine, lost=lost)
+        shapes = [[leaf.shape for leaf in leaves] for leaves in (parts["engine"]["own"], engine.own.leaves())]
+        if shapes[0] != shapes[1] or parts["lost"].shape != lost.shape:
+            raise FileError(f"{self._path(name, 'state')} should hold the tensors of its members; found others")
+        engine.load_state_dict(parts["engine"])
         lost.copy_(parts["lost"])
         return parts["done"], parts["since"], parts["rows"]
 
     def save(self, name: str, engine: Engine, done: int, since: int, rows: list[dict[str, Any]], lost: Tensor) -> None:
         """Writes where a chunk is."""
-        path = self._path(name)
-        assert path is not None
-        save_checkpoint(path, engine=engine, done=done, since=since, rows=rows, lost=lost)
+        where = {"done": done, "since": since, "rows": rows, "lost": lost}
+        save_checkpoint(self._path(name, "state"), about=self._about(name, "state"), engine=engine, **where)
 
     def finish(self, name: str, found: Trained) -> None:
         """Writes what a chunk came to, in the place of its state."""
-        state, done = self._path(name), self._path(name, ".done")
-        if state is not None and done is not None:
-            save_checkpoint(done, **found._asdict())
-            state.unlink(missing_ok=True)
+        if self.folder is not None:
+            save_checkpoint(self._path(name, "done"), about=self._about(name, "done"), **found._asdict())
+            self._path(name, "state").unlink(missing_ok=True)
 
     def finished(self, name: str) -> Trained | None:
         """Returns what a chunk came to, if it did."""
-        path = self._path(name, ".done")
-        if path is None or not path.exists():
+        parts = self._read(name, "done")
+        return None if parts is None else Trained(**parts)
+
+    def _read(self, name: str, kind: str) -> dict[str, Any] | None:
+        """The content of a file of this sweep, if it is there.
+
+        Raises:
+            FileError: If it is damaged, or belongs to another sweep, chunk or members.
+        """
+        if self.folder is None or not self._path(name, kind).exists():
             return None
-        return Trained(**load_checkpoint(path))
+        parts = load_checkpoint(self._path(name, kind))
+        found = parts.pop("about", {})
+        for what, wanted in self._about(name, kind).items():
+            if not isinstance(found, dict) or found.get(what) != wanted:
+                mine = found.get(what, "nothing") if isinstance(found, dict) else found
+                raise FileError(f"{self._path(name, kind)} should have {what} {wanted}; found {mine}")
+        return parts
 
-    def _path(self, name: str, end: str = ".state") -> Path | None:
-        return None if self.folder is None else self.folder / f"{name}{end}"
+    def _about(self, name: str, kind: str) -> dict[str, Any]:
+        """What a file says of itself."""
+        return {"format": FORMAT, "kind": kind, "sweep": self.sweep, "chunk": name, "members": self.members[name]}
+
+    def _path(self, name: str, kind: str) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{name}.{kind}"
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
+def _require_same(before: Seen, now: Seen, folder: Path) -> None:
+    """Raises ValueError if a folder is of another sweep, and warns of what cannot be compared."""
+    found = compare(before, now)
+    if found.different is not None:
+        path, old, new = found.different
+        raise ValueError(f"{SHOULD}; found another {path} in {folder}: {_short(old)} instead of {_short(new)}")
+    for should, names in (
+        ("be as they were, which cannot be compared", found.unseen),
+        ("be as they were; found differences that may be another machine's rounding", found.rounded),
+        ("compute as before", found.versions),
+    ):
+        if names:
+            rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            text = f"{', '.join(names[:NAMED])}{rest} should {should}: the sweep in {folder} goes on with them"
+            warnings.warn(text, stacklevel=8)
+
+
+def _short(text: str) -> str:
     return text if len(text) < 80 else f"{text[:77]}..."

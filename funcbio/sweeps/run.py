@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.checks import is_count, is_number, require
+from funcbio.files._owner import owned
 from funcbio.idle import warn
 from funcbio.sweeps import _ranks
 from funcbio.sweeps._engine import compiles
+from funcbio.sweeps._fingerprint import fingerprint
 from funcbio.sweeps._folds import as_folds
 from funcbio.sweeps._idle import idle_members
 from funcbio.sweeps._job import Data, Job
@@ -86,8 +89,8 @@ def sweep(
         compile: Whether to compile the whole step; worth it from a few hundred steps on.
         chunk: Members that train at once; by default as many as fit into the free memory.
         device: Where to train; by default on the GPU if there is one.
-        output: A folder for the state, the table and the final parameters. The same call with the same folder goes on
-            where it was stopped, however it was stopped.
+        output: A folder for the state, the table and the final parameters, for one run at a time. The same call with
+            the same folder goes on where it was stopped, however it was stopped.
         save_seconds: Time between two savings of the state.
         progress: Whether to show a progress bar; None if the output is a terminal.
 
@@ -95,7 +98,9 @@ def sweep(
         The results. Under ``torchrun`` members are split over the processes; those other than the first return None.
 
     Raises:
-        ValueError: If an argument is not as it should be, before anything is trained.
+        ValueError: If an argument is not as it should be, before anything is trained; also if another run works in the
+            folder, or it holds another sweep.
+        FileError: If a file in the folder is damaged, or belongs elsewhere.
         ConfigError: If a value of the configuration is not.
 
     Example:
@@ -114,7 +119,7 @@ def sweep(
     require("save_seconds", save_seconds, "a number >= 0", is_number(save_seconds) and save_seconds >= 0)
     require("compile", compile, "True or False", isinstance(compile, bool))
     require("chunk", chunk, "an integer >= 1", chunk is None or is_count(chunk))
-    with _ranks.group():
+    with _ranks.group(), ExitStack() as folder:
         placed = _ranks.own_device() if device is None else _device(device)
         job = Job(
             model=model,
@@ -133,12 +138,17 @@ def sweep(
             device=placed,
             folds=held,
         )
-        if _ranks.rank() == 0:
-            warn(idle_members(job), stacklevel=2)
-        result = _trained(job, Store(None if output is None else Path(output), save_seconds), chunk, progress)
-    if result is not None and output is not None:
-        result.to_csv(Path(output) / "table.csv")
-    return result
+        try:
+            if output is not None:
+                _ranks.by_first(lambda: folder.enter_context(owned(Path(output))))
+            if _ranks.rank() == 0:
+                warn(idle_members(job), stacklevel=2)
+            result = _trained(job, Store(None if output is None else Path(output), save_seconds), chunk, progress)
+            if result is not None and output is not None:
+                result.to_csv(Path(output) / "table.csv")
+            return result
+        finally:
+            folder.close()  # Also on an interrupt just before the end of the block.
 
 
 def _trained(job: Job, store: Store, chunk: int | None, progress: bool | None) -> SweepResult | None:
@@ -175,14 +185,17 @@ def _plan(job: Job, store: Store, chunk: int | None) -> dict[str, list[Trial]]:
     kinds: dict[str, list[Trial]] = {}
     for trial in job.trials:
         kinds.setdefault(trial.kind, []).append(trial)
-    if _ranks.rank() == 0:
-        if chunk is None:
-            share = -(-len(job.trials) // _ranks.world())
-            chunk = min(share, *(job.members_at_once(members) for members in kinds.values()))
-        chunk = store.open(job.fingerprint, chunk)
-    size = _ranks.from_first(chunk)
+    share = -(-len(job.trials) // _ranks.world())
+
+    def begin() -> tuple[int, str]:
+        size = min(share, *map(job.members_at_once, kinds.values())) if chunk is None else chunk
+        return store.open(lambda: fingerprint(job), size)
+
+    size, sweep = _ranks.by_first(begin)
     parts = [part for members in kinds.values() for part in _even(members, size)]
-    return {f"chunk-{number:04d}": part for number, part in enumerate(parts)}
+    chunks = {f"chunk-{number:04d}": part for number, part in enumerate(parts)}
+    store.take(sweep, {name: [trial.index for trial in part] for name, part in chunks.items()})
+    return chunks
 
 
 def _even(members: list[Trial], most: int) -> list[list[Trial]]:

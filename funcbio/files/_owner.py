@@ -1,0 +1,113 @@
+"""The owner of a folder: one run at a time, which says who it is."""
+
+import os
+import platform
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from funcbio.files._lock import lock
+
+FILE = "owner.txt"
+"""Name of the file that says who owns a folder; it is there as long as somebody does."""
+
+
+class _Mine(threading.local):
+    """Folders that this thread owns."""
+
+    def __init__(self) -> None:
+        self.folders: list[Path] = []
+
+
+_mine = _Mine()
+_open: dict[BinaryIO, ExitStack] = {}
+"""Lock files of this process, and what gives each of them back."""
+
+
+def _forget() -> None:
+    """In a forked process: the folders stay those of its parent."""
+    for file, stack in list(_open.items()):
+        stack.pop_all()
+        file.close()
+    _open.clear()
+    _mine.folders.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+@contextmanager
+def owned(folder: Path, what: str = "output") -> Iterator[None]:
+    """Makes a folder, and keeps all others off it: other threads, processes and, on shared disks, machines.
+
+    A killed process owns nothing any longer. Within the block, the same thread may own the folder again.
+
+    Args:
+        folder: The folder.
+        what: Name of the argument that gave it, for the message.
+
+    Raises:
+        ValueError: If another owns it; the message says who.
+        OSError: If it cannot be made or written to.
+    """
+    place = Path(os.path.realpath(folder))
+    stack = ExitStack()
+    try:
+        with stack:
+            if place not in _mine.folders:
+                folder.mkdir(parents=True, exist_ok=True)
+                _take(place / FILE, what, stack)
+                _mine.folders.append(place)
+                stack.callback(_mine.folders.remove, place)
+            yield
+    finally:
+        stack.close()  # Unless an interrupt came before it, this has nothing left to do.
+
+
+def _take(path: Path, what: str, stack: ExitStack) -> None:
+    """Opens and locks the file until the stack is closed; what a killed process left is taken over."""
+    while True:
+        with ExitStack() as trial:
+            new = not path.exists()
+            try:
+                file = trial.enter_context(open(path, "x+b" if new else "r+b", buffering=0))
+            except (FileExistsError, FileNotFoundError):
+                continue  # Taken or released just now.
+            locked = lock(file.fileno())
+            if locked is False or (locked is None and not new):
+                _refuse(path, file.read().decode(errors="replace").strip(), what, killed=locked is None)
+            if os.fstat(file.fileno()).st_nlink:
+                _keep(path, file, stack)
+                trial.pop_all()
+                return
+
+
+def _keep(path: Path, file: BinaryIO, stack: ExitStack) -> None:
+    stack.callback(_open.pop, file, None)
+    _open[file] = stack
+    remove = partial(path.unlink, missing_ok=True)
+    # The last one first: removed while it is locked, so that those who have opened it see that it is gone; but where
+    # open files cannot be removed, closed before.
+    for last in (remove, file.close) if os.name == "nt" else (file.close, remove):
+        stack.callback(last)
+    file.truncate()
+    file.write(_note().encode())
+
+
+def _refuse(path: Path, owner: str, what: str, *, killed: bool) -> None:
+    rest = f"; if that one is gone, remove {path}" if killed else ""
+    raise ValueError(
+        f"{what} should be a folder in which no other run works; found {str(path.parent)!r} in use by "
+        f"{owner or 'one that has just begun'}{rest}"
+    )
+
+
+def _note() -> str:
+    since = datetime.now().astimezone().isoformat(" ", "seconds")
+    return f"process {os.getpid()} on {platform.node()} since {since} ({Path(sys.argv[0]).name or 'python'})"
