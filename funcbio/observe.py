@@ -1,17 +1,20 @@
 """A model as a pure function that also tells how active every layer was."""
 
-import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from funcbio.bio_config import BioConfig
+from funcbio.checks import perhaps
 from funcbio.mechanisms import check_divides, count_active, split_output
-from funcbio.synapses import Choice, Synapse, holders
+from funcbio.stateless import Stateless
+from funcbio.synapses import Choice, Holder, Synapse, holders
+
+Buffers: TypeAlias = MutableMapping[str, Tensor]
 
 
 def unit_dim(weight: Tensor) -> int:
@@ -24,8 +27,9 @@ def observe(
 ) -> Callable[..., tuple[Any, dict[str, Tensor]]]:
     """Turns a model into a pure function that returns its output and the activity of every layer.
 
-    The function works inside vmap, grad and compile. Its activity is a tree shaped like ``params`` that adds
-    up with ``state.activity`` (made with ``BioConfig(record_activity=True)``).
+    The function works inside vmap, grad and compile, and in several threads at once. Its activity is a tree shaped like
+    ``params`` that adds up with ``state.activity`` (made with ``BioConfig(record_activity=True)``). Tied weights and
+    shared layers stay tied: each is given once, under any of its names.
 
     Args:
         model: Any module with synapses; it is copied, not changed.
@@ -34,10 +38,12 @@ def observe(
 
     Returns:
         ``call(params, *args, buffers=None, **kwargs) -> (output, activity)``. ``buffers`` given are updated in
-        place, as by ``torch.func.functional_call``; if None, the model's own are read and left alone.
+        place, as by ``torch.func.functional_call``; if None, the model's own are read and left alone. It raises
+        ValueError if a tensor of the model is not given, and names it.
 
     Raises:
-        ValueError: If the model holds no synapses, or ``weight_splitting_Gamma`` does not divide a layer's units.
+        ValueError: If the model holds no synapses, ``weight_splitting_Gamma`` does not divide a layer's units, or a
+            tensor cannot be replaced, as those of scripted modules.
 
     Example:
         >>> net = torch.nn.Linear(3, 2)
@@ -45,31 +51,81 @@ def observe(
         >>> activity["weight"].flatten()
         tensor([5, 5])
     """
-    stateless = copy.deepcopy(model)
-    own = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-    stateless.to("meta")
+    return Observed(model, synapses, config)
+
+
+class Observed:
+    """A model as a pure function; made by ``observe``, see there."""
+
+    def __init__(self, model: nn.Module, synapses: Choice, config: BioConfig | None) -> None:
+        found = holders(model, synapses)
+        for synapse, layer, _ in found:
+            if config is not None and synapse.observable and synapse.splits(config.weight_splitting_Gamma):
+                units = synapse.post_units(_weight(layer, synapse).shape)
+                check_divides(config.weight_splitting_Gamma, units, synapse.weight)
+        self.stateless = Stateless(model, found, partial(_watch, config))
+        self.params = {self.stateless.names[name] for name, _ in model.named_parameters()}
+        with torch.inference_mode(False):
+            own = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+        self.buffers = {name: buffer for name, buffer in own.items() if self.stateless.names[name] == name}
+
+    def __call__(
+        self, params: Mapping[str, Tensor], *args: Any, buffers: Buffers | None = None, **kwargs: Any
+    ) -> tuple[Any, dict[str, Tensor]]:
+        """Returns the model's output and the activity of its layers."""
+        with self.opened(params, buffers) as call:
+            return call(*args, **kwargs)
+
+    @contextmanager
+    def opened(self, params: Mapping[str, Tensor], buffers: Buffers | None = None) -> Iterator[Callable[..., Any]]:
+        """Keeps parameters and buffers in their places for a while: also for a backward pass that runs layers again.
+
+        Yields:
+            ``call(*args, **kwargs) -> (output, activity)``.
+        """
+        used = {name: buffer.clone() for name, buffer in self.buffers.items()} if buffers is None else buffers
+        names, given = self.stateless.names, self._given(params, used)
+
+        def call(*args: Any, **kwargs: Any) -> tuple[Any, dict[str, Tensor]]:
+            seen.clear()
+            output = model(*args, **kwargs)
+            silent = torch.zeros((), dtype=torch.int64)
+            return output, {name: seen.get(names[name], silent) for name in params}
+
+        with self.stateless.filled(given) as (model, seen, _):
+            try:
+                yield call
+            finally:
+                seen.clear()
+        # Some models replace a buffer instead of writing to it.
+        used.update({name: given[names[name]] for name in used})
+
+    def _given(self, params: Mapping[str, Tensor], buffers: Buffers) -> dict[str, Tensor]:
+        """Every tensor of the model by its first name."""
+        names = self.stateless.names
+        given: dict[str, Tensor] = {}
+        for part, tensors in (("params", params), ("buffers", buffers)):
+            for name, tensor in tensors.items():
+                if name not in names:
+                    raise ValueError(f"{part} should hold tensors of the model{perhaps(name, names)}; found {name!r}")
+                if given.setdefault(names[name], tensor) is not tensor:
+                    raise ValueError(f"{part} should hold tied tensors once; found another one at {name!r}")
+        for name in names.values():
+            if name not in given:
+                part = "params" if name in self.params else "buffers"
+                raise ValueError(f"{part} should hold every tensor of the model; found none at {name!r}")
+        return given
+
+
+def _watch(config: BioConfig | None, found: Sequence[Holder]) -> dict[str, Tensor]:
+    """Makes layers note how active they are, and split their output; returns where they note it."""
     seen: dict[str, Tensor] = {}
-    for synapse, layer, speaker in holders(stateless, synapses):
+    for synapse, layer, speaker in found:
         if synapse.observable and (config is None or config.records_activity):
             speaker.register_forward_hook(partial(_record, seen, synapse, layer))
         if config is not None and synapse.observable and synapse.splits(config.weight_splitting_Gamma):
-            check_divides(
-                config.weight_splitting_Gamma, synapse.post_units(_weight(layer, synapse).shape), synapse.weight
-            )
             speaker.register_forward_hook(partial(_split, config, synapse, layer))
-
-    def call(
-        params: Mapping[str, Tensor], *args: Any, buffers: Mapping[str, Tensor] | None = None, **kwargs: Any
-    ) -> tuple[Any, dict[str, Tensor]]:
-        seen.clear()
-        used = {name: buffer.clone() for name, buffer in own.items()} if buffers is None else buffers
-        output = functional_call(stateless, {**params, **used}, args, kwargs)
-        silent = torch.zeros((), dtype=torch.int64)
-        activity = {name: seen.get(name, silent) for name in params}
-        seen.clear()
-        return output, activity
-
-    return call
+    return seen
 
 
 def _record(

@@ -15,7 +15,7 @@ import funcbio
 ROOT = Path(funcbio.__file__).parent
 # Every module may import those of the rows above it, and of its own row only its own package.
 ORDER = [
-    ["base", "files", "identity", "compiling", "extras"],
+    ["base", "files", "identity", "compiling", "extras", "stateless"],
     ["checks", "sharding", "drawing", "aside"],
     ["rng", "reductions", "overlap", "outputs"],
     ["statistics", "masks"],
