@@ -38,6 +38,8 @@ class BioLayer(nn.Module):
     observations: Tensor
     sign: Tensor
     key: Tensor
+    attached = False
+    """Whether a handle treats the layer; the handle's own state then brings what weights were loaded without."""
 
     def __init__(
         self,
@@ -219,9 +221,7 @@ class BioLayer(nn.Module):
                 state_dict[f"{prefix}sign"] = self.sign
         self._make_room(state_dict.get(f"{prefix}sign"))
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
-        weight = prefix.rpartition("bio_mod.")[0] + self.synapse.attribute
-        strict = bool(args[0])  # Then torch itself refuses.
-        if not strict and weight in state_dict and f"{prefix}sign" not in state_dict:
+        if f"{prefix}sign" not in state_dict and not self.attached:
             self._warn_of_broken_signs()
 
     def _make_room(self, sign: Any) -> None:

@@ -92,5 +92,6 @@ def idle_fields(config: BioConfig, synapses: Collection[Synapse]) -> list[str]:
     if config.apply_dales_principle and all(synapse.readout for synapse in synapses):
         reasons.append("apply_dales_principle should find a layer that is no read-out; found none")
     if config.records_activity and not any(synapse.observable for synapse in synapses):
-        reasons.append("record_activity should find a layer whose output shows its units; found none")
+        field = "record_activity" if config.record_activity else "fuzzy_lr_distribution='activity'"
+        reasons.append(f"{field} should find a layer whose output shows its units; found none")
     return reasons

@@ -184,13 +184,17 @@ def test_steps_that_hooks_do_not_see_are_told():
     model = bio_net()
     optimizer = Sharp(model.parameters())
     handle = attach(optimizer, model, ["fuzzy_learning_rates"])
-    with pytest.warns(UserWarning, match=r"weights that moved while no hook .* was called"):
+
+    def train_in_two_steps():
         for number in range(3):
             loss_of(model, number).backward()
             optimizer.first_step()
             loss_of(model, number).backward()
             optimizer.second_step()
             optimizer.zero_grad()
+
+    with pytest.warns(UserWarning, match=r"weights that moved while no hook .* was called"):
+        train_in_two_steps()
     assert handle.steps == 0
 
 
@@ -241,7 +245,7 @@ def test_a_state_that_is_a_copy_of_the_weights_holds_the_new_weight(name):
     optimizer = make(model.parameters())
     with pytest.warns(UserWarning, match="optimizer should be one of torch.optim, whose memory"):
         handle = attach(optimizer, model, [Mechanism("rejuvenate_weights", every=5)])
-    for number in range(5):
+    for _number in range(5):
         optimizer.zero_grad()
         model(torch.randn(16, 32, dtype=dtype)).square().mean().backward()
         optimizer.step()
@@ -277,7 +281,7 @@ def test_every_replacement_of_a_step_counts(where, second):
     twice = [Mechanism("rejuvenate_weights", where=place) for place in (where, second)]
     config = BioConfig(rejuvenation_parameter_dre=4.0)
     handle = attach(optimizer, model, twice, config=config, ages=True)
-    for number in range(2):
+    for _number in range(2):
         before = weights(model)["0.weight"]
         optimizer.zero_grad()
         model(torch.ones(1, 40)).square().sum().backward()

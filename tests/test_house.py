@@ -15,8 +15,8 @@ import funcbio
 ROOT = Path(funcbio.__file__).parent
 # Every module may import those of the rows above it, and of its own row only its own package.
 ORDER = [
-    ["base", "files", "identity", "compiling", "extras", "stateless"],
-    ["checks", "sharding", "drawing", "aside"],
+    ["base", "files", "identity", "compiling", "extras", "stateless", "kept"],
+    ["checks", "sharding", "drawing", "aside", "arithmetic"],
     ["rng", "reductions", "overlap", "outputs"],
     ["statistics", "masks"],
     ["rates", "choice", "kernel"],
@@ -71,10 +71,13 @@ def test_imports_point_one_way(path):
         assert LEVEL[target[0]] < LEVEL[parts[0]], f"{path.name} imports {module}, which lies above it"
 
 
+WITHOUT_WARNING = {"torch.jit.is_tracing", "torch.jit.ScriptModule", "torch.jit.ScriptFunction"}
+
+
 def test_the_library_calls_nothing_that_torch_deprecates():
     """Torch's own calls cannot be told from ours by where they warn, so pyproject.toml lets all of them pass."""
     for path in sorted(ROOT.rglob("*.py")):
-        assert set(re.findall(r"torch\.jit\.\w+", path.read_text())) <= {"torch.jit.is_tracing"}, path
+        assert set(re.findall(r"torch\.jit\.\w+", path.read_text())) <= WITHOUT_WARNING, path
 
 
 def test_mechanisms_know_neither_one_another_nor_modules():
@@ -99,12 +102,12 @@ def test_import_brings_no_extra_and_little_else():
     extras = ("matplotlib", "sklearn", "rich", "scipy", "pandas", "tensorboard", "lightning", "transformers")
     code = (
         f"import sys, torch, optree; before = set(sys.modules); import funcbio; new = set(sys.modules) - before; "
-        f"print([name for name in {extras} if name in new], len(new))"
+        f"print([name for name in {extras} if name in new], len([n for n in new if n.split('.')[0] != 'funcbio']))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     extra, count = out.rsplit(" ", 1)
     assert extra == "[]"
-    assert int(count) < 140  # Ours, and a few small ones of the standard library.
+    assert int(count) < 10  # A few small ones of the standard library.
 
 
 def test_all_is_sorted_and_complete():

@@ -272,7 +272,7 @@ def test_functions_of_a_cell_that_is_run_again_are_the_same(tmp_path):
         exec(compile("\n" * number + cell, f"<cell {number}>", "exec"), space)
         sweep(tmp_path, model=space["model"], loss=space["loss"])
     space["width"] = 3
-    with pytest.raises(ValueError, match="found another model:Net.__init__:width in .*: 2 instead of 3"):
+    with pytest.raises(ValueError, match=r"found another model:Net.__init__:width in .*: 2 instead of 3"):
         sweep(tmp_path, model=space["model"], loss=space["loss"])
 
 
@@ -294,7 +294,7 @@ def test_a_folder_of_an_earlier_version_is_refused(tmp_path):
     manifest = tmp_path / "sweep.json"
     manifest.write_text('{"chunk": 1, "model": "Linear(in_features=6, out_features=2, bias=True)"}')
     before = contents(tmp_path)
-    with pytest.raises(ValueError, match="found one of another version of funcbio in .*: finish it with that"):
+    with pytest.raises(ValueError, match=r"found one of another version of funcbio in .*: finish it with that"):
         sweep(tmp_path)
     assert contents(tmp_path) == before
 
@@ -425,7 +425,7 @@ def test_a_second_start_is_refused_at_once_and_told_who_works_there(tmp_path):
             inside.append(owner_of(tmp_path))
 
             def start():
-                with pytest.raises(ValueError, match="in which no other run works; found .* in use by ") as error:
+                with pytest.raises(ValueError, match=r"in which no other run works; found .* in use by ") as error:
                     sweep(tmp_path, model=lambda: nn.Linear(6, 2))
                 refused.append(str(error.value))
 

@@ -37,7 +37,7 @@ class Noisy(nn.Module):
         self.alpha = nn.AlphaDropout(0.2)
 
     def forward(self, x):
-        x = self.drop(torch.relu(self.first(x)))
+        x = torch.relu(self.drop(self.first(x)))
         x = F.dropout(self.alpha(x), 0.1, self.training)
         x = F.dropout1d(x.unsqueeze(-1), 0.1, self.training).squeeze(-1)
         return self.head(x + 0.1 * torch.randn_like(x) * torch.rand_like(x) + torch.bernoulli(torch.full_like(x, 0.1)))

@@ -101,7 +101,7 @@ class Cycle:
         return step.closure
 
     def end(self) -> None:
-        """Runs what comes after the step; if that fails, layers whose update is not finished have not moved."""
+        """Runs what comes after the step; if that fails or is interrupted, layers treated on the update have not moved."""
         step = self.open
         if step is None:
             return
@@ -167,8 +167,8 @@ class Cycle:
                 step.ready[place] = self._prepare(step, place)
         if step.ready["update"]:
             self._renew(step, scale_update(step.ready["update"], step.old, step.finite))
-        step.old = Old()
         self._run(step, "after")
+        step.old = Old()
         self.ages.move_on(step.masks, step.finite)
         self.calls += 1
         if isinstance(step.finite, Tensor):

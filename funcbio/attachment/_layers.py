@@ -30,11 +30,13 @@ def claim(bios: Iterable[BioModule], handle: Any) -> None:
             )
     for bio in bios:
         _owners[bio] = ref(handle)
+        bio.attached = True
 
 
 def release(handle: Any) -> None:
     """Forgets what a handle treated."""
     for bio in [bio for bio, owner in _owners.items() if owner() is handle]:
+        bio.attached = False
         del _owners[bio]
 
 

@@ -32,7 +32,7 @@ class Old:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Undoes the step for layers whose update is not finished."""
+        """Undoes the step."""
         for bio, weight in self.weights.items():
             bio.weight.copy_(weight)
             bio.weight.grad = self.grads.get(bio, bio.weight.grad)
@@ -44,8 +44,7 @@ class Old:
 def scale_update(ready: Sequence[Ready], old: Old, finite: bool | Tensor) -> Masks:
     """Runs mechanisms on the update of some layers; returns which weights they replaced, if they do that.
 
-    The update lies in memory of its own, and a weight is written once, when all is done. From then on ``old`` does not
-    hold it any more.
+    The update lies in memory of its own, and a weight is written once, when all is done.
     """
     replaced: Masks = {}
     own = any(map(may_replace, ready))
@@ -56,7 +55,6 @@ def scale_update(ready: Sequence[Ready], old: Old, finite: bool | Tensor) -> Mas
             merge(replaced, run(mechanisms, finite, updates))
         for bio, (weight, update) in updates.items():
             bio.weight.copy_(update.add_(weight))
-            del old.weights[bio]
     return replaced
 
 

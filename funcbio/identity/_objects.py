@@ -63,7 +63,7 @@ def other(value: Any, library: IsLibrary) -> Look:
         return [(".target", value())]
     try:
         special = copyreg.dispatch_table.get(type(value))
-        made = value.__reduce_ex__(4) if special is None else special(value)
+        made: Any = value.__reduce_ex__(4) if special is None else special(value)
     except Exception:  # Each class has its own.
         if not hasattr(value, "__dict__"):
             return unseen(value)

@@ -34,7 +34,7 @@ def describe_tensor(value: Tensor, *, computed: bool = False) -> dict[str, Any]:
         kind += f" {plain.q_scale()} {plain.q_zero_point()}"
         plain = plain.int_repr()
     content = plain.contiguous().reshape(-1).view(torch.uint8).numpy()
-    found = {"tensor": kind, "digest": hashlib.sha256(memoryview(content)).hexdigest()[:16]}
+    found = {"tensor": kind, "digest": hashlib.sha256(content.data).hexdigest()[:16]}
     if not (plain.is_floating_point() or plain.is_complex()):
         return found
     real = torch.view_as_real(plain) if plain.is_complex() else plain

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from funcbio.base import Key
 from funcbio.program import with_own_code
-from funcbio.sweeps._keyed import seeded
 from funcbio.sweeps._member import Own, Rules
 from funcbio.sweeps._optimizers import Functional, Torch
+from funcbio.sweeps._seeded import seeded
 from funcbio.sweeps._stack import merged, replaced
 
 

@@ -18,7 +18,7 @@ from funcbio.sweeps._batches import Batches, StepKeys
 from funcbio.sweeps._engine import Engine
 from funcbio.sweeps._folds import rows_of
 from funcbio.sweeps._job import Job
-from funcbio.sweeps._keyed import seeded
+from funcbio.sweeps._seeded import seeded
 from funcbio.sweeps._stack import build
 from funcbio.sweeps._trials import Trial
 from funcbio.synapses import synapses

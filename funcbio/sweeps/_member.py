@@ -17,7 +17,8 @@ from funcbio.bio_config import BioConfig
 from funcbio.chain import chain
 from funcbio.mechanism import Mechanism
 from funcbio.observe import observe
-from funcbio.sweeps._keyed import Keyed, seeded
+from funcbio.sweeps._keyed import Keyed
+from funcbio.sweeps._seeded import seeded
 from funcbio.synapses import Choice
 
 Tensors = dict[str, Tensor]

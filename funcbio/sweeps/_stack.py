@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from funcbio.bind import bind
-from funcbio.sweeps._keyed import seeded
 from funcbio.sweeps._member import Own
+from funcbio.sweeps._seeded import seeded
 from funcbio.sweeps._trials import Trial
 from funcbio.synapses import Choice
 

@@ -1,4 +1,4 @@
-"""Sweeps in folders: many settings, each begun in one process and gone on with in another, from wherever the file lies."""
+"""Sweeps in folders: many settings, each begun in one process and gone on with in another, wherever the file lies."""
 
 import functools
 import json
