@@ -11,11 +11,13 @@ from torch.nn import functional as F
 
 import funcbio
 from funcbio import __main__ as command
+from funcbio.experiments.intervals import paired
 from funcbio.experiments.kept import numbers_of
-from funcbio.experiments.plasticity import learner, measures, methods, results, searching, tables, tuning
+from funcbio.experiments.plasticity import figures, learner, measures, methods, results, searching, tables, tuning
 from funcbio.experiments.plasticity.crowd import UPKEEP_EVERY, Crowd
 from funcbio.experiments.plasticity.settings import Settings
 from funcbio.experiments.plasticity.tasks import BATCH, Tasks
+from funcbio.experiments.report import spell
 
 TINY = ["--tasks", "4", "--blocks", "2", "--seeds", "2", "--images", "16", "--epochs", "2", "--permuted-images", "16"]
 TINY += ["--compile", "no", "--rounds", "1", "--tuning-tasks", "1", "--tuning-seeds", "1", "--deciding-seeds", "1"]
@@ -321,8 +323,36 @@ def test_the_page_has_the_tables_of_its_numbers():
     page = (docs / "results-plasticity.md").read_text()
     assert all(part in page for part in tables.markdown(content["table"]).strip().split("\n\n"))
     assert content["settings"] == numbers_of(Settings())
+    for run in content["runs"]:
+        if run["method"] == f"rejuvenation, {methods.START}":
+            other = results.beside(content["runs"], run, f"random turnover, {methods.START}")
+            pairs = [paired(run["windows"][window], other["windows"][window]) for window in ("all", "last")]
+            cells = [spell(pair, scale=100.0, sign="+") for pair in pairs]
+            title = f"{tables.TITLES[run['benchmark']]}, {tables.NAMES[run['optimizer']]}"
+            assert f"\n| {title} | {' | '.join(cells)} |\n" in page
     found = json.loads((docs / "assets" / "plasticity-tuning.json").read_text())
     assert found == json.loads(Path(tuning.__file__).with_name(tuning.FILE).read_text())
+
+
+def candidates(entry, rounds):
+    """How many the rule gives a method: all rounds, and one more as long as the best is not inside."""
+    limits = [tuple(map(methods.value_of, span)) for span in spans_in(entry)]
+    for count in range(rounds, rounds + searching.MORE_ROUNDS):
+        scores = {tuple(row[:-1]): row[-1] for row in entry["tried"][: count * searching.CANDIDATES]}
+        if searching.is_inside(searching.ranked(scores)[0], scores, [searching.Span(*limit) for limit in limits]):
+            return count * searching.CANDIDATES
+    return (rounds + searching.MORE_ROUNDS) * searching.CANDIDATES
+
+
+def spans_in(entry):
+    return methods.spans_of(methods.method_named(entry["method"]), entry["optimizer"])
+
+
+def test_names_of_lines_stay_apart_near_their_lines_and_within_the_figure():
+    assert figures.apart([1.0, 5.0], 1.0, (0.0, 9.0)) == [1.0, 5.0]
+    assert figures.apart([1.0, 5.0, 5.0], 1.0, (0.0, 9.0)) == [1.0, 4.5, 5.5]
+    assert figures.apart([0.0, 0.0, 0.5], 1.0, (0.0, 9.0)) == [0.0, 1.0, 2.0]
+    assert figures.apart([4.0, 8.8, 9.0], 1.0, (0.0, 9.0)) == [4.0, 8.0, 9.0]
 
 
 def test_published_numbers_are_those_that_the_search_found(tmp_path):
@@ -339,7 +369,7 @@ def test_published_numbers_are_those_that_the_search_found(tmp_path):
             dict(zip(entry["numbers"], numbers, strict=True))
             == best[entry["benchmark"]][entry["optimizer"]][entry["method"]]
         )
-        assert len(entry["tried"]) == content["settings"]["rounds"] * searching.CANDIDATES
+        assert len(entry["tried"]) == candidates(entry, content["settings"]["rounds"])
         for index, name in enumerate(entry["numbers"]):
             tried = [row[index] for row in entry["tried"]]
             assert min(tried) < numbers[index] < max(tried) or methods.is_limit(name, numbers[index])

@@ -89,14 +89,10 @@ def name_lines(axes: Axes, ends: dict[str, float]) -> None:
     """Writes the name of each line at its end; names that would overlap are moved apart."""
     low, high = axes.get_ylim()
     names = sorted(ends, key=ends.__getitem__)
-    gap, places = (high - low) * GAP, []
-    for name in names:
-        places.append(max(ends[name], places[-1] + gap) if places else ends[name])
-    beyond = max(0.0, places[-1] - high)
-    for name, place in zip(names, places, strict=True):
+    for name, place in zip(names, apart([ends[name] for name in names], (high - low) * GAP, (low, high)), strict=True):
         axes.text(
             1.015,
-            place - beyond,
+            place,
             name,
             transform=axes.get_yaxis_transform(),
             color=COLORS[name],
@@ -104,3 +100,17 @@ def name_lines(axes: Axes, ends: dict[str, float]) -> None:
             va="center",
             weight="bold" if name == PLAIN else "normal",
         )
+
+
+def apart(places: Sequence[float], gap: float, limits: tuple[float, float]) -> list[float]:
+    """Moves ascending places up and down until all are a gap apart, each group about where it was, within limits."""
+    groups: list[tuple[float, int]] = []  # The mean, without gaps, and how many.
+    for index, place in enumerate(places):
+        mean, count = place - index * gap, 1
+        while groups and groups[-1][0] > mean:
+            before, more = groups.pop()
+            mean, count = (mean * count + before * more) / (count + more), count + more
+        groups.append((mean, count))
+    low, high = limits[0], limits[1] - (len(places) - 1) * gap
+    means = [max(low, min(mean, high)) for mean, count in groups for _ in range(count)]
+    return [mean + index * gap for index, mean in enumerate(means)]
