@@ -166,6 +166,16 @@ def first_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     return {name: first.setdefault(id(tensor), name) for name, tensor in tensors.items()}
 
 
+def state_names(model: nn.Module) -> dict[str, str]:
+    """Returns for every parameter and buffer in a model's ``state_dict`` the first name of the same tensor."""
+    tensors = dict(named_tensors(model))
+    firsts = first_names(tensors)
+    known = {id(tensor): firsts[name] for name, tensor in tensors.items()}
+    held = model.state_dict(keep_vars=True).items()
+    pairs = ((name, known.get(id(value), firsts.get(name))) for name, value in held)
+    return {name: first for name, first in pairs if first is not None}
+
+
 def _computed(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yields attributes that were computed from parameters, as the old weight norm does: they are computed anew."""
     for prefix, module in model.named_modules():

@@ -1,5 +1,6 @@
 """Whatever a sweep is given, it says what should be, before anything is trained."""
 
+import itertools
 from functools import partial
 
 import pytest
@@ -110,7 +111,7 @@ def test_a_model_without_anything_to_train_is_refused():
 
 
 def test_members_that_differ_in_shape_are_refused():
-    sizes = iter([1, 1, 2])
+    sizes = itertools.count(1)
     with pytest.raises(ValueError, match="model should make the same network for every member"):
         good(model=lambda: nn.Sequential(nn.Linear(3, next(sizes)), nn.Flatten()), chunk=2)
 

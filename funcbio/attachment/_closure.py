@@ -66,16 +66,20 @@ class Watched:
 
     def __init__(self, closure: Callable[[], Any], weights: Sequence[Tensor], then: Callable[[bool], None]) -> None:
         self.closure, self.weights, self.then = closure, weights, then
-        self.calls, self.versions = 0, [version(weight) for weight in weights]
+        self.calls, self.versions = 0, {id(weight): version(weight) for weight in weights}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what the closure returns."""
-        moved = any(version(weight) != before for weight, before in zip(self.weights, self.versions, strict=True))
+        moved = any(map(self.moved, self.weights))
         self.calls += 1
         loss = self.closure(*args, **kwargs)
         with torch.no_grad():
             self.then(self.calls == 1 and not moved)
         return loss
+
+    def moved(self, weight: Tensor) -> bool:
+        """Returns True if a weight was written to since the step began."""
+        return version(weight) != self.versions[id(weight)]
 
 
 def version(tensor: Tensor) -> int:

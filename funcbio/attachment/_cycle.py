@@ -106,12 +106,15 @@ class Cycle:
         if step is None:
             return
         try:
+            if step.closure is not None:
+                step.old.lend_gradients(step.closure.moved)
             self._after(step)
         except BaseException:
             step.old.restore()
             raise
         finally:
             self.open = None
+            step.old.take_back_gradients()
 
     def abandon(self) -> None:
         """Forgets a step that began and was never ended, because something failed or it was left out."""
@@ -168,7 +171,7 @@ class Cycle:
         if step.ready["update"]:
             self._renew(step, scale_update(step.ready["update"], step.old, step.finite))
         self._run(step, "after")
-        step.old = Old()
+        step.old.forget()
         self.ages.move_on(step.masks, step.finite)
         self.calls += 1
         if isinstance(step.finite, Tensor):

@@ -1,6 +1,6 @@
 """The update-side rule, p <- p_old + factor * (p_new - p_old): what an optimizer did to weights, scaled afterwards."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ SCRATCH_ELEMENTS = 1 << 22
 
 
 class Old:
-    """Weights as they were before an optimizer's step, of the layers whose update is not finished.
+    """Weights as they were before an optimizer's step, until all that follows it is done.
 
     Args:
         bios: The layers.
@@ -25,6 +25,24 @@ class Old:
         self.weights = {bio: bio.weight.detach().clone() for bio in bios}
         self.others = [(tensor, tensor.detach().clone()) for tensor in others]
         self.grads: dict[BioModule, Tensor | None] = {}
+        self.lent: list[BioModule] = []
+
+    @torch.no_grad()
+    def lend_gradients(self, moved: Callable[[Tensor], bool]) -> None:
+        """Gives layers that moved without a gradient one of zeros, for they take part in the step."""
+        for bio in self.weights:
+            if bio.weight.grad is None and moved(bio.weight):
+                self.lent.append(bio)
+                bio.weight.grad = torch.zeros_like(bio.weight)
+
+    def take_back_gradients(self) -> None:
+        """Takes back the gradients that were lent."""
+        for bio in self.lent:
+            bio.weight.grad = None
+
+    def forget(self) -> None:
+        """Leaves the weights as they are now."""
+        self.weights, self.others = {}, []
 
     def note_gradients(self) -> None:
         """Notes which gradients the layers have, before others stand in for them."""

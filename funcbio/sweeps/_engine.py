@@ -2,8 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from funcbio.base import Key
 from funcbio.program import with_own_code
+from funcbio.sweeps._gradient import plain, transformed
 from funcbio.sweeps._member import Own, Rules
 from funcbio.sweeps._optimizers import Functional, Torch
 from funcbio.sweeps._seeded import seeded
@@ -26,11 +27,16 @@ class Kind:
         rules: How they learn.
         optimizer: Their optimizer.
         compile: Whether to compile the whole step.
+
+    Attributes:
+        looped: Whether they train, and are measured, one by one.
+        measures_looped: Whether they are measured one by one, however they train.
+        rehearsed: Whether everything that they will do was tried.
     """
 
     def __init__(self, rules: Rules, optimizer: Torch | Functional, *, compile: bool = False) -> None:
-        self.rules, self.optimizer, self.compile, self.looped = rules, optimizer, compile, False
-        self.probed = False
+        self.rules, self.optimizer, self.compile = rules, optimizer, compile
+        self.looped = self.measures_looped = self.rehearsed = False
         self.graphs: dict[tuple[int, ...], Callable[..., Any]] = {}
 
     def over_members(self, function: Callable[..., Any], in_dims: Any = 0) -> Callable[..., Any]:
@@ -47,8 +53,21 @@ class Kind:
 
     def learn(self, acting: tuple[int, ...]) -> Callable[..., Any]:
         """The first part of a step, over members."""
-        learn = partial(self.rules.learn, acting)
-        return self.over_members(partial(_seeded, learn) if self.looped else learn)
+        if self.looped:
+            return looped(partial(_seeded, partial(self.rules.learn, plain, acting)))
+        return torch.vmap(partial(self.rules.learn, transformed, acting))
+
+    def measure(
+        self, metrics: Any, own: Own, batch: Any, in_dims: Any, read: Callable[[Any], Any]
+    ) -> dict[str, Tensor]:
+        """Measures every member on a batch, which ``read`` turns into tensors."""
+
+        def measure(own: Own, batch: Any) -> dict[str, Tensor]:
+            return self.rules.measure(metrics, own, read(batch))
+
+        if self.looped or self.measures_looped:
+            return looped(partial(_seeded_measure, measure), in_dims)(own, batch)
+        return torch.vmap(measure, in_dims=in_dims)(own, batch)
 
     def graph(self, acting: tuple[int, ...]) -> Callable[..., Any]:
         """The step compiled; each set of mechanisms that act together has its own."""
@@ -70,27 +89,6 @@ class Kind:
             self.compile = False
             reason = str(error).strip().split("\n")[0]
             warnings.warn(f"this model trains without compile=True: torch cannot compile it ({reason})", stacklevel=6)
-
-    def probe(self, own: Own, batch: Tensor, keys: Tensor) -> str | None:
-        """Tries one step on two members without changing anything; returns why vmap cannot, if it cannot.
-
-        Raises:
-            Exception: If the step fails for a single member too, its own error.
-        """
-        if self.probed:
-            return None
-        self.probed = True
-        single = own.map(lambda leaf: leaf[0]), batch[0], keys[0]
-        self.rules = replace(self.rules, draws=self.rules.seen_drawing(*single))
-        everything = tuple(range(len(self.rules.mechanisms)))
-        few = own.map(lambda leaf: leaf[:2]), batch[:2], keys[:2]
-        try:
-            self.learn(everything)(*few)
-        except Exception as error:
-            self.looped, self.compile = True, False
-            self.learn(everything)(*few)
-            return str(error).strip().split("\n")[0]
-        return None
 
 
 class Engine:
@@ -125,16 +123,12 @@ class Engine:
     @torch.no_grad()
     def measure(self, metrics: Any, batch: Sequence[Tensor]) -> dict[str, Tensor]:
         """Measures every member on a batch that they share."""
-        return self.kind.over_members(partial(self.kind.rules.measure, metrics), (0, None))(self.own, batch)
+        return self.kind.measure(metrics, self.own, batch, (0, None), lambda batch: batch)
 
     @torch.no_grad()
     def measure_rows(self, metrics: Any, rows: Tensor) -> dict[str, Tensor]:
         """Measures every member on examples of its own, by their numbers: shape ``(members, examples)``."""
-
-        def measure(own: Own, chosen: Tensor) -> dict[str, Tensor]:
-            return self.kind.rules.measure(metrics, own, self.kind.rules.read(chosen))
-
-        return self.kind.over_members(measure)(self.own, rows)
+        return self.kind.measure(metrics, self.own, rows, 0, self.kind.rules.read)
 
     def _note(self, passed: float, first: bool) -> None:
         if first:
@@ -176,6 +170,20 @@ def _seeded(learn: Callable[..., Any], own: Own, batch: Tensor, key: Key) -> Any
     """What a model draws in a way that is not keyed: in a loop it can follow from the member's key too."""
     with seeded(key):
         return learn(own, batch, key)
+
+
+def _seeded_measure(measure: Callable[..., Any], own: Own, batch: Any) -> Any:
+    """What it draws while it is measured, likewise."""
+    with seeded(own.keys["noise"]):
+        return measure(own, batch)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Ignores what torch says of recurrent layers: its way is still several times faster than a loop over members."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="There is a performance drop")
+        yield
 
 
 def recurrent_allowed() -> Any:

@@ -2,26 +2,29 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from optree import tree_leaves, tree_map
 from torch import Tensor, nn
-from torch.func import grad_and_value
 from torch.fx import GraphModule
 
 from funcbio.base import BioState, Feature, Key
 from funcbio.bio_config import BioConfig
 from funcbio.chain import chain
 from funcbio.mechanism import Mechanism
-from funcbio.observe import observe
+from funcbio.observe import Observed
+from funcbio.sweeps._gradient import draws_backward, one_number
 from funcbio.sweeps._keyed import Keyed
 from funcbio.sweeps._seeded import seeded
 from funcbio.synapses import Choice
 
 Tensors = dict[str, Tensor]
+
+
+Gradient = Callable[[Callable[..., Any], Tensors], Any]
 
 
 class Own(NamedTuple):
@@ -69,8 +72,8 @@ class Rules:
         draws: Whether the network draws numbers; if it does not, torch has less to trace, and compiles more models.
     """
 
-    forward: Callable[..., tuple[Any, Tensors]]
-    still: Callable[..., tuple[Any, Tensors]]
+    forward: Observed
+    still: Observed
     loss: Callable[..., Tensor]
     mechanisms: Sequence[Mechanism]
     config: BioConfig
@@ -78,17 +81,27 @@ class Rules:
     read: Callable[[Tensor], Sequence[Tensor]]
     draws: bool = True
 
-    @torch.no_grad()
+    @torch.enable_grad()
     def seen_drawing(self, own: Own, batch: Tensor, key: Key) -> bool:
         """Whether the network of a single member draws numbers in a forward pass."""
+        params = {name: weight.detach().requires_grad_() for name, weight in own.params.items()}
         with seeded(key), Keyed(key) as mode:
-            self._call(self.forward, own.params, own, self.read(batch))
+            self.forward({**params, **own.fixed}, *self.read(batch)[:-1], buffers=cloned(own.buffers))
         return mode.calls > 0
 
-    def learn(self, acting: Sequence[int], own: Own, batch: Tensor, key: Key) -> tuple[Tensors, dict[str, Any], Tensor]:
+    def seen_redrawing(self, own: Own, batch: Tensor, key: Key) -> bool:
+        """Whether the backward pass of a single member draws numbers, as do layers that run again in it."""
+        forward = partial(replace(self, draws=False).loss_of, own=own, key=key, batch=self.read(batch))
+        with seeded(key):
+            return draws_backward(forward, own.params)
+
+    def learn(
+        self, gradient: Gradient, acting: Sequence[int], own: Own, batch: Tensor, key: Key
+    ) -> tuple[Tensors, dict[str, Any], Tensor]:
         """Computes the gradient, and what the mechanisms in its place make of it.
 
         Args:
+            gradient: How to take the gradient.
             acting: Positions of the mechanisms that act in this step.
             own: What belongs to the member.
             batch: See ``read``.
@@ -98,7 +111,7 @@ class Rules:
             Gradients, what has changed of ``own``, and the loss.
         """
         measured = partial(self.loss_of, own=own, key=key, batch=self.read(batch))
-        grads, (loss, (buffers, activity)) = grad_and_value(measured, has_aux=True)(own.params)
+        grads, (loss, (buffers, activity)) = gradient(measured, own.params)
         state = own.state
         if self.config.records_activity:
             state = state._replace(activity=tree_map(torch.add, state.activity, activity))
@@ -122,20 +135,30 @@ class Rules:
     def measure(self, metrics: Mapping[str, Callable[..., Tensor]], own: Own, batch: Sequence[Tensor]) -> Tensors:
         """Measures the network on a batch, without dropout and with the statistics as they are."""
         with Keyed(own.keys["noise"]):  # Also keeps torch off code for evaluation that vmap does not know.
-            output, _ = self._call(self.still, own.params, own, batch)
-        return {name: metric(output, batch[-1]).to(torch.float32) for name, metric in metrics.items()}
+            output, _ = self.still({**own.params, **own.fixed}, *batch[:-1], buffers=cloned(own.buffers))
+            found = {name: metric(output, batch[-1]) for name, metric in metrics.items()}
+        return {name: one_number(f"metrics[{name!r}]", value).to(torch.float32) for name, value in found.items()}
 
-    def loss_of(self, params: Tensors, *, own: Own, key: Key, batch: Sequence[Tensor]) -> tuple[Tensor, Any]:
-        """Returns the loss, and buffers and activity after the forward pass."""
-        with Keyed(key) if self.draws else nullcontext():
-            output, rest = self._call(self.forward, params, own, batch)
-            return self.loss(output, batch[-1]), rest
+    def loss_of(
+        self, params: Tensors, *, own: Own, key: Key, batch: Sequence[Tensor], then: Callable[..., Any] | None = None
+    ) -> tuple[Tensor, tuple[Tensors, Tensors]]:
+        """Returns the loss, and buffers and activity after the forward pass.
 
-    @staticmethod
-    def _call(network: Any, params: Tensors, own: Own, batch: Sequence[Tensor]) -> tuple[Any, tuple[Tensors, Tensors]]:
-        buffers = {name: buffer.clone() for name, buffer in own.buffers.items()}
-        output, activity = network({**params, **own.fixed}, *batch[:-1], buffers=buffers)
-        return output, (buffers, {name: activity[name] for name in params})
+        Args:
+            params: The parameters that are trained.
+            own: What belongs to the member.
+            key: Key of the step's noise.
+            batch: Inputs and target.
+            then: Is called with the loss while the network still holds these tensors.
+        """
+        buffers = cloned(own.buffers)
+        with self.forward.opened({**params, **own.fixed}, buffers) as call:
+            with Keyed(key) if self.draws else nullcontext():
+                output, activity = call(*batch[:-1])
+                loss = one_number("loss", self.loss(output, batch[-1]))
+            if then is not None:
+                then(loss)
+        return loss, (buffers, {name: activity[name] for name in params})
 
     def _run(
         self,
@@ -157,6 +180,11 @@ class Rules:
         return row.bound(self.config, **own)
 
 
+def cloned(buffers: Tensors) -> Tensors:
+    """Copies that a forward pass may write to."""
+    return {name: buffer.clone() for name, buffer in buffers.items()}
+
+
 def changes(own: Own, **new: Any) -> dict[str, Any]:
     """Keeps only the tensors that are others than before, so that nothing else needs to be written."""
     found: dict[str, Any] = {}
@@ -176,14 +204,20 @@ def _changed(new: Any, old: Any) -> Any:
     return {name: value for name, value in new.items() if not old or value is not old[name]}
 
 
-def networks(model: nn.Module, synapses: Choice, config: BioConfig) -> tuple[Any, Any]:
+def networks(model: nn.Module, synapses: Choice, config: BioConfig) -> tuple[Observed, Observed]:
     """Makes the network while it learns, and while it is measured, as functions of parameters and buffers."""
     for name, module in model.named_modules():
         _check_part(name, module)
-        if getattr(module, "sparse", None) is True:
-            # The sparse gradient of an embedding holds the same numbers, and fits no transform.
-            vars(module)["sparse"] = False
-    return observe(model.train(), synapses, config), observe(model.eval(), synapses, config)
+    before = [(vars(module), dict(vars(module))) for module in model.modules()]
+    try:
+        for own, _ in before:
+            if own.get("sparse") is True:
+                # The sparse gradient of an embedding holds the same numbers, and fits no transform.
+                own["sparse"] = False
+        return Observed(model.train(), synapses, config), Observed(model.eval(), synapses, config)
+    finally:  # The network may be the user's own, which others use too.
+        for own, attributes in before:
+            own.update({name: attributes[name] for name in ("training", "sparse") if name in attributes})
 
 
 def _check_part(name: str, module: nn.Module) -> None:

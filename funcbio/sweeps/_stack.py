@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from funcbio.bind import bind
+from funcbio.stateless import first_names, named_tensors
 from funcbio.sweeps._member import Own
 from funcbio.sweeps._seeded import seeded
 from funcbio.sweeps._trials import Trial
@@ -36,11 +37,12 @@ def begin(model: nn.Module, trial: Trial, shared: Sequence[str], synapses: Choic
     state = type(state)(*(_only(tree, params) for tree in state))
     if trial.config.apply_dales_principle:
         params, _, state = bio.apply_dales_principle(params, params, state)
+    firsts = first_names(dict(named_tensors(model)))
     dtype = torch.float64 if any(p.dtype == torch.float64 for p in params.values()) else torch.float32
     return Own(
         params,
         {name: p for name, p in everything.items() if name not in params},
-        {name: b.detach() for name, b in model.named_buffers()},
+        {name: b.detach() for name, b in model.named_buffers() if firsts[name] == name},
         state,
         {what: trial.key(what, shared) for what in ("batches", "noise")},
         {name: _number(value, dtype) for name, value in trial.numbers.items()},

@@ -1,7 +1,6 @@
 """Trains the members of one chunk from where they are to the end, noting what was measured."""
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,17 +8,46 @@ import torch
 from torch import Tensor
 
 from funcbio.sweeps._batches import Batches, StepKeys
-from funcbio.sweeps._engine import Engine
+from funcbio.sweeps._engine import Engine, quietly
 from funcbio.sweeps._folds import rows_of
 from funcbio.sweeps._job import MEASURED_AT_ONCE, Job
 from funcbio.sweeps._store import Store, Trained
 from funcbio.sweeps._trials import Trial
 
-SLOW = "There is a performance drop"
+
+class Course:
+    """What members read: their batches and keys in every step, and the examples on which they are measured.
+
+    Args:
+        job: The sweep.
+        engine: The members at their start.
+        trials: The same members.
+
+    Attributes:
+        held_out: Number of examples to measure on.
+        rows: Which of the data those are, shape ``(members, examples)``; None if all members share test data.
+    """
+
+    def __init__(self, job: Job, engine: Engine, trials: Sequence[Trial]) -> None:
+        learned, self.rows = (rows_of(job.folds, trials, part, job.device) for part in (0, 1))
+        self.job, self.start = job, engine.own
+        self.batches = Batches(job, engine.own.keys["batches"], learned)
+        self.noise = StepKeys(engine.own.keys["noise"])
+        self.held_out = (len(job.held_out[0]) if job.held_out else 0) if self.rows is None else self.rows.shape[1]
+
+    def at(self, number: int) -> tuple[Tensor, Tensor]:
+        """Returns batches and keys of a step."""
+        return self.batches.at(number), self.noise.at(number)
+
+    @property
+    def first(self) -> tuple[Any, Tensor, Tensor]:
+        """The first member alone, its first batch and key."""
+        batches, keys = self.at(0)
+        return self.start.map(lambda leaf: leaf[0]), batches[0], keys[0]
 
 
 def train(job: Job, trials: Sequence[Trial], name: str, store: Store, tick: Callable[[int, float], None]) -> Trained:
-    """Trains a chunk, or goes on with it, or takes it as it was finished.
+    """Trains a chunk, or goes on with it.
 
     Args:
         job: The sweep.
@@ -31,69 +59,61 @@ def train(job: Job, trials: Sequence[Trial], name: str, store: Store, tick: Call
     Returns:
         What was measured, and the final tensors.
     """
-    finished = store.finished(name)
-    if finished is not None:
-        tick(job.steps * len(trials), float("nan"))
-        return finished
-    with warnings.catch_warnings():
-        # Of recurrent layers: the fallback is still several times faster than a loop over members.
-        warnings.filterwarnings("ignore", message=SLOW)
+    with quietly():
         engine = job.engine(trials)
-        return _run(job, engine, trials, name, store, tick)
+        found = _run(Course(job, engine, trials), engine, name, store, tick)
+    store.finish(name, found)
+    return found
 
 
-def _run(
-    job: Job, engine: Engine, trials: Sequence[Trial], name: str, store: Store, tick: Callable[[int, float], None]
-) -> Trained:
-    members = len(trials)
-    rows_train, rows_test = (rows_of(job.folds, trials, part, job.device) for part in (0, 1))
-    batches, noise = Batches(job, engine.own.keys["batches"], rows_train), StepKeys(engine.own.keys["noise"])
-    _probe(job, engine, batches.at(0), noise.at(0))
+def _run(course: Course, engine: Engine, name: str, store: Store, tick: Callable[[int, float], None]) -> Trained:
+    job, members = course.job, len(course.start.keys["noise"])
     lost = torch.zeros(members, dtype=torch.float64, device=job.device)
     done, since, rows = store.resume(name, engine, lost)
     tick(done * members, float("nan"))
     saved = time.monotonic()
     for number in range(done, job.steps):
-        lost += engine.step(number, batches.at(number), noise.at(number))
+        lost += engine.step(number, *course.at(number))
         since += 1
         if (number + 1) % job.record_every == 0 or number + 1 == job.steps:
-            rows.append(_row(job, engine, rows_test, number + 1, lost / since))
+            loss = lost / since
+            row = {"step": number + 1, "mean": float(loss.mean()), "train_loss": loss.tolist()}
+            rows.append(row | measured(engine, course, spans(course.held_out)))
             lost.zero_()
             since = 0
         tick(members, rows[-1]["mean"] if rows and since == 0 else float("nan"))
         if time.monotonic() - saved > store.seconds:
             store.save(name, engine, number + 1, since, rows, lost)
             saved = time.monotonic()
-    found = Trained(
+    return result(engine, rows)
+
+
+def result(engine: Engine, rows: list[dict[str, Any]]) -> Trained:
+    """Returns what members came to, on the CPU."""
+    own = engine.own
+    return Trained(
         rows,
-        {leaf: tensor.cpu() for leaf, tensor in {**engine.own.params, **engine.own.fixed}.items()},
-        {leaf: tensor.cpu() for leaf, tensor in engine.own.buffers.items()},
+        {leaf: tensor.cpu() for leaf, tensor in {**own.params, **own.fixed}.items()},
+        {leaf: tensor.cpu() for leaf, tensor in own.buffers.items()},
         engine.seconds,
         engine.compile_seconds,
-        engine.timed * members,
+        engine.timed * len(own.keys["noise"]),
     )
-    store.finish(name, found)
-    return found
 
 
-def _probe(job: Job, engine: Engine, batch: Tensor, keys: Tensor) -> None:
-    """Falls back to a loop over members, saying so, where torch cannot run the model under vmap."""
-    reason = engine.kind.probe(engine.own, batch, keys)
-    if reason is not None:
-        rest = ", and without compile=True" if job.compile else ""
-        warnings.warn(f"this model trains member by member{rest}: torch cannot vmap it ({reason})", stacklevel=5)
+def spans(count: int) -> list[slice]:
+    """Cuts so many examples into parts that are measured at once."""
+    return [slice(at, min(at + MEASURED_AT_ONCE, count)) for at in range(0, count, MEASURED_AT_ONCE)]
 
 
-def _row(job: Job, engine: Engine, own: Tensor | None, step: int, loss: Tensor) -> dict[str, Any]:
-    """Everything that is recorded at a step."""
-    row: dict[str, Any] = {"step": step, "mean": float(loss.mean()), "train_loss": loss.tolist()}
+def measured(engine: Engine, course: Course, parts: Sequence[slice]) -> dict[str, list[float]]:
+    """Returns what every member's network measures on parts of the examples, averaged over them all."""
+    job, rows, totals = course.job, course.rows, dict[str, Any]()
     metrics = {"loss": job.loss, **job.metrics}
-    totals = {name: torch.zeros(len(loss), dtype=torch.float64, device=job.device) for name in metrics}
-    count = (len(job.held_out[0]) if job.held_out else 0) if own is None else own.shape[1]
-    for start in range(0, count, MEASURED_AT_ONCE):
-        part = slice(start, min(start + MEASURED_AT_ONCE, count))
+    for part in parts:
         shared = [tensor[part] for tensor in job.held_out]
-        found = engine.measure(metrics, shared) if own is None else engine.measure_rows(metrics, own[:, part])
+        found = engine.measure(metrics, shared) if rows is None else engine.measure_rows(metrics, rows[:, part])
         for name, value in found.items():
-            totals[name] += value * ((part.stop - part.start) / count)
-    return row | {f"test_{name}": total.tolist() for name, total in totals.items() if count}
+            share = value * ((part.stop - part.start) / course.held_out)
+            totals[name] = totals.get(name, 0.0) + share.double()
+    return {f"test_{name}": total.tolist() for name, total in totals.items()}

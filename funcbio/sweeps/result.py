@@ -28,8 +28,10 @@ class SweepResult:
     Attributes:
         table: Columns by name: "member", "seed", the hyper-parameters, "step", then the metrics.
         hyper: Names of the hyper-parameters.
-        params: Final parameters by dotted name, stacked: the first dimension counts the members.
+        params: Final parameters by dotted name, stacked: the first dimension counts the members. Tied ones stand here
+            once, by the first of their names.
         buffers: Final buffers, likewise.
+        names: Every name in a ``state_dict`` of the model, and that of its tensor in params or buffers.
         members: How many members there are.
         seconds: Time of all training steps but the first of each kind, on all processes together.
         compile_seconds: Time of the first steps of each kind, in which compilation happens.
@@ -54,6 +56,7 @@ class SweepResult:
         seconds: float = math.nan,
         compile_seconds: float = 0.0,
         member_steps: int = 0,
+        names: Mapping[str, str] | None = None,
     ):
         first = ["member", "seed", *hyper, "step"]
         if list(table)[: len(first)] != first:
@@ -66,6 +69,10 @@ class SweepResult:
         self.params, self.buffers = dict(params), dict(buffers)
         self.seconds, self.compile_seconds, self.member_steps = seconds, compile_seconds, member_steps
         stacks = self.params | self.buffers
+        self.names = {name: name for name in stacks} if names is None else dict(names)
+        for name, first in self.names.items():
+            if first not in stacks:
+                raise ValueError(f"names should lead to parameters and buffers; found {first!r} for {name!r}")
         self.members = len(set(self.table["member"])) or max((len(stack) for stack in stacks.values()), default=0)
         for name, stack in stacks.items():
             if stack.shape[:1] != (self.members,):
@@ -142,7 +149,7 @@ class SweepResult:
             i: Its number, from 0.
 
         Returns:
-            Tensors by dotted name, for ``load_state_dict`` of the plain model.
+            Tensors by dotted name, for ``load_state_dict`` of the plain model: tied ones under all of their names.
 
         Raises:
             ValueError: If there is no such member.
@@ -154,7 +161,8 @@ class SweepResult:
             <All keys matched successfully>
         """
         statistics.require_one_of("members", range(self.members), member=i)
-        return {name: stack[i].clone().contiguous() for name, stack in (self.params | self.buffers).items()}
+        own = {name: stack[i].clone().contiguous() for name, stack in (self.params | self.buffers).items()}
+        return {name: own[first] for name, first in self.names.items()}
 
     def save_parameters(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Writes the final parameters and buffers of every member as safetensors.
@@ -174,7 +182,8 @@ class SweepResult:
         width = max(4, len(str(self.members - 1)))
         paths = [folder / f"member-{i:0{width}d}.safetensors" for i in range(self.members)]
         for i, path in enumerate(paths):
-            content = safetensors.save(self.member(i))
+            # A file of this kind holds no tensor under two names.
+            content = safetensors.save({name: tensor.clone() for name, tensor in self.member(i).items()})
             write_aside(path, lambda file, content=content: file.write(content))
         return paths
 

@@ -14,6 +14,7 @@ from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.checks import is_count, is_number, require
 from funcbio.files._owner import owned
 from funcbio.idle import warn
+from funcbio.stateless import state_names
 from funcbio.sweeps import _ranks
 from funcbio.sweeps._engine import compiles
 from funcbio.sweeps._fingerprint import fingerprint
@@ -22,7 +23,9 @@ from funcbio.sweeps._idle import idle_members
 from funcbio.sweeps._job import Data, Job
 from funcbio.sweeps._optimizers import recipe
 from funcbio.sweeps._progress import bar
+from funcbio.sweeps._rehearsal import rehearse
 from funcbio.sweeps._stack import build
+from funcbio.sweeps._starts import same_starts
 from funcbio.sweeps._store import Store, Trained
 from funcbio.sweeps._training import train
 from funcbio.sweeps._trials import Trial, as_variants, make_trials
@@ -141,8 +144,9 @@ def sweep(
         try:
             if output is not None:
                 _ranks.by_first(lambda: folder.enter_context(owned(Path(output))))
+            idle = _ranks.by_first(lambda: [*idle_members(job), *same_starts(job)])
             if _ranks.rank() == 0:
-                warn(idle_members(job), stacklevel=2)
+                warn(idle, stacklevel=2)
             result = _trained(job, Store(None if output is None else Path(output), save_seconds), chunk, progress)
             if result is not None and output is not None:
                 result.to_csv(Path(output) / "table.csv")
@@ -155,9 +159,14 @@ def _trained(job: Job, store: Store, chunk: int | None, progress: bool | None) -
     """Trains the chunks of this process; the first one returns the results of all."""
     chunks = _plan(job, store, chunk)
     mine = list(chunks.items())[_ranks.rank() :: _ranks.world()]
+    done = {name: trained for name, _ in mine if (trained := store.finished(name)) is not None}
+    left = [(name, members) for name, members in mine if name not in done]
+    for _, members in left:
+        rehearse(job, members, saves=store.folder is not None)
     total = sum(len(members) for _, members in mine) * job.steps
     with bar(total, show=progress if _ranks.rank() == 0 else False) as tick:
-        done = {name: train(job, members, name, store, tick) for name, members in mine}
+        tick(sum(len(members) for name, members in mine if name in done) * job.steps, float("nan"))
+        done |= {name: train(job, members, name, store, tick) for name, members in left}
     found = _ranks.gathered(done)
     if found is None:
         return None
@@ -218,15 +227,20 @@ def collect(job: Job, chunks: Mapping[str, Sequence[Trial]], found: Mapping[str,
     rows.sort(key=lambda row: (row[0], row[2 + len(hyper)]))
     columns = ["member", "seed", *hyper, "step", *metrics]
     ordered = [places[trial.index] for trial in job.trials]
-    kept = build(job.model, job.trials[0], job.shared).state_dict()
+    names = state_names(build(job.model, job.trials[0], job.shared))
     return SweepResult(
         dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)),
         hyper,
         {name: torch.stack([part.params[name][at] for part, at in ordered]) for name in parts[0].params},
-        {n: torch.stack([part.buffers[n][at] for part, at in ordered]) for n in parts[0].buffers if n in kept},
+        {
+            n: torch.stack([part.buffers[n][at] for part, at in ordered])
+            for n in parts[0].buffers
+            if n in names.values()
+        },
         seconds=sum(part.seconds for part in parts),
         compile_seconds=sum(part.compile_seconds for part in parts),
         member_steps=sum(part.timed for part in parts),
+        names=names,
     )
 
 

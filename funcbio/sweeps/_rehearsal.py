@@ -1,0 +1,89 @@
+"""Everything that a sweep will do, tried before its first step on two members that are thrown away."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from funcbio.checkpoint import load_checkpoint, save_checkpoint
+from funcbio.sweeps._engine import Engine, Kind, quietly
+from funcbio.sweeps._job import Job
+from funcbio.sweeps._stack import replaced
+from funcbio.sweeps._training import Course, measured, result, spans
+from funcbio.sweeps._trials import Trial
+
+
+def rehearse(job: Job, trials: Sequence[Trial], *, saves: bool) -> None:
+    """Finds out how torch can train and measure members of one kind, and warns where that is slower than by vmap.
+
+    Args:
+        job: The sweep.
+        trials: Members of one kind.
+        saves: Whether their state will be written.
+
+    Raises:
+        Exception: What training, measuring or saving would raise.
+    """
+    kind = job.kind(trials[0])
+    if kind.rehearsed:
+        return
+    engine = job.engine(trials[:2])
+    course, rest = Course(job, engine, trials[:2]), ", and without compile=True" if kind.compile else ""
+    _settle(kind, lambda: _train(engine, course), "looped", f"this model trains member by member{rest}")
+    _settle(kind, lambda: _measure(engine, course), "measures_looped", "this model is measured member by member")
+    if saves:
+        _save(engine)
+    kind.rehearsed = True
+
+
+def _settle(kind: Kind, act: Callable[[], None], loop: str, says: str) -> None:
+    """Does something by vmap, or else in a loop."""
+    reason = None if getattr(kind, loop) else _failure(act)
+    if reason is None:
+        return
+    setattr(kind, loop, True)
+    kind.compile = kind.compile and not kind.looped
+    act()
+    warnings.warn(f"{says}: torch cannot vmap it ({reason})", stacklevel=5)
+
+
+def _failure(act: Callable[[], None]) -> str | None:
+    """Does something; returns why it failed."""
+    try:
+        with quietly():
+            act()
+    except Exception as error:
+        return str(error).strip().split("\n")[0]
+    return None
+
+
+@torch.no_grad()
+def _train(engine: Engine, course: Course) -> None:
+    """Makes two steps with all mechanisms: in the second one, optimizers act by other code."""
+    kind, everything = engine.kind, tuple(range(len(engine.kind.rules.mechanisms)))
+    kind.rules = replace(kind.rules, draws=kind.rules.seen_drawing(*course.first))
+    if kind.looped and kind.rules.draws and kind.rules.seen_redrawing(*course.first):
+        # Checkpointing puts torch's own generator back, which in a loop follows from the member's key.
+        kind.rules = replace(kind.rules, draws=False)
+    engine.own, engine.moments = course.start.map(torch.clone), {}
+    for number in range(2):
+        changes, engine.moments, _ = kind.advance(everything, engine.own, engine.moments, *course.at(number))
+        engine.own = replaced(engine.own, changes)
+
+
+def _measure(engine: Engine, course: Course) -> None:
+    """Measures on the first part of the test data, and on the last one, which may be smaller."""
+    parts = spans(course.held_out)
+    for part in parts[:1] + parts[1:][-1:]:
+        measured(engine, course, [part])
+
+
+def _save(engine: Engine) -> None:
+    """Writes and reads what the folder of a sweep will hold, in another one."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "rehearsal"
+        save_checkpoint(path, engine=engine, **result(engine, [])._asdict())
+        engine.load_state_dict(load_checkpoint(path)["engine"])
