@@ -37,12 +37,16 @@ GROUPS = [
     Group(
         "Functions on trees: settings, state, chains",
         BLUE,
-        "bio_config bind initial observe splitting chain fusing mechanism idle",
+        "bio_config bind initial observe splitting chain fusing mechanism idle checkpoint",
     ),
     Group("Mechanisms, one file each", GREEN, "mechanisms synapses layout choice"),
     Group("One kernel, three ways to run it", ORANGE, "kernel tiles ahead inplace program fused"),
-    Group("Keys, draws, sums", SKY, "rng rates statistics reductions masks sharding overlap outputs"),
-    Group("Vocabulary, checks, files", SKY, "base checks extras compiling aside checkpoint drawing"),
+    Group("Keys, draws, sums", SKY, "rng rates statistics reductions masks sharding overlap outputs arithmetic kept"),
+    Group(
+        "Vocabulary, checks, files",
+        SKY,
+        "base checks extras compiling aside drawing files identity stateless",
+    ),
 ]
 
 

@@ -77,7 +77,8 @@ def _likes():
     ]
     for function in (torch.rand_like, torch.randn_like):
         for chosen in options:
-            yield f"{function.__name__}(x, {chosen})", lambda x, f=function, o=chosen: f(x, **o)
+            shown = ", ".join(f"{k}={'own' if v is GENERATOR else v}" for k, v in chosen.items())
+            yield f"{function.__name__}(x, {shown})", lambda x, f=function, o=chosen: f(x, **o)
         yield f"{function.__name__}(input=x)", lambda x, f=function: f(input=x)
         yield f"{function.__name__}()", lambda x, f=function: f()
 

@@ -9,6 +9,7 @@ import pickle
 import re
 import struct
 import tarfile
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ import torch
 from funcbio.experiments.datasets import layouts, load
 from funcbio.experiments.datasets.idx import read_idx
 from funcbio.experiments.datasets.unpickling import unpickle
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.kept import kept
+from funcbio.experiments.settings import SettingError, Settings
+from funcbio.files import FileError
 
 NUMBERS = np.random.default_rng(0)
 
@@ -230,6 +233,107 @@ def test_other_damage_is_named(tmp_path):
         SettingError, match=r"data_batch_1.bin should hold one or more records of 3073 bytes; found 6145"
     ):
         load("cifar10", tmp_path, check=False)
+
+
+def zeros(path, count, start=b""):
+    """Writes a gzip file of a start and so many zeros, a thousandth of that size."""
+    with gzip.open(path, "wb") as file:
+        file.write(start)
+        for _ in range(count >> 20):
+            file.write(bytes(1 << 20))
+
+
+def sparse(path):
+    """Writes an archive of a file that is nothing but one hole of a terabyte."""
+    member = tarfile.TarInfo("data_batch_1.bin")
+    member.type = tarfile.GNUTYPE_SPARSE
+    head = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    head[483:495] = tarfile.itn(1 << 40, 12, tarfile.GNU_FORMAT)
+    head[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(head[:148]) + b" " * 8 + bytes(head[156:]))[0]
+    path.write_bytes(gzip.compress(bytes(head) + bytes(1024)))
+
+
+def peak_of(load_it):
+    tracemalloc.start()
+    try:
+        with pytest.raises(SettingError) as error:
+            load_it()
+        return tracemalloc.get_traced_memory()[1], str(error.value)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_what_unpacks_to_more_than_was_published_is_refused_before_it_takes_memory(tmp_path, check):
+    for name in MNIST:
+        zeros(tmp_path / f"{name}.gz", 1 << 28, idx(images(1, 28, 28)))
+    peak, says = peak_of(lambda: load("mnist", tmp_path, check=check))
+    assert f"{MNIST[0]}.gz should hold at most 47040016 bytes; found more" in says
+    assert peak < 10 << 20
+    archive = tmp_path / "cifar-10-binary.tar.gz"
+    zeros(archive, 1 << 29)
+    peak, says = peak_of(lambda: load("cifar10", tmp_path, check=check))
+    assert f"{archive} should " in says
+    assert peak < 10 << 20
+    sparse(archive)
+    peak, says = peak_of(lambda: load("cifar10", tmp_path, check=check))
+    assert f"{archive} should " in says
+    assert peak < 10 << 20
+    assert check or says.endswith(f"found {1 << 40}")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_checksums_are_compared_before_a_file_is_kept(tmp_path, packed):
+    for name in MNIST:
+        if packed:
+            zeros(tmp_path / f"{name}.gz", 40 << 20)
+        else:
+            (tmp_path / name).write_bytes(bytes(40 << 20))
+    peak, says = peak_of(lambda: load("mnist", tmp_path))
+    assert "should be the published file" in says
+    assert peak < 10 << 20
+
+
+def test_damage_anywhere_in_a_packed_file_is_refused_by_name_or_changes_nothing(tmp_path):
+    contents = [gzip.compress(idx(array)) for array in mnist_files()]
+    for name, content in zip(MNIST, contents, strict=True):
+        (tmp_path / f"{name}.gz").write_bytes(content)
+    path, good = tmp_path / f"{MNIST[1]}.gz", contents[1]
+    wanted = load("mnist", tmp_path, check=False).labels
+    for content in (*(good[:end] for end in (0, 1, 9, len(good) // 2, len(good) - 1)), good + b"x"):
+        path.write_bytes(content)
+        with pytest.raises(SettingError, match=MNIST[1]):
+            load("mnist", tmp_path, check=False)
+    refused = 0
+    for at in (0, 1, 2, *range(10, len(good))):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 4]) + good[at + 1 :])
+        try:
+            assert torch.equal(load("mnist", tmp_path, check=False).labels, wanted), at
+        except SettingError as error:
+            refused += MNIST[1] in str(error)
+    assert refused > len(good) - 15  # Only bits that no reader looks at may differ.
+
+
+KEPT = [
+    b"",
+    b"\0" * 9,
+    b"\xff",
+    b"[1]",
+    b"{",
+    b"[" * 100_000,
+    b"{}",
+    b'{"settings": {}}',
+    b'{"settings": {}, "result": 3}',
+]
+
+
+@pytest.mark.parametrize("content", KEPT)
+def test_damaged_results_that_were_kept_are_refused_by_name(tmp_path, content):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "one.json").write_bytes(content)
+    with pytest.raises(FileError, match=r"one\.json should "):
+        kept(tmp_path, "one", Settings(), dict)
+    assert (tmp_path / "runs" / "one.json").read_bytes() == content
 
 
 class Evil:

@@ -99,9 +99,9 @@ PAIRS = {
     "place of a mechanism": each(
         "mechanisms", [[Mechanism(folders.scaled(1.0), where=where)] for where in ("gradient", "update")]
     ),
-    "rhythm of a mechanism": each("mechanisms", [[Mechanism("crystallize", every=every)] for every in (1, 2)]),
+    "rhythm of a mechanism": each("mechanisms", [[Mechanism("volume_dependent_lr", every=every)] for every in (1, 2)]),
     "order of mechanisms": each(
-        "mechanisms", [["crystallize", "volume_dependent_lr"], ["volume_dependent_lr", "crystallize"]]
+        "mechanisms", [["fuzzy_learning_rates", "volume_dependent_lr"], ["volume_dependent_lr", "fuzzy_learning_rates"]]
     ),
     "activation of a model": each("model", [lambda a=a: folders.Act(a) for a in (torch.tanh, torch.relu)]),
     "attribute of a model": each("model", [lambda p=p: folders.Act(power=p) for p in (1.0, 2.0)]),
@@ -180,7 +180,7 @@ class Concealed:
 
     @property
     def __dict__(self):
-        raise TypeError
+        raise AttributeError  # As of an object in C.
 
     def __deepcopy__(self, memo):
         return self

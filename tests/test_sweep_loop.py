@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 import funcbio
 from funcbio import fold_in, key
 from funcbio.sweeps._engine import Engine
-from funcbio.sweeps._keyed import seeded
+from funcbio.sweeps._seeded import seeded
 from funcbio.sweeps._stack import build
 from funcbio.sweeps._trials import Trial
 

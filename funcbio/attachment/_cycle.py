@@ -101,13 +101,13 @@ class Cycle:
         return step.closure
 
     def end(self) -> None:
-        """Runs what comes after the step; if that fails or is interrupted, layers treated on the update have not moved."""
+        """Runs what follows the step; if it fails or is interrupted, weights treated on the update are the old ones."""
         step = self.open
         if step is None:
             return
         try:
-            if step.closure is not None:
-                step.old.lend_gradients(step.closure.moved)
+            if step.closure is not None and step.old.lend_gradients(step.closure.moved):
+                step.ready = {}  # More layers take part than were seen to.
             self._after(step)
         except BaseException:
             step.old.restore()

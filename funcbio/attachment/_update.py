@@ -28,12 +28,13 @@ class Old:
         self.lent: list[BioModule] = []
 
     @torch.no_grad()
-    def lend_gradients(self, moved: Callable[[Tensor], bool]) -> None:
-        """Gives layers that moved without a gradient one of zeros, for they take part in the step."""
+    def lend_gradients(self, moved: Callable[[Tensor], bool]) -> bool:
+        """Gives layers that moved without a gradient one of zeros, for they take part in the step; True if any did."""
         for bio in self.weights:
             if bio.weight.grad is None and moved(bio.weight):
                 self.lent.append(bio)
                 bio.weight.grad = torch.zeros_like(bio.weight)
+        return bool(self.lent)
 
     def take_back_gradients(self) -> None:
         """Takes back the gradients that were lent."""

@@ -1,6 +1,5 @@
 """Runs that are done, one file each: a run that was stopped goes on with the next."""
 
-import json
 import platform
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,6 +11,8 @@ import torch
 import funcbio
 from funcbio.experiments.files import write_json
 from funcbio.experiments.settings import SettingError
+from funcbio.files import FileError
+from funcbio.files._seal import read_json
 
 FREE = ("threads", "output")
 """Settings that may change when an experiment goes on: they change no number but by rounding."""
@@ -38,10 +39,11 @@ def kept(folder: Path, name: str, settings: Any, make: Callable[[], dict[str, An
 
     Raises:
         SettingError: If the file was written with other settings.
+        FileError: If it is damaged; the message names it.
     """
     path, mine = folder / "runs" / f"{name}.json", numbers_of(settings)
     if path.exists():
-        content = json.loads(path.read_text())
+        content = _read(path)
         if content["settings"] != mine:
             should = "a new folder, or that of the same experiment"
             raise SettingError(f"output should be {should}; found one with other settings: {str(folder)!r}")
@@ -50,3 +52,11 @@ def kept(folder: Path, name: str, settings: Any, make: Callable[[], dict[str, An
     result = make()
     write_json(path, {"settings": mine, "versions": versions(), "result": result})
     return result
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    missing = [name for name in ("settings", "result") if not isinstance(content.get(name), dict)]
+    if missing:
+        raise FileError(f"{path} should hold dictionaries of settings and result; found no {' and no '.join(missing)}")
+    return content

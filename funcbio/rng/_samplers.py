@@ -58,6 +58,10 @@ def normal(
 ) -> Tensor:
     """Draws from the normal distribution, by the transform of Box and Muller.
 
+    A pair of numbers has a radius of 21 random bits and one of 2,048 directions: none lies further than 5.396 standard
+    deviations from the mean, where true normal numbers are one in 15 million. In float64 both have 32 bits, and the
+    furthest is 6.660.
+
     Args:
         key: The key; the same key gives the same numbers.
         shape: Shape of the result.

@@ -5,9 +5,12 @@ import hashlib
 import tarfile
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
-from funcbio.experiments.datasets.layouts import MD5, Layout, Published
+from funcbio.experiments.datasets.layouts import LARGEST, LARGEST_ARCHIVE, LARGEST_OTHER, MD5, Layout, Published
 from funcbio.experiments.settings import SettingError
+
+BLOCK_BYTES = 1 << 20
 
 
 def find(name: str, published: Published, folder: Path, *, check: bool) -> tuple[Layout, dict[str, bytes]]:
@@ -45,38 +48,60 @@ def _path(home: Path, name: str) -> Path | None:
 
 
 def _read(path: Path, name: str, *, check: bool) -> bytes:
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise SettingError(f"{path} should be a whole gzip file; found {error}") from None
-    if check and name in MD5:
-        _check(path, MD5[name], hashlib.md5(content, usedforsecurity=False).hexdigest())
-    return content
+    """Reads a file; what is packed is looked through, and its checksum compared, before it takes memory."""
+    limit, opened = LARGEST.get(name, LARGEST_OTHER), gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rb") as file:
+            digest, size = _summed(file, path, limit)
+            if check and name in MD5:
+                _check(path, MD5[name], digest)
+            file.seek(0)
+            return file.read(size)
+    except (OSError, EOFError, zlib.error) as error:
+        kind = "gzip file" if path.suffix == ".gz" else "file"
+        raise SettingError(f"{path} should be a whole {kind}; found {error}") from None
+
+
+def _summed(file: BinaryIO | gzip.GzipFile, path: Path, limit: int) -> tuple[str, int]:
+    """Returns the checksum and the number of bytes of a file, block by block; refuses more than the limit."""
+    digest, size = hashlib.md5(usedforsecurity=False), 0
+    while block := file.read(BLOCK_BYTES):
+        size += len(block)
+        if size > limit:
+            raise SettingError(f"{path} should hold at most {limit} bytes; found more")
+        digest.update(block)
+    return digest.hexdigest(), size
 
 
 def _read_archive(path: Path, names: list[str], *, check: bool) -> dict[str, bytes]:
     """Reads files of an archive by their names, whatever its folders; nothing is written to disk."""
-    if check:
-        with path.open("rb") as file:
-            digest = hashlib.md5(usedforsecurity=False)
-            while block := file.read(1 << 20):
-                digest.update(block)
-        _check(path, MD5[path.name], digest.hexdigest())
-    found = {}
     try:
-        with tarfile.open(path) as archive:
+        if check:
+            with path.open("rb") as file:
+                _check(path, MD5[path.name], _summed(file, path, LARGEST_ARCHIVE)[0])
+        with gzip.open(path, "rb") as file:
+            _summed(file, path, LARGEST_ARCHIVE)  # All of it, heads too, which tarfile reads whole.
+        found = {}
+        with tarfile.open(path, "r:gz") as archive:
             for member in archive:
+                _require_room(member, path)
                 file = archive.extractfile(member) if member.isreg() else None
                 if file is not None and Path(member.name).name in names:
                     found[Path(member.name).name] = file.read()
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
+        if isinstance(error, SettingError):
+            raise
         raise SettingError(f"{path} should be a whole tar.gz archive; found {error}") from None
     missing = [name for name in names if name not in found]
     if missing:
         raise SettingError(f"{path} should hold {', '.join(names)}; found no {', '.join(missing)}")
     return found
+
+
+def _require_room(member: tarfile.TarInfo, path: Path) -> None:
+    """Refuses a file of an archive that says it is larger than all of them; one with holes can be."""
+    if member.size > LARGEST_OTHER:
+        raise SettingError(f"{path} should hold files of at most {LARGEST_OTHER} bytes; found {member.size}")
 
 
 def _check(path: Path, published: str, found: str) -> None:

@@ -30,6 +30,20 @@ MD5 = {
 }
 """Of files without gzip, and of whole archives; for single files of the binary version none is published."""
 
+LARGEST = {
+    "train-images-idx3-ubyte": 16 + 60_000 * 28 * 28,
+    "train-labels-idx1-ubyte": 8 + 60_000,
+    "t10k-images-idx3-ubyte": 16 + 10_000 * 28 * 28,
+    "t10k-labels-idx1-ubyte": 8 + 10_000,
+}
+"""Bytes of the published files, not compressed: no larger one is read."""
+
+LARGEST_OTHER = 1 << 28
+"""For all others, the largest of which has 155 million bytes."""
+
+LARGEST_ARCHIVE = 1 << 28
+"""Bytes of the archives, packed and unpacked; the largest has 186 million."""
+
 
 @dataclass(frozen=True)
 class Layout:
