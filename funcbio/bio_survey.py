@@ -8,7 +8,7 @@ from torch import nn
 
 from funcbio.bio_module import BioModule
 from funcbio.choice import LAYERS
-from funcbio.idle import fixed_rates, warn
+from funcbio.idle import fixed_rates, outside, warn
 from funcbio.sharding import reshard
 
 NOTHING = "nothing is trained"
@@ -61,12 +61,12 @@ class Overview:
         )
         if NOTHING not in self.warned and not torch.compiler.is_compiling():
             self.warned.add(NOTHING)
-            warn([reason], stacklevel=4)
+            warn([reason], stacklevel=outside())
 
     def warn_of_fixed_rates(self, layers: list[BioModule]) -> None:
         """Warns, once, that updates of the rates change nothing, if that is so for all layers."""
         reasons = [] if any(bio.moves() for bio in layers) else [fixed_rates(bio.config) for bio in layers[:1]]
-        warn([reason for reason in reasons if reason and reason not in self.warned], stacklevel=4)
+        warn([reason for reason in reasons if reason and reason not in self.warned], stacklevel=outside())
         self.warned.update(filter(None, reasons))
 
     def __getstate__(self) -> dict[str, Any]:

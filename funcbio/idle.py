@@ -1,5 +1,6 @@
 """What would do nothing, and why: said once, as an ``IdleWarning``, where it is asked for."""
 
+import inspect
 import warnings
 from collections.abc import Collection, Iterable, Sequence
 
@@ -18,6 +19,14 @@ NORMALISING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adagrad", "Adadelta
 def normalises(optimizer: type) -> bool:
     """Whether constant factors on the gradient cancel in a class of optimizers, as far as its name tells."""
     return any(kind.__name__ in NORMALISING for kind in optimizer.__mro__)
+
+
+def outside() -> int:
+    """Returns the ``stacklevel``, for the caller, of the line outside the library that led here."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("funcbio", "torch"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def warn(reasons: Iterable[str], stacklevel: int) -> None:

@@ -39,6 +39,11 @@ from worlds import FEATURES
 import funcbio
 from funcbio import BioConfig, BioConverter, BioModule, BioState, ConfigError, Distribution, init, key, sample_rates
 
+pytestmark = [  # Generated models often leave nothing to do.
+    pytest.mark.filterwarnings("ignore::funcbio.IdleWarning"),
+    pytest.mark.filterwarnings("ignore:apply_dales_principle should find weights that are trained:UserWarning"),
+]
+
 every_feature = pytest.mark.parametrize("name", FEATURES)
 at_length = pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
 KEY = key(42)

@@ -214,7 +214,7 @@ def test_lightning_lets_go_when_training_fails(light, tmp_path):
     with pytest.raises(ZeroDivisionError):
         light.fit(tmp_path, model, callback)
     assert callback.handles[0].steps == 1
-    handle = attach(light.SGD(model.parameters()), model, ["crystallize"])  # Would be refused.
+    handle = attach(light.SGD(model.parameters()), model, ["volume_dependent_lr"])  # Would be refused.
     assert handle.attached
 
 
@@ -230,7 +230,7 @@ def test_lightning_refuses_what_cannot_work(light, tmp_path):
     converted = BioConverter()(model)
     with pytest.raises(ValueError, match="config should be None for a converted model"):
         light.fit(tmp_path, converted, lightning_callback(light))
-    light.fit(tmp_path, converted, lightning_callback(light, ["crystallize"], config=None))
+    light.fit(tmp_path, converted, lightning_callback(light, ["volume_dependent_lr"], config=None))
 
 
 class Late:

@@ -311,7 +311,7 @@ def test_the_drift_of_temporal_rates_agrees_on_the_same_draws():
             bio.update_fuzzy_learning_rates()
         assert bool(units) == (number % 20 == 0)
         unit = units[0][1] if units else torch.zeros(5, 6)
-        rate = drift_rate(rate, unit, nu=0.16, decay=0.9, every=2, **CLAMP, known=(torch.tensor(number),))
+        rate = drift_rate(rate, unit, nu=0.16, decay=0.9, every=2, **CLAMP, statistics=(torch.tensor(number),))
         torch.testing.assert_close(rate, bio.fuzzy_learning_rate_parameters.detach())
 
 
@@ -333,8 +333,8 @@ def test_weight_adaptive_rates_agree_on_the_same_draws(dynamic):
         if dynamic:
             expected = before
         else:
-            known = layer.weight.abs().mean(), torch.tensor(number == 1)
-            expected = redraw_rate_by_weight(before, layer.weight, unit, nu=0.16, **CLAMP, known=known)
+            statistics = layer.weight.abs().mean(), torch.tensor(number == 1)
+            expected = redraw_rate_by_weight(before, layer.weight, unit, nu=0.16, **CLAMP, statistics=statistics)
         torch.testing.assert_close(expected.detach(), bio.fuzzy_learning_rate_parameters.detach())
 
 
@@ -354,9 +354,9 @@ def test_rates_by_activity_agree_on_the_same_draws(kind):
         unit = torch.stack([result for _, result in units]) if units else torch.zeros_like(before)
         coin = torch.tensor(coins[0][1] if coins else 0.0)
         laid_out = [-1] + [1] * (before.ndim - 1)
-        known = bio.activation_count.float().mean(), torch.tensor(number)
+        statistics = bio.activation_count.float().mean(), torch.tensor(number)
         expected = redraw_rate_by_activity(
-            before, bio.activation_count.reshape(laid_out), unit, coin, nu=0.16, **CLAMP, known=known
+            before, bio.activation_count.reshape(laid_out), unit, coin, nu=0.16, **CLAMP, statistics=statistics
         )
         redrawn += bool(units)
         torch.testing.assert_close(expected.clamp(0.5, 2.0), bio.fuzzy_learning_rate_parameters.detach())

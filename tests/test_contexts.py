@@ -8,6 +8,7 @@ from torch import nn
 
 import funcbio
 from funcbio import BioConfig, BioConverter, BioModule, attach
+from funcbio.idle import fixed_rates
 
 EVERYTHING = {
     "apply_dales_principle": True,
@@ -61,7 +62,8 @@ def used(model):
     model(X.to(model[0].weight.dtype)).square().sum().backward()
     for method in ("crystallize", "volume_dependent_lr", "fuzzy_learning_rates", "rejuvenate_weights"):
         getattr(model, method)()
-    model.update_fuzzy_learning_rates()
+    if fixed_rates(model[0].bio_mod.config) is None:
+        model.update_fuzzy_learning_rates()
     model.bio_step()
     return {**before, **model.state_dict()}
 

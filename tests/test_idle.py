@@ -215,7 +215,13 @@ def test_as_an_error_it_comes_before_anything_has_changed(tmp_path):
             BioConverter(weight_splitting_Gamma=2)(readout := only_a_readout())
         with pytest.raises(IdleWarning):
             sweep(
-                net, nn.functional.mse_loss, (X, X[:, :2]), steps=1, mechanisms=["crystallize"], output=tmp_path / "it"
+                net,
+                nn.functional.mse_loss,
+                (X, X[:, :2]),
+                steps=1,
+                batch_size=8,
+                mechanisms=["crystallize"],
+                output=tmp_path / "it",
             )
     assert [*model.state_dict()] == before
     assert not hooks._optimizer_step_pre_hooks

@@ -58,6 +58,7 @@ class Layers:
     def __init__(self, overview: Overview, optimizer: Optimizer | None, handle: Any) -> None:
         self.overview, self.optimizer, self.handle = overview, optimizer, handle
         self.known: list[BioModule] = []
+        self.trained = False
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has to take its own layers."""
@@ -80,8 +81,10 @@ class Layers:
             check_names(found)
             claim(found, self.handle)
             self.known = found
-        if found and not any(bio.participates for bio in found):
+        trained = any(bio.participates for bio in found)
+        if found and self.trained and not trained:  # Frozen since; who attaches to frozen weights was told then.
             self.overview.warn_of_nothing("mechanisms")
+        self.trained = trained
         return found
 
 

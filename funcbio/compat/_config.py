@@ -40,7 +40,11 @@ class BioConfig(funcbio.bio_config.BioConfig):
         if len(given) < len(values) or given.keys() & named.keys():
             raise TypeError(f"BioConfig should be given every field once; found {len(values)} by position and {named}")
         defaults: dict[str, Any] = {item.name: item.default for item in fields(self)}
-        super().__init__(**defaults | given | named)
+        known = {item.name for item in fields(funcbio.bio_config.BioConfig)}
+        for name, value in (defaults | given | named).items():
+            if name not in known:
+                object.__setattr__(self, name, value)  # Of a class that adds fields.
+        super().__init__(**{name: value for name, value in (defaults | given | named).items() if name in known})
 
     def __post_init__(self) -> None:
         """Refuses what the library refuses; in the release's words what that refused too."""

@@ -13,6 +13,7 @@ from funcbio.experiments.data import Digits
 from funcbio.experiments.history import History, stack
 from funcbio.experiments.nets import mlp
 from funcbio.experiments.settings import Settings
+from funcbio.idle import fixed_rates
 
 
 class Measured(NamedTuple):
@@ -47,7 +48,7 @@ def train_epoch(
     model: Any, optimizer: torch.optim.Optimizer, settings: Settings, digits: Digits, order: Tensor, *, bio: bool
 ) -> Tensor:
     """Learns from every full batch once and returns the mean loss."""
-    losses = []
+    losses, moving = [], fixed_rates(settings.config) is None
     for index in range(len(order) // settings.batch_size):
         batch = order[index * settings.batch_size :][: settings.batch_size]
         optimizer.zero_grad()
@@ -57,7 +58,8 @@ def train_epoch(
             model.crystallize()
             model.volume_dependent_lr()
             model.fuzzy_learning_rates()
-            model.update_fuzzy_learning_rates()
+            if moving:
+                model.update_fuzzy_learning_rates()
         optimizer.step()
         losses.append(loss.detach())
     return torch.stack(losses).mean()

@@ -2,8 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -176,14 +175,6 @@ def _seeded_measure(measure: Callable[..., Any], own: Own, batch: Any) -> Any:
     """What it draws while it is measured, likewise."""
     with seeded(own.keys["noise"]):
         return measure(own, batch)
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Ignores what torch says of recurrent layers: its way is still several times faster than a loop over members."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="There is a performance drop")
-        yield
 
 
 def recurrent_allowed() -> Any:

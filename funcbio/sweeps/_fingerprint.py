@@ -1,7 +1,6 @@
 """What makes a sweep this one and no other, for the file in its folder."""
 
 import sys
-import warnings
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -28,9 +27,7 @@ def fingerprint(job: Job) -> Seen:
     """Returns all that can be seen of a sweep: its arguments, its first network, and what that computes of a batch."""
     # The functions come first: some count how often they were called.
     seen = describe(_arguments(job))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # They come again when the sweep trains.
-        return seen | _twice(lambda: _network(job)) | _twice(_Forward(job))
+    return seen | _twice(lambda: _network(job)) | _twice(_Forward(job))
 
 
 def _arguments(job: Job) -> dict[str, Any]:

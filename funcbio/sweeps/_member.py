@@ -1,7 +1,7 @@
 """What one member does, as pure functions; nothing here knows that many are trained at once."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -137,7 +137,8 @@ class Rules:
         with Keyed(own.keys["noise"]):  # Also keeps torch off code for evaluation that vmap does not know.
             output, _ = self.still({**own.params, **own.fixed}, *batch[:-1], buffers=cloned(own.buffers))
             found = {name: metric(output, batch[-1]) for name, metric in metrics.items()}
-        return {name: one_number(f"metrics[{name!r}]", value).to(torch.float32) for name, value in found.items()}
+        numbers = {name: one_number(f"metrics[{name!r}]", value) for name, value in found.items()}
+        return {name: value.to(torch.promote_types(value.dtype, torch.float32)) for name, value in numbers.items()}
 
     def loss_of(
         self, params: Tensors, *, own: Own, key: Key, batch: Sequence[Tensor], then: Callable[..., Any] | None = None
@@ -208,16 +209,26 @@ def networks(model: nn.Module, synapses: Choice, config: BioConfig) -> tuple[Obs
     """Makes the network while it learns, and while it is measured, as functions of parameters and buffers."""
     for name, module in model.named_modules():
         _check_part(name, module)
-    before = [(vars(module), dict(vars(module))) for module in model.modules()]
-    try:
-        for own, _ in before:
-            if own.get("sparse") is True:
+    with _flags_kept(model):  # The network may be the user's own, which others use too.
+        for module in model.modules():
+            if vars(module).get("sparse") is True:
                 # The sparse gradient of an embedding holds the same numbers, and fits no transform.
-                own["sparse"] = False
+                vars(module)["sparse"] = False
         return Observed(model.train(), synapses, config), Observed(model.eval(), synapses, config)
-    finally:  # The network may be the user's own, which others use too.
-        for own, attributes in before:
-            own.update({name: attributes[name] for name in ("training", "sparse") if name in attributes})
+
+
+@contextmanager
+def _flags_kept(model: nn.Module) -> Iterator[None]:
+    """Puts the flags of modules back, also if one interrupt comes anywhere."""
+    stack = ExitStack()
+    for module in model.modules():
+        flags = {name: vars(module)[name] for name in ("training", "sparse") if name in vars(module)}
+        stack.callback(vars(module).update, flags)
+    try:
+        with stack:
+            yield
+    finally:
+        stack.close()  # Unless an interrupt came before it, this has nothing left to do.
 
 
 def _check_part(name: str, module: nn.Module) -> None:

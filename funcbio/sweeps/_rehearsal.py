@@ -9,8 +9,9 @@ from tempfile import TemporaryDirectory
 import torch
 
 from funcbio.checkpoint import load_checkpoint, save_checkpoint
-from funcbio.sweeps._engine import Engine, Kind, quietly
+from funcbio.sweeps._engine import Engine, Kind
 from funcbio.sweeps._job import Job
+from funcbio.sweeps._shared import QUIET
 from funcbio.sweeps._stack import replaced
 from funcbio.sweeps._training import Course, measured, result, spans
 from funcbio.sweeps._trials import Trial
@@ -53,7 +54,7 @@ def _settle(kind: Kind, act: Callable[[], None], loop: str, says: str) -> None:
 def _failure(act: Callable[[], None]) -> str | None:
     """Does something; returns why it failed."""
     try:
-        with quietly():
+        with QUIET.changed():
             act()
     except Exception as error:
         return str(error).strip().split("\n")[0]

@@ -1,33 +1,30 @@
 """Torch's own draws from a seed, in one thread: other threads neither disturb them nor notice."""
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
-from weakref import WeakSet
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
 from funcbio.base import Key
-
-LOCK = threading.RLock()
-"""Held by whoever changes what belongs to the whole process: its generators, names in ``torch.random``."""
+from funcbio.sweeps._shared import Alone, Shared
 
 
 @contextmanager
 def seeded(key: Key) -> Iterator[None]:
     """Lets all that torch draws in this thread follow from a key: the numbers after ``torch.manual_seed``."""
     high, low = key.tolist()
-    mode = Seeded((high & 0x7FFFFFFF) << 32 | (low & 0xFFFFFFFF))
+    mode, stack = Seeded((high & 0x7FFFFFFF) << 32 | (low & 0xFFFFFFFF)), ExitStack()
     try:
-        _begin(mode)
-        with mode:
+        with stack:
+            stack.enter_context(_forwarding.changed())
+            stack.enter_context(mode)
             yield
     finally:
-        _end(mode)
+        stack.close()  # Unless an interrupt came before it, this has nothing left to do.
 
 
 class Seeded(TorchDispatchMode):
@@ -79,11 +76,12 @@ class Seeded(TorchDispatchMode):
         self.manual_seed(torch.Generator().seed())
         return self.start
 
+    @Alone()
     def _through_the_default(self, device: torch.device, func: Any, args: Any, kwargs: Any) -> Any:
         """Runs an operation that takes no generator, with the state of the own one in the default one."""
         own, default = self.generator(device), default_generator(device)
         cuda = [] if device.type == "cpu" else [device.index or 0]
-        with LOCK, torch.random.fork_rng(cuda):
+        with torch.random.fork_rng(cuda):
             default.set_state(own.get_state())
             result = func(*args, **kwargs)
             own.set_state(default.get_state())
@@ -155,19 +153,12 @@ class _Forwarded:
 
 
 _random: Any = torch.random
-_seeded: WeakSet[Seeded] = WeakSet()
 _forwarded: Any = _Forwarded()
 
 
-def _begin(mode: Seeded) -> None:
-    """Lets ``torch.manual_seed``, ``get_rng_state`` and their kin find the generator of their thread."""
-    with LOCK:
-        _seeded.add(mode)
-        _random.default_generator = _forwarded
+def _put(generator: Any) -> None:
+    _random.default_generator = generator
 
 
-def _end(mode: Seeded) -> None:
-    with LOCK:
-        _seeded.discard(mode)
-        if not _seeded:
-            _random.default_generator = torch.default_generator
+_forwarding = Shared(lambda: _put(_forwarded), lambda: _put(torch.default_generator))
+"""Lets ``torch.manual_seed``, ``get_rng_state`` and their kin find the generator of their thread."""

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from funcbio.sweeps._batches import Batches, StepKeys
-from funcbio.sweeps._engine import Engine, quietly
+from funcbio.sweeps._engine import Engine
 from funcbio.sweeps._folds import rows_of
 from funcbio.sweeps._job import MEASURED_AT_ONCE, Job
+from funcbio.sweeps._shared import QUIET
 from funcbio.sweeps._store import Store, Trained
 from funcbio.sweeps._trials import Trial
 
@@ -59,7 +60,7 @@ def train(job: Job, trials: Sequence[Trial], name: str, store: Store, tick: Call
     Returns:
         What was measured, and the final tensors.
     """
-    with quietly():
+    with QUIET.changed():
         engine = job.engine(trials)
         found = _run(Course(job, engine, trials), engine, name, store, tick)
     store.finish(name, found)

@@ -21,6 +21,7 @@ from funcbio.sweeps._fingerprint import fingerprint
 from funcbio.sweeps._folds import as_folds
 from funcbio.sweeps._idle import idle_members
 from funcbio.sweeps._job import Data, Job
+from funcbio.sweeps._modes import modes_taken_off
 from funcbio.sweeps._optimizers import recipe
 from funcbio.sweeps._progress import bar
 from funcbio.sweeps._rehearsal import rehearse
@@ -122,7 +123,7 @@ def sweep(
     require("save_seconds", save_seconds, "a number >= 0", is_number(save_seconds) and save_seconds >= 0)
     require("compile", compile, "True or False", isinstance(compile, bool))
     require("chunk", chunk, "an integer >= 1", chunk is None or is_count(chunk))
-    with _ranks.group(), ExitStack() as folder:
+    with _ranks.group(), modes_taken_off(), ExitStack() as folder:
         placed = _ranks.own_device() if device is None else _device(device)
         job = Job(
             model=model,
