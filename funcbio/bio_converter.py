@@ -176,9 +176,10 @@ class BioConverter:
         with or_as_before(model) as before:
             found = self.describe(model)
             check_free(found)
-            weights = [layer.get_parameter(synapse.attribute) for synapse, layer, _ in found]
-            for (synapse, layer, _), weight in zip(found, weights, strict=True):
+            for synapse, layer, _ in found:
                 check_layer(synapse, layer, self.config)
+            weights = [layer.get_parameter(synapse.attribute) for synapse, layer, _ in found]
+            for (synapse, _, _), weight in zip(found, weights, strict=True):
                 check_weight(synapse, weight, self.config)
             warn(idle_fields(self.config, [holder.synapse for holder in found]), stacklevel=4)
             key = rng.key(fresh_seed(), device="cpu")

@@ -51,7 +51,7 @@ def is_ours(found: object) -> bool:
 def check_free(holders: Iterable[Holder]) -> None:
     """Raises ValueError if a layer has an attribute of its own where its BioModule is to be."""
     for synapse, layer, _ in holders:
-        if not is_ours(layer._modules.get(BIO_MOD)) and has_own(layer, BIO_MOD):
+        if not is_ours(dict(layer.named_children()).get(BIO_MOD)) and has_own(layer, BIO_MOD):
             raise ValueError(
                 f"{synapse.weight} should belong to a layer without an attribute {BIO_MOD} of its own; found one in "
                 f"{type(layer).__name__}: rename it, or leave the layer out by synapses="

@@ -305,7 +305,7 @@ def acts(model, name):
 
 def taking_part(model, name):
     """The layers that a method runs on."""
-    chosen = bio_mods(model)
+    chosen = [bio for bio in bio_mods(model) if bio.participates]
     if name == "scale_grad":
         chosen = [bio for bio in chosen if bio.synapse.observable]
     if name in NEEDS_GRADIENT:

@@ -42,7 +42,7 @@ def traced(act, at=None):
     return stop
 
 
-def interrupted_everywhere(make, act, check, every=1):
+def interrupted_everywhere(make, act, check, every=1, most=10**6):
     """Interrupts at every line, or every so many, each time in a world of its own; returns how often.
 
     Args:
@@ -50,12 +50,13 @@ def interrupted_everywhere(make, act, check, every=1):
         act: What is interrupted, given the world.
         check: Given the world and the line where it was interrupted, asserts that nothing is half done.
         every: Distance of the lines that are tried.
+        most: How many are tried, about; the distance is then larger.
     """
     world = make()
     act(world)  # What is looked up only once is looked up now.
     world = make()
     lines = traced(lambda: act(world)).lines
-    tried = range(1, lines + 1, every)
+    tried = range(1, lines + 1, max(every, lines // most))
     for at in tried:
         world = make()
         stop = traced(lambda world=world: act(world), at)

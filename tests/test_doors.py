@@ -9,6 +9,11 @@ from optree import tree_leaves
 import funcbio
 from funcbio import ahead, chain, key, split
 
+pytestmark = [  # Generated mixes often leave nothing to do.
+    pytest.mark.filterwarnings("ignore::funcbio.IdleWarning"),
+    pytest.mark.filterwarnings("ignore:.* should find weights that are trained:UserWarning"),
+]
+
 CHUNK = 250
 FEW = range(300)
 MANY = [range(start, start + CHUNK) for start in range(1000, 11_000, CHUNK)]

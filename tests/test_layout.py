@@ -137,7 +137,9 @@ def test_signs_of_other_layers_are_refused_before_anything_changes(kind):
     data = torch.ones(8, 4), torch.ones(8, 2)
     doors = {
         "converter": lambda: BioConverter(synapses=choice, **DALE)(model),
-        "attach": lambda: attach(optimizer, model, ["crystallize"], converter=BioConverter(synapses=choice, **DALE)),
+        "attach": lambda: attach(
+            optimizer, model, ["volume_dependent_lr"], converter=BioConverter(synapses=choice, **DALE)
+        ),
         "bind": lambda: funcbio.bind(model, BioConfig(**DALE), choice).init(
             dict(model.named_parameters()), key=funcbio.key(0)
         ),
@@ -228,6 +230,7 @@ def test_gpt_2_of_transformers_is_known():
     assert not one_signed(model[1].weight, 1)
 
 
+@pytest.mark.filterwarnings("ignore:weight_splitting_Gamma=2 should find a layer:funcbio.IdleWarning")
 @pytest.mark.parametrize("kind", UNKNOWN)
 def test_nothing_else_minds(kind):
     make, name, _ = UNKNOWN[kind]

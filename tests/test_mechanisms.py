@@ -122,6 +122,9 @@ def test_the_excitatory_fraction_is_kept():
     assert abs(float((sign > 0).double().mean()) - 0.8) < 4.5 * 0.4 / math.sqrt(20_000)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:weight_splitting_Gamma=2 should find a layer:funcbio.IdleWarning"
+)  # The GRU has none.
 @pytest.mark.parametrize("name", MODELS)
 def test_splitting_weights_equals_splitting_outputs(name):
     torch.manual_seed(0)

@@ -217,9 +217,11 @@ def test_an_adapter_that_takes_the_place_of_a_converted_layer_keeps_its_splittin
 
 def test_further_matrices_of_a_layer_are_synapses_only_if_asked_for():
     assert "part.gate" not in funcbio.synapses(net(Gated))
-    model, once = BioConverter(synapses="*", **EVERYTHING)(net(Gated)), BioConverter(**EVERYTHING)(net(Gated))
+    named = {"*": None, "part.gate": 1}
+    model, once = BioConverter(synapses=named, **EVERYTHING)(net(Gated)), BioConverter(**EVERYTHING)(net(Gated))
     x = batch()[0]
-    model.load_state_dict(once.state_dict(), strict=False)  # Dale's principle changed both.
+    with pytest.warns(UserWarning, match=r"the signs of part\.gate should be loaded with it"):
+        model.load_state_dict(once.state_dict(), strict=False)  # Dale's principle changed both.
     model.part.gate.data = once.part.gate.data
     assert torch.equal(model(x), once(x))
     gradients(model)

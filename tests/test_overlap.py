@@ -287,7 +287,7 @@ def test_conversion_refuses_weights_that_overlap(alias, dale):
     before = everything(net)
     for convert in (
         BioConverter(apply_dales_principle=dale),
-        lambda net: attach(torch.optim.SGD(net.parameters()), net, ["crystallize"]),
+        lambda net: attach(torch.optim.SGD(net.parameters()), net, ["volume_dependent_lr"]),
     ):
         with pytest.raises(ValueError, match=r"0\.weight .*should .*found"):
             convert(net)

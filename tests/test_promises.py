@@ -387,7 +387,8 @@ def test_layers_added_after_conversion_are_named_in_a_warning_and_left_plain():
         model.fuzzy_learning_rates()
     assert torch.equal(model.head.weight.grad, grad)
     state = model.state_dict()
-    BioConverter(**EVERYTHING)(model).load_state_dict(state, strict=False)
+    with pytest.warns(UserWarning, match=r"the signs of head\.weight should be loaded with it"):
+        BioConverter(**EVERYTHING)(model).load_state_dict(state, strict=False)
     gradients(model, "mlp")
     model.fuzzy_learning_rates()
 

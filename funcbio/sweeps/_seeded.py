@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -96,7 +96,7 @@ def default_generator(device: torch.device) -> torch.Generator:
     return torch.default_generator if device.type == "cpu" else torch.cuda.default_generators[device.index or 0]
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _drawing(func: Any) -> tuple[Any, int | None]:
     """Finds the form of an operation that takes a generator.
 
