@@ -102,6 +102,16 @@ EVERYTHING = {
 }
 
 
+COUNTED = {
+    "apply_dales_principle": True,
+    "record_activity": True,
+    "weight_splitting_Gamma": 2,
+    "fuzzy_lr_distribution": "activity",
+    "fuzzy_lr_dynamic": True,
+}
+"""All that acts on signs and on the outputs of layers."""
+
+
 def citizen(name, seed=0, synapses=None, **config):
     torch.manual_seed(seed)
     return BioConverter(synapses=synapses, **{**EVERYTHING, **config})(CITIZENS[name][0]())

@@ -4,19 +4,13 @@ import contextlib
 
 import pytest
 import torch
+from citizens import COUNTED
 from torch import nn
 
 import funcbio
 from funcbio import BioConfig, BioConverter, BioModule, attach
 from funcbio.idle import fixed_rates
 
-EVERYTHING = {
-    "apply_dales_principle": True,
-    "record_activity": True,
-    "weight_splitting_Gamma": 2,
-    "fuzzy_lr_distribution": "activity",
-    "fuzzy_lr_dynamic": True,
-}
 X = torch.randn(5, 2, 6, generator=torch.Generator().manual_seed(0))
 
 
@@ -78,7 +72,7 @@ def converted(context, dtype=torch.float32, **config):
 def by_hand(context):
     layer = net()[2]
     with context():
-        bio = BioModule(layer, BioConfig(**EVERYTHING))
+        bio = BioModule(layer, BioConfig(**COUNTED))
     bio.rejuvenate_weights()
     layer.bio_mod = bio
     return layer.state_dict()
@@ -90,7 +84,7 @@ def of_class(context):
             super().__init__(*net())
 
     with context():
-        made = BioConverter(**EVERYTHING)(Model)
+        made = BioConverter(**COUNTED)(Model)
     return used(made())
 
 
@@ -99,7 +93,7 @@ def attached(context):
     optimizer = torch.optim.Adam(model.parameters())
     names = ["crystallize", "fuzzy_learning_rates", "rejuvenate_weights"]
     with context():
-        handle = attach(optimizer, model, names, config=BioConfig(**EVERYTHING), ages=True, fresh_rates=True)
+        handle = attach(optimizer, model, names, config=BioConfig(**COUNTED), ages=True, fresh_rates=True)
     for _ in range(2):
         optimizer.zero_grad()
         model(X).square().sum().backward()
@@ -113,7 +107,7 @@ def flat(params, grads, state):
 
 
 def as_trees(context):
-    model = BioConverter(**EVERYTHING)(net())
+    model = BioConverter(**COUNTED)(net())
     model(X).sum().backward()
     with context():
         return flat(*funcbio.trees(model))
@@ -122,13 +116,13 @@ def as_trees(context):
 def initial(context):
     params, key = {name: p.detach() for name, p in net().named_parameters()}, funcbio.key(0)
     with context():
-        state = funcbio.init(params, key=key, config=BioConfig(**EVERYTHING))
+        state = funcbio.init(params, key=key, config=BioConfig(**COUNTED))
     return flat(params, params, state)
 
 
 def functions(context):
     params, key = {name: p.detach() for name, p in net().named_parameters()}, funcbio.key(0)
-    state = funcbio.init(params, key=key, config=BioConfig(**EVERYTHING))
+    state = funcbio.init(params, key=key, config=BioConfig(**COUNTED))
     step = funcbio.chain(
         funcbio.crystallize, funcbio.volume_dependent_lr, funcbio.rejuvenate_weights, funcbio.scale_grad
     )
@@ -140,13 +134,13 @@ def functions(context):
 def observed(context):
     model = net()
     with context():
-        call = funcbio.observe(model, config=BioConfig(**EVERYTHING))
+        call = funcbio.observe(model, config=BioConfig(**COUNTED))
     output, activity = call(dict(model.named_parameters()), X)
     return {"output": output, **activity}
 
 
 def loaded(context):
-    model, other = BioConverter(**EVERYTHING)(net()), BioConverter(**EVERYTHING)(net())
+    model, other = BioConverter(**COUNTED)(net()), BioConverter(**COUNTED)(net())
     other.rejuvenate_weights()
     with context():
         model.load_state_dict(other.state_dict())
@@ -154,7 +148,7 @@ def loaded(context):
 
 
 def run_within(context):
-    model = BioConverter(**EVERYTHING)(net())
+    model = BioConverter(**COUNTED)(net())
     with context(), torch.no_grad():
         model(X)
     return used(model)
@@ -162,8 +156,8 @@ def run_within(context):
 
 DOORS = {
     "a conversion": lambda context: converted(context),
-    "a conversion with everything": lambda context: converted(context, **EVERYTHING),
-    "a model in half precision": lambda context: converted(context, torch.bfloat16, **EVERYTHING),
+    "a conversion with everything": lambda context: converted(context, **COUNTED),
+    "a model in half precision": lambda context: converted(context, torch.bfloat16, **COUNTED),
     "a converted class": of_class,
     "a BioModule by hand": by_hand,
     "attach": attached,

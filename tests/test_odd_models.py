@@ -4,19 +4,13 @@ import copy
 
 import pytest
 import torch
+from citizens import COUNTED
 from odd_parts import PARTS, REFUSED, SCRIPTED, Gated, Lora, batch, gradients, net, part_of, quiet
 from torch import nn
 
 import funcbio
 from funcbio import BioConfig, BioConverter, BioModule, Mechanism, attach
 
-EVERYTHING = {
-    "apply_dales_principle": True,
-    "record_activity": True,
-    "weight_splitting_Gamma": 2,
-    "fuzzy_lr_distribution": "activity",
-    "fuzzy_lr_dynamic": True,
-}
 # Torch's own: it looks at more than it uses when it compiles or copies, and has no gradient of quantized layers.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
@@ -57,7 +51,7 @@ def test_the_conversion_changes_no_output_and_the_part_trains_as_before(kind):
 @pytest.mark.parametrize("method", METHODS)
 @every_part
 def test_every_method_leaves_the_part_alone(kind, method):
-    model = converted(kind, **EVERYTHING)
+    model = converted(kind, **COUNTED)
     gradients(model)
     before = part_of(model)
     getattr(model, method)()
@@ -78,7 +72,7 @@ def test_attached_mechanisms_leave_it_to_the_optimizer(kind, hooks):
     if kind.startswith("a norm"):
         plain(batch()[0]), model(batch()[0])
     optimizer = torch.optim.SGD(trained(model), lr=0.1)
-    handle = attach(optimizer, model, [*names, *more], config=BioConfig(**EVERYTHING), hooks=hooks)
+    handle = attach(optimizer, model, [*names, *more], config=BioConfig(**COUNTED), hooks=hooks)
     gradients(model)
     expected = {name: p.detach() - 0.1 * p.grad for name, p in model.part.named_parameters() if p.grad is not None}
     expected = {name: value for name, value in expected.items() if name in part_of(model)}
@@ -99,8 +93,8 @@ def test_attached_mechanisms_leave_it_to_the_optimizer(kind, hooks):
 
 @every_part
 def test_its_state_is_saved_and_loaded(kind, tmp_path):
-    model = converted(kind, **EVERYTHING)
-    other = converted(kind, **EVERYTHING)
+    model = converted(kind, **COUNTED)
+    other = converted(kind, **COUNTED)
     gradients(model), gradients(other)
     model.rejuvenate_weights()
     other.load_state_dict(model.state_dict())
@@ -131,7 +125,7 @@ def test_pure_functions_take_its_parameters(kind):
 
 @pytest.mark.parametrize("kind", [kind for kind in PARTS if kind not in UNCOPIED])
 def test_copies_act_alike(kind):
-    model = converted(kind, **EVERYTHING)
+    model = converted(kind, **COUNTED)
     gradients(model)
     twin = copy.deepcopy(model)
     for one in (model, twin):
@@ -218,7 +212,7 @@ def test_an_adapter_that_takes_the_place_of_a_converted_layer_keeps_its_splittin
 def test_further_matrices_of_a_layer_are_synapses_only_if_asked_for():
     assert "part.gate" not in funcbio.synapses(net(Gated))
     named = {"*": None, "part.gate": 1}
-    model, once = BioConverter(synapses=named, **EVERYTHING)(net(Gated)), BioConverter(**EVERYTHING)(net(Gated))
+    model, once = BioConverter(synapses=named, **COUNTED)(net(Gated)), BioConverter(**COUNTED)(net(Gated))
     x = batch()[0]
     with pytest.warns(UserWarning, match=r"the signs of part\.gate should be loaded with it"):
         model.load_state_dict(once.state_dict(), strict=False)  # Dale's principle changed both.

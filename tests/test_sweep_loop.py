@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from ties import gpt2
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -286,18 +287,7 @@ def test_a_loss_may_take_gradients_of_its_own():
 class Gpt(nn.Module):
     def __init__(self, dropout=0.0):
         super().__init__()
-        transformers = pytest.importorskip("transformers")
-        sizes = {
-            "vocab_size": 12,
-            "n_positions": 8,
-            "n_embd": 8,
-            "n_layer": 2,
-            "n_head": 2,
-            "bos_token_id": 0,
-            "eos_token_id": 0,
-        }
-        chances = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
-        self.net = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, **chances, use_cache=False))
+        self.net = gpt2(dropout)
         getattr(self.net, "activation_checkpointing_enable", self.net.gradient_checkpointing_enable)()
 
     def forward(self, x):

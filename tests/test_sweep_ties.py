@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 from safetensors.torch import load_file
-from ties import TIES, Language, Normalised, loss, tokens
+from ties import TIES, Language, Normalised, gpt2, loss, tokens
 from torch import nn
 
 import funcbio
@@ -15,27 +15,10 @@ from funcbio.sweeps._trials import Trial
 STEPS, LR = 4, 0.1
 
 
-def language_model():
-    """Of transformers: its read-out is its token embedding."""
-    transformers = pytest.importorskip("transformers")
-    sizes = {
-        "vocab_size": 12,
-        "n_positions": 8,
-        "n_embd": 8,
-        "n_layer": 2,
-        "n_head": 2,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-    }
-    chances = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    config = transformers.GPT2Config(**sizes, **chances, use_cache=False)
-    return transformers.GPT2LMHeadModel(config)
-
-
 class Logits(nn.Module):
     def __init__(self):
         super().__init__()
-        self.net = language_model()
+        self.net = gpt2()
 
     def forward(self, x):
         return self.net(x, use_cache=False).logits

@@ -1,11 +1,28 @@
 """Models that hold one tensor in several places, in every way that people write it."""
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 
 TOKENS = 12
+
+
+def gpt2(dropout=0.0):
+    """Of transformers: its read-out is its token embedding."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {
+        "vocab_size": TOKENS,
+        "n_positions": 8,
+        "n_embd": 8,
+        "n_layer": 2,
+        "n_head": 2,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
+    chances = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, **chances, use_cache=False))
 
 
 class Language(nn.Module):
