@@ -45,7 +45,7 @@ GROUPS = [
     Group(
         "Vocabulary, checks, files",
         SKY,
-        "base checks extras compiling aside drawing files identity stateless",
+        "base checks extras compiling aside drawing files identity stateless cleanup",
     ),
 ]
 

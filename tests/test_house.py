@@ -15,7 +15,8 @@ import funcbio
 ROOT = Path(funcbio.__file__).parent
 # Every module may import those of the rows above it, and of its own row only its own package.
 ORDER = [
-    ["base", "files", "identity", "compiling", "extras", "stateless", "kept"],
+    ["base", "compiling", "extras", "stateless", "kept", "cleanup"],
+    ["files", "identity"],
     ["checks", "sharding", "drawing", "aside", "arithmetic"],
     ["rng", "reductions", "overlap", "outputs"],
     ["statistics", "masks"],

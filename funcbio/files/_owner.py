@@ -5,12 +5,13 @@ import platform
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from funcbio.cleanup import cleaned_up
 from funcbio.files._lock import lock
 
 FILE = "owner.txt"
@@ -42,13 +43,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-@contextmanager
-def owned(folder: Path, what: str = "output") -> Iterator[None]:
+@cleaned_up
+def owned(stack: ExitStack, folder: Path, what: str = "output") -> Iterator[None]:
     """Makes a folder, and keeps all others off it: other threads, processes and, on shared disks, machines.
 
     A killed process owns nothing any longer. Within the block, the same thread may own the folder again.
 
     Args:
+        stack: Undoes it.
         folder: The folder.
         what: Name of the argument that gave it, for the message.
 
@@ -57,17 +59,12 @@ def owned(folder: Path, what: str = "output") -> Iterator[None]:
         OSError: If it cannot be made or written to.
     """
     place = Path(os.path.realpath(folder))
-    stack = ExitStack()
-    try:
-        with stack:
-            if place not in _mine.folders:
-                folder.mkdir(parents=True, exist_ok=True)
-                _take(place / FILE, what, stack)
-                _mine.folders.append(place)
-                stack.callback(_mine.folders.remove, place)
-            yield
-    finally:
-        stack.close()  # Unless an interrupt came before it, this has nothing left to do.
+    if place not in _mine.folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        _take(place / FILE, what, stack)
+        _mine.folders.append(place)
+        stack.callback(_mine.folders.remove, place)
+    yield
 
 
 def _take(path: Path, what: str, stack: ExitStack) -> None:

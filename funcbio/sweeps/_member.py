@@ -1,7 +1,7 @@
 """What one member does, as pure functions; nothing here knows that many are trained at once."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from torch.fx import GraphModule
 from funcbio.base import BioState, Feature, Key
 from funcbio.bio_config import BioConfig
 from funcbio.chain import chain
+from funcbio.cleanup import cleaned_up
 from funcbio.mechanism import Mechanism
 from funcbio.observe import Observed
 from funcbio.sweeps._gradient import draws_backward, one_number
@@ -217,18 +218,13 @@ def networks(model: nn.Module, synapses: Choice, config: BioConfig) -> tuple[Obs
         return Observed(model.train(), synapses, config), Observed(model.eval(), synapses, config)
 
 
-@contextmanager
-def _flags_kept(model: nn.Module) -> Iterator[None]:
-    """Puts the flags of modules back, also if one interrupt comes anywhere."""
-    stack = ExitStack()
+@cleaned_up
+def _flags_kept(stack: ExitStack, model: nn.Module) -> Iterator[None]:
+    """Puts the flags of modules back."""
     for module in model.modules():
         flags = {name: vars(module)[name] for name in ("training", "sparse") if name in vars(module)}
         stack.callback(vars(module).update, flags)
-    try:
-        with stack:
-            yield
-    finally:
-        stack.close()  # Unless an interrupt came before it, this has nothing left to do.
+    yield
 
 
 def _check_part(name: str, module: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """Torch's own draws from a seed, in one thread: other threads neither disturb them nor notice."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import lru_cache
 from typing import Any
 
@@ -10,21 +10,17 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
 from funcbio.base import Key
+from funcbio.cleanup import cleaned_up
 from funcbio.sweeps._shared import Alone, Shared
 
 
-@contextmanager
-def seeded(key: Key) -> Iterator[None]:
+@cleaned_up
+def seeded(stack: ExitStack, key: Key) -> Iterator[None]:
     """Lets all that torch draws in this thread follow from a key: the numbers after ``torch.manual_seed``."""
     high, low = key.tolist()
-    mode, stack = Seeded((high & 0x7FFFFFFF) << 32 | (low & 0xFFFFFFFF)), ExitStack()
-    try:
-        with stack:
-            stack.enter_context(_forwarding.changed())
-            stack.enter_context(mode)
-            yield
-    finally:
-        stack.close()  # Unless an interrupt came before it, this has nothing left to do.
+    stack.enter_context(_forwarding.changed())
+    stack.enter_context(Seeded((high & 0x7FFFFFFF) << 32 | (low & 0xFFFFFFFF)))
+    yield
 
 
 class Seeded(TorchDispatchMode):

@@ -2,10 +2,12 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ContextDecorator, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ContextDecorator, ExitStack
 from typing import Any
 
 import torch
+
+from funcbio.cleanup import cleaned_up
 
 LOCK = threading.RLock()
 """Held by whoever changes what belongs to the whole process: its generators, names in ``torch.random``."""
@@ -30,18 +32,9 @@ class Shared:
     def __init__(self, change: Callable[[], None], restore: Callable[[], None]) -> None:
         self.change, self.restore, self.needing = change, restore, set[object]()
 
-    @contextmanager
-    def changed(self) -> Iterator[None]:
+    def changed(self) -> AbstractContextManager[None]:
         """Keeps it changed for as long as the context lasts."""
-        mark, stack = object(), ExitStack()
-        try:
-            with stack:
-                for _ in range(2):  # Should an interrupt stop one of them.
-                    stack.callback(self._leave, mark)
-                self._need(mark)
-                yield
-        finally:
-            stack.close()  # Unless an interrupt came before it, this has nothing left to do.
+        return _needed(self)
 
     @Alone()
     def _need(self, mark: object) -> None:
@@ -53,6 +46,15 @@ class Shared:
         self.needing.discard(mark)
         if not self.needing:
             self.restore()
+
+
+@cleaned_up
+def _needed(stack: ExitStack, shared: Shared) -> Iterator[None]:
+    mark = object()
+    for _ in range(2):  # Should an interrupt stop one of them.
+        stack.callback(shared._leave, mark)
+    shared._need(mark)
+    yield
 
 
 _torch: Any = torch._C
