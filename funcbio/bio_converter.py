@@ -181,7 +181,7 @@ class BioConverter:
             weights = [layer.get_parameter(synapse.attribute) for synapse, layer, _ in found]
             for (synapse, _, _), weight in zip(found, weights, strict=True):
                 check_weight(synapse, weight, self.config)
-            warn(idle_fields(self.config, [holder.synapse for holder in found]), stacklevel=4)
+            warn(idle_fields(self.config, [holder.synapse for holder in found]))
             key = rng.key(fresh_seed(), device="cpu")
             reshard(model.modules())
             if self.config.apply_dales_principle or self.bio_module_class.__init__ is not BioModule.__init__:

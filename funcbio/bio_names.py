@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from funcbio.bio_module import BioModule
+from funcbio.idle import outside
 from funcbio.synapses import READOUT_MARK, Holder, is_marked
 
 BIO_MOD = "bio_mod"
@@ -66,7 +67,7 @@ def free_names(model: nn.Module, names: Iterable[str]) -> list[str]:
         warnings.warn(
             f"{type(model).__name__} should have the names of methods free; found its own {', '.join(taken)}, kept as "
             f"before: the method of that name is left out of the model, and there on its layers, as bio_mod.{taken[0]}",
-            stacklevel=5,
+            stacklevel=outside(),
         )
     return [name for name in names if name not in taken]
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from funcbio.bind import ROWS, Row
 from funcbio.bio_checks import CONFIGURED, broadcasts, check_method
 from funcbio.bio_config import BioConfig
+from funcbio.bio_memory import FIELDS
 from funcbio.fused import run_fused
 from funcbio.inplace import Layer, Step, is_alike, is_key, run_in_place
 from funcbio.kernel import optional
@@ -100,9 +101,9 @@ def prepare(bio: Bio, steps: Sequence[Step]) -> Layer | None:
         operands["updates"] = updates = bio.held("updates")
         if not is_plain(updates) or updates.dtype != torch.int64 or updates.ndim or updates.device != key.device:
             return None
-    for name, held in (("sign", "sign"), ("activity", "activation_count")):
+    for name in ("sign", "activity"):
         if name in needed:
-            value = bio.held(held)
+            value = bio.held(FIELDS[name])
             if name == "sign" and value is None and bio.config.apply_dales_principle:
                 return None
             if value is not None and (not is_plain(value) or value.device != key.device):

@@ -61,12 +61,12 @@ class Overview:
         )
         if NOTHING not in self.warned and not torch.compiler.is_compiling():
             self.warned.add(NOTHING)
-            warn([reason], stacklevel=outside())
+            warn([reason])
 
     def warn_of_fixed_rates(self, layers: list[BioModule]) -> None:
         """Warns, once, that updates of the rates change nothing, if that is so for all layers."""
         reasons = [] if any(bio.moves() for bio in layers) else [fixed_rates(bio.config) for bio in layers[:1]]
-        warn([reason for reason in reasons if reason and reason not in self.warned], stacklevel=outside())
+        warn([reason for reason in reasons if reason and reason not in self.warned])
         self.warned.update(filter(None, reasons))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def warn_of_no_signs(bios: list[BioModule]) -> None:
         warnings.warn(
             f"apply_dales_principle should find weights that are trained; found {', '.join(frozen)} with "
             "requires_grad=False: they keep their values and have no signs",
-            stacklevel=6,
+            stacklevel=outside(),
         )
 
 

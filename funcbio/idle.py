@@ -29,10 +29,10 @@ def outside() -> int:
     return level
 
 
-def warn(reasons: Iterable[str], stacklevel: int) -> None:
-    """Warns of every reason; ``stacklevel`` counts from the caller, as for ``warnings.warn``."""
+def warn(reasons: Iterable[str]) -> None:
+    """Warns of every reason, at the user's line."""
     for reason in reasons:
-        warnings.warn(reason, IdleWarning, stacklevel=stacklevel + 1)
+        warnings.warn(reason, IdleWarning, stacklevel=outside())
 
 
 def idle_mechanisms(mechanisms: Sequence[Mechanism], config: BioConfig, *, trained: int, optimizer: type) -> list[str]:

@@ -18,7 +18,7 @@ from funcbio.bio_method import HEALS
 from funcbio.bio_names import silently
 from funcbio.bio_survey import bio_modules, once
 from funcbio.checks import require
-from funcbio.idle import idle_mechanisms, warn
+from funcbio.idle import idle_mechanisms, outside, warn
 from funcbio.mechanism import Mechanism
 from funcbio.sharding import reshard
 
@@ -89,7 +89,7 @@ def attach(
     else:
         config, weights = _check_plain(optimizer, model, chosen, maker)
     trained = sum(weight.requires_grad for weight in weights)
-    warn(idle_mechanisms(chosen, config, trained=trained, optimizer=type(optimizer)), stacklevel=2)
+    warn(idle_mechanisms(chosen, config, trained=trained, optimizer=type(optimizer)))
     if optimizer is not None and any(mechanism.name in HEALS for mechanism in chosen):
         _warn_of_unknown(optimizer)
     if maker is None:
@@ -110,7 +110,7 @@ def _warn_of_unknown(optimizer: Optimizer) -> None:
             f"optimizer should be one of torch.optim, whose memory of replaced weights is known; found "
             f"{type(optimizer).__name__}: where a weight is replaced, states near the weights take the new one, and "
             "all others of its shape are set to 0",
-            stacklevel=3,
+            stacklevel=outside(),
         )
 
 

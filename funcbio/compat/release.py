@@ -19,6 +19,7 @@ from funcbio.bio_method import ModelMethod
 from funcbio.bio_survey import bio_modules
 from funcbio.compat._config import VERSION, BioConfig
 from funcbio.compat._errors import FROZEN, in_its_words
+from funcbio.idle import outside
 from funcbio.initial import draw_sign
 from funcbio.mechanisms import give_sign
 from funcbio.synapses import READOUT_MARK, Holder, holders
@@ -149,8 +150,8 @@ class BioConverter(funcbio.bio_converter.BioConverter):
         """Finds the layers of the release's kinds, or none; the output of attention is left alone, as it was."""
         self.set_last_module_token_for_model(model)
         if not any(isinstance(module, KINDS) for module in model.modules()):
-            should = "model should contain a Linear or a Conv2d layer"
-            warnings.warn(f"{should}; found none in {type(model).__name__}: its methods do nothing", stacklevel=7)
+            found = f"found none in {type(model).__name__}: its methods do nothing"
+            warnings.warn(f"model should contain a Linear or a Conv2d layer; {found}", stacklevel=outside())
             return []
         found = holders(model, lambda name, module: isinstance(module, KINDS) and name.endswith("weight"))
         return [

@@ -11,6 +11,7 @@ from optree import tree_leaves, tree_map
 from torch import Tensor
 
 from funcbio.base import Key
+from funcbio.idle import outside
 from funcbio.program import with_own_code
 from funcbio.sweeps._gradient import plain, transformed
 from funcbio.sweeps._member import Own, Rules
@@ -87,7 +88,8 @@ class Kind:
         except Exception as error:
             self.compile = False
             reason = str(error).strip().split("\n")[0]
-            warnings.warn(f"this model trains without compile=True: torch cannot compile it ({reason})", stacklevel=6)
+            text = f"this model trains without compile=True: torch cannot compile it ({reason})"
+            warnings.warn(text, stacklevel=outside())
 
 
 class Engine:

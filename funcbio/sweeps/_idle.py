@@ -1,16 +1,16 @@
 """What would do nothing in some members of a sweep."""
 
+from torch import nn
+
 from funcbio.idle import idle_fields, idle_mechanisms
 from funcbio.sweeps._job import Job
-from funcbio.sweeps._stack import build
 from funcbio.synapses import synapses
 
 
-def idle_members(job: Job) -> list[str]:
-    """Returns why mechanisms and fields of the configuration would do nothing, every reason once."""
-    model = build(job.model, job.trials[0], job.shared)
-    described = synapses(model, job.synapses)
-    trained = sum(model.get_parameter(name).requires_grad for name in described)
+def idle_members(job: Job, network: nn.Module) -> list[str]:
+    """Returns why mechanisms and fields of the configuration would do nothing to a network, every reason once."""
+    described = synapses(network, job.synapses)
+    trained = sum(network.get_parameter(name).requires_grad for name in described)
     made = job.recipe.make if isinstance(job.recipe.make, type) else type(job.recipe.make)
     reasons: dict[str, None] = {}
     for trial in {trial.kind: trial for trial in job.trials}.values():

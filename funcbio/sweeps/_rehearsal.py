@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from funcbio.checkpoint import load_checkpoint, save_checkpoint
+from funcbio.idle import outside
 from funcbio.sweeps._engine import Engine, Kind
 from funcbio.sweeps._job import Job
 from funcbio.sweeps._shared import QUIET
@@ -48,7 +49,7 @@ def _settle(kind: Kind, act: Callable[[], None], loop: str, says: str) -> None:
     setattr(kind, loop, True)
     kind.compile = kind.compile and not kind.looped
     act()
-    warnings.warn(f"{says}: torch cannot vmap it ({reason})", stacklevel=5)
+    warnings.warn(f"{says}: torch cannot vmap it ({reason})", stacklevel=outside())
 
 
 def _failure(act: Callable[[], None]) -> str | None:

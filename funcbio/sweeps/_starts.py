@@ -8,8 +8,12 @@ from funcbio.sweeps._stack import build
 SHARE = "share=['weights']"
 
 
-def same_starts(job: Job) -> list[str]:
+def same_starts(job: Job, network: nn.Module) -> list[str]:
     """Returns why initial weights would not differ between seeds; nothing if they do, or are shared.
+
+    Args:
+        job: The sweep.
+        network: That of the first member, as the factory has just returned it.
 
     Raises:
         ValueError: If the reason is that the factory returns one and the same network.
@@ -18,7 +22,6 @@ def same_starts(job: Job) -> list[str]:
     other = next((trial for trial in job.trials if trial.seed != first.seed), None)
     if other is None or "weights" in job.shared:
         return []
-    network = build(job.model, first, job.shared)
     before = _weights(network)
     again = build(job.model, other, job.shared)
     after = _weights(again)

@@ -17,6 +17,7 @@ from funcbio.files._parts import clear_parts
 from funcbio.files._seal import FORMAT, read_json, sealed_json
 from funcbio.identity._compare import compare
 from funcbio.identity._describe import Seen
+from funcbio.idle import outside
 from funcbio.sweeps._engine import Engine
 
 MANIFEST = "sweep.json"
@@ -161,7 +162,7 @@ def _require_same(before: Seen, now: Seen, folder: Path) -> None:
         if names:
             rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
             text = f"{', '.join(names[:NAMED])}{rest} should {should}: the sweep in {folder} goes on with them"
-            warnings.warn(text, stacklevel=8)
+            warnings.warn(text, stacklevel=outside())
 
 
 def _short(text: str) -> str:

@@ -123,7 +123,7 @@ def sweep(
     require("save_seconds", save_seconds, "a number >= 0", is_number(save_seconds) and save_seconds >= 0)
     require("compile", compile, "True or False", isinstance(compile, bool))
     require("chunk", chunk, "an integer >= 1", chunk is None or is_count(chunk))
-    with _ranks.group(), modes_taken_off(), ExitStack() as folder:
+    with _ranks.group(), modes_taken_off():
         placed = _ranks.own_device() if device is None else _device(device)
         job = Job(
             model=model,
@@ -142,18 +142,35 @@ def sweep(
             device=placed,
             folds=held,
         )
-        try:
-            if output is not None:
-                _ranks.by_first(lambda: folder.enter_context(owned(Path(output))))
-            idle = _ranks.by_first(lambda: [*idle_members(job), *same_starts(job)])
-            if _ranks.rank() == 0:
-                warn(idle, stacklevel=2)
-            result = _trained(job, Store(None if output is None else Path(output), save_seconds), chunk, progress)
-            if result is not None and output is not None:
-                result.to_csv(Path(output) / "table.csv")
-            return result
-        finally:
-            folder.close()  # Also on an interrupt just before the end of the block.
+        store = Store(None if output is None else Path(output), save_seconds)
+        return _run(job, store, chunk, progress)
+
+
+def _run(job: Job, store: Store, chunk: int | None, progress: bool | None) -> SweepResult | None:
+    """Trains while others are kept off the folder, if there is one."""
+    folder, stack = store.folder, ExitStack()
+    try:
+        if folder is not None:
+            _ranks.by_first(lambda: stack.enter_context(owned(folder)))
+        _look(job)
+        result = _trained(job, store, chunk, progress)
+        if result is not None and folder is not None:
+            result.to_csv(folder / "table.csv")
+        return result
+    finally:
+        stack.close()
+
+
+def _look(job: Job) -> None:
+    """Warns of what would do nothing, and of seeds that start alike."""
+
+    def reasons() -> list[str]:
+        network = build(job.model, job.trials[0], job.shared)
+        return [*idle_members(job, network), *same_starts(job, network)]
+
+    found = _ranks.by_first(reasons)
+    if _ranks.rank() == 0:
+        warn(found)
 
 
 def _trained(job: Job, store: Store, chunk: int | None, progress: bool | None) -> SweepResult | None:
