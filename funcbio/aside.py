@@ -46,7 +46,7 @@ def write_aside(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
 
 
 def _replaced(target: Path) -> os.stat_result | None:
-    """What is known of the file that will be replaced, if there is one."""
+    """Returns what is known of the file that will be replaced, if there is one."""
     try:
         found = os.stat(target)
     except FileNotFoundError:

@@ -83,7 +83,7 @@ MAPPINGS = (dict, OrderedDict, defaultdict)
 
 
 def same_structure(one: optree.PyTreeSpec, other: optree.PyTreeSpec) -> bool:
-    """Whether two trees have the same structure, but perhaps other kinds of dictionaries in it."""
+    """Returns True if two trees have the same structure, but perhaps other kinds of dictionaries in it."""
     if one == other:
         return True
     sequences = one.type is other.type and one.type is not None and issubclass(one.type, list | tuple)
@@ -94,13 +94,13 @@ def same_structure(one: optree.PyTreeSpec, other: optree.PyTreeSpec) -> bool:
 
 
 def leaves_as(tree: Tree, like: Tree) -> list[Any]:
-    """Leaves of a tree in the order of those of another one, which may hold other kinds of dictionaries."""
+    """Returns the leaves of a tree in the order of another's, which may hold other kinds of dictionaries."""
     leaves, own = optree.tree_flatten(tree)
     return leaves if own == optree.tree_structure(like) else _reordered(leaves, tree, like)
 
 
 def tree_as(tree: Tree, like: Tree, leaves: list[Any]) -> Tree:
-    """A tree of the structure of ``tree`` with new leaves, which come in the order of those of ``like``."""
+    """Returns a tree of the structure of ``tree`` with new leaves, which come in the order of those of ``like``."""
     own = optree.tree_structure(tree)
     return optree.tree_unflatten(own, leaves if own == optree.tree_structure(like) else _reordered(leaves, like, tree))
 

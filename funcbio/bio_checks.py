@@ -69,7 +69,7 @@ def check_method(layer: Layer, name: str) -> None:
 
 
 def reads_sign(layer: Layer, name: str) -> bool:
-    """Whether a method follows the signs of a layer."""
+    """Returns True if a method follows the signs of a layer."""
     config = layer.config
     follows = name == "rejuvenate_weights" and config.rejuvenation_variant != "0.0.5"
     return config.apply_dales_principle and (follows or name == "enforce_dales_principle")

@@ -106,7 +106,7 @@ class BioLayer(nn.Module):
 
     @property
     def participates(self) -> bool:
-        """Whether methods of the model treat the layer: what is not trained is left alone, unless chosen by name."""
+        """Tells if methods of the model treat the layer: what is not trained is left alone, unless chosen by name."""
         return is_treated(self.synapse, self.weight)
 
     def has_gradient(self) -> bool:

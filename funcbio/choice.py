@@ -110,12 +110,12 @@ def _matches(rule: Rule, name: str, module: nn.Module) -> bool:
 
 
 def is_scripted(module: nn.Module) -> bool:
-    """Whether a module is a program of ``torch.jit``: nothing can be put on it, and its parameters stay its own."""
+    """Returns True if a module is a program of ``torch.jit``: nothing can be put on it, its parameters stay."""
     return isinstance(module, torch.jit.ScriptModule)
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Whether a module runs as a program of ``torch.compile``, made in place or around another module."""
+    """Returns True if a module runs as a program of ``torch.compile``, made in place or around another module."""
     return "_orig_mod" in module._modules or vars(module).get("_compiled_call_impl") is not None
 
 

@@ -60,7 +60,7 @@ class _NotKeptError(Exception):
 
 
 def _is_captured() -> bool:
-    """Whether operations go into a CUDA graph."""
+    """Returns True if operations go into a CUDA graph."""
     return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 

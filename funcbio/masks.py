@@ -27,7 +27,7 @@ def choose(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
 
 
 def bounded(values: Tensor) -> Tensor:
-    """The values; infinite ones become the largest of their type."""
+    """Returns the values; infinite ones become the largest of their type."""
     top = torch.finfo(values.dtype).max
     return values.clamp(-top, top)
 

@@ -138,7 +138,7 @@ class Cycle:
             self._run(step, "gradient")
 
     def _evaluated(self, step: Open, *, fresh: bool) -> None:
-        """What follows when the optimizer has computed gradients, ``fresh`` if it is the first time and nothing moved.
+        """Goes on when the optimizer has computed gradients, ``fresh`` if it is the first time and nothing moved.
 
         Raises:
             RuntimeError: If mechanisms are to act on gradients, and the optimizer has others in between.

@@ -48,7 +48,7 @@ def groups(mechanisms: Sequence[Mechanism]) -> list[Group]:
 
 
 def prepare(group: Group, bios: Sequence[BioModule]) -> Ready:
-    """What every layer brings to a group.
+    """Returns what every layer brings to a group.
 
     Raises:
         RuntimeError: If a mechanism cannot run on a layer as it is; nothing has been changed then.
@@ -73,7 +73,7 @@ def may_replace(ready: Ready) -> bool:
 
 
 def takes_part(bio: BioModule, mechanism: Mechanism) -> bool:
-    """Whether a mechanism runs on a layer: frozen ones, and those without gradient or units to see, are passed over."""
+    """Returns True if a mechanism runs on a layer: not on frozen ones, nor without a gradient or units to see."""
     if not bio.participates:
         return False
     if mechanism.feature == "scale_grad" and not bio.synapse.observable:

@@ -183,7 +183,7 @@ class Rules:
 
 
 def cloned(buffers: Tensors) -> Tensors:
-    """Copies that a forward pass may write to."""
+    """Returns copies that a forward pass may write to."""
     return {name: buffer.clone() for name, buffer in buffers.items()}
 
 
