@@ -1,6 +1,6 @@
 """The combined call: several methods of a converted model as one, in as few passes over memory as they allow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -65,17 +65,21 @@ class BioStep:
         known = finite is True and _stays_finite(planned[: max(looking, default=0)])
         if any(plan.others for _, plan in planned) or not (known or isinstance(finite, Tensor)):
             return _one_by_one(methods)  # Each looks for itself at what the one before it has done.
-        result = None
-        for segment in segments(planned, known=known):
-            result = _run(segment, True if known else segment[0][0].verdict(found, segment[0][1])) or result
-        return result
+        runs = (
+            _run(segment, True if known else segment[0][0].verdict(found, segment[0][1]))
+            for segment in segments(planned, known=known)
+        )
+        return _last(runs)
 
 
 def _one_by_one(methods: Sequence[ModelMethod]) -> dict[str, Tensor] | None:
-    result: Any = None
-    for method in methods:
-        result = method() or result
-    return result
+    return _last(method() for method in methods)
+
+
+def _last(results: Iterable[Any]) -> Any:
+    """Runs all, and returns the last of what they return that is not None."""
+    found = [result for result in results if result is not None]
+    return found[-1] if found else None
 
 
 def _run(segment: Planned, finite: bool | Tensor) -> dict[str, Tensor] | None:

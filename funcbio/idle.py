@@ -41,7 +41,7 @@ def idle_mechanisms(mechanisms: Sequence[Mechanism], config: BioConfig, *, train
     Args:
         mechanisms: Those that act together.
         config: Their configuration.
-        trained: Number of weights with synapses that are trained.
+        trained: Number of weights with synapses that are trained, or named.
         optimizer: Class of the optimizer.
     """
     if mechanisms and not trained:

@@ -285,7 +285,8 @@ def outcome(start, door, methods):
 def one_by_one(model, methods):
     masks = None
     for name in methods:
-        masks = getattr(model, name)() or masks
+        found = getattr(model, name)()
+        masks = masks if found is None else found
     return masks
 
 
@@ -323,7 +324,7 @@ def by_layers(model, methods):
         else:
             found = {bio.synapse.weight: torch.zeros_like(bio.weight, dtype=torch.bool) for bio in chosen}
         masks = found if name.startswith("rejuvenate") else masks
-    return masks or None
+    return masks
 
 
 def features(config):
@@ -365,7 +366,7 @@ def by_functions(model, methods):
             if name.startswith("rejuvenate"):
                 found[leaf] = state.replaced[leaf]
         masks = found if name.startswith("rejuvenate") else masks
-    return masks or None
+    return masks
 
 
 def after(bio, name):

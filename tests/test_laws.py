@@ -339,8 +339,12 @@ def test_init_under_vmap_equals_a_loop(distribution, model, dtype):
     params = {n: p.detach() for n, p in net.named_parameters()}
     config = BioConfig(fuzzy_lr_distribution=distribution, apply_dales_principle=True)
     described = funcbio.synapses(net)
+    work = torch.promote_types(dtype, torch.float32)  # Torch multiplies half precision otherwise under vmap.
     make = lambda k, factor: init(
-        {n: (p * factor).to(dtype) for n, p in params.items()}, key=k, config=config, synapses=described
+        {n: (p.to(work) * factor.to(work)).to(dtype) for n, p in params.items()},
+        key=k,
+        config=config,
+        synapses=described,
     )
     keys, factors = split(key(3), 3), torch.tensor([1.0, 0.3, 7.0])
     loop = stacked([make(k, factor) for k, factor in zip(keys, factors, strict=True)])

@@ -21,6 +21,7 @@ from funcbio.checks import require
 from funcbio.idle import idle_mechanisms, outside, warn
 from funcbio.mechanism import Mechanism
 from funcbio.sharding import reshard
+from funcbio.synapses import is_treated
 
 
 def attach(
@@ -85,11 +86,10 @@ def attach(
     converted = bool(bio_modules(model_of(model)))
     maker = converter_of(converted, config, converter)
     if maker is None:
-        config, weights = _check_converted(optimizer, model, chosen)
+        config, treated = _check_converted(optimizer, model, chosen)
     else:
-        config, weights = _check_plain(optimizer, model, chosen, maker)
-    trained = sum(weight.requires_grad for weight in weights)
-    warn(idle_mechanisms(chosen, config, trained=trained, optimizer=type(optimizer)))
+        config, treated = _check_plain(optimizer, model, chosen, maker)
+    warn(idle_mechanisms(chosen, config, trained=treated, optimizer=type(optimizer)))
     if optimizer is not None and any(mechanism.name in HEALS for mechanism in chosen):
         _warn_of_unknown(optimizer)
     if maker is None:
@@ -116,8 +116,8 @@ def _warn_of_unknown(optimizer: Optimizer) -> None:
 
 def _check_converted(
     optimizer: Optimizer | None, model: nn.Module, mechanisms: Sequence[Mechanism]
-) -> tuple[BioConfig, list[nn.Parameter]]:
-    """Returns the configuration of the layers, and their weights."""
+) -> tuple[BioConfig, int]:
+    """Returns the configuration of the layers, and how many of them are treated."""
     reshard(model.modules())
     bios = of_optimizer(once(bio_modules(model)), optimizer)
     require("optimizer", optimizer, "one that holds weights of the model", bool(bios))
@@ -127,16 +127,16 @@ def _check_converted(
         require(bio.synapse.weight, owner, "attached once: call remove() of the other handle first", owner is None)
     for config in [bio.config for bio in bios]:
         check_config(config, mechanisms)
-    return bios[0].config, [bio.weight for bio in bios]
+    return bios[0].config, sum(bio.participates for bio in bios)
 
 
 def _check_plain(
     optimizer: Optimizer | None, model: nn.Module, mechanisms: Sequence[Mechanism], maker: BioConverter
-) -> tuple[BioConfig, list[nn.Parameter]]:
-    """Returns the configuration that the layers will have, and their weights."""
+) -> tuple[BioConfig, int]:
+    """Returns the configuration that the layers will have, and how many of them will be treated."""
     held, found = groups_by_weight(optimizer), maker.describe(model)
-    weights = [holder.module.get_parameter(holder.synapse.attribute) for holder in found]
-    weights = [weight for weight in weights if optimizer is None or id(weight) in held]
-    require("optimizer", optimizer, "one that holds weights of the model", bool(weights))
+    pairs = [(holder.synapse, holder.module.get_parameter(holder.synapse.attribute)) for holder in found]
+    pairs = [(synapse, weight) for synapse, weight in pairs if optimizer is None or id(weight) in held]
+    require("optimizer", optimizer, "one that holds weights of the model", bool(pairs))
     check_config(maker.config, mechanisms)
-    return maker.config, weights
+    return maker.config, sum(is_treated(synapse, weight) for synapse, weight in pairs)
