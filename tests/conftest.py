@@ -1,5 +1,6 @@
 import doctest
 import os
+from collections import Counter
 
 import hypothesis
 import pytest
@@ -18,6 +19,19 @@ def _same_start():
     torch.manual_seed(0)
     torch.set_num_threads(1)
     torch._dynamo.reset()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Of the cases of a test marked ``sampled(n)``, leaves one in n quick and marks the others slow."""
+    seen = Counter()
+    for item in items:
+        mark = item.get_closest_marker("sampled")
+        if mark is not None:
+            test = item.path, item.originalname
+            if seen[test] % mark.args[0]:
+                item.add_marker("slow")
+            seen[test] += 1
 
 
 @pytest.fixture(scope="session")

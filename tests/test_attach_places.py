@@ -192,6 +192,7 @@ def test_mechanisms_of_a_place_act_in_declared_order():
     assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("most", [1, 100])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_how_many_updates_are_held_at_a_time_changes_no_bit(name, most, monkeypatch):

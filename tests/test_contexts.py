@@ -173,6 +173,7 @@ DOORS = {
 }
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("context", CONTEXTS)
 def test_what_torch_makes_by_default_does_not_matter(context, door):

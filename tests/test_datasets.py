@@ -263,6 +263,7 @@ def peak_of(load_it):
         tracemalloc.stop()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("check", [True, False])
 def test_what_unpacks_to_more_than_was_published_is_refused_before_it_takes_memory(tmp_path, check):
     for name in MNIST:

@@ -57,6 +57,7 @@ print([name for name in ("torch.distributed.tensor", "torch.distributed.fsdp") i
     assert run.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_the_pure_functions_on_shards_equal_the_whole():
     launch("pure", "odd", "by rows")
 
@@ -82,6 +83,7 @@ def test_replicas_of_other_models_stay_the_same():
     launch("ddp", "mlp", "transformer", "gru")
 
 
+@pytest.mark.slow
 def test_a_model_under_fully_shard_equals_one_process():
     launch("fsdp", "temporal", "mlp")
 
@@ -96,10 +98,12 @@ def test_attached_optimizers_on_shards_equal_one_process_and_keep_replicas():
     launch("attaching")
 
 
+@pytest.mark.slow
 def test_tensor_parallel_layers_equal_one_process():
     launch("parallel")
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_page_run():
     launch("document", str(ROOT / "docs" / "distributed.md"))
 
@@ -109,6 +113,7 @@ def test_sharded_tensor_parallel_layers_equal_one_process():
     launch("parallel", processes=4)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_sharded_models_go_on(tmp_path):
     launch("checkpoint", str(tmp_path), "some")
 

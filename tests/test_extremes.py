@@ -70,6 +70,7 @@ def check(args, result):
         assert state.rate[name].isinf().any() or not result[2].rate[name].isinf().any(), name
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", [name for name in FEATURES if name != "a chain of them"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_no_feature_makes_nan(name, dtype):
@@ -85,6 +86,7 @@ def test_no_feature_makes_nan(name, dtype):
                 assert results(feature(*args, key=KEY, **tensors)) == results(result)
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("name", [name for name, (_, hyper) in FEATURES.items() if hyper])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("kind", [*DTYPES, torch.int64], ids=str)

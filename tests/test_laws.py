@@ -63,6 +63,7 @@ def test_structure_shape_and_type_are_kept(name, model, dtype):
         assert after.isfinite().all()
 
 
+@pytest.mark.sampled(11)
 @every_feature
 @every_model
 @every_type
@@ -75,6 +76,7 @@ def test_vmap_equals_a_loop(name, model, types):
     same(together, stacked([call(k, *args) for k, args in zip(keys, worlds, strict=True)]))
 
 
+@pytest.mark.sampled(8)
 @every_feature
 @every_type
 def test_vmap_equals_a_loop_on_large_layers_and_any_number_of_threads(name, types):
@@ -88,6 +90,7 @@ def test_vmap_equals_a_loop_on_large_layers_and_any_number_of_threads(name, type
     same(stacked([call(k, *args) for k, args in zip(keys, worlds, strict=True)]), loop)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("name", "hyper"), SWEPT)
 @every_type
 def test_vmap_and_grad_reach_every_hyper_parameter(name, hyper, types):
@@ -114,10 +117,13 @@ def test_vmap_and_grad_reach_every_hyper_parameter(name, hyper, types):
         assert slope != 0
 
 
+@pytest.mark.sampled(13)
 @every_feature
 @every_type
 def test_full_graph_equals_eager(name, types):
-    args = model_world("cnn", dtype=types[0], rate_dtype=types[1])
+    shapes = {"a": (4, 3, 3, 3), "b": (5, 4), "c": (5,)}  # Compiling a whole model takes three times as long.
+    params = {name: torch.randn(shape) for name, shape in shapes.items()}
+    args = world(params, 0, dtype=types[0], rate_dtype=types[1])
     traced = torch.compile(FEATURES[name][0], fullgraph=True, backend="aot_eager")(*args, key=KEY)
     same(traced, FEATURES[name][0](*args, key=KEY))
 
@@ -330,6 +336,7 @@ def test_any_tree_goes_through(name, tree, seed):
 every_distribution = pytest.mark.parametrize("distribution", list(Distribution))
 
 
+@pytest.mark.sampled(7)
 @every_distribution
 @every_model
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
@@ -351,6 +358,7 @@ def test_init_under_vmap_equals_a_loop(distribution, model, dtype):
     same(torch.vmap(make)(keys, factors), loop)
 
 
+@pytest.mark.sampled(7)
 @every_distribution
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", ["nu", "minimum", "maximum", "depth"])
@@ -386,6 +394,7 @@ def test_rates_of_a_leaf_do_not_depend_on_other_leaves(distribution):
     assert described["weight"].total == 1
 
 
+@pytest.mark.sampled(5)
 @every_distribution
 def test_a_step_of_every_distribution_compiles_whole(distribution):
     config = BioConfig(fuzzy_lr_distribution=distribution, fuzzy_lr_dynamic=True, record_activity=True)

@@ -14,19 +14,30 @@ from funcbio import BioConfig, arithmetic, kept
 RUNS = Path(__file__).with_name("modes_runs.py")
 
 
-def digests(*arguments):
-    """What came out after each mode."""
-    command = [sys.executable, "-W", "ignore", RUNS, *arguments]
+def digests(modes, *arguments):
+    """What came out after each of the modes."""
+    command = [sys.executable, "-W", "ignore", RUNS, ",".join(modes), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found = dict(line.split(": ", 1) for line in done.stdout.splitlines())
-    assert list(found) == list(MODES)
+    assert list(found) == list(modes)
     return found
 
 
-@pytest.mark.parametrize("arguments", [(), pytest.param(("compiled",), marks=pytest.mark.slow)], ids=str)
-def test_a_first_call_in_a_mode_changes_no_later_one(arguments):
-    found = digests(*arguments)
+FEW = ["none", "inference_mode", "functionalize"]
+
+
+@pytest.mark.parametrize(
+    ("modes", "arguments"),
+    [
+        (FEW, ()),
+        pytest.param(MODES, (), marks=pytest.mark.slow),
+        pytest.param(MODES, ("compiled",), marks=pytest.mark.slow),
+    ],
+    ids=["few", "all", "compiled"],
+)
+def test_a_first_call_in_a_mode_changes_no_later_one(modes, arguments):
+    found = digests(modes, *arguments)
     assert found["none"].endswith(" []"), found["none"]
     assert {mode: digest for mode, digest in found.items() if digest != found["none"]} == {}
 

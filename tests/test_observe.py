@@ -62,6 +62,7 @@ def slopes(call, buffers, x):
     return torch.vmap(torch.func.grad(lambda p: call(p, x, buffers=buffers)[0].square().sum()))
 
 
+@pytest.mark.sampled(5)
 @ties
 @pytest.mark.parametrize("compiled", [False, True])
 def test_every_lane_of_vmap_is_the_model(name, compiled):

@@ -48,6 +48,7 @@ def test_the_conversion_changes_no_output_and_the_part_trains_as_before(kind):
     assert model.first.bio_mod is not None
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("method", METHODS)
 @every_part
 def test_every_method_leaves_the_part_alone(kind, method):
@@ -61,6 +62,7 @@ def test_every_method_leaves_the_part_alone(kind, method):
     assert model.training
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("hooks", [True, False])
 @every_part
 def test_attached_mechanisms_leave_it_to_the_optimizer(kind, hooks):

@@ -177,6 +177,7 @@ def same(first, second):
     return all(torch.equal(one[name], two[name]) for one, two in zip(first, second, strict=True) for name in one)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("alias", [*OVERLAPPING, *APART])
 def test_every_method_is_right_or_refuses_before_anything_changes(alias, door):

@@ -206,6 +206,7 @@ def test_a_file_of_ours_that_lacks_a_key_is_not_taken_for_an_earlier_one():
         citizen("mlp").load_state_dict(state)
 
 
+@pytest.mark.sampled(5)
 @every_model
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_a_run_resumes_in_a_new_process_to_the_last_bit(name, kind, tmp_path):

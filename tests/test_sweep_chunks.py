@@ -151,6 +151,7 @@ def test_chunks_and_order_change_members_by_rounding_only(number):
                 assert found <= tolerance, (name, seeds, chunk, mixed)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_in_chunks_of_one_size_the_order_of_seeds_changes_no_bit(model, dtype):

@@ -196,6 +196,7 @@ def test_same_command_again_trains_nothing_and_writes_the_same(finished, monkeyp
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("old", "new", "names"),
     [

@@ -168,6 +168,7 @@ def test_weights_after_a_hundred_steps_are_equal_up_to_rounding(optimizer):
         assert_bits(at(index, together).state.rate, at(0, alone).state.rate)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("distribution", ["lognormal", "temporal", "weight_adaptive", "activity"])
 def test_member_by_member_it_is_the_same_to_the_last_bit_after_a_hundred_steps(distribution):
     """Where nothing is batched, nothing is rounded otherwise: with every mechanism, thresholds included."""
