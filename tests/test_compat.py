@@ -193,6 +193,7 @@ def product(test):
 
 
 @pytest.mark.filterwarnings("ignore:update_fuzzy_learning_rates should have rates that move:funcbio.IdleWarning")
+@pytest.mark.sampled(3)
 @product
 def test_everything_deterministic_agrees_over_the_product_of_options(kind, distribution, dynamic, dale, gamma):
     options = {

@@ -94,6 +94,7 @@ def test_models_and_distributions_under_fully_shard_equal_one_process(net):
     launch("fsdp", "temporal,activity,weight_adaptive", net)
 
 
+@pytest.mark.slow
 def test_attached_optimizers_on_shards_equal_one_process_and_keep_replicas():
     launch("attaching")
 

@@ -117,7 +117,7 @@ def test_vmap_and_grad_reach_every_hyper_parameter(name, hyper, types):
         assert slope != 0
 
 
-@pytest.mark.sampled(13)
+@pytest.mark.sampled(22)
 @every_feature
 @every_type
 def test_full_graph_equals_eager(name, types):

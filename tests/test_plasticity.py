@@ -231,6 +231,7 @@ def test_a_network_that_diverged_is_measured_too():
     assert measures.measure(params, rate, X)["feature_rank"].isnan()
 
 
+@pytest.mark.slow
 def test_tiny_run_searches_trains_writes_and_goes_on(tmp_path, capsys, monkeypatch):
     arguments = ["plasticity", *TINY, "--output", str(tmp_path)]
     assert command.main([*arguments, "--tune"]) == 0

@@ -114,9 +114,14 @@ def finished(here, capsys):
 def start(folder, *arguments):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     line = [sys.executable, "-m", "funcbio", "sweep", *arguments]
-    return subprocess.Popen(
-        line, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    # Ctrl-C is ignored in what a shell runs in the background, and then in all that is started there.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            line, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_files_are_all_there_and_agree(finished):
@@ -301,6 +306,7 @@ def test_batches_from_a_function_and_an_optimizer_of_your_own(here, capsys):
     assert len(table) == 3 * 6
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("parts", [("cnn", "Adam"), ("mlp", "torch.optim:AdamW")])
 def test_networks_and_optimizers_of_the_library(here, parts, capsys):
     model, optimizer = parts
@@ -555,7 +561,8 @@ LONG = BASE.replace("steps = 4\n", "steps = 1200\nsave_seconds = 0.1\n").replace
 LONG = LONG.replace("lr = [0.1, 1]\ncrystal_thresh = [1e-5, 1e-4]", "lr = [0.1]")
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)], ids=["kill", "interrupt"])
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)], ids=["interrupt", "kill"])
 def test_started_again_it_goes_on_and_ends_with_the_same_table(here, sent, code, capsys):
     write(here, LONG)
     process = start(here, "trial.toml")

@@ -40,7 +40,7 @@ def test_a_table_has_a_row_for_every_member_and_recorded_step(whole):
     assert [line.split(",")[4] for line in lines[1:5]] == ["7", "14", "21", "24"]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("die_at", [1, 3, 20, 24, 26, 40])
 def test_killed_while_saving_and_started_again_it_writes_the_same_table(whole, die_at, tmp_path):
     killed = run(tmp_path, die_at)
@@ -73,6 +73,7 @@ def test_several_processes_share_the_members_and_the_first_has_all_results(whole
     assert (tmp_path / "table.csv").read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_members_of_a_lost_process_are_taken_up_by_others(whole, tmp_path):
     done = run(tmp_path, 9, 1, processes=2)
     assert done.returncode != 0

@@ -74,7 +74,8 @@ def install(environment, command):
     folder = ROOT / ".venvs" / environment
     python, constraints, done = folder / "bin" / "python", folder / "constraints.txt", folder / "installed"
     text = "".join(f"{name}=={version}\n" for name, version in pins(environment).items())
-    state = hashlib.sha256((text + (ROOT / "pyproject.toml").read_text()).encode()).hexdigest()
+    metadata = (ROOT / "pyproject.toml").read_text().split("[tool.")[0]
+    state = hashlib.sha256((text + metadata).encode()).hexdigest()
     if done.exists() and done.read_text() == state:
         return python
     shutil.rmtree(folder, ignore_errors=True)
