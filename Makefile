@@ -19,10 +19,10 @@ check: .venv/installed  ## Lint, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-test: check  ## Everything that runs in a few minutes
+test: check  ## Lint, types, and the quick tests: ten minutes
 	$(BIN)/python -m pytest --numprocesses 2
 
-test-slow: .venv/installed  ## Only the slow ones
+test-slow: .venv/installed  ## Only the slow ones: half an hour
 	$(BIN)/python -m pytest --numprocesses 2 -m slow
 
 test-all:  ## The quick ones, and if they pass the slow ones

@@ -9,10 +9,15 @@ ROOT = str(Path(funcbio.__file__).parent)
 
 
 class _Stop:
-    """A trace function that counts lines of the library, and raises KeyboardInterrupt at one of them."""
+    """A trace function that counts lines of the library, and raises KeyboardInterrupt at one of them.
+
+    Args:
+        at: How many lines come before that one, itself included.
+    """
 
     def __init__(self, at=None):
         self.at, self.lines, self.where = at, 0, None
+        self.first, self.last = {}, {}  # When each line of the source was met.
 
     def __call__(self, frame, *_):
         if not frame.f_code.co_filename.startswith(ROOT):
@@ -22,8 +27,11 @@ class _Stop:
     def line(self, frame, event, _):
         if event == "line":
             self.lines += 1
+            place = frame.f_code.co_filename, frame.f_lineno
+            self.first.setdefault(place, self.lines)
+            self.last[place] = self.lines
             if self.lines == self.at:
-                self.where = f"{Path(frame.f_code.co_filename).relative_to(ROOT)}:{frame.f_lineno}"
+                self.where = f"{Path(place[0]).relative_to(ROOT)}:{place[1]}"
                 raise KeyboardInterrupt
         return self.line
 
@@ -42,23 +50,25 @@ def traced(act, at=None):
     return stop
 
 
-def interrupted_everywhere(make, act, check, every=1, most=10**6):
-    """Interrupts at every line, or every so many, each time in a world of its own; returns how often.
+def interrupted_everywhere(make, act, check, every=1):
+    """Interrupts at every line, where it is first met and where it is last, each time in a world of its own.
 
     Args:
         make: Makes a world.
         act: What is interrupted, given the world.
         check: Given the world and the line where it was interrupted, asserts that nothing is half done.
-        every: Distance of the lines that are tried.
-        most: How many are tried, about; the distance is then larger.
+        every: Of so many of these moments one is tried.
+
+    Returns:
+        How many were tried.
     """
     world = make()
     act(world)  # What is looked up only once is looked up now.
     world = make()
-    lines = traced(lambda: act(world)).lines
-    tried = range(1, lines + 1, max(every, lines // most))
-    for at in tried:
+    whole = traced(lambda: act(world))
+    moments = sorted({*whole.first.values(), *whole.last.values()})[::every]
+    for at in moments:
         world = make()
         stop = traced(lambda world=world: act(world), at)
         check(world, stop.where)
-    return len(tried)
+    return len(moments)

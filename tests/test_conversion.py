@@ -68,13 +68,13 @@ def interrupted(make, act, every):
 
 
 @pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize("every", [307, pytest.param(11, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [61, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_interrupted_conversion_leaves_the_model_as_it_was_or_converted(world, every):
     make, converter = WORLDS[world]
     assert interrupted(make, converter, every) > 3
 
 
-@pytest.mark.parametrize("every", [23, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("world", ["Dale", "split and counted", "attention"])
 def test_an_interrupted_strip_leaves_the_model_converted_or_plain(world, every):
     make, converter = WORLDS[world]
@@ -89,7 +89,7 @@ def test_what_was_interrupted_goes_on_as_if_nothing_had_been():
         if holding(model)[0] != expected[0]:
             assert holding(converter(model))[0] == expected[0], where
 
-    interrupted_everywhere(lambda: made(make), converter, check, every=407)
+    interrupted_everywhere(lambda: made(make), converter, check, every=97)
 
 
 class Failing(BioModule):

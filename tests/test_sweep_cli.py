@@ -555,8 +555,8 @@ def test_bugs_in_the_middle_of_training_keep_their_traceback(here, monkeypatch):
         sweep_command._sweep(experiment.arguments, whole=False)
 
 
-LONG = BASE.replace("steps = 4\n", "steps = 1200\nsave_seconds = 0.1\n").replace(
-    "record_every = 2", "record_every = 300"
+LONG = BASE.replace("steps = 4\n", "steps = 600\nsave_seconds = 0.1\n").replace(
+    "record_every = 2", "record_every = 150"
 )
 LONG = LONG.replace("lr = [0.1, 1]\ncrystal_thresh = [1e-5, 1e-4]", "lr = [0.1]")
 

@@ -559,7 +559,7 @@ def test_wrong_arguments_make_no_folder(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("every", [4001, pytest.param(61, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [701, pytest.param(29, marks=pytest.mark.slow)])
 def test_an_interrupt_at_any_line_leaves_a_folder_that_goes_on(tmp_path, every):
     numbers, whole = iter(range(10**6)), two_chunks(tmp_path / "whole", steps=2).table
 

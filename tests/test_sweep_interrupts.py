@@ -18,7 +18,7 @@ from funcbio.sweeps._seeded import seeded
 from funcbio.sweeps._shared import LOCK, QUIET
 
 MECHANISMS = ["crystallize", "volume_dependent_lr", "fuzzy_learning_rates", Mechanism("rejuvenate_weights", every=2)]
-EVERY = [9973, pytest.param(101, marks=pytest.mark.slow)]
+EVERY = [577, pytest.param(37, marks=pytest.mark.slow)]
 
 
 class World:
