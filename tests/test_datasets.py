@@ -337,6 +337,19 @@ def test_damaged_results_that_were_kept_are_refused_by_name(tmp_path, content):
     assert (tmp_path / "runs" / "one.json").read_bytes() == content
 
 
+def test_a_flipped_bit_in_results_that_were_kept_is_noticed(tmp_path):
+    (tmp_path / "runs").mkdir()
+    result = kept(tmp_path, "one", Settings(), lambda: {"accuracy": 0.9125, "losses": [0.5, 0.25]})
+    path = tmp_path / "runs" / "one.json"
+    whole = path.read_bytes()
+    for index in range(len(whole)):
+        path.write_bytes(whole[:index] + bytes([whole[index] ^ 1]) + whole[index + 1 :])
+        with pytest.raises(FileError, match=r"one\.json should "):
+            kept(tmp_path, "one", Settings(), dict)
+    path.write_bytes(whole)
+    assert kept(tmp_path, "one", Settings(), dict) == result
+
+
 class Evil:
     def __init__(self, *call):
         self.call = call

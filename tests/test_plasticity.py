@@ -18,6 +18,7 @@ from funcbio.experiments.plasticity.crowd import UPKEEP_EVERY, Crowd
 from funcbio.experiments.plasticity.settings import Settings
 from funcbio.experiments.plasticity.tasks import BATCH, Tasks
 from funcbio.experiments.report import spell
+from funcbio.files import FileError
 
 TINY = ["--tasks", "4", "--blocks", "2", "--seeds", "2", "--images", "16", "--epochs", "2", "--permuted-images", "16"]
 TINY += ["--compile", "no", "--rounds", "1", "--tuning-tasks", "1", "--tuning-seeds", "1", "--deciding-seeds", "1"]
@@ -374,6 +375,15 @@ def test_published_numbers_are_those_that_the_search_found(tmp_path):
         for index, name in enumerate(entry["numbers"]):
             tried = [row[index] for row in entry["tried"]]
             assert min(tried) < numbers[index] < max(tried) or methods.is_limit(name, numbers[index])
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"search": [{}]}', '{"search": 3}', '{"search": [{"benchmark": []}]}']
+)
+def test_a_damaged_file_of_a_search_is_refused_by_name(tmp_path, content):
+    (tmp_path / tuning.FILE).write_text(content)
+    with pytest.raises(FileError, match=r"tuning\.json should "):
+        tuning.known(tmp_path)
 
 
 @pytest.mark.parametrize(

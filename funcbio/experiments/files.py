@@ -8,6 +8,7 @@ from typing import Any
 
 from funcbio.aside import write_aside
 from funcbio.experiments.settings import SettingError
+from funcbio.files._seal import sealed_json
 
 
 def prepare(output: str) -> Path:
@@ -37,6 +38,12 @@ def write_json(path: Path, content: dict[str, Any], *, indent: int | None = 1) -
     """Writes content as JSON; numbers that are not finite become null, which every reader knows."""
     text = json.dumps(_finite(content), indent=indent, allow_nan=False)
     write_aside(path, lambda file: file.write(text.encode()))
+
+
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """Writes the same with a checksum, for what a later run reads."""
+    text = sealed_json(_finite(content))
+    write_aside(path, lambda file: file.write(text))
 
 
 def _finite(content: Any) -> Any:

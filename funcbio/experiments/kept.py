@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 import funcbio
-from funcbio.experiments.files import write_json
+from funcbio.experiments.files import write_sealed
 from funcbio.experiments.settings import SettingError
 from funcbio.files import FileError
 from funcbio.files._seal import read_json
@@ -50,7 +50,7 @@ def kept(folder: Path, name: str, settings: Any, make: Callable[[], dict[str, An
         return content["result"]
     path.parent.mkdir(exist_ok=True)
     result = make()
-    write_json(path, {"settings": mine, "versions": versions(), "result": result})
+    write_sealed(path, {"settings": mine, "versions": versions(), "result": result})
     return result
 
 

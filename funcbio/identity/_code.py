@@ -16,6 +16,8 @@ PYTHON = platform.python_version() + ("" if sys.flags.optimize == 0 else f" -O{s
 SOURCE = "source"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
+NOTES = ("__firstlineno__", "__static_attributes__")
+
 Name = tuple[str, ...]
 """A dotted name, in its parts."""
 
@@ -45,11 +47,24 @@ def _spelled(value: object) -> object:
         rests = [bool(value.co_flags & flag) for flag in (inspect.CO_VARARGS, inspect.CO_VARKEYWORDS)]
         arguments = value.co_argcount + value.co_kwonlyargcount + sum(rests)
         counts = value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount, rests
-        steps = [_step(instruction) for instruction in dis.get_instructions(value)]
-        return counts, value.co_varnames[:arguments], steps, getattr(value, "co_exceptiontable", b"")
+        return counts, value.co_varnames[:arguments], _steps(value), getattr(value, "co_exceptiontable", b"")
     if isinstance(value, tuple):
         return tuple(_spelled(item) for item in value)
     return sorted(map(repr, value)) if isinstance(value, frozenset) else value
+
+
+def _steps(code: CodeType) -> list[tuple[str, object]]:
+    """The instructions, but for those of a class that only note where it stands and which attributes it sets.
+
+    Python 3.13 keeps both; the names come in an order of their own in every process.
+    """
+    found: list[tuple[str, object]] = []
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "STORE_NAME" and instruction.argval in NOTES:
+            found.pop()  # What is loaded to be stored.
+        else:
+            found.append(_step(instruction))
+    return found
 
 
 def _step(instruction: dis.Instruction) -> tuple[str, object]:

@@ -1,6 +1,5 @@
 """The search for every method's numbers, the learning rate among them, on seeds that the results do not use."""
 
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
@@ -9,13 +8,15 @@ from typing import Any
 
 import torch
 
-from funcbio.experiments.files import write_json
+from funcbio.experiments.files import write_sealed
 from funcbio.experiments.kept import kept, numbers_of, versions
 from funcbio.experiments.plasticity.methods import BENCHMARKS, OPTIMIZERS, Method, methods_of, spans_of, value_of
 from funcbio.experiments.plasticity.searching import Point, explore, finalists
 from funcbio.experiments.plasticity.settings import Settings
 from funcbio.experiments.plasticity.tasks import Tasks
 from funcbio.experiments.plasticity.training import train
+from funcbio.files import FileError
+from funcbio.files._seal import read_json
 
 FIRST_SEED = 1000
 """None of the search's seeds is one of the results."""
@@ -48,7 +49,7 @@ def search(settings: Settings, rows: dict[str, Tasks], output: Path, tick: Calla
         entries.append(about | kept(output, name, settings, part))
     seeds = dict(zip(("seeds", "deciding_seeds"), _seeds(settings), strict=True))
     content = {"settings": numbers_of(settings), "versions": versions(), **seeds, "search": entries}
-    write_json(output / FILE, content, indent=None)
+    write_sealed(output / FILE, content)
     return entries
 
 
@@ -73,7 +74,11 @@ def known(output: Path) -> Found:
     path = output / FILE
     if not path.exists():
         path = Path(__file__).with_name(FILE)
-    return chosen(json.loads(path.read_text())["search"])
+    content = read_json(path)
+    try:
+        return chosen(content["search"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise FileError(f"{path} should hold the results of a search; found {type(error).__name__} {error}") from None
 
 
 def _seeds(settings: Settings) -> tuple[list[int], list[int]]:
