@@ -31,7 +31,7 @@ test-all:  ## The quick ones, and if they pass the slow ones
 
 test-versions: .venv/installed  ## The quick ones with the oldest, the tested and the newest torch: 3 environments, one after another
 	$(PYTHON) tests/versions.py $(ARGS)
-	$(BIN)/python -m pytest -m record tests/test_versions.py
+	$(BIN)/python -m pytest tests/test_versions.py
 
 bench: .venv/installed  ## Steps and sweeps against release 0.0.5, a classic loop and JAX: an hour on a quiet machine
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'

@@ -19,14 +19,12 @@ def ran(package):
     return [versions.release(row[package]) for row in held if package in row]
 
 
-@pytest.mark.record
 @pytest.mark.parametrize("package", sorted(versions.declared()))
 def test_the_lowest_version_that_is_declared_has_passed(package):
     lowest = versions.release(versions.lower_bounds()[package])
     assert lowest in ran(package), f"{package}: run make test-versions"
 
 
-@pytest.mark.record
 @pytest.mark.parametrize("environment", versions.PYTHONS)
 def test_every_environment_has_passed_as_it_is_pinned(environment):
     row, pins = RECORD.get(environment), versions.pins(environment)
@@ -36,7 +34,6 @@ def test_every_environment_has_passed_as_it_is_pinned(environment):
         assert versions.release(row[package]) == versions.release(pins[package])
 
 
-@pytest.mark.record
 def test_the_pythons_that_are_declared_have_passed():
     minors = sorted({row["python"].rsplit(".", 1)[0] for row in PASSED}, key=versions.release)
     assert re.findall(r"Python :: (3\.\d+)", METADATA) == minors
