@@ -131,7 +131,8 @@ def bind(model: nn.Module | Tree, config: BioConfig = DEFAULT_BIO_CONFIG, synaps
     """Closes a configuration over the features, so that a research loop reads like its method section.
 
     Args:
-        model: A module, or a bare tree of parameters (see ``funcbio.init``).
+        model: A module, or a bare tree of parameters (see ``funcbio.init``). Which weights of a module are trained is
+            looked up now: what is frozen later is treated until it is bound again.
         config: The configuration.
         synapses: Which parameters of a module are synapses; see ``funcbio.synapses``.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from optree import tree_flatten, tree_paths, tree_unflatten
 from torch import Tensor
+from torch.optim import Optimizer
 
 from funcbio.aside import write_aside
 from funcbio.base import Tree
@@ -19,6 +20,10 @@ from funcbio.files._tensors import read_tensors, write_tensors
 TREE = "tree of tensors"
 CONFIG = "configuration"
 """The only key of a dictionary that stands for something else in a file."""
+
+
+FREE_SHAPES = ("Adafactor", "LBFGS")
+"""Optimizers of torch whose states have other shapes than their weights."""
 
 
 def save_checkpoint(path: str | os.PathLike[str], **parts: Any) -> None:
@@ -72,7 +77,7 @@ def load_checkpoint(path: str | os.PathLike[str], **parts: Any) -> dict[str, Any
     Raises:
         KeyError: If the file has no part of a name given.
         FileError: If the file is damaged or no checkpoint; a ValueError and a RuntimeError.
-        ValueError: If a tree in the file has other leaves than the one given.
+        ValueError: If a tree in the file has other leaves than the one given, or an optimizer of torch other weights.
         RuntimeError: If an object refuses its state.
 
     Example:
@@ -91,12 +96,42 @@ def load_checkpoint(path: str | os.PathLike[str], **parts: Any) -> dict[str, Any
     before = {name: copy.deepcopy(part.state_dict()) for name, part in stateful.items()}
     try:
         for name, part in stateful.items():
-            part.load_state_dict(content[name])
+            _load(name, part, content[name])
     except BaseException:
         for name, state in before.items():
             stateful[name].load_state_dict(state)
         raise
     return {name: stateful.get(name, trees.get(name)) for name in content}
+
+
+def _load(name: str, part: Any, saved: Any) -> None:
+    """Lets an object take its state; optimizers of torch take any, and would fail in their next step."""
+    if not isinstance(saved, dict | list | tuple) or (isinstance(saved, dict) and (TREE in saved or CONFIG in saved)):
+        raise ValueError(
+            f"{name} should be a part that has a state of its own; found a plain value or a tree in the file"
+        )
+    known = isinstance(part, Optimizer) and type(part).__module__.startswith("torch.optim.")
+    if known and "param_groups" not in saved:
+        raise ValueError(f"{name} should be an object like the one that was saved; found {type(part).__name__}")
+    part.load_state_dict(saved)
+    if known:
+        _check_optimizer(name, part)
+
+
+def _check_optimizer(name: str, optimizer: Optimizer) -> None:
+    """Raises ValueError if an optimizer has taken the state of another one, or of other weights."""
+    kind = type(optimizer).__name__
+    for group in optimizer.param_groups:
+        missing = sorted(optimizer.defaults.keys() - group.keys())
+        if missing:
+            raise ValueError(
+                f"{name} should be the optimizer that was saved; found {kind}, and no {missing[0]!r} in the file"
+            )
+        for weight in group["params"] if kind not in FREE_SHAPES else ():
+            for state, value in optimizer.state.get(weight, {}).items():
+                if isinstance(value, Tensor) and value.ndim and value.shape != weight.shape:
+                    found = f"{tuple(value.shape)} for a weight of {tuple(weight.shape)}"
+                    raise ValueError(f"{name} should have states of its weights' shapes; found {state!r} of {found}")
 
 
 def _packed(name: str, part: Any) -> Any:

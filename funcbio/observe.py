@@ -29,7 +29,8 @@ def observe(
 
     The function works inside vmap, grad and compile, and in several threads at once. Its activity is a tree shaped like
     ``params`` that adds up with ``state.activity`` (made with ``BioConfig(record_activity=True)``). Tied weights and
-    shared layers stay tied: each is given once, under any of its names.
+    shared layers stay tied: each is given once, under any of its names. What the model keeps from call to call must be
+    in buffers: elsewhere it is forgotten, or seen by later calls of anybody.
 
     Args:
         model: Any module with synapses; it is copied, not changed.
@@ -99,6 +100,12 @@ class Observed:
                 seen.clear()
         # Some models replace a buffer instead of writing to it.
         used.update({name: given[names[name]] for name in used})
+
+    def remembers(
+        self, params: Mapping[str, Tensor], buffers: Buffers, use: Callable[[nn.Module], list[Tensor]]
+    ) -> bool:
+        """Returns True if what the model computes depends on earlier calls by more than its buffers."""
+        return self.stateless.remembers(self._given(params, buffers), use)
 
     def _given(self, params: Mapping[str, Tensor], buffers: Buffers) -> dict[str, Tensor]:
         """Every tensor of the model by its first name."""

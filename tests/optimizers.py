@@ -123,6 +123,28 @@ class Master(optim.Optimizer):
                 p.copy_(held.sub_(group["lr"] * p.grad.float()))
 
 
+class Nested(optim.Optimizer):
+    """SGD on copies that are kept deeper down.
+
+    Args:
+        keep: Puts a copy into a weight's state.
+        find: Finds it there.
+    """
+
+    def __init__(self, params, keep, find, lr=0.01):
+        super().__init__(params, {"lr": lr})
+        self.keep, self.find = keep, find
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if not self.state[p]:
+                    self.keep(self.state[p], p.clone())
+                held = self.find(self.state[p])
+                p.copy_(held.sub_(group["lr"] * p.grad.view(held.shape)).view(p.shape))
+
+
 class ScheduleFree(optim.Optimizer):
     """Averages its iterates z; the weights lie between z and the average."""
 

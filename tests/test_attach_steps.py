@@ -7,7 +7,7 @@ import pytest
 import torch
 from attached import EVERY_STATE, OPTIMIZERS, batch, bio_net, everything, loss_of, net, same, train, weights
 from interrupts import interrupted_everywhere
-from optimizers import Averaged, Deaf, Lookahead, Master, Own, Probing, ScheduleFree, Searching, Sharp
+from optimizers import Averaged, Deaf, Lookahead, Master, Nested, Own, Probing, ScheduleFree, Searching, Sharp
 from torch import optim
 from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
@@ -265,6 +265,34 @@ def test_a_state_that_is_a_copy_of_the_weights_holds_the_new_weight(name):
     optimizer.step()
     now = model[0].weight.detach()[new].float()
     assert now.abs().mean() > 0.7 * born.abs().mean()
+
+
+DEEPER = {
+    "in a dictionary": (lambda s, w: s.update(copies={"master": w}), lambda s: s["copies"]["master"]),
+    "in a list": (lambda s, w: s.update(copies=[None, w]), lambda s: s["copies"][1]),
+    "in a tuple": (lambda s, w: s.update(copies=(w, 3)), lambda s: s["copies"][0]),
+    "flat": (lambda s, w: s.update(master=w.flatten()), lambda s: s["master"]),
+}
+
+
+@pytest.mark.parametrize("name", DEEPER)
+@pytest.mark.filterwarnings("ignore:optimizer should be one of torch.optim, whose memory")
+def test_a_copy_deeper_down_in_a_state_holds_the_new_weight_too(name):
+    torch.manual_seed(0)
+    model = net((32, 64, 8, 3))
+    optimizer = Nested(model.parameters(), *DEEPER[name])
+    handle = attach(optimizer, model, [Mechanism("rejuvenate_weights", every=5)])
+    for _number in range(5):
+        optimizer.zero_grad()
+        model(torch.randn(16, 32)).square().mean().backward()
+        optimizer.step()
+    new = handle.trees()[2].replaced["0.weight"]
+    born = model[0].weight.detach()[new].clone()
+    assert new.any()
+    optimizer.zero_grad()
+    model(torch.randn(16, 32)).square().mean().backward()
+    optimizer.step()
+    torch.testing.assert_close(model[0].weight.detach()[new], born, rtol=0.05, atol=0.05)
 
 
 def test_torchs_optimizers_are_not_warned_of():

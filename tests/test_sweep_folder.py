@@ -169,6 +169,40 @@ def test_a_folder_of_a_sweep_that_differs_in_one_thing_is_refused_and_left_alone
     assert contents(tmp_path) == before
 
 
+def from_outside(params, grads, state, /, *, key=None):
+    """A mechanism that reads what no code shows."""
+    much = float(os.environ.get("FUNCBIO_TEST_GAIN", "1"))
+    return params, {name: grad * much for name, grad in grads.items()}, state
+
+
+def measured_from_outside(output, target):
+    return output.mean() * float(os.environ.get("FUNCBIO_TEST_GAIN", "1"))
+
+
+@pytest.mark.parametrize("where", ["gradient", "update", "after", "metric"])
+def test_what_a_step_and_the_metrics_read_from_outside_is_told_by_what_they_compute(where, tmp_path, monkeypatch):
+    if where == "metric":
+        options = {"test": (X, Y), "metrics": {"m": measured_from_outside}}
+    elif where == "after":
+        options = {
+            "mechanisms": [Mechanism(lambda p, g, s, /, *, key=None: (from_outside(g, p, s)[1], g, s), where="after")]
+        }
+    else:
+        options = {"mechanisms": [Mechanism(from_outside, where=where)]}
+    sweep(tmp_path, **options)
+    sweep(tmp_path, **options)
+    monkeypatch.setenv("FUNCBIO_TEST_GAIN", "0.01")
+    with pytest.raises(ValueError, match="that of the same sweep; found another forward"):
+        sweep(tmp_path, **options)
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="output should be a folder; found a file"):
+        sweep(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 class Concealed:
     """A network behind what cannot be looked at: only what it computes differs."""
 

@@ -43,8 +43,8 @@ def parts(optimizer: Optimizer) -> Iterator[Optimizer]:
 def reset(optimizer: Optimizer, weight: Tensor, where: Tensor) -> None:
     """Sets an optimizer's memory of some elements of a weight to what it holds of a new one.
 
-    Only tensors of the weight's shape can be set for single elements; step counters stay, and so do the factored
-    statistics of Adafactor.
+    Only tensors of the weight's shape, or flat ones of its size, can be set for single elements; step counters stay,
+    and so do the factored statistics of Adafactor.
 
     Args:
         optimizer: The optimizer.
@@ -53,13 +53,30 @@ def reset(optimizer: Optimizer, weight: Tensor, where: Tensor) -> None:
     """
     for one in parts(optimizer):
         group = groups_by_weight(one).get(id(weight), {})
-        for name, value in one.state.get(weight, {}).items():
-            if isinstance(value, Tensor) and value.ndim and value.shape == weight.shape:
-                start = _start(one, group, name, value, weight.detach(), where)
-                if isinstance(start, Tensor):
-                    value.copy_(torch.where(where, start.to(value.dtype), value))
-                else:
-                    value.masked_fill_(where, start)
+        for name, value in _tensors(one.state.get(weight, {})):
+            if not value.ndim or value.numel() != weight.numel():
+                continue
+            if value.shape != weight.shape:
+                if value.ndim != 1 or not value.is_contiguous():
+                    continue
+                value = value.view(weight.shape)
+            start = _start(one, group, name, value, weight.detach(), where)
+            if isinstance(start, Tensor):
+                value.copy_(torch.where(where, start.to(value.dtype), value))
+            else:
+                value.masked_fill_(where, start)
+
+
+def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yields what an optimizer remembers of one weight, also in dictionaries and lists; by innermost name."""
+    if isinstance(state, Tensor):
+        yield name, state
+    elif isinstance(state, Mapping):
+        for inner, value in state.items():
+            yield from _tensors(value, str(inner))
+    elif isinstance(state, list | tuple):
+        for value in state:
+            yield from _tensors(value, name)
 
 
 def _start(

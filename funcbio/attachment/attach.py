@@ -108,8 +108,8 @@ def _warn_of_unknown(optimizer: Optimizer) -> None:
     if not is_known(optimizer):
         warnings.warn(
             f"optimizer should be one of torch.optim, whose memory of replaced weights is known; found "
-            f"{type(optimizer).__name__}: where a weight is replaced, states near the weights take the new one, and "
-            "all others of its shape are set to 0",
+            f"{type(optimizer).__name__}: where a weight is replaced, states near the weights take the new one, "
+            "all others of its shape are set to 0, and what it keeps elsewhere than in its state stays",
             stacklevel=outside(),
         )
 

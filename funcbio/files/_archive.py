@@ -6,6 +6,8 @@ from typing import BinaryIO
 from funcbio.files._seal import BLOCK_BYTES, is_sealed_archive
 
 PICKLE = "data.pkl"
+FOLDER = 0x10
+"""The attribute by which archives mark entries that are folders."""
 
 
 def look_through(file: BinaryIO) -> tuple[bytes, dict[str, int]]:
@@ -42,6 +44,8 @@ def _sizes(entries: list[zipfile.ZipInfo], size: int) -> dict[str, int]:
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size or entry.flag_bits & 1:
             raise ValueError(f"an entry that is compressed or encrypted, {entry.filename}")
+        if entry.is_dir() or entry.external_attr & FOLDER:  # Torch would leave its memory as it comes.
+            raise ValueError(f"an entry that is a folder, {entry.filename}")
     if sum(entry.file_size for entry in entries) > size:
         raise ValueError("entries of more bytes than the file has")
     return dict(zip(names, (entry.file_size for entry in entries), strict=True))

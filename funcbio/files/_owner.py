@@ -55,11 +55,13 @@ def owned(stack: ExitStack, folder: Path, what: str = "output") -> Iterator[None
         what: Name of the argument that gave it, for the message.
 
     Raises:
-        ValueError: If another owns it; the message says who.
+        ValueError: If another owns it, which the message names, or it is a file.
         OSError: If it cannot be made or written to.
     """
     place = Path(os.path.realpath(folder))
     if place not in _mine.folders:
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{what} should be a folder; found a file: {str(folder)!r}")
         folder.mkdir(parents=True, exist_ok=True)
         _take(place / FILE, what, stack)
         _mine.folders.append(place)

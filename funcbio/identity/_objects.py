@@ -2,6 +2,7 @@
 
 import copyreg
 import re
+import sys
 import weakref
 from types import BuiltinMethodType, MethodDescriptorType, MethodWrapperType, WrapperDescriptorType
 from typing import Any
@@ -57,6 +58,13 @@ def scripted(value: Any) -> Parts:
     return parts
 
 
+def _home(value: Any, name: str) -> str | None:
+    """The module of what is pickled by its name; functions of numpy before 2 do not say theirs."""
+    home = type(value).__module__
+    found = getattr(sys.modules.get(home), name, None) is value
+    return getattr(value, "__module__", None) or (home if found else None)
+
+
 def other(value: Any, library: IsLibrary) -> Look:
     """Returns the class of an object, and the state by which it is copied and pickled."""
     if isinstance(value, weakref.ref):
@@ -69,8 +77,7 @@ def other(value: Any, library: IsLibrary) -> Look:
             return unseen(value)
         return [(".class", type(value)), *inner(value), *attributes(vars(value))]
     if isinstance(made, str):
-        named = Leaf(name_of(value)) if library(getattr(value, "__module__", None)) else unseen(value)
-        return inner(value) or named
+        return inner(value) or (Leaf(name_of(value)) if library(_home(value, made)) else unseen(value))
     _, arguments, state, items, entries = (*made, None, None, None)[:5]
     rest = tuple(argument for argument in arguments or () if argument is not type(value) and argument is not object)
     parts: Parts = [(".class", type(value)), *attributes(state), *inner(value)]

@@ -9,6 +9,7 @@ import torch
 from optree import tree_leaves
 from torch import Tensor
 
+from funcbio.base import Key
 from funcbio.identity._compare import compare
 from funcbio.identity._describe import Seen, describe
 from funcbio.identity._parts import Leaf
@@ -16,9 +17,11 @@ from funcbio.identity._tensor import describe_tensor
 from funcbio.sweeps._batches import Batches, StepKeys
 from funcbio.sweeps._engine import Engine
 from funcbio.sweeps._folds import rows_of
+from funcbio.sweeps._gradient import plain
 from funcbio.sweeps._job import Job
+from funcbio.sweeps._member import Own, Rules
 from funcbio.sweeps._seeded import seeded
-from funcbio.sweeps._stack import build
+from funcbio.sweeps._stack import build, replaced
 from funcbio.sweeps._trials import Trial
 from funcbio.synapses import synapses
 
@@ -56,7 +59,7 @@ def _network(job: Job) -> Seen:
 
 
 class _Forward:
-    """The first member on its first batch: what it reads, computes and loses.
+    """The first member on its first batch: what it reads, computes and loses; a step, and what is measured.
 
     Args:
         job: The sweep.
@@ -90,6 +93,16 @@ class _Forward:
             read = rules.read(batch)
             self._note("batch", read)
             self._note("loss", rules.loss_of(params, own=own, key=key, batch=read)[0])
+        self._step(replace(rules, loss=self.job.loss), own, batch, key)
+
+    def _step(self, rules: Rules, own: Own, batch: Any, key: Key) -> None:
+        """A step with the gradient as direction: all mechanisms act, also those that read what no code shows."""
+        acting = tuple(range(len(rules.mechanisms)))
+        with torch.no_grad(), seeded(key):
+            grads, changes, _ = rules.learn(plain, acting, own, batch, key)
+            own = replaced(own, changes)
+            self._note("step", (grads, rules.apply(acting, own, grads, key)))
+            self._note("metrics", rules.measure(self.job.metrics, own, rules.read(batch)))
 
     def _spy(self, output: Any, target: Tensor) -> Tensor:
         self._note("output", output)

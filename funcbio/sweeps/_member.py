@@ -90,6 +90,17 @@ class Rules:
             self.forward({**params, **own.fixed}, *self.read(batch)[:-1], buffers=cloned(own.buffers))
         return mode.calls > 0
 
+    @torch.no_grad()
+    def remembers(self, own: Own, batch: Tensor, key: Key) -> bool:
+        """Whether what the network of a single member computes depends on earlier calls by more than its buffers."""
+        inputs = self.read(batch)[:-1]
+
+        def use(model: nn.Module) -> list[Tensor]:
+            with seeded(key):
+                return [leaf for leaf in tree_leaves(model(*inputs)) if isinstance(leaf, Tensor)]
+
+        return self.forward.remembers({**own.params, **own.fixed}, own.buffers, use)
+
     def seen_redrawing(self, own: Own, batch: Tensor, key: Key) -> bool:
         """Whether the backward pass of a single member draws numbers, as do layers that run again in it."""
         forward = partial(replace(self, draws=False).loss_of, own=own, key=key, batch=self.read(batch))
