@@ -45,7 +45,7 @@ pytestmark = [  # Generated models often leave nothing to do.
 ]
 
 every_feature = pytest.mark.parametrize("name", FEATURES)
-at_length = pytest.mark.parametrize("times", [1, pytest.param(5, marks=pytest.mark.slow)])
+at_length = pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
 KEY = key(42)
 CLEAR = re.compile(r"\w.* (should|must) .*found", re.DOTALL)
 DOCUMENTED = re.compile(

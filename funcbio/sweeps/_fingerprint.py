@@ -2,11 +2,11 @@
 
 import sys
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
-from optree import tree_leaves
+from optree import tree_leaves, tree_map
 from torch import Tensor
 
 from funcbio.base import Key
@@ -14,14 +14,15 @@ from funcbio.identity._compare import compare
 from funcbio.identity._describe import Seen, describe
 from funcbio.identity._parts import Leaf
 from funcbio.identity._tensor import describe_tensor
+from funcbio.mechanism import PLACES
+from funcbio.rng import fold_in, normal
 from funcbio.sweeps._batches import Batches, StepKeys
 from funcbio.sweeps._engine import Engine
 from funcbio.sweeps._folds import rows_of
-from funcbio.sweeps._gradient import plain
 from funcbio.sweeps._job import Job
 from funcbio.sweeps._member import Own, Rules
 from funcbio.sweeps._seeded import seeded
-from funcbio.sweeps._stack import build, replaced
+from funcbio.sweeps._stack import build
 from funcbio.sweeps._trials import Trial
 from funcbio.synapses import synapses
 
@@ -59,14 +60,14 @@ def _network(job: Job) -> Seen:
 
 
 class _Forward:
-    """The first member on its first batch: what it reads, computes and loses; a step, and what is measured.
+    """The first member on its first batch: what it reads, computes and loses; what mechanisms and metrics do.
 
     Args:
         job: The sweep.
     """
 
     def __init__(self, job: Job) -> None:
-        self.job, self.seen = job, Seen()
+        self.job, self.seen, self.output = job, Seen(), None
 
     def __call__(self) -> Seen:
         """Returns the numbers of a forward pass; of one that fails, which training will say, nothing."""
@@ -93,25 +94,41 @@ class _Forward:
             read = rules.read(batch)
             self._note("batch", read)
             self._note("loss", rules.loss_of(params, own=own, key=key, batch=read)[0])
-        self._step(replace(rules, loss=self.job.loss), own, batch, key)
+        self._mechanisms(rules, own, key)
+        self._metrics(key, read[-1])
 
-    def _step(self, rules: Rules, own: Own, batch: Any, key: Key) -> None:
-        """A step with the gradient as direction: all mechanisms act, also those that read what no code shows."""
+    def _mechanisms(self, rules: Rules, own: Own, key: Key) -> None:
+        """What every mechanism makes of invented gradients; those of the network may be nothing but rounding."""
         acting = tuple(range(len(rules.mechanisms)))
+        grads = {name: _invented(fold_in(key, name), weight) for name, weight in own.params.items()}
         with torch.no_grad(), seeded(key):
-            grads, changes, _ = rules.learn(plain, acting, own, batch, key)
-            own = replaced(own, changes)
-            self._note("step", (grads, rules.apply(acting, own, grads, key)))
-            self._note("metrics", rules.measure(self.job.metrics, own, rules.read(batch)))
+            for place in PLACES:
+                treated: Any = rules.treat(place, acting, own.params, grads, own.state, own.numbers, key)
+                # Masks and counts are left out: rounding may decide on one of a million weights.
+                self._note(place, [leaf for leaf in tree_leaves(treated) if leaf.is_floating_point()])
+
+    def _metrics(self, key: Key, target: Tensor) -> None:
+        """What the metrics make of an invented output, which is not near to where they would decide otherwise."""
+        output = tree_map(partial(_invented, key), self.output)
+        with torch.no_grad(), seeded(key):
+            self._note("metrics", {name: metric(output, target) for name, metric in self.job.metrics.items()})
 
     def _spy(self, output: Any, target: Tensor) -> Tensor:
         self._note("output", output)
+        self.output = output
         return self.job.loss(output, target)
 
     def _note(self, what: str, tree: Any) -> None:
         for at, leaf in enumerate(tree_leaves(tree)):
             if isinstance(leaf, Tensor):
                 self.seen[f"forward.{what}[{at}]"] = describe_tensor(leaf, computed=True)
+
+
+def _invented(key: Key, like: Any) -> Any:
+    """Normal numbers in the place of a tensor's."""
+    if not (isinstance(like, Tensor) and like.is_floating_point()):
+        return like
+    return normal(key, tuple(like.shape)).to(like.device, like.dtype)
 
 
 def _twice(look: Any) -> Seen:

@@ -129,7 +129,7 @@ class Rules:
             state = state._replace(activity=tree_map(torch.add, state.activity, activity))
         if not self.decoupled and "weight_decay" in own.numbers:
             grads = {name: grad + own.numbers["weight_decay"] * own.params[name] for name, grad in grads.items()}
-        params, grads, state = self._run("gradient", acting, own.params, grads, state, own.numbers, key)
+        params, grads, state = self.treat("gradient", acting, own.params, grads, state, own.numbers, key)
         return grads, changes(own, params=params, buffers=buffers, state=state), loss
 
     def apply(self, acting: Sequence[int], own: Own, direction: Tensors, key: Key) -> dict[str, Any]:
@@ -139,9 +139,9 @@ class Rules:
             decay = own.numbers["weight_decay"]
             direction = {name: step - decay * own.params[name] for name, step in direction.items()}
         update = {name: (lr * step).to(step.dtype) for name, step in direction.items()}
-        params, update, state = self._run("update", acting, own.params, update, own.state, own.numbers, key)
+        params, update, state = self.treat("update", acting, own.params, update, own.state, own.numbers, key)
         params = {name: weight + update[name] for name, weight in params.items()}
-        params, _, state = self._run("after", acting, params, update, state, own.numbers, key)
+        params, _, state = self.treat("after", acting, params, update, state, own.numbers, key)
         return changes(own, params=params, state=state)
 
     def measure(self, metrics: Mapping[str, Callable[..., Tensor]], own: Own, batch: Sequence[Tensor]) -> Tensors:
@@ -173,7 +173,7 @@ class Rules:
                 then(loss)
         return loss, (buffers, {name: activity[name] for name in params})
 
-    def _run(
+    def treat(
         self,
         place: str,
         acting: Sequence[int],
