@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from optree import tree_flatten, tree_paths, tree_unflatten
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from funcbio.aside import write_aside
@@ -106,16 +106,18 @@ def load_checkpoint(path: str | os.PathLike[str], **parts: Any) -> dict[str, Any
 
 def _load(name: str, part: Any, saved: Any) -> None:
     """Lets an object take its state; optimizers of torch take any, and would fail in their next step."""
-    if not isinstance(saved, dict | list | tuple) or (isinstance(saved, dict) and (TREE in saved or CONFIG in saved)):
+    marked = isinstance(saved, dict) and (TREE in saved or CONFIG in saved)
+    if marked or (isinstance(part, nn.Module | Optimizer) and not isinstance(saved, dict)):
         raise ValueError(
             f"{name} should be a part that has a state of its own; found a plain value or a tree in the file"
         )
-    known = isinstance(part, Optimizer) and type(part).__module__.startswith("torch.optim.")
-    if known and "param_groups" not in saved:
+    optimizer = part if isinstance(part, Optimizer) and type(part).__module__.startswith("torch.optim.") else None
+    if optimizer is not None and "param_groups" not in saved:
         raise ValueError(f"{name} should be an object like the one that was saved; found {type(part).__name__}")
-    part.load_state_dict(saved)
-    if known:
-        _check_optimizer(name, part)
+    take: Any = part.load_state_dict
+    take(saved)
+    if optimizer is not None:
+        _check_optimizer(name, optimizer)
 
 
 def _check_optimizer(name: str, optimizer: Optimizer) -> None:

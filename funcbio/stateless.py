@@ -135,11 +135,11 @@ class Stateless:
             tensors: The tensors, by their first names; they are not changed.
             use: Calls the model and returns what comes out, always with the same inputs and draws.
         """
-        one, other = ({name: tensor.detach().clone() for name, tensor in tensors.items()} for _ in range(2))
+        one, other = ({name: _twin(tensor) for name, tensor in tensors.items()} for _ in range(2))
         with self.filled(one) as found:
             first = [tensor.detach().clone() for tensor in use(found.model)]
             with _filled(found, other):
-                second = use(found.model)
+                second = [tensor.detach() for tensor in use(found.model)]
         return any(
             a.shape != b.shape or not torch.allclose(a, b, rtol=0.0, atol=0.0, equal_nan=True)
             for a, b in zip(first, second, strict=False)
@@ -155,6 +155,10 @@ class Stateless:
         blanks = {key: name for key, (name, _) in self.blanks.items() if name in self.names}
         found = ((c, i, blanks[id(value)], value) for c, i, value in _reached(copied) if id(value) in blanks)
         return Copy(copied[0], self.prepare(copied[1]), [Place(*place) for place in found])
+
+
+def _twin(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
 @contextmanager

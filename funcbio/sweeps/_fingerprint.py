@@ -67,7 +67,8 @@ class _Forward:
     """
 
     def __init__(self, job: Job) -> None:
-        self.job, self.seen, self.output = job, Seen(), None
+        self.job, self.seen = job, Seen()
+        self.output: Any = None
 
     def __call__(self) -> Seen:
         """Returns the numbers of a forward pass; of one that fails, which training will say, nothing."""

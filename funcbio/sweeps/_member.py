@@ -90,7 +90,7 @@ class Rules:
             self.forward({**params, **own.fixed}, *self.read(batch)[:-1], buffers=cloned(own.buffers))
         return mode.calls > 0
 
-    @torch.no_grad()
+    @torch.enable_grad()  # Without, checkpointing warns.
     def remembers(self, own: Own, batch: Tensor, key: Key) -> bool:
         """Whether what the network of a single member computes depends on earlier calls by more than its buffers."""
         inputs = self.read(batch)[:-1]
@@ -99,7 +99,8 @@ class Rules:
             with seeded(key):
                 return [leaf for leaf in tree_leaves(model(*inputs)) if isinstance(leaf, Tensor)]
 
-        return self.forward.remembers({**own.params, **own.fixed}, own.buffers, use)
+        params = {name: weight.detach().requires_grad_() for name, weight in own.params.items()}
+        return self.forward.remembers({**params, **own.fixed}, own.buffers, use)
 
     def seen_redrawing(self, own: Own, batch: Tensor, key: Key) -> bool:
         """Whether the backward pass of a single member draws numbers, as do layers that run again in it."""
