@@ -15,7 +15,10 @@ from funcbio.identity._parts import IsLibrary, Leaf, Look, Parts, attributes, na
 from funcbio.identity._spell import spell
 from funcbio.identity._tensor import describe_tensor
 
-INTERNAL = frozenset(vars(nn.Module())) - {"training"}
+NOTES = {"_compile_kwargs"}
+"""What Lightning, once it is imported, notes on every module that is compiled."""
+
+INTERNAL = (frozenset(vars(nn.Module())) - {"training"}) | NOTES
 IN_C = BuiltinMethodType, MethodDescriptorType, MethodWrapperType, WrapperDescriptorType
 
 

@@ -548,3 +548,19 @@ def test_a_table_names_paths():
 def test_names_outside_are_found_as_they_are_spelled():
     function = made("def it(o):\n  f = lambda x: math.pi * x.real\n  return f(o) + torch.nn.functional.relu(o).sum()")
     assert _code.outer_names(function.__code__) == [("math", "pi"), ("torch", "nn", "functional", "relu")]
+
+
+def test_a_compiled_module_is_the_same_before_and_after_lightning_is_imported():
+    """That replaces ``torch.compile`` by a function that leaves its arguments on the module."""
+    program = (
+        "import json, torch; from funcbio.identity._describe import describe\n"
+        "def look():\n"
+        "    net = torch.nn.Linear(1, 1, bias=False)\n"
+        "    torch.nn.init.ones_(net.weight)\n"
+        "    return json.dumps(describe({'it': torch.compile(net)}), sort_keys=True)\n"
+        "before = look()\n"
+        "import lightning\n"
+        "assert look() == before\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
