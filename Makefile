@@ -22,7 +22,7 @@ check: .venv/installed  ## Lint, formatting and types
 test: check  ## Lint, types, and the quick tests: ten minutes
 	$(BIN)/python -m pytest --numprocesses 2
 
-test-slow: .venv/installed  ## Only the slow ones: half an hour
+test-slow: .venv/installed  ## Only the slow ones: an hour
 	$(BIN)/python -m pytest --numprocesses 2 -m slow
 
 test-all:  ## The quick ones, and if they pass the slow ones
