@@ -44,6 +44,8 @@ def kept(maxsize: int) -> Callable[[Callable[..., Made]], Callable[..., Made]]:
 
         @wraps(make)
         def known(*args: Any) -> Made:
+            if torch.compiler.is_compiling():  # The compiler warns of a cache, and looks through it.
+                return make(*args)
             try:
                 return found(*args)
             except _NotKeptError as error:

@@ -89,3 +89,9 @@ def test_an_error_while_something_is_made_outside_of_a_mode_is_raised_in_it():
     fail = kept.kept(4)(lambda number: 1 / number)
     with pytest.raises(ZeroDivisionError):
         torch.vmap(lambda x: (fail(0), x)[1])(torch.ones(2))
+
+
+def test_within_a_graph_nothing_is_looked_up_and_nothing_is_warned_of():
+    made = kept.kept(4)(lambda number: torch.tensor(number, dtype=torch.float64, device="cpu"))
+    graph = torch.compile(lambda x: x + made(3), fullgraph=True, backend="eager")
+    assert torch.equal(graph(torch.ones(2)), torch.ones(2) + made(3))
