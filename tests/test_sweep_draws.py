@@ -138,3 +138,17 @@ def test_a_generator_of_the_model_s_own_is_used_as_it_is():
         found = funcbio.sweep(lambda: Masked(draw), loss, (x, x), steps=1, batch_size=8, lr=0.0, seeds=2)
     assert len(set(found.table["train_loss"])) == 1
     assert found.table["train_loss"][0] == pytest.approx(float(draw(x).mean()))
+
+
+@pytest.mark.parametrize("transform", ["none", "grad", "vmap"])
+def test_torchs_methods_in_python_compile_beside_draws(transform):
+    """As attention calls them, within its dropout's mode."""
+
+    def forward(x, key):
+        with Keyed(key):
+            return F.dropout(x.unflatten(-1, (2, 3)), 0.5).sum()
+
+    call = {"none": forward, "grad": torch.func.grad(forward), "vmap": torch.vmap(forward)}[transform]
+    x, keys = torch.randn(4, 6), funcbio.split(funcbio.key(1), 4)
+    args = (x, keys if transform == "vmap" else keys[0])
+    assert torch.equal(torch.compile(call, fullgraph=True, backend="eager")(*args), call(*args))

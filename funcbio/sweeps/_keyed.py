@@ -40,6 +40,8 @@ class Keyed(TorchFunctionMode):
             self.calls += 1
             if is_batchedtensor(self.key):
                 raise RuntimeError(f"{func.__name__} draws from a generator of the model's own")
+        if func is Tensor.unflatten:  # In Python, by a class above: torch's compiler does not follow it from here.
+            func = torch.unflatten
         if func in PYTHON:
             with self:  # For the draws within.
                 return PYTHON[func](*args, **kwargs)
