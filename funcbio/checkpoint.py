@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from funcbio.aside import write_aside
 from funcbio.base import Tree
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
+from funcbio.checks import is_torchs
 from funcbio.files._plain import plain
 from funcbio.files._tensors import read_tensors, write_tensors
 
@@ -111,20 +112,22 @@ def _load(name: str, part: Any, saved: Any) -> None:
         raise ValueError(
             f"{name} should be a part that has a state of its own; found a plain value or a tree in the file"
         )
-    optimizer = part if isinstance(part, Optimizer) and type(part).__module__.startswith("torch.optim.") else None
-    if optimizer is not None and "param_groups" not in saved:
-        raise ValueError(f"{name} should be an object like the one that was saved; found {type(part).__name__}")
     take: Any = part.load_state_dict
+    if not (isinstance(part, Optimizer) and is_torchs(type(part))):
+        take(saved)
+        return
+    if "param_groups" not in saved:
+        raise ValueError(f"{name} should be an object like the one that was saved; found {type(part).__name__}")
+    options = set(part.defaults).intersection(*part.param_groups)  # Now: loading adds to the defaults.
     take(saved)
-    if optimizer is not None:
-        _check_optimizer(name, optimizer)
+    _check_optimizer(name, part, options)
 
 
-def _check_optimizer(name: str, optimizer: Optimizer) -> None:
+def _check_optimizer(name: str, optimizer: Optimizer, options: set[str]) -> None:
     """Raises ValueError if an optimizer has taken the state of another one, or of other weights."""
     kind = type(optimizer).__name__
     for group in optimizer.param_groups:
-        missing = sorted(optimizer.defaults.keys() - group.keys())
+        missing = sorted(options - group.keys())
         if missing:
             raise ValueError(
                 f"{name} should be the optimizer that was saved; found {kind}, and no {missing[0]!r} in the file"

@@ -131,3 +131,8 @@ def shown(value: object) -> str:
     if not isinstance(value, Tensor):
         return f"{value!r:.200}"
     return f"a tensor of {value.dtype}, shape {tuple(value.shape)}, on {value.device}"
+
+
+def is_torchs(kind: Any) -> bool:
+    """Returns True for optimizers of ``torch.optim`` itself, and their functions."""
+    return f"{kind.__module__}.".startswith("torch.optim.")

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from funcbio.attachment._optimizers import groups_by_weight, is_torchs
+from funcbio.attachment._optimizers import groups_by_weight
+from funcbio.checks import is_torchs
 from funcbio.sharding import whole
 
 Newborn = Callable[[Mapping[str, Any], Tensor], float | Tensor]
@@ -53,13 +54,7 @@ def reset(optimizer: Optimizer, weight: Tensor, where: Tensor) -> None:
     """
     for one in parts(optimizer):
         group = groups_by_weight(one).get(id(weight), {})
-        for name, value in _tensors(one.state.get(weight, {})):
-            if not value.ndim or value.numel() != weight.numel():
-                continue
-            if value.shape != weight.shape:
-                if value.ndim != 1 or not value.is_contiguous():
-                    continue
-                value = value.view(weight.shape)
+        for name, value in _alike(one.state.get(weight, {}), weight):
             start = _start(one, group, name, value, weight.detach(), where)
             if isinstance(start, Tensor):
                 value.copy_(torch.where(where, start.to(value.dtype), value))
@@ -67,16 +62,18 @@ def reset(optimizer: Optimizer, weight: Tensor, where: Tensor) -> None:
                 value.masked_fill_(where, start)
 
 
-def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yields what an optimizer remembers of one weight, also in dictionaries and lists; by innermost name."""
+def _alike(state: Any, weight: Tensor, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yields what has an element for each of a weight's, in its shape; also in dictionaries and lists."""
     if isinstance(state, Tensor):
-        yield name, state
+        flat = state.ndim == 1 and state.numel() == weight.numel() and state.is_contiguous()
+        if flat or (state.ndim and state.shape == weight.shape):
+            yield name, state.view(weight.shape) if flat else state
     elif isinstance(state, Mapping):
         for inner, value in state.items():
-            yield from _tensors(value, str(inner))
+            yield from _alike(value, weight, str(inner))
     elif isinstance(state, list | tuple):
         for value in state:
-            yield from _tensors(value, name)
+            yield from _alike(value, weight, name)
 
 
 def _start(

@@ -29,11 +29,6 @@ def check_optimizer(optimizer: object) -> None:
         raise ValueError("optimizer should not be differentiable; found differentiable=True: chain the pure features")
 
 
-def is_torchs(kind: Any) -> bool:
-    """Returns True for classes and functions of ``torch.optim`` itself."""
-    return f"{kind.__module__}.".startswith("torch.optim.")
-
-
 def groups_by_weight(optimizer: Optimizer | None) -> dict[int, dict[str, Any]]:
     """The parameter group of every parameter, by its ``id``."""
     groups = [] if optimizer is None else optimizer.param_groups
