@@ -101,9 +101,7 @@ class Observed:
         # Some models replace a buffer instead of writing to it.
         used.update({name: given[names[name]] for name in used})
 
-    def remembers(
-        self, params: Mapping[str, Tensor], buffers: Buffers, use: Callable[[nn.Module], list[Tensor]]
-    ) -> bool:
+    def remembers(self, params: Mapping[str, Tensor], buffers: Buffers, use: Callable[[nn.Module], Any]) -> bool:
         """Returns True if what the model computes depends on earlier calls by more than its buffers."""
         return self.stateless.remembers(self._given(params, buffers), use)
 

@@ -196,6 +196,23 @@ def test_what_a_step_and_the_metrics_read_from_outside_is_told_by_what_they_comp
         sweep(tmp_path, **options)
 
 
+def test_a_metric_that_refuses_invented_numbers_hides_nothing_else(tmp_path):
+    def shares(output, target):
+        if not torch.func.debug_unwrap(output).max() <= 1:
+            raise ValueError("output should be shares")
+        return output.mean()
+
+    model = lambda: nn.Sequential(nn.Linear(6, 2), nn.Softmax(-1))
+    options = {"model": model, "loss": Concealed(1.0), "test": (X, Y), "metrics": {"m": shares}}
+    sweep(tmp_path, **options)
+    before = contents(tmp_path)
+    with pytest.warns(UserWarning, match=r"forward.metrics \(it failed, ValueError\)"):
+        sweep(tmp_path, **options)
+    with pytest.raises(ValueError, match="that of the same sweep; found another"):
+        sweep(tmp_path, **{**options, "loss": Concealed(0.5)})
+    assert contents(tmp_path) == before
+
+
 def test_an_output_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ValueError, match="output should be a folder; found a file"):

@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,10 +15,11 @@ from funcbio.identity._describe import Seen, describe
 from funcbio.identity._parts import Leaf
 from funcbio.identity._tensor import describe_tensor
 from funcbio.mechanism import PLACES
-from funcbio.rng import fold_in, normal
+from funcbio.rng import normal
 from funcbio.sweeps._batches import Batches, StepKeys
 from funcbio.sweeps._engine import Engine
 from funcbio.sweeps._folds import rows_of
+from funcbio.sweeps._gradient import trained
 from funcbio.sweeps._job import Job
 from funcbio.sweeps._member import Own, Rules
 from funcbio.sweeps._seeded import seeded
@@ -72,11 +73,16 @@ class _Forward:
 
     def __call__(self) -> Seen:
         """Returns the numbers of a forward pass; of one that fails, which training will say, nothing."""
-        self.seen = {}
+        self.seen, engine = {}, self.engine
         try:
-            self._run(self.engine)
+            own, key, target = self._forward(engine)
         except Exception as error:
-            return {"forward": {"unseen": f"it failed, {type(error).__name__}"}}
+            return {"forward": _failed(error)}
+        for what, look in {"mechanisms": self._mechanisms, "metrics": self._metrics}.items():
+            try:
+                look(engine.kind.rules, own, key, target)
+            except Exception as error:  # Some refuse what no network puts out.
+                self.seen[f"forward.{what}"] = _failed(error)
         return self.seen
 
     @cached_property
@@ -84,34 +90,35 @@ class _Forward:
         """The first member alone."""
         return self.job.engine(self.job.trials[:1])
 
-    def _run(self, engine: Engine) -> None:
+    def _forward(self, engine: Engine) -> tuple[Own, Key, Tensor]:
+        """Notes a forward pass; returns the member, the key of the step, and the batch's target."""
         rows = rows_of(self.job.folds, self.job.trials[:1], 0, self.job.device)
         batch = Batches(self.job, engine.own.keys["batches"], rows).at(0)[0]
         key = StepKeys(engine.own.keys["noise"]).at(0)[0]
         own = engine.own.map(lambda leaf: leaf[0])
-        params = {name: p.detach().requires_grad_() for name, p in own.params.items()}
         rules = replace(engine.kind.rules, loss=self._spy)
         with seeded(key):
             read = rules.read(batch)
             self._note("batch", read)
-            self._note("loss", rules.loss_of(params, own=own, key=key, batch=read)[0])
-        self._mechanisms(rules, own, key)
-        self._metrics(key, read[-1])
+            self._note("loss", rules.loss_of(trained(own.params), own=own, key=key, batch=read)[0])
+        return own, key, read[-1]
 
-    def _mechanisms(self, rules: Rules, own: Own, key: Key) -> None:
-        """What every mechanism makes of invented gradients; those of the network may be nothing but rounding."""
-        acting = tuple(range(len(rules.mechanisms)))
-        grads = {name: _invented(fold_in(key, name), weight) for name, weight in own.params.items()}
-        with torch.no_grad(), seeded(key):
+    @torch.no_grad()
+    def _mechanisms(self, rules: Rules, own: Own, key: Key, _: Tensor) -> None:
+        """Notes what they make of invented gradients; those of the network may be nothing but rounding."""
+        acting, grads = tuple(range(len(rules.mechanisms))), _invented(key, own.params)
+        with seeded(key):
             for place in PLACES:
                 treated: Any = rules.treat(place, acting, own.params, grads, own.state, own.numbers, key)
                 # Masks and counts are left out: rounding may decide on one of a million weights.
                 self._note(place, [leaf for leaf in tree_leaves(treated) if leaf.is_floating_point()])
 
-    def _metrics(self, key: Key, target: Tensor) -> None:
-        """What the metrics make of an invented output, which is not near to where they would decide otherwise."""
-        output = tree_map(partial(_invented, key), self.output)
-        with torch.no_grad(), seeded(key):
+    @torch.no_grad()
+    def _metrics(self, rules: Rules, own: Own, key: Key, target: Tensor) -> None:
+        """Notes what they make of an invented output, which is not near to where they would decide otherwise."""
+        del rules, own
+        output = _invented(key, self.output)
+        with seeded(key):
             self._note("metrics", {name: metric(output, target) for name, metric in self.job.metrics.items()})
 
     def _spy(self, output: Any, target: Tensor) -> Tensor:
@@ -125,11 +132,18 @@ class _Forward:
                 self.seen[f"forward.{what}[{at}]"] = describe_tensor(leaf, computed=True)
 
 
-def _invented(key: Key, like: Any) -> Any:
-    """Normal numbers in the place of a tensor's."""
-    if not (isinstance(like, Tensor) and like.is_floating_point()):
-        return like
-    return normal(key, tuple(like.shape)).to(like.device, like.dtype)
+def _invented(key: Key, tree: Any) -> Any:
+    """Normal numbers in the place of a tree's."""
+
+    def invented(leaf: Any) -> Any:
+        real = isinstance(leaf, Tensor) and leaf.is_floating_point()
+        return normal(key, tuple(leaf.shape)).to(leaf.device, leaf.dtype) if real else leaf
+
+    return tree_map(invented, tree)
+
+
+def _failed(error: Exception) -> dict[str, str]:
+    return {"unseen": f"it failed, {type(error).__name__}"}
 
 
 def _twice(look: Any) -> Seen:

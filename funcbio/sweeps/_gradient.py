@@ -26,6 +26,11 @@ def plain(function: Callable[..., Any], params: Tensors) -> tuple[Tensors, tuple
     return _by_backward(Tensor.backward, function, params)
 
 
+def trained(params: Tensors) -> Tensors:
+    """Returns the same parameters as the leaves of a graph of their own."""
+    return {name: weight.detach().requires_grad_() for name, weight in params.items()}
+
+
 def draws_backward(function: Callable[..., Any], params: Tensors) -> bool:
     """Returns whether random numbers are drawn in the backward pass of a plain loop."""
     seen = _Draws()
@@ -52,7 +57,7 @@ class _Draws(TorchDispatchMode):
 
 def _by_backward(backward: Callable[[Tensor], None], function: Callable[..., Any], params: Tensors) -> Any:
     with torch.enable_grad():
-        leaves = {name: weight.detach().requires_grad_() for name, weight in params.items()}
+        leaves = trained(params)
         found = function(leaves, then=backward)
     grads = {name: _dense(leaf) for name, leaf in leaves.items()}
     return grads, tree_map(Tensor.detach, found)

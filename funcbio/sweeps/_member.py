@@ -15,9 +15,10 @@ from funcbio.base import BioState, Feature, Key
 from funcbio.bio_config import BioConfig
 from funcbio.chain import chain
 from funcbio.cleanup import cleaned_up
+from funcbio.identity._tensor import describe_tensor
 from funcbio.mechanism import Mechanism
 from funcbio.observe import Observed
-from funcbio.sweeps._gradient import draws_backward, one_number
+from funcbio.sweeps._gradient import draws_backward, one_number, trained
 from funcbio.sweeps._keyed import Keyed
 from funcbio.sweeps._seeded import seeded
 from funcbio.synapses import Choice
@@ -85,9 +86,8 @@ class Rules:
     @torch.enable_grad()
     def seen_drawing(self, own: Own, batch: Tensor, key: Key) -> bool:
         """Whether the network of a single member draws numbers in a forward pass."""
-        params = {name: weight.detach().requires_grad_() for name, weight in own.params.items()}
         with seeded(key), Keyed(key) as mode:
-            self.forward({**params, **own.fixed}, *self.read(batch)[:-1], buffers=cloned(own.buffers))
+            self.forward({**trained(own.params), **own.fixed}, *self.read(batch)[:-1], buffers=cloned(own.buffers))
         return mode.calls > 0
 
     @torch.enable_grad()  # Without, checkpointing warns.
@@ -95,12 +95,11 @@ class Rules:
         """Whether what the network of a single member computes depends on earlier calls by more than its buffers."""
         inputs = self.read(batch)[:-1]
 
-        def use(model: nn.Module) -> list[Tensor]:
+        def use(model: nn.Module) -> list[dict[str, Any]]:
             with seeded(key):
-                return [leaf for leaf in tree_leaves(model(*inputs)) if isinstance(leaf, Tensor)]
+                return [describe_tensor(leaf) for leaf in tree_leaves(model(*inputs)) if isinstance(leaf, Tensor)]
 
-        params = {name: weight.detach().requires_grad_() for name, weight in own.params.items()}
-        return self.forward.remembers({**params, **own.fixed}, own.buffers, use)
+        return self.forward.remembers({**trained(own.params), **own.fixed}, own.buffers, use)
 
     def seen_redrawing(self, own: Own, batch: Tensor, key: Key) -> bool:
         """Whether the backward pass of a single member draws numbers, as do layers that run again in it."""

@@ -37,9 +37,9 @@ def rehearse(job: Job, trials: Sequence[Trial], *, saves: bool) -> None:
     _settle(kind, lambda: _train(engine, course), "looped", f"this model trains member by member{rest}")
     _settle(kind, lambda: _measure(engine, course), "measures_looped", "this model is measured member by member")
     if kind.rules.remembers(*course.first):
-        text = "what its forward passes change in registered buffers; found an output that changes from call to call"
-        text = f"model should keep {text}: members are then not what they are alone"
-        warnings.warn(text, stacklevel=outside())
+        should = "model should keep what its forward passes change in registered buffers"
+        found = "an output that changes from call to call: members are then not what they are alone"
+        warnings.warn(f"{should}; found {found}", stacklevel=outside())
     if saves:
         _save(engine)
     kind.rehearsed = True
