@@ -1,99 +1,17 @@
-"""Binding: one table says which field of the configuration sets which hyper-parameter of which feature."""
+"""Binding: a configuration closed over the features, for one model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from torch import nn
 
-from funcbio import mechanisms
 from funcbio.base import BioState, Feature, Key, Tree
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.initial import init
-from funcbio.inplace import Step
-from funcbio.kernel import Kernel
+from funcbio.mechanisms import ROWS, split_weights
 from funcbio.synapses import Choice, Synapse, infer_synapses
 from funcbio.synapses import synapses as describe
-
-
-@dataclass(frozen=True)
-class Row:
-    """One documented method.
-
-    Attributes:
-        feature: The pure function behind it.
-        hyper: Which field of the configuration sets which keyword of the function.
-        needs_grad: Whether it makes no sense without gradients.
-        draws: Whether it uses its key.
-        kernel: The kernel behind the function, or what chooses one by hyper-parameters; None if there is none.
-    """
-
-    feature: Feature
-    hyper: Mapping[str, str]
-    needs_grad: bool = False
-    draws: bool = False
-    kernel: Kernel | Callable[..., tuple[Kernel | None, dict[str, Any]]] | None = None
-
-    def configured(self, config: BioConfig, **hyper: Any) -> dict[str, Any]:
-        """The hyper-parameters, taken from a configuration or from ``hyper``."""
-        return {keyword: getattr(config, name) for keyword, name in self.hyper.items()} | hyper
-
-    def bound(self, config: BioConfig, **hyper: Any) -> Feature:
-        """Returns the feature with its hyper-parameters taken from a configuration, or from ``hyper``."""
-        return partial(self.feature, **self.configured(config, **hyper))
-
-    def step(self, name: str, hyper: Mapping[str, Any]) -> Step | None:
-        """Returns the kernel with its hyper-parameters; None if there is nothing to run."""
-        kernel, given = self.kernel(**hyper) if callable(self.kernel) else (self.kernel, hyper)
-        return None if kernel is None else Step(name, kernel, given, kernel.needs())
-
-
-CLAMP = {"minimum": "fuzzy_lr_min", "maximum": "fuzzy_lr_max"}
-ROWS: dict[str, Row] = {
-    "fuzzy_learning_rates": Row(mechanisms.fuzzy_learning_rates, {}, needs_grad=True, kernel=mechanisms.FUZZY),
-    "volume_dependent_lr": Row(
-        mechanisms.volume_dependent_lr,
-        {"base_lr": "base_lr", "stability": "stability_factor", "variability": "lr_variability"},
-        needs_grad=True,
-        draws=True,
-        kernel=mechanisms.VOLUME,
-    ),
-    "crystallize": Row(
-        mechanisms.crystallize,
-        {"threshold": "crystal_thresh", "dampening": "dampening_factor", "floor": "crystallization_floor"},
-        needs_grad=True,
-        kernel=mechanisms.CRYSTALLIZE,
-    ),
-    "scale_grad": Row(
-        mechanisms.scale_grad,
-        {"target": "scaling_target", "gamma": "scaling_gamma", **CLAMP},
-        needs_grad=True,
-        kernel=mechanisms.SCALING,
-    ),
-    "rejuvenate_weights": Row(
-        mechanisms.rejuvenate_weights,
-        {"strength": "rejuvenation_parameter_dre", "variant": "rejuvenation_variant"},
-        draws=True,
-        kernel=mechanisms.rejuvenation,
-    ),
-    "update_fuzzy_learning_rates": Row(
-        mechanisms.update_fuzzy_learning_rates,
-        {
-            "distribution": "fuzzy_lr_distribution",
-            "dynamic": "fuzzy_lr_dynamic",
-            "variant": "fuzzy_lr_variant",
-            "nu": "fuzzy_learning_rate_factor_nu",
-            "decay": "fuzzy_lr_decay",
-            "every": "fuzzy_lr_update_freq",
-            **CLAMP,
-        },
-        draws=True,
-        kernel=mechanisms.rate_update,
-    ),
-    "apply_dales_principle": Row(mechanisms.apply_dales_principle, {}, kernel=mechanisms.GIVE_SIGN),
-    "enforce_dales_principle": Row(mechanisms.enforce_dales_principle, {}, kernel=mechanisms.KEEP_SIGN),
-}
 
 
 @dataclass(frozen=True)
@@ -109,14 +27,16 @@ class Bound:
 
     config: BioConfig
     synapses: Mapping[str, Synapse]
-    fuzzy_learning_rates: Feature
-    volume_dependent_lr: Feature
-    crystallize: Feature
-    scale_grad: Feature
-    rejuvenate_weights: Feature
-    update_fuzzy_learning_rates: Feature
-    apply_dales_principle: Feature
-    enforce_dales_principle: Feature
+
+    def __getattr__(self, name: str) -> Feature:
+        """Returns a feature with its hyper-parameters."""
+        if name not in ROWS:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return ROWS[name].bound(self.config)
+
+    def __dir__(self) -> list[str]:
+        """Lists the features, too."""
+        return sorted({*super().__dir__(), *ROWS})
 
     def init(self, params: Tree, *, key: Key) -> BioState:
         """Makes the state that the features start from; see ``funcbio.init``."""
@@ -124,7 +44,7 @@ class Bound:
 
     def split_weights(self, params: Any) -> Any:
         """Splits weights by the configured number of sub-synapses; see ``funcbio.split_weights``."""
-        return mechanisms.split_weights(params, self.config.weight_splitting_Gamma, synapses=self.synapses)
+        return split_weights(params, self.config.weight_splitting_Gamma, synapses=self.synapses)
 
 
 def bind(model: nn.Module | Tree, config: BioConfig = DEFAULT_BIO_CONFIG, synapses: Choice = None) -> Bound:
@@ -151,4 +71,4 @@ def bind(model: nn.Module | Tree, config: BioConfig = DEFAULT_BIO_CONFIG, synaps
         >>> params, grads, state = step(params, params, state, key=key(1))
     """
     described = describe(model, synapses) if isinstance(model, nn.Module) else infer_synapses(model)
-    return Bound(config, described, **{name: row.bound(config) for name, row in ROWS.items()})
+    return Bound(config, described)

@@ -9,19 +9,14 @@ from torch import Tensor, nn
 from funcbio.bio_config import BioConfig
 from funcbio.checks import is_real, shown
 from funcbio.choice import is_scripted
-from funcbio.mechanisms import check_divides
+from funcbio.mechanisms import Row, check_divides
 from funcbio.overlap import overlaps_itself
 from funcbio.sharding import is_distributed, same_everywhere
 from funcbio.synapses import Synapse, is_treated, require_layout
 
 NO_GRADIENTS = "No gradients found for the weights"
-NO_DALE = "Can not enforce dales principle without apply_dales_principle set True"
+FROZEN = "Weights do not require gradients"
 NO_SIGN = "The signs are gone that the conversion gave"
-NO_ACTIVITY = "No activity recorded: set record_activity=True in the configuration"
-
-
-CONFIGURED = ("enforce_dales_principle", "scale_grad")
-"""Methods that the configuration must allow."""
 
 
 class Layer(Protocol):
@@ -50,37 +45,32 @@ class Layer(Protocol):
         """A buffer, or a parameter, of the layer's state; None if it has none of that name."""
         ...
 
-    def needs_grad(self, name: str) -> bool:
-        """Whether a method makes no sense without a gradient."""
-        ...
 
-
-def check_method(layer: Layer, name: str) -> None:
-    """Raises if a method cannot run on a layer as it is."""
-    check_configured(layer, name)
+def check_method(layer: Layer, row: Row | None) -> None:
+    """Raises if a method cannot run on a layer as it is; None is a method of a subclass, of which nothing is known."""
+    if row is not None:
+        check_configured(layer, row)
     check_shape(layer)
-    if reads_sign(layer, name) and layer.held("sign") is None:
+    if row is not None and reads_sign(layer, row) and layer.held("sign") is None:
         raise RuntimeError(f"{NO_SIGN} to {layer.synapse.weight}: convert the model again")
     _check_memory(layer)
     _check_buffers(layer)
     _check_sharding(layer)
-    if layer.needs_grad(name):
-        check_gradient(layer, name)
+    if row is not None and row.needs_grad:
+        check_gradient(layer)
 
 
-def reads_sign(layer: Layer, name: str) -> bool:
+def reads_sign(layer: Layer, row: Row) -> bool:
     """Returns True if a method follows the signs of a layer."""
-    config = layer.config
-    follows = name == "rejuvenate_weights" and config.rejuvenation_variant != "0.0.5"
-    return config.apply_dales_principle and (follows or name == "enforce_dales_principle")
+    step = row.step("", row.configured(layer.config)) if layer.config.apply_dales_principle else None
+    return step is not None and "sign" in step.needs
 
 
-def check_configured(layer: Layer, name: str) -> None:
+def check_configured(layer: Layer, row: Row) -> None:
     """Raises if the configuration does not allow a method."""
-    if name == "enforce_dales_principle" and not layer.config.apply_dales_principle:
-        raise AttributeError(NO_DALE)
-    if name == "scale_grad" and not layer.records_activity:
-        raise RuntimeError(NO_ACTIVITY)
+    row.require(layer.config)
+    if row.per_unit and row.requires is not None and not layer.synapse.observable:
+        raise row.requires.error(row.requires.message)
 
 
 def check_shape(layer: Layer) -> None:
@@ -153,11 +143,11 @@ def _check_sharding(layer: Layer) -> None:
         )
 
 
-def check_gradient(layer: Layer, name: str) -> None:
+def check_gradient(layer: Layer) -> None:
     """Raises if the weight has no gradient that a method could write to."""
     weight, leaf = layer.weight, layer.synapse.weight
-    if name == "crystallize" and not weight.requires_grad:
-        raise RuntimeError("Weights do not require gradients")
+    if not weight.requires_grad:
+        raise RuntimeError(f"{NO_GRADIENTS} of {leaf}: {FROZEN}")
     if weight.grad is None:
         raise RuntimeError(f"{NO_GRADIENTS} of {leaf}")
     if weight.grad.layout != torch.strided:

@@ -1,17 +1,17 @@
 """The configuration: documented names, defaults and limits, checked when it is created."""
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
 import torch
 
-from funcbio import mechanisms
-from funcbio.checks import LARGEST, perhaps
-from funcbio.rates import sample_rates
+from funcbio.checks import COUNT_OR_NONE, INTEGER, LARGEST, SHARE, Limit, is_large, is_within, perhaps, require_order
+from funcbio.mechanisms import REJUVENATIONS, hyper_parameter, identity
+from funcbio.rates import VARIANTS
 
 
 class Distribution(str, Enum):
@@ -33,50 +33,34 @@ class ConfigError(ValueError, AssertionError):
     """A configuration that cannot be: names the field, what it should be and what was given."""
 
 
-def _hyper(function: Callable[..., Any], keyword: str, should: str) -> Any:
-    """A field whose default stands in the signature of the function that uses it."""
-    return field(default=inspect.signature(function).parameters[keyword].default, metadata={"should": should})
+def _from_table(name: str) -> Any:
+    """Returns a field whose default and limit are those of the mechanism that it sets; see ``funcbio.mechanisms``."""
+    row, keyword = hyper_parameter(name)
+    return _option(row.defaults[keyword], row.limits[keyword])
 
 
-def _option(default: Any, should: str) -> Any:
-    return field(default=default, metadata={"should": should})
+def _option(default: Any, limit: Limit) -> Any:
+    return _field(default, limit.should, partial(is_within, limit=limit))
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and not _large(value)
+def _flag(default: bool) -> Any:
+    return _field(default, "True or False", lambda value: isinstance(value, bool))
 
 
-def _integer(value: Any) -> bool:
-    return isinstance(value, Integral) and _number(value)
+def _choice(default: str, options: Collection[str]) -> Any:
+    should = f"one of {', '.join(options)}"
+    return _field(default, should, lambda value: value in list(options))
 
 
-def _large(number: Any) -> bool:
-    """Whether a number is out of the range of the rules; also if it is not finite."""
-    return not -LARGEST <= number <= LARGEST
+def _field(default: Any, should: str, holds: Callable[[Any], bool]) -> Any:
+    return field(default=default, metadata={"should": should, "holds": holds})
 
 
 def _plain(value: Any) -> Any:
-    """A Python number in the place of one of numpy or of fractions, with which tensors may not multiply."""
+    """Returns a Python number in the place of one of numpy or of fractions, with which tensors may not multiply."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return value
     return int(value) if isinstance(value, Integral) else float(value)
-
-
-CHECKS: dict[str, Callable[[Any], bool]] = {
-    "a number > 0": lambda v: _number(v) and v > 0,
-    "a number >= 0": lambda v: _number(v) and v >= 0,
-    "a number in (0, 1)": lambda v: _number(v) and 0 < v < 1,
-    "a number in (0, 1]": lambda v: _number(v) and 0 < v <= 1,
-    "a number in [0, 1]": lambda v: _number(v) and 0 <= v <= 1,
-    "an integer >= 0": lambda v: _integer(v) and v >= 0,
-    "an integer >= 1": lambda v: _integer(v) and v >= 1,
-    "an integer": _integer,
-    "True or False": lambda v: isinstance(v, bool),
-    "callable": callable,
-    "'lognormal', 'uniform' or '0.0.5'": lambda v: v in ("lognormal", "uniform", "0.0.5"),
-    "'default' or '0.0.5'": lambda v: v in ("default", "0.0.5"),
-    f"one of {', '.join(Distribution)}": lambda v: v in list(Distribution),
-}
 
 
 @dataclass(frozen=True)
@@ -125,34 +109,34 @@ class BioConfig:
         funcbio.bio_config.ConfigError: dampening_factor should be a number in (0, 1); found 2.0
     """
 
-    fuzzy_learning_rate_factor_nu: float = _hyper(sample_rates, "nu", "a number > 0")
-    dampening_factor: float = _hyper(mechanisms.crystallize, "dampening", "a number in (0, 1)")
-    crystal_thresh: float = _hyper(mechanisms.crystallize, "threshold", "a number > 0")
-    rejuvenation_parameter_dre: float = _hyper(mechanisms.rejuvenate_weights, "strength", "a number > 0")
-    weight_splitting_Gamma: int = _option(0, "an integer >= 0")  # noqa: N815 - the documented name
-    weight_splitting_activation_function: Callable[[torch.Tensor], torch.Tensor] = _option(
-        mechanisms.identity, "callable"
+    fuzzy_learning_rate_factor_nu: float = _from_table("fuzzy_learning_rate_factor_nu")
+    dampening_factor: float = _from_table("dampening_factor")
+    crystal_thresh: float = _from_table("crystal_thresh")
+    rejuvenation_parameter_dre: float = _from_table("rejuvenation_parameter_dre")
+    weight_splitting_Gamma: int = _option(0, COUNT_OR_NONE)  # noqa: N815 - the documented name
+    weight_splitting_activation_function: Callable[[torch.Tensor], torch.Tensor] = _field(
+        identity, "callable", callable
     )
-    apply_dales_principle: bool = _option(False, "True or False")
-    base_lr: float = _hyper(mechanisms.volume_dependent_lr, "base_lr", "a number in (0, 1)")
-    stability_factor: float = _hyper(mechanisms.volume_dependent_lr, "stability", "a number > 0")
-    lr_variability: float = _hyper(mechanisms.volume_dependent_lr, "variability", "a number > 0")
-    fuzzy_lr_distribution: Distribution | str = _option(Distribution.UNIFORM, f"one of {', '.join(Distribution)}")
-    fuzzy_lr_min: float = _hyper(sample_rates, "minimum", "a number >= 0")
-    fuzzy_lr_max: float = _hyper(sample_rates, "maximum", "a number > 0")
-    fuzzy_lr_dynamic: bool = _option(False, "True or False")
-    fuzzy_lr_decay: float = _hyper(mechanisms.update_fuzzy_learning_rates, "decay", "a number in (0, 1]")
-    fuzzy_lr_update_freq: int = _hyper(mechanisms.update_fuzzy_learning_rates, "every", "an integer >= 1")
-    fuzzy_lr_layer_index: int = _option(-1, "an integer")
-    fuzzy_lr_total_layers: int = _option(-1, "an integer")
-    rejuvenation_variant: str = _hyper(mechanisms.rejuvenate_weights, "variant", "'lognormal', 'uniform' or '0.0.5'")
-    fuzzy_lr_variant: str = _hyper(sample_rates, "variant", "'default' or '0.0.5'")
-    dales_variant: str = _option("default", "'default' or '0.0.5'")
-    crystallization_floor: float = _hyper(mechanisms.crystallize, "floor", "a number >= 0")
-    dales_excitatory_fraction: float = _option(0.5, "a number in [0, 1]")
-    scaling_target: float = _hyper(mechanisms.scale_grad, "target", "a number > 0")
-    scaling_gamma: float = _hyper(mechanisms.scale_grad, "gamma", "a number >= 0")
-    record_activity: bool = _option(False, "True or False")
+    apply_dales_principle: bool = _flag(False)
+    base_lr: float = _from_table("base_lr")
+    stability_factor: float = _from_table("stability_factor")
+    lr_variability: float = _from_table("lr_variability")
+    fuzzy_lr_distribution: Distribution | str = _choice(Distribution.UNIFORM, Distribution)
+    fuzzy_lr_min: float = _from_table("fuzzy_lr_min")
+    fuzzy_lr_max: float = _from_table("fuzzy_lr_max")
+    fuzzy_lr_dynamic: bool = _flag(False)
+    fuzzy_lr_decay: float = _from_table("fuzzy_lr_decay")
+    fuzzy_lr_update_freq: int = _from_table("fuzzy_lr_update_freq")
+    fuzzy_lr_layer_index: int = _option(-1, INTEGER)
+    fuzzy_lr_total_layers: int = _option(-1, INTEGER)
+    rejuvenation_variant: str = _choice("lognormal", REJUVENATIONS)
+    fuzzy_lr_variant: str = _choice("default", VARIANTS)
+    dales_variant: str = _choice("default", ("default", "0.0.5"))
+    crystallization_floor: float = _from_table("crystallization_floor")
+    dales_excitatory_fraction: float = _option(0.5, SHARE)
+    scaling_target: float = _from_table("scaling_target")
+    scaling_gamma: float = _from_table("scaling_gamma")
+    record_activity: bool = _flag(False)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "BioConfig":
         """Refuses unknown names before the generated ``__init__`` sees them."""
@@ -164,14 +148,14 @@ class BioConfig:
         """Checks every value and turns a distribution's name into the member."""
         for item in fields(self):
             value, should = getattr(self, item.name), item.metadata.get("should")
-            if should is not None and not CHECKS[should](value):
-                limit = f", of magnitude {LARGEST:g} at most" if isinstance(value, Real) and _large(value) else ""
+            if should is not None and not item.metadata["holds"](value):
+                limit = f", of magnitude {LARGEST:g} at most" if isinstance(value, Real) and is_large(value) else ""
                 raise ConfigError(f"{item.name} should be {should}{limit}; found {value!r}")
             object.__setattr__(self, item.name, _plain(value))
-        if self.fuzzy_lr_min >= self.fuzzy_lr_max:
-            raise ConfigError(
-                f"fuzzy_lr_min should be less than fuzzy_lr_max; found {self.fuzzy_lr_min} and {self.fuzzy_lr_max}"
-            )
+        try:
+            require_order("fuzzy_lr_min", self.fuzzy_lr_min, "fuzzy_lr_max", self.fuzzy_lr_max)
+        except ValueError as error:
+            raise ConfigError(*error.args) from None
         object.__setattr__(self, "fuzzy_lr_distribution", Distribution(self.fuzzy_lr_distribution))
 
     @property

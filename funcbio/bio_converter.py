@@ -8,7 +8,6 @@ from torch import nn
 
 from funcbio import rng
 from funcbio.base import Feature, Key
-from funcbio.bind import Row
 from funcbio.bio_checks import check_layer, check_weight
 from funcbio.bio_class import bio_class
 from funcbio.bio_config import BioConfig, check_names
@@ -21,6 +20,7 @@ from funcbio.bio_survey import Overview, bio_modules, plain_layers, warn_of_no_s
 from funcbio.bio_undo import or_as_before
 from funcbio.choice import is_compiled, is_scripted
 from funcbio.idle import idle_fields, warn
+from funcbio.mechanisms import METHODS, Row
 from funcbio.observe import unit_dim
 from funcbio.sharding import reshard
 from funcbio.splitting import AfterForward, before_forward
@@ -163,9 +163,9 @@ class BioConverter:
         }
         for feature in features:
             name = feature.__name__  # pyright: ignore[reportAttributeAccessIssue]
-            if name in taken or hasattr(self.bio_module_class, name):
+            if name in taken or hasattr(self.bio_module_class, name) or name in METHODS:
                 raise ValueError(f"features should have names of their own; found {name!r}, a name of every bio_mod")
-            self.features = {**self.features, name: Row(feature, hyper, needs_grad=needs_grad, draws=draws)}
+            self.features = {**self.features, name: Row(feature, fields=hyper, needs_grad=needs_grad, draws=draws)}
         return self
 
     def describe(self, model: nn.Module) -> list[Holder]:
@@ -197,10 +197,13 @@ class BioConverter:
         overview = Overview(model, frozenset(plain_layers(model)))
         names = (*self.bio_module_class.exposed_functions, *self.features, STEP)
         for name in free_names(model, names):
-            method = BioStep(overview, self.steps) if name == STEP else self.method_class(overview, name)
+            method = BioStep(overview, self.steps) if name == STEP else self._method(overview, name)
             vars(model)[name] = method  # Past a ``__setattr__`` of the user's own.
         if self.config.apply_dales_principle:
             warn_of_no_signs(bio_modules(model))
+
+    def _method(self, overview: Overview, name: str) -> ModelMethod:
+        return self.method_class(overview, name, summed=name in self.bio_module_class.summed_functions)
 
     def _attach(self, holder: Holder, key: Key, *, alone: bool) -> None:
         """Puts a BioModule on a layer, and hooks where it acts on the layer's output."""

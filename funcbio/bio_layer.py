@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from funcbio import rng
 from funcbio.base import BioState, Key, Tree
-from funcbio.bind import ROWS, Row
 from funcbio.bio_checks import broadcasts, check_method, check_output, check_weight
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError
 from funcbio.bio_memory import check_apart
 from funcbio.bio_run import bring, run_layers, steps_of
 from funcbio.initial import initial_activity, initial_rate, initial_sign
-from funcbio.mechanisms import count_active, split_output
+from funcbio.mechanisms import ROWS, Row, count_active, split_output
 from funcbio.observe import unit_dim
 from funcbio.sharding import agreed, is_distributed, is_plain, local, shard_like, whole
 from funcbio.synapses import Synapse, is_treated, synapses
@@ -113,37 +112,32 @@ class BioLayer(nn.Module):
         """Whether the layer's weight is trained and has a gradient."""
         return self.weight.requires_grad and self.weight.grad is not None
 
-    def needs_grad(self, name: str) -> bool:
-        """Whether a method makes no sense without a gradient."""
-        row = self.features.get(name, ROWS.get(name))
-        return row is not None and row.needs_grad
+    def row(self, name: str) -> Row | None:
+        """Returns what the table holds of a method, or a converter's exposed feature; None for any other method."""
+        return self.features.get(name) or ROWS.get(name)
 
     def held(self, name: str) -> Any:
         """A buffer of the layer's state, or a parameter; None if it has none of that name."""
         return self._buffers.get(name, self._parameters.get(name))
 
     @torch.no_grad()
-    def run(self, name: str, **hyper: Any) -> Tensor | None:
+    def run(self, name: str) -> Tensor | None:
         """Runs a row of the table on this layer, in place; returns which weights it replaced, if it does that."""
+        row = self.features.get(name) or ROWS[name]
         if torch.compiler.is_compiling():
-            check_method(self, name)
-            return self._run_feature(name, **hyper)
-        calls = [(name, tuple(hyper.items()))]
-        brought = bring(self, calls)
-        check_apart([(self, brought[1] if brought else steps_of(self, calls))])
-        return self._run_feature(name, **hyper) if brought is None else run_layers([brought]).get(self.synapse.weight)
-
-    def _run_feature(self, name: str, **hyper: Any) -> Tensor | None:
-        return self.run_row(self.features.get(name) or ROWS[name], **hyper)
+            check_method(self, row)
+            return self.run_row(row)
+        brought = bring(self, [name])
+        check_apart([(self, brought[1] if brought else steps_of(self, [name]))])
+        return self.run_row(row) if brought is None else run_layers([brought]).get(self.synapse.weight)
 
     @torch.no_grad()
-    def run_row(self, row: Row, *, around: tuple[Tensor, Tensor] | None = None, **hyper: Any) -> Tensor | None:
+    def run_row(self, row: Row, *, around: tuple[Tensor, Tensor] | None = None) -> Tensor | None:
         """Runs a feature on trees of one leaf and writes back what it changed: for all that is not plain memory.
 
         Args:
             row: The feature.
             around: Stand for weight and gradient, and are written to in their place.
-            **hyper: Hyper-parameters that are not those of the configuration.
         """
         weight, leaf = self.weight if around is None else around[0], self.synapse.weight
         if is_distributed(weight):  # Only now it is sure how; from here on no process holds rates of other rows.
@@ -153,7 +147,7 @@ class BioLayer(nn.Module):
         # A feature that needs no gradient passes on what it gets: the weight stands in.
         grad = given if row.needs_grad and given is not None else weight
         before = {leaf: weight}, {leaf: grad}, self._state(weight)
-        params, grads, state = row.bound(self.config, **hyper)(*before, key=key)
+        params, grads, state = row.bound(self.config)(*before, key=key)
         params, state = keep_padding(self.get_parent(), weight, params, state)
         written = (
             (weight, params[leaf]),
@@ -184,8 +178,8 @@ class BioLayer(nn.Module):
         return f"distribution={self.config.fuzzy_lr_distribution.value}"  # pyright: ignore[reportAttributeAccessIssue]
 
     def __getattr__(self, name: str) -> Any:
-        """Finds the features that a converter exposes."""
-        if name in self.__dict__.get("features", {}):
+        """Finds the methods of the table that have no other form, and the features that a converter exposes."""
+        if name in self.__dict__.get("features", {}) or name in ROWS:
             return partial(self._run_exposed, name)
         return super().__getattr__(name)
 

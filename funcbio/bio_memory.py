@@ -67,7 +67,7 @@ def _written(steps: Sequence[Step] | None) -> frozenset[str]:
     found = {name for step in steps for name in step.kernel.writes}
     if any(step.kernel.draws for step in steps):
         found.add("key")
-    if any(step.name == "update_fuzzy_learning_rates" for step in steps):
+    if any(step.kernel.advances for step in steps):
         found.add("updates")
     if any("activity" in step.needs for step in steps):
         found.add("activity")

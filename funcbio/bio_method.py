@@ -6,28 +6,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from funcbio.bind import ROWS
 from funcbio.bio_checks import NO_GRADIENTS, check_configured, check_method
 from funcbio.bio_finite import finite_gradients
 from funcbio.bio_memory import check_apart
 from funcbio.bio_module import BioModule
-from funcbio.bio_run import Call, bring, run_layers, steps_of
+from funcbio.bio_run import bring, run_layers, steps_of
 from funcbio.bio_survey import Overview, Survey, bio_modules, once
-from funcbio.idle import UPDATES
 from funcbio.inplace import Layer, Step
+from funcbio.mechanisms import ROWS, Row
 from funcbio.observe import run_once
 from funcbio.sharding import local, reshard
 
-HEALS = ("rejuvenate_weights", "rejuvenate_weights_old")
-CALLS: dict[str, Call] = {
-    "rejuvenate_weights_old": ("rejuvenate_weights", (("variant", "uniform"),)),
-    **{name: (name, ()) for name in ROWS if name in BioModule.exposed_functions},
-}
-"""The methods that run one row of the table, and with which hyper-parameters."""
-HARMLESS = "fuzzy_learning_rates"
-"""Changes nothing but gradients, which stay infinite if they are: it need not look at them first."""
-READS = "l1_reg"
-"""Changes nothing at all, and counts layers that are not trained in."""
 Ready = list[tuple[BioModule, Layer, list[Step]]]
 
 
@@ -49,10 +38,11 @@ class ModelMethod:
     Args:
         overview: Of the converted model.
         name: Name of the method.
+        summed: Whether the layers' methods change nothing and return numbers, of which this one returns the sum.
     """
 
-    def __init__(self, overview: Overview, name: str) -> None:
-        self.overview, self.name = overview, name
+    def __init__(self, overview: Overview, name: str, *, summed: bool = False) -> None:
+        self.overview, self.name, self.summed = overview, name, summed
         self.__doc__ = f"Runs ``{name}`` on every layer with synapses; see ``BioModule.{name}``."
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -64,7 +54,8 @@ class ModelMethod:
         finite = self.verdict(found, plan)
         if finite is False:
             return self._nothing(plan.bio_mods)
-        if self.name == UPDATES:
+        row = self.row(plan.bio_mods)
+        if row is not None and row.counts:
             if self._observe(plan.bio_mods, *args, **kwargs):
                 plan = self.plan(found.layers())  # The counts may be copies.
             args, kwargs = (), {}  # The model has seen its input; the layers need none of their own.
@@ -78,43 +69,60 @@ class ModelMethod:
             AttributeError: If the configuration of a layer does not allow it.
         """
         bio_mods = self._taking_part(bio_mods)
-        if self.name == UPDATES:
-            self.overview.warn_of_fixed_rates(bio_mods)
-        ready, others, calls = [], [], [CALLS.get(self.name, (self.name, ()))]
+        self.overview.warn_of_idle(self.row(bio_mods), bio_mods)
+        ready, others = [], []
         for bio in bio_mods:
-            brought = bring(bio, calls)
+            brought = self._brought(bio)
             if brought is None or not inherits(bio, [self.name]):
                 others.append(bio)
             else:
                 ready.append((bio, *brought))
-        ours = [bio for bio in others if self.name in CALLS or self.name in bio.features]
-        alone = [(bio, steps_of(bio, calls) if inherits(bio, [self.name]) else None) for bio in ours]
+        ours = [bio for bio in others if bio.row(self.name) is not None]
+        alone = [(bio, steps_of(bio, [self.name]) if inherits(bio, [self.name]) else None) for bio in ours]
         check_apart([*((bio, steps) for bio, _, steps in ready), *alone])
         return Plan(bio_mods, ready, others)
 
     def verdict(self, found: Survey, plan: Plan) -> bool | Tensor:
         """Returns whether the method may act: not while a gradient has overflowed, if it looks at them."""
-        if self.name == HARMLESS or not (self.name in CALLS or any(self.name in bio.features for bio in plan.bio_mods)):
+        row = self.row(plan.bio_mods)
+        if row is None or row.ignores_overflow:
             return True
-        return finite_gradients(found.modules, heals=self.name in HEALS)
+        return finite_gradients(found.modules, heals=row.replaces)
+
+    @property
+    def replaces(self) -> bool:
+        """Returns True for a method of the table that says which weights it replaced."""
+        return self.name in ROWS and ROWS[self.name].replaces
+
+    def row(self, bio_mods: Sequence[BioModule]) -> Row | None:
+        """Returns what the table holds of the method; None if it holds nothing, or there are no layers."""
+        return next((row for row in (bio.row(self.name) for bio in bio_mods) if row is not None), None)
+
+    def _brought(self, bio: BioModule) -> tuple[Layer, list[Step]] | None:
+        if bio.row(self.name) is not None:
+            return bring(bio, [self.name])
+        check_method(bio, None)
+        return None
 
     def _in_a_graph(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         bio_mods = self._taking_part(once(bio_modules(self.overview.model)))
         for bio in bio_mods:
-            check_method(bio, self.name)
+            check_method(bio, bio.row(self.name))
         return self._one_by_one(bio_mods, *args, **kwargs)
 
     def _taking_part(self, bio_mods: list[BioModule]) -> list[BioModule]:
         """The layers to run on."""
-        if self.name == "scale_grad":
+        row = self.row(bio_mods)
+        if row is not None and row.per_unit:
             bio_mods = [bio for bio in bio_mods if bio.synapse.observable]
-        chosen = [bio for bio in bio_mods if bio.participates or self.name == READS]
-        if any(bio.needs_grad(self.name) for bio in bio_mods):
+        chosen = [bio for bio in bio_mods if bio.participates or self.summed]
+        if row is not None and row.needs_grad and bio_mods:
             chosen = [bio for bio in chosen if bio.has_gradient()]
             if not chosen:
                 raise RuntimeError(f"{NO_GRADIENTS}: call backward() before {self.name}()")
         if bio_mods and not chosen:
-            check_configured(bio_mods[0], self.name)
+            if row is not None:
+                check_configured(bio_mods[0], row)
             self.overview.warn_of_nothing(f"{self.name}()")
         return chosen
 
@@ -127,16 +135,16 @@ class ModelMethod:
         replaced = run_layers([(layer, steps) for _, layer, steps in ready], flag)
         results = self._one_by_one(others, *args, **kwargs)
         for bio, layer, _ in ready:
-            results[layer.name] = bio.settle(self.name, replaced.get(layer.name), flag)
+            results[layer.name] = bio.finish(bio.row(self.name), replaced.get(layer.name), flag)
         return {bio.synapse.weight: results[bio.synapse.weight] for bio in bio_mods}
 
     def _one_by_one(self, bio_mods: Sequence[BioModule], *args: Any, **kwargs: Any) -> dict[str, Any]:
         return {bio.synapse.weight: getattr(bio, self.name)(*args, **kwargs) for bio in bio_mods}
 
     def _results(self, results: dict[str, Any]) -> Any:
-        if self.name == READS:
+        if self.summed:
             return sum(results.values())
-        return results if self.name in HEALS or any(found is not None for found in results.values()) else None
+        return results if self.replaces or any(result is not None for result in results.values()) else None
 
     def _observe(self, bio_mods: list[BioModule], x: Tensor | None = None) -> bool:
         """Runs the model on its own input if its layers have seen none; returns whether it did."""
@@ -156,7 +164,7 @@ class ModelMethod:
         return True
 
     def _nothing(self, bio_mods: list[BioModule]) -> dict[str, Tensor] | None:
-        if self.name not in HEALS:
+        if not self.replaces:
             return None
         return {bio.synapse.weight: torch.zeros_like(bio.weight, dtype=torch.bool) for bio in bio_mods}
 

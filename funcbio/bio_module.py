@@ -7,7 +7,7 @@ from torch import Tensor
 
 from funcbio.bio_config import Distribution
 from funcbio.bio_layer import BioLayer
-from funcbio.mechanisms import moves
+from funcbio.mechanisms import METHODS, ROWS, Row, moves
 from funcbio.observe import run_once
 from funcbio.sharding import local, whole
 
@@ -26,6 +26,7 @@ class BioModule(BioLayer):
 
     Attributes:
         exposed_functions: Names of the methods that a converter also puts on the model. A subclass may extend it.
+        summed_functions: Those of them that change nothing and return a number; the model's method returns the sum.
         fuzzy_learning_rate_parameters: Buffer, the rate factors, shaped like the weight.
         activation_count: Buffer, int64 count of active outputs of each unit; only where activity is recorded.
         sign: Buffer, Dale signs, broadcasting with the weight; only under Dale's principle.
@@ -42,34 +43,25 @@ class BioModule(BioLayer):
         tensor(6.)
     """
 
-    exposed_functions: tuple[str, ...] = (
-        "rejuvenate_weights",
-        "crystallize",
-        "fuzzy_learning_rates",
-        "volume_dependent_lr",
-        "update_fuzzy_learning_rates",
-        "enforce_dales_principle",
-        "scale_grad",
-        "l1_reg",
-        "rejuvenate_weights_old",
-    )
+    exposed_functions: tuple[str, ...] = (*METHODS, "l1_reg")
+    summed_functions: tuple[str, ...] = ("l1_reg",)
 
     def rejuvenate_weights(self) -> Tensor:
         """Replaces weak weights and returns which, as a bool tensor; see ``funcbio.rejuvenate_weights``."""
-        return self._replaced()
+        return self._finished("rejuvenate_weights")
 
     def rejuvenate_weights_old(self) -> Tensor:
         """Replaces weak weights by the rule of the paper's experiments; a name of earlier code."""
-        return self._replaced(variant="uniform")
+        return self._finished("rejuvenate_weights_old")
 
-    def _replaced(self, **hyper: str) -> Tensor:
-        return self.settle("rejuvenate_weights", self.run("rejuvenate_weights", **hyper))
+    def _finished(self, name: str) -> Any:
+        return self.finish(ROWS[name], self.run(name))
 
-    def settle(self, name: str, replaced: Tensor | None, finite: Tensor | None = None) -> Any:
-        """What is left to do after a method has run, unless ``finite`` is False, and what it returns."""
-        if name == "update_fuzzy_learning_rates" and self.records_activity and self.moves():
+    def finish(self, row: Row | None, replaced: Tensor | None, finite: Tensor | None = None) -> Any:
+        """Does what remains after a method has run, unless ``finite`` is False; returns what the method returns."""
+        if row is not None and row.counts and self.records_activity and self.moves():
             local(self.observations).mul_(0 if finite is None else ~finite)
-        if name.startswith("rejuvenate_weights") and replaced is None:  # Of a weight without elements.
+        if row is not None and row.replaces and replaced is None:  # Of a weight without elements.
             return torch.zeros_like(self.weight, dtype=torch.bool)
         return replaced
 
@@ -99,7 +91,7 @@ class BioModule(BioLayer):
             return
         if x is not None and self.lacks_observation():
             run_once(self.get_parent(), x)
-        self.settle("update_fuzzy_learning_rates", self.run("update_fuzzy_learning_rates"))
+        self._finished("update_fuzzy_learning_rates")
 
     def enforce_dales_principle(self) -> None:
         """Sets weights of the wrong sign to zero; see ``funcbio.enforce_dales_principle``."""

@@ -7,21 +7,19 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from funcbio.bind import ROWS, Row
-from funcbio.bio_checks import CONFIGURED, broadcasts, check_method
+from funcbio.bio_checks import broadcasts, check_method
 from funcbio.bio_config import BioConfig
 from funcbio.bio_memory import FIELDS
 from funcbio.fused import run_fused
 from funcbio.inplace import Layer, Step, is_alike, is_key, run_in_place
 from funcbio.kernel import optional
+from funcbio.mechanisms import ROWS, Row
 from funcbio.overlap import overlaps_itself
 from funcbio.rng import step_of
 from funcbio.sharding import is_plain
 from funcbio.synapses import Synapse
 
 OPERANDS = ("weight", "grad", "rate", "sign", "activity")
-Call = tuple[str, tuple[tuple[str, Any], ...]]
-"""Name of a row, and hyper-parameters that are not those of the configuration."""
 
 
 class Bio(Protocol):
@@ -30,11 +28,14 @@ class Bio(Protocol):
     config: BioConfig
     synapse: Synapse
     compiles: bool
-    features: Mapping[str, Row]
 
     @property
     def weight(self) -> nn.Parameter:
         """The layer's weight, as it is now."""
+        ...
+
+    def row(self, name: str) -> Row | None:
+        """Returns what the table holds of a method; None if it holds nothing."""
         ...
 
     def get_parent(self) -> nn.Module:
@@ -46,40 +47,38 @@ class Bio(Protocol):
         ...
 
 
-def steps_of(bio: Bio, calls: Iterable[Call]) -> list[Step] | None:
-    """The rows' kernels with their hyper-parameters, by name; None if a row has no kernel."""
-    found = []
-    for name, hyper in calls:
-        row = None if name in bio.features else ROWS.get(name)
+def steps_of(bio: Bio, names: Iterable[str]) -> list[Step] | None:
+    """Returns the rows' kernels with their hyper-parameters; None if a row has no kernel."""
+    steps = []
+    for name in names:
+        row = bio.row(name)
         if row is None or row.kernel is None:
             return None
-        values = tuple([getattr(bio.config, field) for field in row.hyper.values()])
-        step = _step(name, values, hyper)
+        step = _step(name, tuple([getattr(bio.config, field) for field in row.fields.values()]))
         if step is not None:
-            found.append(step)
-    return found
+            steps.append(step)
+    return steps
 
 
 @lru_cache(maxsize=256)
-def _step(name: str, values: tuple[Any, ...], hyper: tuple[tuple[str, Any], ...]) -> Step | None:
-    """The same object for the same hyper-parameters, so that layers can be grouped by it."""
-    row: Row = ROWS[name]
-    given = dict(zip(row.hyper, values, strict=True)) | dict(hyper)
-    return row.step(name, given)
+def _step(name: str, values: tuple[Any, ...]) -> Step | None:
+    """Returns the same object for the same hyper-parameters, so that layers can be grouped by it."""
+    row = ROWS[name]
+    return row.step(name, dict(zip(row.fields, values, strict=True)) | dict(row.fixed))
 
 
-def bring(bio: Any, calls: Sequence[Call]) -> tuple[Layer, list[Step]] | None:
+def bring(bio: Any, names: Sequence[str]) -> tuple[Layer, list[Step]] | None:
     """What a layer brings to some rows; None if they have to run on trees.
 
     Raises:
         RuntimeError: If a row cannot run on the layer as it is.
         AttributeError: If the configuration does not allow it.
     """
-    steps = steps_of(bio, calls)
+    steps = steps_of(bio, names)
     layer = None if steps is None else prepare(bio, steps)
-    for name, _ in calls:
-        if layer is None or name in CONFIGURED:
-            check_method(bio, name)
+    for row in map(bio.row, names):
+        if layer is None or row.requires is not None:
+            check_method(bio, row)
     return None if layer is None or steps is None else (layer, steps)
 
 
@@ -158,5 +157,5 @@ def _move_on(layer: Layer, step: Step, finite: Tensor | None) -> None:
     if step.kernel.draws:
         by = step_of(layer.key.device)
         layer.key.add_(by if finite is None else by * finite)
-    if step.name == "update_fuzzy_learning_rates":
+    if step.kernel.advances:
         layer.operands["updates"].add_(1 if finite is None else finite)

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcbio.bind import ROWS
 from funcbio.bio_finite import finite_gradients, peak
-from funcbio.bio_method import CALLS, HARMLESS, HEALS, ModelMethod, Plan
+from funcbio.bio_method import ModelMethod, Plan
 from funcbio.bio_run import run_layers
 from funcbio.bio_survey import Overview
 from funcbio.checks import perhaps
 from funcbio.inplace import Layer, Step
+from funcbio.mechanisms import METHODS, ROWS
 
 STEPS = ("crystallize", "volume_dependent_lr", "fuzzy_learning_rates")
 """The usual chain: crystallization first, because behind the others it would see gradients that they made smaller."""
@@ -24,8 +24,8 @@ def check_steps(names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise ValueError(f"steps should be a sequence of names of methods; found {names!r}")
     for name in names:
-        if name not in CALLS:
-            raise ValueError(f"steps should name methods of a converted model{perhaps(name, CALLS)}; found {name!r}")
+        if name not in METHODS:
+            raise ValueError(f"steps should name methods of a converted model{perhaps(name, METHODS)}; found {name!r}")
     return tuple(names)
 
 
@@ -60,7 +60,7 @@ class BioStep:
             return _one_by_one(methods)
         found = self.overview.look()
         planned = [(method, method.plan(found.layers())) for method in methods]
-        looking = [number for number, name in enumerate(names) if name != HARMLESS]
+        looking = [number for number, name in enumerate(names) if not ROWS[name].ignores_overflow]
         finite = not looking or finite_gradients(found.modules)
         known = finite is True and _stays_finite(planned[: max(looking, default=0)])
         if any(plan.others for _, plan in planned) or not (known or isinstance(finite, Tensor)):
@@ -92,9 +92,12 @@ def _run(segment: Planned, finite: bool | Tensor) -> dict[str, Tensor] | None:
             layers[bio] = first._replace(operands={**first.operands, **layer.operands}), [*before, *steps]
     masks, result = run_layers(list(layers.values()), flag), None
     for method, plan in segment:
-        healed = masks if method.name in HEALS else {}
-        results = {layer.name: bio.settle(method.name, healed.get(layer.name), flag) for bio, layer, _ in plan.ready}
-        result = results if method.name in HEALS else result
+        row = ROWS[method.name]
+        results = {
+            layer.name: bio.finish(row, masks.get(layer.name) if row.replaces else None, flag)
+            for bio, layer, _ in plan.ready
+        }
+        result = results if row.replaces else result
     return result
 
 
@@ -109,8 +112,9 @@ def segments(planned: Planned, *, known: bool = True) -> list[Planned]:
         last = found[-1] if found else []
         apart = not last or (_draws(method) and any(_draws(other) for other, _ in last))
         if last and not known:
-            alone = {HARMLESS, *HEALS}.intersection((method.name, last[0][0].name))
-            apart = apart or bool(alone) or any(_writes_gradients(other) for _, other in last)
+            rows = ROWS[method.name], ROWS[last[0][0].name]
+            alone = any(row.ignores_overflow or row.replaces for row in rows)
+            apart = apart or alone or any(_writes_gradients(other) for _, other in last)
         if apart:
             found.append([])
         found[-1].append((method, plan))
@@ -118,7 +122,7 @@ def segments(planned: Planned, *, known: bool = True) -> list[Planned]:
 
 
 def _draws(method: ModelMethod) -> bool:
-    return ROWS[CALLS[method.name][0]].draws
+    return ROWS[method.name].draws
 
 
 def _writes_gradients(plan: Plan) -> bool:

@@ -8,7 +8,8 @@ from torch import nn
 
 from funcbio.bio_module import BioModule
 from funcbio.choice import LAYERS
-from funcbio.idle import fixed_rates, outside, warn
+from funcbio.idle import outside, warn
+from funcbio.mechanisms import Row
 from funcbio.sharding import reshard
 
 NOTHING = "nothing is trained"
@@ -63,11 +64,14 @@ class Overview:
             self.warned.add(NOTHING)
             warn([reason])
 
-    def warn_of_fixed_rates(self, layers: list[BioModule]) -> None:
-        """Warns, once, that updates of the rates change nothing, if that is so for all layers."""
-        reasons = [] if any(bio.moves() for bio in layers) else [fixed_rates(bio.config) for bio in layers[:1]]
-        warn([reason for reason in reasons if reason and reason not in self.warned])
-        self.warned.update(filter(None, reasons))
+    def warn_of_idle(self, row: Row | None, layers: list[BioModule]) -> None:
+        """Warns, once, that a method changes nothing, if that is so for all layers."""
+        if row is None or row.idle is None:
+            return
+        reasons = [reason for bio in layers if (reason := row.idle(bio.config)) is not None]
+        if reasons and len(reasons) == len(layers):
+            warn([reason for reason in reasons[:1] if reason not in self.warned])
+            self.warned.add(reasons[0])
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves what can be looked up again out of copies and pickles."""

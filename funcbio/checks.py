@@ -4,14 +4,16 @@ So the checks cost nothing in vmap or a compiled graph, and the features stay pu
 """
 
 import difflib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Real
+from typing import Any, NamedTuple
 
 import optree
 import torch
 from torch import Tensor
 
 from funcbio.base import Tree, leaf_names, leaves_as, same_structure
+from funcbio.kept import is_watched
 
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """The types that weights, gradients and rate factors may have."""
@@ -24,6 +26,30 @@ NOTES = ("replaced", "age")
 
 LARGEST = 1e15
 """No hyper-parameter needs more, and products of two of them stay in the range of float32."""
+
+
+class Limit(NamedTuple):
+    """Limits the values of a hyper-parameter.
+
+    Attributes:
+        should: What a value should be, for messages.
+        holds: Returns whether a number, or a tensor of no dimensions, is within the limit.
+        whole: Whether numbers have to be integers.
+    """
+
+    should: str
+    holds: Callable[[Any], Any]
+    whole: bool = False
+
+
+POSITIVE = Limit("a number > 0", lambda value: value > 0)
+NOT_NEGATIVE = Limit("a number >= 0", lambda value: value >= 0)
+FRACTION = Limit("a number in (0, 1)", lambda value: (value > 0) & (value < 1))
+FRACTION_OR_ONE = Limit("a number in (0, 1]", lambda value: (value > 0) & (value <= 1))
+SHARE = Limit("a number in [0, 1]", lambda value: (value >= 0) & (value <= 1))
+COUNT = Limit("an integer >= 1", lambda value: value >= 1, whole=True)
+COUNT_OR_NONE = Limit("an integer >= 0", lambda value: value >= 0, whole=True)
+INTEGER = Limit("an integer", lambda value: value == value, whole=True)
 
 
 def require_like(params: Tree, **trees: Tree) -> None:
@@ -112,6 +138,43 @@ def require_numbers(**hyper: object) -> None:
         if not ((isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex()) or is_number(value)):
             should = f"a number of magnitude {LARGEST:g} at most, or a tensor of no dimensions"
             raise ValueError(f"{name} should be {should}; found {shown(value)}")
+
+
+def is_within(value: object, limit: Limit) -> bool:
+    """Returns True if a number is of the kind that a limit asks for, not too large for rules, and within the limit."""
+    kind = isinstance(value, Integral if limit.whole else Real) and not isinstance(value, bool)
+    return kind and not is_large(value) and bool(limit.holds(value))
+
+
+def is_large(number: Any) -> bool:
+    """Returns True if a number is out of the range of the rules; also if it is not finite."""
+    return not -LARGEST <= number <= LARGEST
+
+
+def require_within(limits: Mapping[str, Limit], hyper: Mapping[str, Any]) -> None:
+    """Raises ValueError if a hyper-parameter is out of its limit.
+
+    Tensors are looked at where that is possible: not inside transforms and graphs, nor on the meta device.
+    """
+    require_numbers(**hyper)
+    look = not is_watched()
+    for name, limit in limits.items():
+        value = hyper[name]
+        if isinstance(value, Tensor):
+            fits = not look or value.is_meta or bool(limit.holds(value.detach()))
+        else:
+            fits = is_within(value, limit)
+        if not fits:
+            raise ValueError(f"{name} should be {limit.should}; found {value!r}")
+    if "minimum" in hyper and "maximum" in hyper:
+        require_order("minimum", hyper["minimum"], "maximum", hyper["maximum"])
+
+
+def require_order(low: str, least: Any, high: str, most: Any) -> None:
+    """Raises ValueError if the first of two hyper-parameters is not less than the second, as far as that is known."""
+    known = not any(isinstance(value, Tensor) and (value.is_meta or is_watched()) for value in (least, most))
+    if known and not bool(least < most):
+        raise ValueError(f"{low} should be less than {high}; found {least} and {most}")
 
 
 def require_key(key: object) -> None:

@@ -1,10 +1,9 @@
 """Fused features: those of the library that follow one another as one feature, which runs as one compiled loop."""
 
-import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -12,11 +11,11 @@ import torch
 from optree import tree_leaves, tree_structure, tree_unflatten
 
 from funcbio.base import Feature, Key, Tree, leaf_names
-from funcbio.bind import ROWS
 from funcbio.checks import is_number, is_real
 from funcbio.fused import run_fused
 from funcbio.inplace import Layer, Step, is_alike, is_key, run_in_place
 from funcbio.kept import is_watched
+from funcbio.mechanisms import ROWS
 from funcbio.sharding import is_plain
 
 OPERANDS = frozenset({"weight", "grad", "rate"})
@@ -39,17 +38,11 @@ def _step(feature: Feature) -> Step | None:
     row = ROWS.get(name)
     if row is None or row.feature is not function or (partly and feature.args):
         return None
-    hyper = {**_defaults(function), **given}
-    if hyper.keys() != _defaults(function).keys() or not all(map(_is_hyper, hyper.values())):
+    hyper = {**row.defaults, **given}
+    if hyper.keys() != row.defaults.keys() or not all(map(_is_hyper, hyper.values())):
         return None
     step = row.step(name, hyper)
     return step if step is not None and step.needs <= OPERANDS | {"sign"} else None
-
-
-@lru_cache(maxsize=32)
-def _defaults(function: Any) -> Mapping[str, Any]:
-    parameters = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "key"}
 
 
 def _is_hyper(value: object) -> bool:

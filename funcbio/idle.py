@@ -6,12 +6,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 from funcbio.base import IdleWarning
 from funcbio.bio_config import BioConfig
-from funcbio.mechanism import SCALING, Mechanism
-from funcbio.mechanisms import moves
+from funcbio.mechanism import Mechanism
 from funcbio.synapses import Synapse
 
-APPLIES = "fuzzy_learning_rates"
-UPDATES = "update_fuzzy_learning_rates"
 NORMALISING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adagrad", "Adadelta", "RMSprop", "Rprop", "Adafactor")
 """Optimizers whose step hardly changes, or not at all, if a weight's gradient is scaled by a constant."""
 
@@ -47,46 +44,35 @@ def idle_mechanisms(mechanisms: Sequence[Mechanism], config: BioConfig, *, train
     if mechanisms and not trained:
         names = ", ".join(mechanism.name for mechanism in mechanisms)
         return [f"{names} should act on weights that are trained; found requires_grad=False on all of them"]
-    reasons = [_unapplied(mechanisms, config), _cancelled(mechanisms, optimizer)]
-    if any(mechanism.feature == UPDATES for mechanism in mechanisms):
-        reasons.append(fixed_rates(config))
+    reasons = [*_unapplied(mechanisms, config), _cancelled(mechanisms, optimizer)]
+    reasons.extend(mechanism.row.idle(config) for mechanism in mechanisms if mechanism.row.idle is not None)
     return [reason for reason in reasons if reason is not None]
 
 
-def _unapplied(mechanisms: Sequence[Mechanism], config: BioConfig) -> str | None:
-    if any(mechanism.is_own or mechanism.feature == APPLIES for mechanism in mechanisms):
-        return None  # A function of the user's own may apply them.
-    changing = ["crystallize"] if fixed_rates(config) else ["crystallize", UPDATES]
-    names = [mechanism.name for mechanism in mechanisms if mechanism.feature in changing]
-    if not names:
-        return None
-    return (
-        f"{', '.join(names)} should be used with {APPLIES}, which applies the rates that change; found no mechanism "
+def _unapplied(mechanisms: Sequence[Mechanism], config: BioConfig) -> list[str]:
+    if any(mechanism.is_own for mechanism in mechanisms):
+        return []  # A function of the user's own may apply what the others change.
+    present, waiting = {mechanism.name for mechanism in mechanisms}, {}
+    for mechanism in mechanisms:
+        row = mechanism.row
+        if row.applied_by is not None and not (row.idle is not None and row.idle(config)):
+            waiting.setdefault(row.applied_by, []).append(mechanism.name)
+    return [
+        f"{', '.join(names)} should be used with {applying}, which applies the rates that change; found no mechanism "
         "that does, so that nothing is learned otherwise"
-    )
+        for applying, names in waiting.items()
+        if applying not in present
+    ]
 
 
 def _cancelled(mechanisms: Sequence[Mechanism], optimizer: type) -> str | None:
-    names = [one.name for one in mechanisms if one.where == "gradient" and one.feature in SCALING]
+    names = [one.name for one in mechanisms if one.where == "gradient" and one.row.scales]
     if not names or not normalises(optimizer):
         return None
     return (
         f"{', '.join(names)} should act on the update of {optimizer.__name__}, which divides by a norm of the "
         "gradient, so that constant factors on it cancel; found where='gradient': leave where out"
     )
-
-
-def fixed_rates(config: BioConfig) -> str | None:
-    """Returns why updates of the rates change nothing; None if they do."""
-    kind, variant = config.fuzzy_lr_distribution, config.fuzzy_lr_variant
-    if moves(kind, dynamic=config.fuzzy_lr_dynamic, variant=variant):
-        return None
-    if not moves(kind, dynamic=not config.fuzzy_lr_dynamic, variant=variant):
-        return (
-            f"{UPDATES} should have rates that move: temporal, weight_adaptive or activity; found "
-            f"fuzzy_lr_distribution={str(kind.value)!r}"  # pyright: ignore[reportAttributeAccessIssue]
-        )
-    return f"{UPDATES} should have rates that move; found fuzzy_lr_dynamic={config.fuzzy_lr_dynamic}"
 
 
 def idle_fields(config: BioConfig, synapses: Collection[Synapse]) -> list[str]:

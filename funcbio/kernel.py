@@ -5,7 +5,7 @@ them call ``apply``, so that they compute in the same type and round at the same
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +14,12 @@ from torch import Tensor
 
 from funcbio.arithmetic import number, rounded, work_type
 from funcbio.base import Key, Tree, leaves_as, tree_as
+from funcbio.checks import Limit, require_like, require_within, shown
 from funcbio.rng import Law, draw_tree
 
 WEIGHT, GRAD = "weight", "grad"
+TREES = ("rate", "sign", "activity")
+"""Fields of the state that are trees like the parameters."""
 Operands = Mapping[str, Any]
 """Tensors by name; None where a layer has none of that name."""
 
@@ -52,7 +55,8 @@ class Kernel:
         statistics: From whole operands, in order of ``of``, to a tuple of tensors of no dimensions; None if none.
         of: Names of the operands of the statistics.
         marks: Fields of the state; a layer takes part if its leaf in each has dimensions.
-        counts: Hyper-parameters that are integers, and stay what they are.
+        limits: Of the hyper-parameters, by name; those of the kind ``COUNT`` stay integers.
+        advances: Whether every call counts as an update, in the field ``updates``.
         growth: From operands and hyper-parameters to the largest factor on a gradient; None if it writes none.
         in_place: From what it reads, the same in place, where one operation does it all; None if there is none.
     """
@@ -64,7 +68,8 @@ class Kernel:
     statistics: Callable[..., tuple[Tensor, ...]] | None = None
     of: tuple[str, ...] = (WEIGHT,)
     marks: tuple[str, ...] = ("rate",)
-    counts: tuple[str, ...] = ()
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+    advances: bool = False
     growth: Callable[[Operands, Mapping[str, Any]], float] | None = None
     in_place: Callable[..., None] | None = None
 
@@ -75,6 +80,10 @@ class Kernel:
     def needs(self) -> frozenset[str]:
         """Names of all operands, of the rule, the statistics and the marks."""
         return frozenset(map(bare, (*self.reads, *self.of, *self.marks)))
+
+    def is_whole(self, name: str) -> bool:
+        """Returns True for a hyper-parameter that is an integer, and stays one."""
+        return name in self.limits and self.limits[name].whole
 
     def work(self, operands: Operands) -> torch.dtype:
         """Returns the type that the rule computes in, and that its draws are made in."""
@@ -103,7 +112,7 @@ def apply(
     work = kernel.work(operands)
     values = [operands[bare(name)] for name in kernel.reads]
     device = next(value.device for value in values if value is not None)
-    numbers = {name: value if name in kernel.counts else number(value, work, device) for name, value in hyper.items()}
+    numbers = {name: value if kernel.is_whole(name) else number(value, work, device) for name, value in hyper.items()}
     if kernel.statistics is not None:
         numbers["statistics"] = tuple([fact.to(work) if fact.is_floating_point() else fact for fact in statistics])
     wide = [None if value is None else value.to(work) for value in (*values, *draws)]
@@ -118,7 +127,13 @@ def apply(
 def run_kernel(
     kernel: Kernel, params: Tree, grads: Tree, state: Any, /, *, key: Key | None = None, **hyper: Any
 ) -> tuple[Tree, Tree, Any]:
-    """Runs a kernel on every synapse of the trees, as a pure function."""
+    """Runs a kernel on every synapse of the trees, as a pure function.
+
+    Raises:
+        ValueError: If the trees that it reads do not fit, a hyper-parameter is out of its limits, or a key is missing.
+    """
+    require_within(kernel.limits, hyper)
+    _require_trees(kernel, params, grads, state)
     trees = {WEIGHT: params, GRAD: grads}
     count = len(tree_leaves(params))
 
@@ -150,7 +165,21 @@ def run_kernel(
     for name, leaves in results.items():
         new[name] = tree_as(tree_of(name) if tree_leaves(tree_of(name)) else params, params, leaves)
     params, grads = new.pop(WEIGHT, params), new.pop(GRAD, grads)
+    if kernel.advances:
+        new["updates"] = state.updates + 1
     return params, grads, state._replace(**new) if new else state
+
+
+def _require_trees(kernel: Kernel, params: Tree, grads: Tree, state: Any) -> None:
+    """Raises ValueError if a tree that a kernel reads does not fit ``params``."""
+    needs, optionals = kernel.needs(), {bare(name) for name in kernel.reads if name.endswith("?")}
+    fields = {name: getattr(state, name) for name in TREES if name in needs}
+    present = {name: tree for name, tree in fields.items() if name not in optionals or tree_leaves(tree)}
+    require_like(params, grads=grads, **present)
+    updates = state.updates if "updates" in needs else None
+    counts = isinstance(updates, Tensor) and not updates.ndim and updates.dtype in (torch.int64, torch.int32)
+    if "updates" in needs and not counts:
+        raise ValueError(f"updates should be an int64 tensor of no dimensions; found {shown(updates)}")
 
 
 def _drawn(

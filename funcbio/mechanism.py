@@ -5,23 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from funcbio.base import Feature, check_option
-from funcbio.bind import ROWS, Row
 from funcbio.checks import is_count
-
-PLACES = ("gradient", "update", "after")
-DEFAULT_PLACE = {
-    # A factor on the gradient cancels in optimizers that divide by a running norm of it; on the update it never does.
-    "fuzzy_learning_rates": "update",
-    "volume_dependent_lr": "update",
-    "scale_grad": "update",
-    # Before the others, so that rates follow the activity of this very forward pass.
-    "update_fuzzy_learning_rates": "gradient",
-    # What the optimizer does to the weights must not undo these.
-    "rejuvenate_weights": "after",
-    "enforce_dales_principle": "after",
-}
-SCALING = [name for name, place in DEFAULT_PLACE.items() if place == "update"]
-"""The methods that scale what is learned."""
+from funcbio.mechanisms import PLACES, ROWS, Row
 
 
 @dataclass(frozen=True)
@@ -58,7 +43,8 @@ class Mechanism:
             raise ValueError(f"feature should be the name of a method or a function; found {self.feature!r}")
         if not is_count(self.every):
             raise ValueError(f"every should be an integer >= 1; found {self.every!r}")
-        place = DEFAULT_PLACE.get(self.name, "gradient") if self.where is None else self.where
+        usual = ROWS[self.name].place if self.name in ROWS else "gradient"
+        place = usual if self.where is None else self.where
         check_option("where", place, PLACES)
         object.__setattr__(self, "where", place)
 
@@ -69,18 +55,18 @@ class Mechanism:
 
     @property
     def row(self) -> Row:
-        """The function, and which field of the configuration sets which of its keywords."""
+        """Returns the row of the table, or one made for a function of the user's own."""
         if isinstance(self.feature, str):
             return ROWS[self.feature]
-        return Row(self.feature, self.hyper, needs_grad=self.where != "after", draws=True)
+        return Row(self.feature, fields=self.hyper, needs_grad=self.where != "after", draws=True)
 
     @property
     def is_own(self) -> bool:
-        """Whether it is a function of the user's own."""
+        """Returns True for a function of the user's own."""
         return not isinstance(self.feature, str)
 
     def acts(self, step: int) -> bool:
-        """Whether it acts in a step, counted from 0."""
+        """Returns True if it acts in a step, counted from 0."""
         return (step + 1) % self.every == 0
 
     def describe(self) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from funcbio.bio_checks import NO_ACTIVITY
 from funcbio.bio_survey import bio_modules
+from funcbio.mechanisms import NO_ACTIVITY
 from funcbio.sharding import local
 
 

@@ -10,13 +10,15 @@ from torch import Tensor
 from funcbio import rng
 from funcbio.arithmetic import exact, number, rounded, work_type
 from funcbio.base import Key, Number, at_least, check_option, clamp
-from funcbio.checks import LARGEST, is_real, require_key, require_numbers, shown
+from funcbio.checks import LARGEST, NOT_NEGATIVE, POSITIVE, Limit, is_real, require_key, require_within, shown
 from funcbio.masks import number_or
 from funcbio.sharding import draw_like
 from funcbio.statistics import mean
 
 NU, MINIMUM, MAXIMUM = 0.16, 0.5, 2.0
 """Default spread of the rate factors, and the default clamp."""
+RANGE: dict[str, Limit] = {"minimum": NOT_NEGATIVE, "maximum": POSITIVE}
+"""Limits of the clamp; the first is less than the second."""
 
 
 def spread(unit: Tensor, nu: Number) -> Tensor:
@@ -187,9 +189,8 @@ def sample_rates(
     """
     check_option("distribution", distribution, SAMPLERS)
     check_option("variant", variant, VARIANTS)
-    require_numbers(nu=nu, minimum=minimum, maximum=maximum, depth=depth)
-    if not isinstance(nu, Tensor) and nu <= 0:
-        raise ValueError(f"nu should be a number > 0; found {nu!r}")
+    hyper = {"nu": nu, "minimum": minimum, "maximum": maximum, "depth": depth}
+    require_within({"nu": POSITIVE, **RANGE}, hyper)
     # A smaller spread than this is none in any type, and 1 / nu must not overflow.
     nu = at_least(exact(nu), 1 / LARGEST)
     require_key(key)

@@ -260,7 +260,7 @@ def test_rejuvenation_agrees_on_the_same_noise(kind, strength, shift):
             bio.rejuvenate_weights()
         ((mean, std), logarithm), (_, tossed) = normals[0], coins[0]
         unit = torch.where(tossed.bool(), 0.0, 1.0)
-        weight, replaced = regrow_release(before, None, unit, (logarithm - mean) / std, strength=strength)
+        weight, replaced = regrow_release(before, unit, (logarithm - mean) / std, strength=strength)
         # Single precision of the logarithm, whose magnitude is up to 20, is the accuracy of its exponential.
         torch.testing.assert_close(weight, layer.weight.detach(), rtol=2e-4, atol=1e-7)
         assert torch.equal(replaced, tossed.bool() | before.isnan())

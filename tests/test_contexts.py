@@ -9,7 +9,7 @@ from torch import nn
 
 import funcbio
 from funcbio import BioConfig, BioConverter, BioModule, attach
-from funcbio.idle import fixed_rates
+from funcbio.mechanisms import fixed_rates
 
 X = torch.randn(5, 2, 6, generator=torch.Generator().manual_seed(0))
 

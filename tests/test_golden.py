@@ -37,7 +37,7 @@ GOLDEN = {
     ),
     "rejuvenate uniform": (m.regrow_uniform(W, COIN, UNIT, NOISE, strength=4.0)[0], [0.5, -1.0, 2.0, -0.4]),
     "rejuvenate 0.0.5": (
-        m.regrow_release(W, None, UNIT, NOISE, strength=0.5)[0],
+        m.regrow_release(W, UNIT, NOISE, strength=0.5)[0],
         [0.0199750865, -1.0, 0.129277679, 0.0360250793],
     ),
     "dale at conversion": (m.give_sign(W, SIGN), [0.5, 1.0, -2.0, 0.0]),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from funcbio.attachment._turnover import Masks, merge
-from funcbio.bio_checks import check_gradient, check_method
+from funcbio.bio_checks import check_method
 from funcbio.bio_memory import check_apart
 from funcbio.bio_method import inherits
 from funcbio.bio_module import BioModule
@@ -76,7 +76,7 @@ def takes_part(bio: BioModule, mechanism: Mechanism) -> bool:
     """Returns True if a mechanism runs on a layer: not on frozen ones, nor without a gradient or units to see."""
     if not bio.participates:
         return False
-    if mechanism.feature == "scale_grad" and not bio.synapse.observable:
+    if mechanism.row.per_unit and not bio.synapse.observable:
         return False
     return bio.has_gradient() or not mechanism.row.needs_grad
 
@@ -84,11 +84,9 @@ def takes_part(bio: BioModule, mechanism: Mechanism) -> bool:
 def _bring(bio: BioModule, own: Group) -> tuple[Layer, list[Step]] | None:
     names = [mechanism.name for mechanism in own]
     if own[0].is_own:
-        check_method(bio, "")
-        if own[0].row.needs_grad:
-            check_gradient(bio, "")
+        check_method(bio, own[0].row)
         return None
-    brought = bring(bio, [(name, ()) for name in names])
+    brought = bring(bio, names)
     return brought if inherits(bio, names) else None
 
 
@@ -109,7 +107,7 @@ def run(ready: Ready, finite: bool | Tensor = True, updates: Mapping[BioModule, 
     masks = dict(run_layers([(_around(bio, layer, updates), steps) for bio, layer, steps in together], flag))
     for bio, layer, steps in together:
         for step in steps:
-            bio.settle(step.name, masks.get(layer.name), flag)
+            bio.finish(bio.row(step.name), masks.get(layer.name), flag)
     alone = [bio for bio in ready.alone if updates is None or bio in updates]
     if alone and not bool(finite):
         return masks
@@ -134,10 +132,9 @@ def _call(bio: BioModule, mechanism: Mechanism, around: Update | None) -> Tensor
     if mechanism.is_own:
         return bio.run_row(mechanism.row, around=around)
     if around is None:
-        method = getattr(bio, mechanism.name, None)
-        return bio.run(mechanism.name) if method is None else method()
+        return getattr(bio, mechanism.name)()
     if inherits(bio, [mechanism.name]):
-        return bio.run_row(bio.features.get(mechanism.name, mechanism.row), around=around)
+        return bio.run_row(bio.row(mechanism.name) or mechanism.row, around=around)
     return _exchanged(bio, mechanism.name, around)
 
 

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from funcbio.bio_finite import finite_gradients
-from funcbio.bio_method import HEALS
 from funcbio.mechanism import Mechanism
 
 
@@ -44,4 +43,4 @@ def overflowed(modules: Sequence[nn.Module], mechanisms: Iterable[Mechanism]) ->
     """Whether gradients have overflowed, so that a scaler is about to skip the step; the methods look likewise."""
     if all(p is None or p.grad is None for module in modules for p in module._parameters.values()):
         return False
-    return not bool(finite_gradients(modules, heals=any(mechanism.name in HEALS for mechanism in mechanisms)))
+    return not bool(finite_gradients(modules, heals=any(mechanism.row.replaces for mechanism in mechanisms)))

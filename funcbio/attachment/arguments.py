@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from funcbio.bio_checks import NO_ACTIVITY, NO_DALE
 from funcbio.bio_config import BioConfig
 from funcbio.bio_converter import BioConverter
 from funcbio.checks import require
-from funcbio.mechanism import SCALING, Mechanism, as_mechanism
+from funcbio.mechanism import Mechanism, as_mechanism
 
 
 def check_flags(**flags: object) -> None:
@@ -21,7 +20,7 @@ def mechanisms_of(given: object) -> list[Mechanism]:
     require("mechanisms", given, "a sequence of names, functions or Mechanism objects", sequence)
     chosen = [as_mechanism(one) for one in given]  # pyright: ignore[reportGeneralTypeIssues]
     for one in chosen:
-        late = one.where == "after" and one.feature in SCALING
+        late = one.where == "after" and one.row.scales
         require("where", one.where, f"'gradient' or 'update' for {one.name}: later it has nothing to scale", not late)
     return chosen
 
@@ -46,8 +45,5 @@ def converter_of(converted: bool, config: BioConfig | None, converter: BioConver
 
 def check_config(config: BioConfig, mechanisms: Sequence[Mechanism]) -> None:
     """Raises AttributeError or RuntimeError if a configuration does not allow a mechanism."""
-    names = [mechanism.feature for mechanism in mechanisms]
-    if "enforce_dales_principle" in names and not config.apply_dales_principle:
-        raise AttributeError(NO_DALE)
-    if "scale_grad" in names and not config.records_activity:
-        raise RuntimeError(NO_ACTIVITY)
+    for mechanism in mechanisms:
+        mechanism.row.require(config)

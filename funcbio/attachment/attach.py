@@ -14,7 +14,6 @@ from funcbio.attachment.handle import Handle
 from funcbio.base import Feature
 from funcbio.bio_config import BioConfig
 from funcbio.bio_converter import BioConverter, strip
-from funcbio.bio_method import HEALS
 from funcbio.bio_names import silently
 from funcbio.bio_survey import bio_modules, once
 from funcbio.checks import require
@@ -90,7 +89,7 @@ def attach(
     else:
         config, treated = _check_plain(optimizer, model, chosen, maker)
     warn(idle_mechanisms(chosen, config, trained=treated, optimizer=type(optimizer)))
-    if optimizer is not None and any(mechanism.name in HEALS for mechanism in chosen):
+    if optimizer is not None and any(mechanism.row.replaces for mechanism in chosen):
         _warn_of_unknown(optimizer)
     if maker is None:
         return Handle(optimizer, model, chosen, **flags, converted=False)

@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from funcbio.bio_checks import NO_DALE, NO_GRADIENTS, NO_SIGN
+from funcbio.bio_checks import FROZEN, NO_GRADIENTS, NO_SIGN
 from funcbio.bio_config import ConfigError
+from funcbio.mechanisms import NO_DALE
 
 SIGN_NOT_FOUND = "sign attribute not found. Make sure dalian_network_initialization has been applied."
-FROZEN = "Weights do not require gradients"
 GAMMA = re.compile(r"(weight_splitting_Gamma .*must evenly divide the number of features \(\d+\))")
 LIMITS = {
     "fuzzy_learning_rate_factor_nu": (lambda value: value > 0, "must be positive"),
@@ -41,8 +41,8 @@ def limit_broken(values: dict[str, object]) -> str | None:
 
 
 @contextmanager
-def in_its_words() -> Iterator[None]:
-    """Puts errors that the release had too in its words."""
+def in_its_words(method: str = "") -> Iterator[None]:
+    """Puts errors that the release had too in its words; some are those of one method."""
     try:
         yield
     except (RuntimeError, AttributeError, ValueError) as error:
@@ -51,7 +51,7 @@ def in_its_words() -> Iterator[None]:
             raise AttributeError(SIGN_NOT_FOUND) from None
         gamma = GAMMA.match(text)
         if text.startswith(NO_GRADIENTS):
-            error.args = (NO_GRADIENTS,)
+            error.args = (FROZEN if method == "crystallize" and text.endswith(FROZEN) else NO_GRADIENTS,)
         elif text == NO_DALE:
             error.args = (f"{NO_DALE}.",)
         elif gamma is not None:

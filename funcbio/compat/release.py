@@ -21,7 +21,7 @@ from funcbio.compat._config import VERSION, BioConfig
 from funcbio.compat._errors import FROZEN, in_its_words
 from funcbio.idle import outside
 from funcbio.initial import draw_sign
-from funcbio.mechanisms import give_sign
+from funcbio.mechanisms import ROWS, give_sign
 from funcbio.synapses import READOUT_MARK, Holder, holders
 
 KINDS = (nn.Linear, nn.Conv2d)
@@ -77,10 +77,10 @@ class BioModule(funcbio.bio_module.BioModule):
             super().update_fuzzy_learning_rates()
         return result
 
-    def run(self, name: str, **hyper: Any) -> Tensor | None:
+    def run(self, name: str) -> Tensor | None:
         """Runs a row of the table on this layer, in place."""
-        with in_its_words():
-            return super().run(name, **hyper)
+        with in_its_words(name):
+            return super().run(name)
 
     def update_fuzzy_learning_rates(self, x: Tensor | None = None) -> None:
         """Moves the rates on; those that follow activity only if given an input of the layer, which is counted."""
@@ -93,7 +93,7 @@ class BioModule(funcbio.bio_module.BioModule):
     def enforce_dales_principle(self) -> None:
         """Sets weights of the wrong sign to zero, but in the read-out."""
         with in_its_words():
-            check_method(self, "enforce_dales_principle")
+            check_method(self, ROWS["enforce_dales_principle"])
         if not self.synapse.readout:
             super().enforce_dales_principle()
 

@@ -13,7 +13,7 @@ from funcbio.experiments.data import Digits
 from funcbio.experiments.history import History, stack
 from funcbio.experiments.nets import mlp
 from funcbio.experiments.settings import Settings
-from funcbio.idle import fixed_rates
+from funcbio.mechanisms import fixed_rates
 
 
 class Measured(NamedTuple):

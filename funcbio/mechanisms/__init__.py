@@ -12,6 +12,7 @@ from funcbio.mechanisms._dale import (
 )
 from funcbio.mechanisms._fuzzy import FUZZY, fuzzy_learning_rates, scale_by_rate
 from funcbio.mechanisms._rejuvenate import (
+    REJUVENATIONS,
     regrow_lognormal,
     regrow_release,
     regrow_uniform,
@@ -29,8 +30,10 @@ from funcbio.mechanisms._split import (
     split_weights,
     sum_groups,
 )
+from funcbio.mechanisms._table import METHODS, NO_ACTIVITY, NO_DALE, PLACES, ROWS, Row, hyper_parameter
 from funcbio.mechanisms._update import (
     drift_rate,
+    fixed_rates,
     moves,
     rate_update,
     redraw_rate_by_activity,
@@ -44,8 +47,15 @@ __all__ = [
     "FUZZY",
     "GIVE_SIGN",
     "KEEP_SIGN",
+    "METHODS",
+    "NO_ACTIVITY",
+    "NO_DALE",
+    "PLACES",
+    "REJUVENATIONS",
+    "ROWS",
     "SCALING",
     "VOLUME",
+    "Row",
     "apply_dales_principle",
     "check_divides",
     "count_active",
@@ -53,10 +63,12 @@ __all__ = [
     "crystallize_rate",
     "drift_rate",
     "enforce_dales_principle",
+    "fixed_rates",
     "fuzzy_learning_rates",
     "give_sign",
     "grouped",
     "has_summable_rows",
+    "hyper_parameter",
     "identity",
     "keep_sign",
     "moves",

@@ -1,12 +1,10 @@
 """Crystallization: weights that have settled become harder to move."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from funcbio.base import BioState, Key, Number, Tree, clamp
-from funcbio.checks import require_like, require_numbers
+from funcbio.checks import FRACTION, NOT_NEGATIVE, POSITIVE
 from funcbio.kernel import Kernel, run_kernel
 from funcbio.masks import above, bounded, choose, either
 from funcbio.statistics import mean
@@ -36,7 +34,11 @@ def mean_magnitude(weight: Tensor) -> tuple[Tensor]:
 
 
 CRYSTALLIZE = Kernel(
-    crystallize_rate, reads=("rate", "weight", "grad"), writes=("rate",), statistics=mean_magnitude, of=("weight",)
+    crystallize_rate,
+    reads=("rate", "weight", "grad"),
+    writes=("rate",),
+    statistics=mean_magnitude,
+    limits={"threshold": POSITIVE, "dampening": FRACTION, "floor": NOT_NEGATIVE},
 )
 
 
@@ -73,7 +75,7 @@ def crystallize(
         ``params`` and ``grads`` as given, and ``state`` with its new ``rate``.
 
     Raises:
-        ValueError: If the trees differ in structure.
+        ValueError: If the trees differ in structure, or a hyper-parameter is out of its limits.
 
     Example:
         >>> params, grads = {"w": torch.tensor([1.0, 1.0])}, {"w": torch.tensor([0.0, 0.5])}
@@ -83,8 +85,5 @@ def crystallize(
     References:
         Hofmann et al., Nature Communications 16, 5112 (2025).
     """
-    del key
-    require_numbers(threshold=threshold, dampening=dampening, floor=floor)
-    require_like(params, grads=grads, rate=state.rate)
-    hyper: dict[str, Any] = {"threshold": threshold, "dampening": dampening, "floor": floor}
-    return run_kernel(CRYSTALLIZE, params, grads, state, **hyper)
+    hyper: dict[str, Number] = {"threshold": threshold, "dampening": dampening, "floor": floor}
+    return run_kernel(CRYSTALLIZE, params, grads, state, key=key, **hyper)

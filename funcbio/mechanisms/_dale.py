@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from funcbio.base import BioState, Key, Tree
-from funcbio.checks import require_like
 from funcbio.kernel import Kernel, run_kernel
 
 
@@ -52,9 +51,7 @@ def apply_dales_principle(
     References:
         Eccles, Fatt and Koketsu, Journal of Physiology 126, 1954; Strata and Harvey, Brain Research Bulletin 50, 1999.
     """
-    del key
-    require_like(params, grads=grads, sign=state.sign)
-    return run_kernel(GIVE_SIGN, params, grads, state)
+    return run_kernel(GIVE_SIGN, params, grads, state, key=key)
 
 
 def enforce_dales_principle(
@@ -87,6 +84,4 @@ def enforce_dales_principle(
     References:
         Eccles, Fatt and Koketsu, Journal of Physiology 126, 1954; Strata and Harvey, Brain Research Bulletin 50, 1999.
     """
-    del key
-    require_like(params, grads=grads, sign=state.sign)
-    return run_kernel(KEEP_SIGN, params, grads, state)
+    return run_kernel(KEEP_SIGN, params, grads, state, key=key)

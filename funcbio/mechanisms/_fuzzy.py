@@ -9,7 +9,6 @@ from torch import Tensor
 
 from funcbio.arithmetic import product
 from funcbio.base import BioState, Key, Tree
-from funcbio.checks import require_like
 from funcbio.kernel import Kernel, apply, run_kernel
 from funcbio.tiles import parts_of
 
@@ -75,6 +74,4 @@ def fuzzy_learning_rates(
     References:
         Hofmann et al., Nature Communications 16, 5112 (2025).
     """
-    del key
-    require_like(params, grads=grads, rate=state.rate)
-    return run_kernel(FUZZY, params, grads, state)
+    return run_kernel(FUZZY, params, grads, state, key=key)

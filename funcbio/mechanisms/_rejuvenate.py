@@ -5,12 +5,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from optree import tree_leaves
 from torch import Tensor
 
 from funcbio.arithmetic import work_type
 from funcbio.base import BioState, Key, Number, Tree, at_least, check_option
-from funcbio.checks import LARGEST, require_like, require_numbers
+from funcbio.checks import LARGEST, POSITIVE
 from funcbio.kernel import Draw, Kernel, run_kernel
 from funcbio.masks import above, finite, finite_or, number_or
 from funcbio.rng import NORMAL, UNIFORM
@@ -146,7 +145,6 @@ def _positive(number: Tensor) -> Tensor:
 
 def regrow_release(
     weight: Tensor,
-    sign: Tensor | None,
     unit: Tensor,
     noise: Tensor,
     *,
@@ -157,7 +155,6 @@ def regrow_release(
 
     It clamps every weight, and takes mean and standard deviation of w itself as those of a log-normal magnitude.
     """
-    del sign
     mean, std = known_to_release(weight) if statistics is None else statistics
     kept = _clamped(weight)
     replaced = (unit < torch.exp(-strength * kept.abs() / std)) | weight.isnan()
@@ -167,21 +164,21 @@ def regrow_release(
     return torch.where(replaced, grown, kept), replaced
 
 
-def _kernel(rule: Callable[..., Any], statistics: Callable[[Tensor], tuple[Tensor, ...]]) -> Kernel:
+def _kernel(rule: Callable[..., Any], statistics: Callable[[Tensor], tuple[Tensor, ...]], *reads: str) -> Kernel:
     draws = Draw("rejuvenate_weights/unit", UNIFORM), Draw("rejuvenate_weights/noise", NORMAL)
-    return Kernel(rule, ("weight", "sign?"), ("weight", "replaced"), draws, statistics)
+    return Kernel(rule, reads, ("weight", "replaced"), draws, statistics, limits={"strength": POSITIVE})
 
 
-VARIANTS = {
-    "lognormal": _kernel(regrow_lognormal, magnitudes),
-    "uniform": _kernel(regrow_uniform, top_magnitude),
-    "0.0.5": _kernel(regrow_release, known_to_release),
+REJUVENATIONS = {
+    "lognormal": _kernel(regrow_lognormal, magnitudes, "weight", "sign?"),
+    "uniform": _kernel(regrow_uniform, top_magnitude, "weight", "sign?"),
+    "0.0.5": _kernel(regrow_release, known_to_release, "weight"),
 }
 
 
 def rejuvenation(*, variant: str, **hyper: Any) -> tuple[Kernel, dict[str, Any]]:
     """The kernel of a variant, and its hyper-parameters."""
-    return VARIANTS[variant], hyper
+    return REJUVENATIONS[variant], hyper
 
 
 def rejuvenate_weights(
@@ -217,7 +214,7 @@ def rejuvenate_weights(
         The new ``params``, ``grads`` as given, and ``state`` with ``replaced``: True where a weight is new.
 
     Raises:
-        ValueError: If the trees differ in structure, ``key`` is None or the variant is unknown.
+        ValueError: If the trees differ in structure, ``key`` is None, the variant is unknown or the strength not > 0.
 
     Example:
         >>> params = grads = {"w": torch.tensor([[0.0, 1.0], [-1.0, float("nan")]])}
@@ -230,8 +227,5 @@ def rejuvenate_weights(
     References:
         Hofmann et al., Nature Communications 16, 5112 (2025).
     """
-    check_option("variant", variant, VARIANTS)
-    require_numbers(strength=strength)
-    signed = {"sign": state.sign} if tree_leaves(state.sign) else {}
-    require_like(params, grads=grads, rate=state.rate, **signed)
-    return run_kernel(VARIANTS[variant], params, grads, state, key=key, strength=strength)
+    check_option("variant", variant, REJUVENATIONS)
+    return run_kernel(REJUVENATIONS[variant], params, grads, state, key=key, strength=strength)

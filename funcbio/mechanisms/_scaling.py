@@ -8,9 +8,9 @@ from torch import Tensor
 
 from funcbio.arithmetic import power, product
 from funcbio.base import BioState, Key, Number, Tree, clamp
-from funcbio.checks import require_like, require_numbers
+from funcbio.checks import NOT_NEGATIVE, POSITIVE
 from funcbio.kernel import Kernel, run_kernel
-from funcbio.rates import MAXIMUM, MINIMUM
+from funcbio.rates import MAXIMUM, MINIMUM, RANGE
 from funcbio.statistics import mean
 
 
@@ -50,6 +50,7 @@ SCALING = Kernel(
     statistics=mean_activity,
     of=("activity",),
     marks=("activity",),
+    limits={"target": POSITIVE, "gamma": NOT_NEGATIVE, **RANGE},
     growth=largest_factor,
 )
 
@@ -86,7 +87,7 @@ def scale_grad(
         ``params`` and ``state`` as given, and the scaled gradients.
 
     Raises:
-        ValueError: If the trees differ in structure.
+        ValueError: If the trees differ in structure, or a hyper-parameter is out of its limits.
 
     Example:
         >>> params, grads = {"w": torch.ones(2, 1)}, {"w": torch.ones(2, 1)}
@@ -98,9 +99,5 @@ def scale_grad(
         Tetzlaff et al., Frontiers in Computational Neuroscience 5, 2011; Hofmann and Mäder,
         IEEE Transactions on Cognitive and Developmental Systems, 2021.
     """
-    del key
-    require_numbers(target=target, gamma=gamma, minimum=minimum, maximum=maximum)
-    require_like(params, grads=grads, activity=state.activity)
-
-    hyper: dict[str, Any] = {"target": target, "gamma": gamma, "minimum": minimum, "maximum": maximum}
-    return run_kernel(SCALING, params, grads, state, **hyper)
+    hyper: dict[str, Number] = {"target": target, "gamma": gamma, "minimum": minimum, "maximum": maximum}
+    return run_kernel(SCALING, params, grads, state, key=key, **hyper)

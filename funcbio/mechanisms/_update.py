@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from funcbio.base import BioState, Key, Number, Tree, check_option
-from funcbio.checks import is_number, require_like, require_numbers, shown
+from funcbio.checks import COUNT, FRACTION_OR_ONE, POSITIVE
 from funcbio.kernel import Draw, Kernel, run_kernel
 from funcbio.masks import bounded, choose
-from funcbio.rates import MAXIMUM, MINIMUM, NU, SAMPLERS, activity_nu, limited, spread, weight_nu
+from funcbio.rates import MAXIMUM, MINIMUM, NU, RANGE, SAMPLERS, activity_nu, limited, spread, weight_nu
 from funcbio.rng import UNIFORM
 from funcbio.statistics import mean
 
@@ -103,8 +103,17 @@ def _mean_activity(activity: Tensor, updates: Tensor) -> tuple[Tensor, Tensor]:
 
 UNIT = Draw("update_fuzzy_learning_rates/unit", UNIFORM)
 COIN = Draw("update_fuzzy_learning_rates/coin", UNIFORM, like="activity")
-COUNTS = ("every",)
-TEMPORAL = Kernel(drift_rate, ("rate",), ("rate",), (UNIT,), _next, ("updates",), counts=COUNTS)
+LIMITS = {"nu": POSITIVE, "decay": FRACTION_OR_ONE, "every": COUNT, **RANGE}
+TEMPORAL = Kernel(
+    drift_rate,
+    reads=("rate",),
+    writes=("rate",),
+    draws=(UNIT,),
+    statistics=_next,
+    of=("updates",),
+    limits=LIMITS,
+    advances=True,
+)
 BY_WEIGHT = Kernel(
     redraw_rate_by_weight,
     reads=("rate", "weight"),
@@ -112,7 +121,8 @@ BY_WEIGHT = Kernel(
     draws=(UNIT,),
     statistics=_mean_weight,
     of=("weight", "updates"),
-    counts=COUNTS,
+    limits=LIMITS,
+    advances=True,
 )
 BY_ACTIVITY = Kernel(
     redraw_rate_by_activity,
@@ -122,7 +132,8 @@ BY_ACTIVITY = Kernel(
     statistics=_mean_activity,
     of=("activity", "updates"),
     marks=("rate", "activity"),  # Layers that do not record activity are skipped.
-    counts=COUNTS,
+    limits=LIMITS,
+    advances=True,
 )
 RULES: dict[str, dict[str, Kernel]] = {
     "default": {"temporal": TEMPORAL, "weight_adaptive": BY_WEIGHT, "activity": BY_ACTIVITY},
@@ -135,10 +146,21 @@ RULES: dict[str, dict[str, Kernel]] = {
 
 
 def moves(distribution: str, *, dynamic: bool, variant: str = "default") -> bool:
-    """Whether rates of this distribution ever change; in release 0.0.5, weight-adaptive ones only if not dynamic."""
+    """Returns True if rates of this distribution ever change: weight-adaptive ones of "0.0.5" only if not dynamic."""
     if variant == "0.0.5" and distribution == "weight_adaptive":
         return not dynamic
     return dynamic and distribution in RULES[variant]
+
+
+def fixed_rates(config: Any) -> str | None:
+    """Returns why updates of the rates change nothing under a configuration; None if they do."""
+    kind, dynamic, variant = config.fuzzy_lr_distribution, config.fuzzy_lr_dynamic, config.fuzzy_lr_variant
+    if moves(kind, dynamic=dynamic, variant=variant):
+        return None
+    should = "update_fuzzy_learning_rates should have rates that move"
+    if moves(kind, dynamic=not dynamic, variant=variant):
+        return f"{should}; found fuzzy_lr_dynamic={dynamic}"
+    return f"{should}: temporal, weight_adaptive or activity; found fuzzy_lr_distribution={str(kind.value)!r}"
 
 
 def rate_update(
@@ -146,15 +168,6 @@ def rate_update(
 ) -> tuple[Kernel | None, dict[str, Any]]:
     """The kernel that moves rates of a distribution, None if they stay, and its hyper-parameters."""
     return (RULES[variant][distribution] if moves(distribution, dynamic=dynamic, variant=variant) else None), hyper
-
-
-def _require_counts(*, every: object, updates: object) -> None:
-    """Raises ValueError if one of the two is no count of calls."""
-    counts = isinstance(every, Tensor) or (isinstance(every, int) and is_number(every) and every >= 1)
-    if not counts or (isinstance(every, Tensor) and (every.ndim or every.is_complex())):
-        raise ValueError(f"every should be an integer >= 1, or a tensor of no dimensions; found {shown(every)}")
-    if not isinstance(updates, Tensor) or updates.ndim or updates.dtype not in (torch.int64, torch.int32):
-        raise ValueError(f"updates should be an int64 tensor of no dimensions; found {shown(updates)}")
 
 
 def update_fuzzy_learning_rates(
@@ -219,10 +232,5 @@ def update_fuzzy_learning_rates(
     check_option("variant", variant, RULES)
     if not moves(distribution, dynamic=dynamic, variant=variant):
         return params, grads, state
-    require_numbers(nu=nu, decay=decay, minimum=minimum, maximum=maximum)
-    _require_counts(every=every, updates=state.updates)
-    activity = (state.activity,) if distribution == "activity" else ()
-    require_like(params, grads=grads, rate=state.rate, **({"activity": state.activity} if activity else {}))
     hyper = {"nu": nu, "decay": decay, "every": every, "minimum": minimum, "maximum": maximum}
-    params, grads, state = run_kernel(RULES[variant][distribution], params, grads, state, key=key, **hyper)
-    return params, grads, state._replace(updates=state.updates + 1)
+    return run_kernel(RULES[variant][distribution], params, grads, state, key=key, **hyper)

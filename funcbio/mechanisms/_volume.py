@@ -7,7 +7,7 @@ from torch import Tensor
 
 from funcbio.arithmetic import product
 from funcbio.base import BioState, Key, Number, Tree
-from funcbio.checks import require_like, require_numbers
+from funcbio.checks import FRACTION, POSITIVE
 from funcbio.kernel import Draw, Kernel, run_kernel
 from funcbio.rng import NORMAL, REACH
 
@@ -35,6 +35,7 @@ VOLUME = Kernel(
     reads=("grad", "weight"),
     writes=("grad",),
     draws=(Draw("volume_dependent_lr", NORMAL),),
+    limits={"base_lr": FRACTION, "stability": POSITIVE, "variability": POSITIVE},
     growth=largest_factor,
 )
 
@@ -69,7 +70,7 @@ def volume_dependent_lr(
         ``params`` and ``state`` as given, and the scaled gradients.
 
     Raises:
-        ValueError: If the trees differ in structure, or ``key`` is None.
+        ValueError: If the trees differ in structure, a hyper-parameter is out of its limits, or ``key`` is None.
 
     Example:
         >>> params, grads = {"w": torch.tensor([0.0, 9.0])}, {"w": torch.ones(2)}
@@ -81,7 +82,5 @@ def volume_dependent_lr(
     References:
         Hofmann et al., Nature Communications 16, 5112 (2025).
     """
-    require_numbers(base_lr=base_lr, stability=stability, variability=variability)
-    require_like(params, grads=grads, rate=state.rate)
-    hyper: dict[str, Any] = {"base_lr": base_lr, "stability": stability, "variability": variability}
+    hyper: dict[str, Number] = {"base_lr": base_lr, "stability": stability, "variability": variability}
     return run_kernel(VOLUME, params, grads, state, key=key, **hyper)

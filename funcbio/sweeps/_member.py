@@ -189,7 +189,7 @@ class Rules:
 
     def _bound(self, mechanism: Mechanism, numbers: Tensors) -> Feature:
         row = mechanism.row
-        own = {keyword: numbers[name] for keyword, name in row.hyper.items() if name in numbers}
+        own = {keyword: numbers[name] for keyword, name in row.fields.items() if name in numbers}
         return row.bound(self.config, **own)
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from funcbio.base import Key
-from funcbio.bio_checks import NO_ACTIVITY, NO_DALE
 from funcbio.bio_config import BioConfig
 from funcbio.checks import is_number, perhaps
 from funcbio.mechanism import Mechanism, as_mechanism
@@ -167,8 +166,8 @@ def _variant(combination: Mapping[str, Any], variants: Mapping[str, Sequence[Mec
 
 
 def _check_mechanisms(mechanisms: Sequence[Mechanism], config: BioConfig) -> None:
-    names = [mechanism.name for mechanism in mechanisms]
-    if "enforce_dales_principle" in names and not config.apply_dales_principle:
-        raise ValueError(f"mechanisms should suit the configuration; found: {NO_DALE}")
-    if "scale_grad" in names and not config.records_activity:
-        raise ValueError(f"mechanisms should suit the configuration; found: {NO_ACTIVITY}")
+    try:
+        for mechanism in mechanisms:
+            mechanism.row.require(config)
+    except (AttributeError, RuntimeError) as error:
+        raise ValueError(f"mechanisms should suit the configuration; found: {error}") from None

@@ -1,0 +1,181 @@
+"""The table of mechanisms: a row holds everything that is true of one, whichever door it is called by."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+from funcbio.base import Feature
+from funcbio.checks import Limit
+from funcbio.inplace import Step
+from funcbio.kernel import Kernel
+from funcbio.mechanisms._crystallize import CRYSTALLIZE, crystallize
+from funcbio.mechanisms._dale import GIVE_SIGN, KEEP_SIGN, apply_dales_principle, enforce_dales_principle
+from funcbio.mechanisms._fuzzy import FUZZY, fuzzy_learning_rates
+from funcbio.mechanisms._rejuvenate import rejuvenate_weights, rejuvenation
+from funcbio.mechanisms._scaling import SCALING, scale_grad
+from funcbio.mechanisms._update import fixed_rates, rate_update, update_fuzzy_learning_rates
+from funcbio.mechanisms._volume import VOLUME, volume_dependent_lr
+
+PLACES = ("gradient", "update", "after")
+"""Where in a training step a mechanism may act."""
+NO_DALE = "Can not enforce dales principle without apply_dales_principle set True"
+NO_ACTIVITY = "No activity recorded: set record_activity=True in the configuration"
+
+
+class Requirement(NamedTuple):
+    """A field of the configuration that must be true for a method to run, and the error if it is not."""
+
+    field: str
+    error: type[Exception]
+    message: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """Describes one mechanism.
+
+    Attributes:
+        feature: The pure function behind it.
+        kernel: The kernel behind the function, or what chooses one by hyper-parameters; None if there is none.
+        fields: Which field of the configuration sets which keyword of the function.
+        fixed: Keywords that the row sets itself.
+        place: Where it acts in a training step unless told otherwise, one of ``PLACES``.
+        needs_grad: Whether it makes no sense without gradients.
+        draws: Whether it uses its key.
+        replaces: Whether it replaces weights, also those that are not finite, and says which.
+        per_unit: Whether it needs layers whose output shows their units.
+        counts: Whether it counts its calls, and takes the activity recorded since the last one.
+        ignores_overflow: Whether gradients that have overflowed are nothing to it, because they stay infinite.
+        applied_by: Another method, without which what this one changes has no effect.
+        requires: What the configuration must allow.
+        idle: From a configuration to the reason why the method does nothing under it; None if it does something.
+        is_method: Whether converted models and their layers offer it as a method.
+    """
+
+    feature: Feature
+    kernel: Kernel | Callable[..., tuple[Kernel | None, dict[str, Any]]] | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    place: str = "gradient"
+    needs_grad: bool = False
+    draws: bool = False
+    replaces: bool = False
+    per_unit: bool = False
+    counts: bool = False
+    ignores_overflow: bool = False
+    applied_by: str | None = None
+    requires: Requirement | None = None
+    idle: Callable[[Any], str | None] | None = None
+    is_method: bool = True
+
+    @cached_property
+    def defaults(self) -> Mapping[str, Any]:
+        """The feature's hyper-parameters, by name, with their defaults."""
+        parameters = inspect.signature(self.feature).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "key"}
+
+    @property
+    def limits(self) -> Mapping[str, Limit]:
+        """Limits of the feature's hyper-parameters, by name."""
+        step = self.step("", self.defaults)
+        return {} if step is None else step.kernel.limits
+
+    def configured(self, config: Any) -> dict[str, Any]:
+        """Returns the hyper-parameters, from a configuration and from the row itself."""
+        return {keyword: getattr(config, name) for keyword, name in self.fields.items()} | dict(self.fixed)
+
+    def bound(self, config: Any, **hyper: Any) -> Feature:
+        """Returns the feature with its hyper-parameters taken from ``hyper``, else from a configuration."""
+        return partial(self.feature, **self.configured(config) | hyper)
+
+    def step(self, name: str, hyper: Mapping[str, Any]) -> Step | None:
+        """Returns the kernel with its hyper-parameters; None if there is nothing to run."""
+        kernel, rest = self.kernel(**hyper) if callable(self.kernel) else (self.kernel, hyper)
+        return None if kernel is None else Step(name, kernel, rest, kernel.needs())
+
+    def require(self, config: Any) -> None:
+        """Raises the row's error if a configuration does not allow the method."""
+        if self.requires is not None and not getattr(config, self.requires.field):
+            raise self.requires.error(self.requires.message)
+
+    @property
+    def scales(self) -> bool:
+        """Whether it scales what is learned, and therefore acts on the update by default."""
+        return self.place == "update"
+
+
+CLAMP = {"minimum": "fuzzy_lr_min", "maximum": "fuzzy_lr_max"}
+REJUVENATE = Row(
+    rejuvenate_weights,
+    rejuvenation,
+    {"strength": "rejuvenation_parameter_dre", "variant": "rejuvenation_variant"},
+    place="after",  # What the optimizer does to the weights must not undo it.
+    draws=True,
+    replaces=True,
+)
+ROWS: dict[str, Row] = {
+    "rejuvenate_weights": REJUVENATE,
+    "crystallize": Row(
+        crystallize,
+        CRYSTALLIZE,
+        {"threshold": "crystal_thresh", "dampening": "dampening_factor", "floor": "crystallization_floor"},
+        needs_grad=True,
+        applied_by="fuzzy_learning_rates",
+    ),
+    # A factor on the gradient cancels in optimizers that divide by a running norm of it; on the update it never does.
+    "fuzzy_learning_rates": Row(fuzzy_learning_rates, FUZZY, place="update", needs_grad=True, ignores_overflow=True),
+    "volume_dependent_lr": Row(
+        volume_dependent_lr,
+        VOLUME,
+        {"base_lr": "base_lr", "stability": "stability_factor", "variability": "lr_variability"},
+        place="update",
+        needs_grad=True,
+        draws=True,
+    ),
+    # On the gradient, before the others: so rates follow the activity of this very forward pass.
+    "update_fuzzy_learning_rates": Row(
+        update_fuzzy_learning_rates,
+        rate_update,
+        {
+            "distribution": "fuzzy_lr_distribution",
+            "dynamic": "fuzzy_lr_dynamic",
+            "variant": "fuzzy_lr_variant",
+            "nu": "fuzzy_learning_rate_factor_nu",
+            "decay": "fuzzy_lr_decay",
+            "every": "fuzzy_lr_update_freq",
+            **CLAMP,
+        },
+        draws=True,
+        counts=True,
+        applied_by="fuzzy_learning_rates",
+        idle=fixed_rates,
+    ),
+    "apply_dales_principle": Row(apply_dales_principle, GIVE_SIGN, is_method=False),
+    "enforce_dales_principle": Row(
+        enforce_dales_principle,
+        KEEP_SIGN,
+        place="after",
+        requires=Requirement("apply_dales_principle", AttributeError, NO_DALE),
+    ),
+    "scale_grad": Row(
+        scale_grad,
+        SCALING,
+        {"target": "scaling_target", "gamma": "scaling_gamma", **CLAMP},
+        place="update",
+        needs_grad=True,
+        per_unit=True,
+        requires=Requirement("records_activity", RuntimeError, NO_ACTIVITY),
+    ),
+    "rejuvenate_weights_old": replace(
+        REJUVENATE, fields={"strength": "rejuvenation_parameter_dre"}, fixed={"variant": "uniform"}
+    ),
+}
+METHODS = tuple(name for name, row in ROWS.items() if row.is_method)
+"""The rows that converted models and their layers offer as methods."""
+
+
+def hyper_parameter(name: str) -> tuple[Row, str]:
+    """Returns the row and the keyword that a field of the configuration sets first."""
+    return next((row, key) for row in ROWS.values() for key, held in row.fields.items() if held == name)
