@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from boxes import WIDTH, arrow, blank, box, write
 
 import funcbio
-from funcbio.drawing import PALETTE
+from funcbio.plot._canvas import PALETTE
 
 ROOT = Path(funcbio.__file__).parent
 BLUE, RED, GREEN, PINK, ORANGE, SKY, BLACK = PALETTE[:7]
@@ -27,26 +27,20 @@ class Group(NamedTuple):
 
 
 GROUPS = [
-    Group("Experiments and the command line", BLACK, "experiments __main__"),
+    Group("The command line", BLACK, "__main__"),
+    Group("Experiments", BLACK, "experiments"),
     Group("The public names", BLACK, "__init__"),
-    Group("On an optimizer", RED, "attachment integrations"),
-    Group("Sweeps", RED, "sweeps plot"),
-    Group("Drop-in", RED, "compat"),
-    Group("Monitoring", PINK, "monitor"),
-    Group("Converted models: methods", RED, "bio_* trees pool"),
-    Group(
-        "Functions on trees: settings, state, chains",
-        BLUE,
-        "bio_config bind initial observe splitting chain fusing mechanism idle checkpoint",
-    ),
-    Group("Mechanisms, one file each", GREEN, "mechanisms synapses layout choice"),
-    Group("One kernel, three ways to run it", ORANGE, "kernel tiles ahead inplace program fused"),
-    Group("Keys, draws, sums", SKY, "rng rates statistics reductions masks sharding overlap outputs arithmetic kept"),
-    Group(
-        "Vocabulary, checks, files",
-        SKY,
-        "base checks extras compiling aside drawing files identity stateless cleanup",
-    ),
+    Group("Trainers of others", RED, "integrations"),
+    Group("On an optimizer", RED, "attachment"),
+    Group("The drop-in", RED, "compat"),
+    Group("Converted models", RED, "bio_converter bio_module objects"),
+    Group("Many runs", BLUE, "sweeps"),
+    Group("Functions on trees", BLUE, "functional"),
+    Group("Settings, monitoring, checkpoints", PINK, "bio_config monitor checkpoint"),
+    Group("Mechanisms, one file each, and their table", GREEN, "mechanisms"),
+    Group("The engine: one kernel, three ways to run it", ORANGE, "engine"),
+    Group("Keys and draws; synapses; figures", SKY, "rng anatomy plot"),
+    Group("Vocabulary, checks, tensors, files", SKY, "base _checks tensors files identity _optional _seeds"),
 ]
 
 
@@ -71,10 +65,29 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def members() -> dict[str, Group]:
-    """The group of every module; ``bio_*`` stands for those of that prefix which no other group names."""
-    named = {name: group for group in GROUPS for name in group.modules.split()}
-    rest = named.pop("bio_*")
-    return {name: rest for name in modules() if name.startswith("bio_")} | named
+    """Returns the group of every module."""
+    return {name: group for group in GROUPS for name in group.modules.split()}
+
+
+class House(NamedTuple):
+    """Counts what the imports tell, with a folder as one room."""
+
+    rooms: int
+    floors: int
+    arrows: int
+
+
+def house() -> House:
+    """Counts rooms, floors and arrows; raises ValueError if imports go in a circle."""
+    arrows = {(name, other) for name, paths in modules().items() for path in paths for other in imported(path)}
+    arrows = {(name, other) for name, other in arrows if name != other}
+    left, floors = set(modules()), 0
+    while left:
+        ground = {name for name in left if not any(one == name and other in left for one, other in arrows)}
+        if not ground:
+            raise ValueError(f"imports should point one way; found a circle among {sorted(left)}")
+        left, floors = left - ground, floors + 1
+    return House(len(modules()), floors, len(arrows))
 
 
 @cache

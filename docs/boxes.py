@@ -4,7 +4,7 @@ from typing import Any
 
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from funcbio.drawing import figure_of
+from funcbio.plot._canvas import figure_of
 
 WIDTH = 360
 """Of a drawing, in points. A phone shows it at three quarters of its size, so no letter is smaller than 9."""

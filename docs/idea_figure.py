@@ -4,7 +4,7 @@ from typing import Any
 
 from boxes import WIDTH, arrow, blank, box, write
 
-from funcbio.drawing import PALETTE
+from funcbio.plot._canvas import PALETTE
 
 BLUE, RED, GREEN, _, ORANGE, SKY = PALETTE[:6]
 HEIGHT = 346

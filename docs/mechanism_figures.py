@@ -7,7 +7,7 @@ import torch
 
 import funcbio
 from funcbio import BioConfig, BioState, Distribution
-from funcbio.drawing import PALETTE, figure_of
+from funcbio.plot._canvas import PALETTE, figure_of
 
 SHAPE = (200, 300)
 STRENGTH = BioConfig().rejuvenation_parameter_dre

@@ -9,18 +9,19 @@ In one line: ``attach`` makes them act in every step of a ``torch.optim`` optimi
 from funcbio import compat as compat
 from funcbio import monitor as monitor
 from funcbio import plot as plot
-from funcbio.attachment.attach import attach
-from funcbio.attachment.handle import Handle
+from funcbio.anatomy._synapses import Synapse, synapses
+from funcbio.attachment._attach import attach
+from funcbio.attachment._handle import Handle
 from funcbio.base import BioState, Feature, IdleWarning, Key, Tree
-from funcbio.bind import Bound, bind
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError, Distribution
 from funcbio.bio_converter import BioConverter
 from funcbio.bio_module import BioModule
-from funcbio.chain import chain
 from funcbio.checkpoint import load_checkpoint, save_checkpoint
 from funcbio.files import FileError
-from funcbio.initial import init
-from funcbio.mechanism import Mechanism
+from funcbio.functional._bind import Bound, bind
+from funcbio.functional._chain import chain
+from funcbio.functional._init import init
+from funcbio.functional._observe import observe
 from funcbio.mechanisms import (
     apply_dales_principle,
     count_active,
@@ -34,15 +35,14 @@ from funcbio.mechanisms import (
     update_fuzzy_learning_rates,
     volume_dependent_lr,
 )
+from funcbio.mechanisms._placed import Mechanism
+from funcbio.mechanisms._rates import sample_rates
 from funcbio.monitor import metrics
-from funcbio.observe import observe
-from funcbio.pool import pool_activity
-from funcbio.rates import sample_rates
+from funcbio.objects._pool import pool_activity
+from funcbio.objects._trees import trees
 from funcbio.rng import bernoulli, beta, fold_in, gamma, key, normal, split, uniform
-from funcbio.sweeps.result import SweepResult
-from funcbio.sweeps.run import sweep
-from funcbio.synapses import Synapse, synapses
-from funcbio.trees import trees
+from funcbio.sweeps._result import SweepResult
+from funcbio.sweeps._sweep import sweep
 
 __version__ = "0.1.0"
 

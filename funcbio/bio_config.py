@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from funcbio.checks import COUNT_OR_NONE, INTEGER, LARGEST, SHARE, Limit, is_large, is_within, perhaps, require_order
+from funcbio._checks import COUNT_OR_NONE, INTEGER, LARGEST, SHARE, Limit, is_large, is_within, perhaps, require_order
 from funcbio.mechanisms import REJUVENATIONS, hyper_parameter, identity
-from funcbio.rates import VARIANTS
+from funcbio.mechanisms._rates import VARIANTS
 
 
 class Distribution(str, Enum):

@@ -7,24 +7,24 @@ import torch
 from torch import nn
 
 from funcbio import rng
+from funcbio.anatomy._choice import is_compiled, is_scripted
+from funcbio.anatomy._synapses import Choice, Holder, holders
 from funcbio.base import Feature, Key
-from funcbio.bio_checks import check_layer, check_weight
-from funcbio.bio_class import bio_class
 from funcbio.bio_config import BioConfig, check_names
-from funcbio.bio_layer import fresh_seed
-from funcbio.bio_method import ModelMethod
 from funcbio.bio_module import BioModule
-from funcbio.bio_names import BIO_MOD, check_free, free_names, is_ours, mark_readout
-from funcbio.bio_step import STEPS, BioStep, check_steps
-from funcbio.bio_survey import Overview, bio_modules, plain_layers, warn_of_no_signs
-from funcbio.bio_undo import or_as_before
-from funcbio.choice import is_compiled, is_scripted
-from funcbio.idle import idle_fields, warn
+from funcbio.functional._idle import idle_fields, warn
+from funcbio.functional._observe import unit_dim
 from funcbio.mechanisms import METHODS, Row
-from funcbio.observe import unit_dim
-from funcbio.sharding import reshard
-from funcbio.splitting import AfterForward, before_forward
-from funcbio.synapses import Choice, Holder, holders
+from funcbio.objects._checks import check_layer, check_weight
+from funcbio.objects._classes import bio_class
+from funcbio.objects._layer import fresh_seed
+from funcbio.objects._method import ModelMethod
+from funcbio.objects._names import BIO_MOD, check_free, free_names, is_ours, mark_readout
+from funcbio.objects._splitting import AfterForward, before_forward
+from funcbio.objects._step import STEPS, BioStep, check_steps
+from funcbio.objects._survey import Overview, bio_modules, plain_layers, warn_of_no_signs
+from funcbio.objects._undo import or_as_before
+from funcbio.tensors._sharding import reshard
 
 Model = TypeVar("Model", bound=nn.Module)
 Layer = TypeVar("Layer", bound=nn.Module)

@@ -1,15 +1,11 @@
 """BioModule: the mechanisms of one layer, as an object attached to it."""
 
-from typing import Any
-
-import torch
 from torch import Tensor
 
-from funcbio.bio_config import Distribution
-from funcbio.bio_layer import BioLayer
-from funcbio.mechanisms import METHODS, ROWS, Row, moves
-from funcbio.observe import run_once
-from funcbio.sharding import local, whole
+from funcbio.functional._observe import run_once
+from funcbio.mechanisms import METHODS
+from funcbio.objects._layer import BioLayer
+from funcbio.tensors._sharding import whole
 
 
 class BioModule(BioLayer):
@@ -48,22 +44,11 @@ class BioModule(BioLayer):
 
     def rejuvenate_weights(self) -> Tensor:
         """Replaces weak weights and returns which, as a bool tensor; see ``funcbio.rejuvenate_weights``."""
-        return self._finished("rejuvenate_weights")
+        return self.run_and_finish("rejuvenate_weights")
 
     def rejuvenate_weights_old(self) -> Tensor:
         """Replaces weak weights by the rule of the paper's experiments; a name of earlier code."""
-        return self._finished("rejuvenate_weights_old")
-
-    def _finished(self, name: str) -> Any:
-        return self.finish(ROWS[name], self.run(name))
-
-    def finish(self, row: Row | None, replaced: Tensor | None, finite: Tensor | None = None) -> Any:
-        """Does what remains after a method has run, unless ``finite`` is False; returns what the method returns."""
-        if row is not None and row.counts and self.records_activity and self.moves():
-            local(self.observations).mul_(0 if finite is None else ~finite)
-        if row is not None and row.replaces and replaced is None:  # Of a weight without elements.
-            return torch.zeros_like(self.weight, dtype=torch.bool)
-        return replaced
+        return self.run_and_finish("rejuvenate_weights_old")
 
     def crystallize(self) -> None:
         """Dampens the rate of settled and jumpy weights; see ``funcbio.crystallize``."""
@@ -91,7 +76,7 @@ class BioModule(BioLayer):
             return
         if x is not None and self.lacks_observation():
             run_once(self.get_parent(), x)
-        self._finished("update_fuzzy_learning_rates")
+        self.run_and_finish("update_fuzzy_learning_rates")
 
     def enforce_dales_principle(self) -> None:
         """Sets weights of the wrong sign to zero; see ``funcbio.enforce_dales_principle``."""
@@ -101,16 +86,5 @@ class BioModule(BioLayer):
         """Returns the sum of the absolute rate factors."""
         return whole(self.fuzzy_learning_rate_parameters.abs().sum())
 
-    def moves(self) -> bool:
-        """Whether ``update_fuzzy_learning_rates`` ever changes the rates."""
-        config = self.config
-        return moves(
-            config.fuzzy_lr_distribution,
-            dynamic=config.fuzzy_lr_dynamic,
-            variant=config.fuzzy_lr_variant,
-        )
 
-    def lacks_observation(self) -> bool:
-        """Whether rates follow activity and no forward pass was recorded since the last update."""
-        follows = self.config.fuzzy_lr_distribution == Distribution.ACTIVITY
-        return follows and self.records_activity and not local(self.observations).any()
+BioLayer.documented = BioModule

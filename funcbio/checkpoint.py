@@ -11,10 +11,10 @@ from optree import tree_flatten, tree_paths, tree_unflatten
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from funcbio.aside import write_aside
+from funcbio._checks import is_torchs
 from funcbio.base import Tree
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
-from funcbio.checks import is_torchs
+from funcbio.files._aside import write_aside
 from funcbio.files._plain import plain
 from funcbio.files._tensors import read_tensors, write_tensors
 

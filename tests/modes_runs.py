@@ -20,7 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from worlds import FEATURES, mlp, model_world
 
 import funcbio
-from funcbio import BioConverter, fused
+from funcbio import BioConverter
+from funcbio.engine import _compiled as fused
 
 CHAIN = ("crystallize", "volume_dependent_lr", "fuzzy_learning_rates")
 METHODS = [*CHAIN, "scale_grad", "rejuvenate_weights", "enforce_dales_principle", "update_fuzzy_learning_rates"]

@@ -9,7 +9,7 @@ from worlds import MODELS, Classifier, Recurrent, mlp
 
 import funcbio
 from funcbio import BioConfig, BioConverter, BioModule, BioState, Distribution, IdleWarning, rng
-from funcbio.bind import bind
+from funcbio.functional._bind import bind
 from funcbio.mechanisms import ROWS
 
 EVERYTHING = {"apply_dales_principle": True, "record_activity": True, "fuzzy_lr_dynamic": True}

@@ -288,7 +288,7 @@ def test_the_trees_are_what_the_pure_features_take():
     model, optimizer, handle = world()
     train(model, optimizer, 3)
     params, grads, state = handle.trees()
-    from funcbio.bind import bind
+    from funcbio.functional._bind import bind
 
     bound = bind(model, model[0].bio_mod.config)
     new, _, changed = bound.crystallize(params, grads, state)

@@ -94,7 +94,7 @@ def test_a_verdict_on_another_device_holds_everything_without_being_asked(monkey
     """What a skipped step does where asking the device would make the CPU wait."""
     names = ["volume_dependent_lr", "fuzzy_learning_rates", Mechanism("crystallize", where="gradient")]
     model, optimizer, handle = world(lambda p: optim.Adam(p, 0.01, fused=True), [*names, "rejuvenate_weights"])
-    monkeypatch.setattr("funcbio.attachment.handle.verdict", lambda opt: opt.found_inf.reshape(()) == 0)
+    monkeypatch.setattr("funcbio.attachment._handle.verdict", lambda opt: opt.found_inf.reshape(()) == 0)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
     other, other_optimizer, other_handle = copy.deepcopy((model, optimizer, handle))
     for number in range(4):

@@ -9,7 +9,7 @@ from test_callbacks import lightning_callback
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from funcbio.bio_survey import bio_modules
+from funcbio.objects._survey import bio_modules
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from test_distributed import launch
 from torch import nn
 
 from funcbio import BioConfig, BioConverter, Mechanism, attach, metrics
-from funcbio.bio_survey import bio_modules
 from funcbio.monitor import flatten
+from funcbio.objects._survey import bio_modules
 
 
 @pytest.fixture(scope="module")

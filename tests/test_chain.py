@@ -8,9 +8,10 @@ from optree import tree_leaves, tree_map
 from torch import nn
 
 import funcbio
-from funcbio import BioConfig, bind, chain, fusing, key
-from funcbio.reductions import CHUNK, compiled_reductions
-from funcbio.statistics import largest, mean, totals
+from funcbio import BioConfig, bind, chain, key
+from funcbio.engine._reductions import CHUNK, compiled_reductions
+from funcbio.engine._statistics import largest, mean, totals
+from funcbio.functional import _fused as fusing
 
 
 def world(width=40, dtype=torch.float32, seed=0, **config):

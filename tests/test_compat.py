@@ -16,8 +16,8 @@ from scipy.stats import ks_2samp
 from torch import nn
 
 import funcbio
-from funcbio import rates
 from funcbio.compat import release
+from funcbio.mechanisms import _rates as rates
 from funcbio.mechanisms import (
     drift_rate,
     redraw_rate_by_activity,

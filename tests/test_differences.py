@@ -18,8 +18,9 @@ from scipy.stats import gamma as gamma_law
 from torch import nn
 
 import funcbio
-from funcbio import compat, rates
+from funcbio import compat
 from funcbio.compat import release
+from funcbio.mechanisms import _rates as rates
 
 MEMBERS = released.Distribution
 BOTH = {"release": bio_transformations, "drop-in": release}

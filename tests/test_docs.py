@@ -10,7 +10,7 @@ import pytest
 
 import funcbio
 from funcbio import monitor, plot, rng
-from funcbio.bio_step import STEPS
+from funcbio.objects._step import STEPS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -178,10 +178,16 @@ def architecture(monkeypatch):
 
 def test_the_drawing_of_the_modules_shows_each_of_them_once(architecture):
     drawing = architecture["modules"]
-    named = [name for group in drawing.GROUPS for name in group.modules.split() if name != "bio_*"]
-    prefixed = {name for name in drawing.modules() if name.startswith("bio_")}
-    assert len(named) == len(set(named))
-    assert set(named) <= set(drawing.modules()) <= set(named) | prefixed
+    named = [name for group in drawing.GROUPS for name in group.modules.split()]
+    assert sorted(named) == sorted(drawing.modules())
+
+
+def test_the_house_stays_small(architecture):
+    rooms, floors, arrows = architecture["modules"].house()
+    assert rooms <= 27
+    assert floors <= 15
+    assert arrows <= 140
+    assert len([*Path(funcbio.__file__).parent.glob("*.py")]) <= 12
 
 
 def test_the_drawing_of_the_modules_has_no_import_that_points_up(architecture):

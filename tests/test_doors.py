@@ -7,7 +7,8 @@ from doors import SpoiledError, Start, by_functions, by_layers, combined, made, 
 from optree import tree_leaves
 
 import funcbio
-from funcbio import ahead, chain, key, split
+from funcbio import chain, key, split
+from funcbio.engine import _noise as ahead
 
 pytestmark = [  # Generated mixes often leave nothing to do.
     pytest.mark.filterwarnings("ignore::funcbio.IdleWarning"),

@@ -5,7 +5,8 @@ import torch
 
 import funcbio
 from funcbio import mechanisms as m
-from funcbio import rates, split_output
+from funcbio import split_output
+from funcbio.mechanisms import _rates as rates
 
 W = torch.tensor([0.5, -1.0, 2.0, 0.0])
 G = torch.tensor([1e-6, 0.3, -2.5, 0.4])

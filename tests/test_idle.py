@@ -46,7 +46,7 @@ def by_sweep(mechanisms, optimizer=torch.optim.SGD, model=net, **config):
 
 
 def by_callback(mechanisms, optimizer=torch.optim.SGD, model=net, **config):
-    from funcbio.integrations.session import Session
+    from funcbio.integrations._session import Session
 
     made, config = model(), BioConfig(**config)
     session = Session(mechanisms, config=config, converter=None, fresh_rates=False, ages=False, log_every=None)

@@ -11,7 +11,15 @@ from torch import nn
 from worlds import MODELS
 
 import funcbio
-from funcbio import BioConverter, BioModule, ahead, bio_method, bio_step, fused, inplace, reductions, statistics, tiles
+from funcbio import BioConverter, BioModule
+from funcbio.engine import _compiled as fused
+from funcbio.engine import _in_place as inplace
+from funcbio.engine import _noise as ahead
+from funcbio.engine import _reductions as reductions
+from funcbio.engine import _statistics as statistics
+from funcbio.engine import _tiles as tiles
+from funcbio.objects import _method as bio_method
+from funcbio.objects import _step as bio_step
 
 CHAIN = ("crystallize", "volume_dependent_lr", "fuzzy_learning_rates")
 EVERYTHING = (*CHAIN, "scale_grad", "rejuvenate_weights", "enforce_dales_principle", "update_fuzzy_learning_rates")
@@ -240,7 +248,7 @@ def test_passes_end_where_a_statistic_needs_what_was_written():
     def named(*names):
         bio_model, _ = twins()
         bio = bio_model[0].bio_mod
-        steps = funcbio.bio_run.steps_of(bio, [(name, ()) for name in names])
+        steps = funcbio.objects._ready.steps_of(bio, [(name, ()) for name in names])
         return [[step.name for step in group] for group in inplace.passes(steps)]
 
     assert named(*CHAIN) == [list(CHAIN)]
@@ -290,7 +298,7 @@ def test_a_changed_hyper_parameter_compiles_nothing_anew(monkeypatch):
 
 
 def test_without_a_compiler_methods_go_on_and_say_so_once(monkeypatch):
-    from funcbio import program
+    from funcbio.engine import _program as program
 
     def refuse(*args, **kwargs):
         raise RuntimeError("no compiler here")

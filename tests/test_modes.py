@@ -9,7 +9,9 @@ import torch
 from modes_runs import MODES
 
 import funcbio
-from funcbio import BioConfig, arithmetic, kept
+from funcbio import BioConfig
+from funcbio.tensors import _arithmetic as arithmetic
+from funcbio.tensors import _kept as kept
 
 RUNS = Path(__file__).with_name("modes_runs.py")
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import funcbio
-from funcbio.stateless import first_names, named_tensors
+from funcbio.functional._stateless import first_names, named_tensors
 
 ties = pytest.mark.parametrize("name", TIES)
 

@@ -11,7 +11,7 @@ from torch import nn
 
 import funcbio
 from funcbio import BioConverter, BioModule, attach
-from funcbio.overlap import find_overlap, overlaps_itself, part_of
+from funcbio.tensors._overlap import find_overlap, overlaps_itself, part_of
 
 # The functions, compared with a list of all bytes
 

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 import funcbio
 from funcbio import BioState, metrics, plot
-from funcbio.drawing import PALETTE
+from funcbio._seeds import intervals
+from funcbio.plot._canvas import PALETTE
 from funcbio.plot._ends import spread
-from funcbio.sweeps.statistics import intervals
 
 
 def history(layers=2, steps=3, **entries):

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from funcbio import Distribution, key, sample_rates
-from funcbio.rates import SAMPLERS
+from funcbio.mechanisms._rates import SAMPLERS
 
 N = 200_000
 NU = 0.16

@@ -16,8 +16,10 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.utils.checkpoint import checkpoint
 
-from funcbio import BioConverter, BioModule, count_active, splitting, tiles
+from funcbio import BioConverter, BioModule, count_active
+from funcbio.engine import _tiles as tiles
 from funcbio.mechanisms import identity, repeated
+from funcbio.objects import _splitting as splitting
 
 KINDS = {
     "Linear": (lambda **o: nn.Linear(5, 12, **o), (7, 5)),

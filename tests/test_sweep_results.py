@@ -19,8 +19,9 @@ from safetensors.torch import load_file
 from scipy import stats
 from torch.nn import BatchNorm1d, Linear, Sequential
 
-from funcbio.sweeps import figures, statistics
-from funcbio.sweeps.result import SweepResult
+from funcbio import _seeds as statistics
+from funcbio.plot import _sweep_curves as figures
+from funcbio.sweeps._result import SweepResult
 
 NAN, INF = math.nan, math.inf
 FIRST = ("member", "seed")
@@ -155,7 +156,7 @@ def test_files_of_many_members_sort_by_member(tmp_path, monkeypatch):
     count = 10_001
     table = {"member": list(range(count)), "seed": list(range(count)), "step": [1] * count}
     written = []
-    monkeypatch.setattr("funcbio.sweeps.result.write_aside", lambda path, write: written.append(path))
+    monkeypatch.setattr("funcbio.sweeps._result.write_aside", lambda path, write: written.append(path))
     paths = SweepResult(table, (), {"w": torch.zeros(count, 1)}, {}).save_parameters(tmp_path)
     assert paths == sorted(paths) == written
     assert paths[7].name == "member-00007.safetensors"
@@ -395,7 +396,7 @@ def test_a_missing_package_says_how_to_install_it(package, call, tmp_path, monke
 
 def test_importing_brings_no_optional_package():
     optional = ("pandas", "pyarrow", "scipy", "matplotlib", "safetensors")
-    code = f"import sys, funcbio.sweeps.result; print([name for name in {optional} if name in sys.modules])"
+    code = f"import sys, funcbio.sweeps._result; print([name for name in {optional} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
@@ -537,7 +538,7 @@ def test_a_notebook_shows_a_figure_as_a_picture():
 
 def test_figures_leave_pyplot_alone():
     code = (
-        "import sys; from funcbio.sweeps.result import SweepResult as S; "
+        "import sys; from funcbio.sweeps._result import SweepResult as S; "
         "S({'member': [0], 'seed': [0], 'a': [1], 'b': [1], 'step': [1], 'l': [1.0]}, ['a', 'b'], {}, {})"
         ".heatmap('l', 'a', 'b'); print('matplotlib.pyplot' in sys.modules)"
     )

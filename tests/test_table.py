@@ -9,7 +9,7 @@ from worlds import model_world
 
 import funcbio
 from funcbio import BioConfig, BioConverter, BioModule, ConfigError, Mechanism, bind, chain, key
-from funcbio.checks import COUNT, FRACTION, FRACTION_OR_ONE, NOT_NEGATIVE, POSITIVE
+from funcbio._checks import COUNT, FRACTION, FRACTION_OR_ONE, NOT_NEGATIVE, POSITIVE
 from funcbio.mechanisms import METHODS, ROWS, Row
 
 OUT = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from funcbio.checks import is_torchs
+from funcbio._checks import is_torchs
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 HOOKED = Optimizer.profile_hook_step(lambda: None).__code__

@@ -13,8 +13,8 @@ from funcbio.attachment._places import Ready, groups, prepare, run
 from funcbio.attachment._scaler import unscale
 from funcbio.attachment._turnover import Ages, Masks, merge, renew
 from funcbio.attachment._update import Old, scale_update
-from funcbio.bio_module import BioModule
-from funcbio.mechanism import PLACES, Mechanism
+from funcbio.mechanisms._placed import PLACES, Mechanism
+from funcbio.objects._layer import BioLayer
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Open:
     """
 
     finite: bool | Tensor
-    bios: list[BioModule]
+    bios: list[BioLayer]
     acting: list[Mechanism]
     ready: dict[str, list[Ready]] = field(default_factory=dict)
     masks: Masks = field(default_factory=dict)
@@ -182,7 +182,7 @@ class Cycle:
         """Number of the step for ``acts``; nobody needs to ask a device for it if everything acts in every step."""
         return self.steps if any(mechanism.every > 1 for mechanism in self.mechanisms) else 0
 
-    def _settled(self, finite: bool | Tensor, bios: Sequence[BioModule]) -> bool | Tensor:
+    def _settled(self, finite: bool | Tensor, bios: Sequence[BioLayer]) -> bool | Tensor:
         """The verdict as a bool, unless it can be used where it is."""
         if isinstance(finite, bool):
             return finite

@@ -8,19 +8,19 @@ from torch import nn
 from torch.optim import Optimizer
 
 from funcbio.attachment._optimizers import groups_by_weight
-from funcbio.bio_module import BioModule
-from funcbio.bio_survey import Overview
+from funcbio.objects._layer import BioLayer
+from funcbio.objects._survey import Overview
 
-_owners: "WeakKeyDictionary[BioModule, ref[Any]]" = WeakKeyDictionary()
+_owners: "WeakKeyDictionary[BioLayer, ref[Any]]" = WeakKeyDictionary()
 
 
-def owner_of(bio: BioModule) -> Any:
+def owner_of(bio: BioLayer) -> Any:
     """The handle that treats a layer; None if none does."""
     found = _owners.get(bio)
     return None if found is None else found()
 
 
-def claim(bios: Iterable[BioModule], handle: Any) -> None:
+def claim(bios: Iterable[BioLayer], handle: Any) -> None:
     """Notes who treats some layers; raises ValueError, with nothing noted, if another handle does."""
     bios = list(bios)
     for bio in bios:
@@ -40,7 +40,7 @@ def release(handle: Any) -> None:
         del _owners[bio]
 
 
-def of_optimizer(bios: Iterable[BioModule], optimizer: Optimizer | None) -> list[BioModule]:
+def of_optimizer(bios: Iterable[BioLayer], optimizer: Optimizer | None) -> list[BioLayer]:
     """The layers whose weights an optimizer holds; all if there is none."""
     held = groups_by_weight(optimizer)
     return [bio for bio in bios if optimizer is None or id(bio.weight) in held]
@@ -57,14 +57,14 @@ class Layers:
 
     def __init__(self, overview: Overview, optimizer: Optimizer | None, handle: Any) -> None:
         self.overview, self.optimizer, self.handle = overview, optimizer, handle
-        self.known: list[BioModule] = []
+        self.known: list[BioLayer] = []
         self.trained = False
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has to take its own layers."""
         return {**vars(self), "known": []}
 
-    def look(self) -> list[BioModule]:
+    def look(self) -> list[BioLayer]:
         """The layers as they are now; those of parameters that the optimizer was given since are taken up.
 
         Raises:
@@ -88,7 +88,7 @@ class Layers:
         return found
 
 
-def check_names(bios: Iterable[BioModule]) -> None:
+def check_names(bios: Iterable[BioLayer]) -> None:
     """Raises ValueError if two layers go by the same name, as parts of a model do that were converted one by one."""
     names = [bio.synapse.weight for bio in bios]
     twice = sorted({name for name in names if names.count(name) > 1})

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from funcbio._checks import is_torchs
 from funcbio.attachment._optimizers import groups_by_weight
-from funcbio.checks import is_torchs
-from funcbio.sharding import whole
+from funcbio.tensors._sharding import whole
 
 Newborn = Callable[[Mapping[str, Any], Tensor], float | Tensor]
 NEWBORN: dict[tuple[str, str], Newborn] = {

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, optim
 from torch.optim import Optimizer
 
-from funcbio.sharding import holds_everywhere, local
+from funcbio.tensors._sharding import holds_everywhere, local
 
 
 def check_optimizer(optimizer: object) -> None:

@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 
 from funcbio.attachment._turnover import Masks, merge
-from funcbio.bio_checks import check_method
-from funcbio.bio_memory import check_apart
-from funcbio.bio_method import inherits
-from funcbio.bio_module import BioModule
-from funcbio.bio_run import bring, run_layers
-from funcbio.inplace import Layer, Step
-from funcbio.mechanism import Mechanism
+from funcbio.engine._in_place import Layer, Step
+from funcbio.mechanisms._placed import Mechanism
+from funcbio.objects._checks import check_method
+from funcbio.objects._layer import BioLayer
+from funcbio.objects._memory import check_apart
+from funcbio.objects._ready import bring, run_layers
 
 Group = list[Mechanism]
 
@@ -29,8 +28,8 @@ class Ready(NamedTuple):
     """Mechanisms that run as one call, the layers that are plain memory, and those that have to run one by one."""
 
     group: Group
-    together: list[tuple[BioModule, Layer, list[Step]]]
-    alone: list[BioModule]
+    together: list[tuple[BioLayer, Layer, list[Step]]]
+    alone: list[BioLayer]
 
 
 def groups(mechanisms: Sequence[Mechanism]) -> list[Group]:
@@ -47,7 +46,7 @@ def groups(mechanisms: Sequence[Mechanism]) -> list[Group]:
     return found
 
 
-def prepare(group: Group, bios: Sequence[BioModule]) -> Ready:
+def prepare(group: Group, bios: Sequence[BioLayer]) -> Ready:
     """Returns what every layer brings to a group.
 
     Raises:
@@ -72,7 +71,7 @@ def may_replace(ready: Ready) -> bool:
     return bool(ready.alone) or any("weight" in step.kernel.writes for *_, steps in ready.together for step in steps)
 
 
-def takes_part(bio: BioModule, mechanism: Mechanism) -> bool:
+def takes_part(bio: BioLayer, mechanism: Mechanism) -> bool:
     """Returns True if a mechanism runs on a layer: not on frozen ones, nor without a gradient or units to see."""
     if not bio.participates:
         return False
@@ -81,17 +80,17 @@ def takes_part(bio: BioModule, mechanism: Mechanism) -> bool:
     return bio.has_gradient() or not mechanism.row.needs_grad
 
 
-def _bring(bio: BioModule, own: Group) -> tuple[Layer, list[Step]] | None:
+def _bring(bio: BioLayer, own: Group) -> tuple[Layer, list[Step]] | None:
     names = [mechanism.name for mechanism in own]
     if own[0].is_own:
         check_method(bio, own[0].row)
         return None
     brought = bring(bio, names)
-    return brought if inherits(bio, names) else None
+    return brought if bio.inherits(names) else None
 
 
 @torch.no_grad()
-def run(ready: Ready, finite: bool | Tensor = True, updates: Mapping[BioModule, Update] | None = None) -> Masks:
+def run(ready: Ready, finite: bool | Tensor = True, updates: Mapping[BioLayer, Update] | None = None) -> Masks:
     """Runs a group on its layers.
 
     Args:
@@ -119,7 +118,7 @@ def run(ready: Ready, finite: bool | Tensor = True, updates: Mapping[BioModule, 
     return masks
 
 
-def _around(bio: BioModule, layer: Layer, updates: Mapping[BioModule, Update] | None) -> Layer:
+def _around(bio: BioLayer, layer: Layer, updates: Mapping[BioLayer, Update] | None) -> Layer:
     """Returns the layer with the old weight as its weight, and the update in the gradient's place."""
     if updates is None:
         return layer
@@ -127,18 +126,18 @@ def _around(bio: BioModule, layer: Layer, updates: Mapping[BioModule, Update] | 
     return layer._replace(operands={**layer.operands, "weight": weight, "grad": update})
 
 
-def _call(bio: BioModule, mechanism: Mechanism, around: Update | None) -> Tensor | None:
+def _call(bio: BioLayer, mechanism: Mechanism, around: Update | None) -> Tensor | None:
     """Runs a mechanism on a layer by itself."""
     if mechanism.is_own:
         return bio.run_row(mechanism.row, around=around)
     if around is None:
         return getattr(bio, mechanism.name)()
-    if inherits(bio, [mechanism.name]):
+    if bio.inherits([mechanism.name]):
         return bio.run_row(bio.row(mechanism.name) or mechanism.row, around=around)
     return _exchanged(bio, mechanism.name, around)
 
 
-def _exchanged(bio: BioModule, name: str, around: Update) -> Tensor | None:
+def _exchanged(bio: BioLayer, name: str, around: Update) -> Tensor | None:
     """Calls a method of a subclass, which sees nothing but the layer: with its old weight, and the update as gradient.
 
     If it fails, the step puts both back.

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcbio.bio_module import BioModule
-from funcbio.checks import shown
-from funcbio.sharding import is_distributed, shard_like, whole
+from funcbio._checks import shown
+from funcbio.objects._layer import BioLayer
+from funcbio.tensors._sharding import is_distributed, shard_like, whole
 
 VERSION = 1
 AGE = "age"
@@ -17,13 +17,13 @@ NAME = "funcbio"
 Saved = dict[str, Any]
 
 
-def pack(steps: int, bios: Sequence[BioModule], ages: Mapping[str, Tensor]) -> Saved:
+def pack(steps: int, bios: Sequence[BioLayer], ages: Mapping[str, Tensor]) -> Saved:
     """Gathers the state of the layers; the tensors are those in use, as in every ``state_dict`` of torch."""
     layers = {bio.synapse.weight: _tensors(bio, ages) for bio in bios}
     return {"version": VERSION, "steps": steps, "layers": layers}
 
 
-def _tensors(bio: BioModule, ages: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _tensors(bio: BioLayer, ages: Mapping[str, Tensor]) -> dict[str, Tensor]:
     own = {name: value for name, value in bio._buffers.items() if value is not None}
     name = bio.synapse.weight
     return {**own, AGE: ages[name]} if name in ages else own
@@ -38,7 +38,7 @@ def find(ridden: object, place: int) -> Any:
     return ridden[place]
 
 
-def check(saved: object, bios: Sequence[BioModule], ages: Mapping[str, Tensor]) -> None:
+def check(saved: object, bios: Sequence[BioLayer], ages: Mapping[str, Tensor]) -> None:
     """Raises ValueError if a saved state does not fit."""
     whole_state = isinstance(saved, Mapping) and {"version", "steps", "layers"} <= saved.keys()
     if not whole_state or not isinstance(saved, Mapping):
@@ -69,7 +69,7 @@ def _check_tensor(what: str, expected: Tensor, found: object) -> None:
 
 
 @torch.no_grad()
-def unpack(saved: Mapping[str, Any], bios: Sequence[BioModule], ages: Mapping[str, Tensor]) -> None:
+def unpack(saved: Mapping[str, Any], bios: Sequence[BioLayer], ages: Mapping[str, Tensor]) -> None:
     """Writes a checked state into the layers."""
     for bio in bios:
         for name, target in _tensors(bio, ages).items():

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from funcbio.bio_finite import finite_gradients
-from funcbio.mechanism import Mechanism
+from funcbio.mechanisms._placed import Mechanism
+from funcbio.objects._finite import finite_gradients
 
 
 def verdict(optimizer: Optimizer) -> bool | Tensor:

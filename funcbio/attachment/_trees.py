@@ -6,11 +6,11 @@ import torch
 
 from funcbio.attachment._turnover import Ages
 from funcbio.base import BioState, Tree
-from funcbio.bio_module import BioModule
-from funcbio.trees import state_of
+from funcbio.objects._layer import BioLayer
+from funcbio.objects._trees import state_of
 
 
-def trees_of(bios: Sequence[BioModule], ages: Ages) -> tuple[Tree, Tree, BioState]:
+def trees_of(bios: Sequence[BioLayer], ages: Ages) -> tuple[Tree, Tree, BioState]:
     """Weights, gradients and state of some layers by name; nothing is copied but what has to be laid out."""
     named = {bio.synapse.weight: bio for bio in bios}
     params = {name: bio.weight.detach() for name, bio in named.items()}

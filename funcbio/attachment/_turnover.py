@@ -8,9 +8,9 @@ from torch.optim import Optimizer
 
 from funcbio import rng
 from funcbio.attachment._memory import reset
-from funcbio.bio_module import BioModule
-from funcbio.initial import initial_rate
-from funcbio.sharding import local
+from funcbio.functional._init import initial_rate
+from funcbio.objects._layer import BioLayer
+from funcbio.tensors._sharding import local
 
 FRESH = "fresh_rates"
 Masks = dict[str, Tensor]
@@ -23,7 +23,7 @@ def merge(masks: Masks, found: Mapping[str, Tensor]) -> None:
 
 
 @torch.no_grad()
-def renew(bios: Sequence[BioModule], masks: Masks, optimizer: Optimizer | None, *, fresh_rates: bool) -> None:
+def renew(bios: Sequence[BioLayer], masks: Masks, optimizer: Optimizer | None, *, fresh_rates: bool) -> None:
     """Makes replaced weights newborn: the optimizer has no memory of them, and, if asked, their rates are new."""
     for bio in bios:
         mask = masks.get(bio.synapse.weight)
@@ -51,7 +51,7 @@ class Ages:
         self.replaced: Masks = {}
 
     @torch.inference_mode(False)  # What is made within that mode could not be changed outside.
-    def begin(self, bios: Sequence[BioModule]) -> None:
+    def begin(self, bios: Sequence[BioLayer]) -> None:
         """Starts to count for layers that are new."""
         for bio in bios:
             if self.counts and bio.synapse.weight not in self.steps:

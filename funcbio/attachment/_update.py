@@ -7,7 +7,7 @@ from torch import Tensor
 
 from funcbio.attachment._places import Ready, Update, may_replace, run
 from funcbio.attachment._turnover import Masks, merge
-from funcbio.bio_module import BioModule
+from funcbio.objects._layer import BioLayer
 
 SCRATCH_ELEMENTS = 1 << 22
 """Updates of so many weights are held at a time, or that of the largest layer."""
@@ -21,11 +21,11 @@ class Old:
         others: Further tensors that the step may move.
     """
 
-    def __init__(self, bios: Sequence[BioModule] = (), others: Sequence[Tensor] = ()) -> None:
+    def __init__(self, bios: Sequence[BioLayer] = (), others: Sequence[Tensor] = ()) -> None:
         self.weights = {bio: bio.weight.detach().clone() for bio in bios}
         self.others = [(tensor, tensor.detach().clone()) for tensor in others]
-        self.grads: dict[BioModule, Tensor | None] = {}
-        self.lent: list[BioModule] = []
+        self.grads: dict[BioLayer, Tensor | None] = {}
+        self.lent: list[BioLayer] = []
 
     @torch.no_grad()
     def lend_gradients(self, moved: Callable[[Tensor], bool]) -> bool:
@@ -77,14 +77,14 @@ def scale_update(ready: Sequence[Ready], old: Old, finite: bool | Tensor) -> Mas
     return replaced
 
 
-def _around(bio: BioModule, old: Tensor, *, own: bool) -> Update:
+def _around(bio: BioLayer, old: Tensor, *, own: bool) -> Update:
     """Returns the old weight, in memory of its own if it may be written to, and the update."""
     return Update(old.clone() if own else old, bio.weight - old)
 
 
-def groups_of_layers(bios: Sequence[BioModule], most: int) -> Iterator[list[BioModule]]:
+def groups_of_layers(bios: Sequence[BioLayer], most: int) -> Iterator[list[BioLayer]]:
     """Cuts layers, in order, into groups of at most ``most`` elements, or of one layer."""
-    group: list[BioModule] = []
+    group: list[BioLayer] = []
     size = 0
     for bio in bios:
         size += bio.weight.numel()

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from funcbio.bio_checks import FROZEN, NO_GRADIENTS, NO_SIGN
 from funcbio.bio_config import ConfigError
 from funcbio.mechanisms import NO_DALE
+from funcbio.objects._checks import FROZEN, NO_GRADIENTS, NO_SIGN
 
 SIGN_NOT_FOUND = "sign attribute not found. Make sure dalian_network_initialization has been applied."
 GAMMA = re.compile(r"(weight_splitting_Gamma .*must evenly divide the number of features \(\d+\))")

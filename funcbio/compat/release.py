@@ -13,16 +13,16 @@ from torch import Tensor, nn
 
 import funcbio.bio_converter
 import funcbio.bio_module
-from funcbio.bio_checks import check_method
+from funcbio.anatomy._synapses import READOUT_MARK, Holder, holders
 from funcbio.bio_config import ConfigError, Distribution
-from funcbio.bio_method import ModelMethod
-from funcbio.bio_survey import bio_modules
 from funcbio.compat._config import VERSION, BioConfig
 from funcbio.compat._errors import FROZEN, in_its_words
-from funcbio.idle import outside
-from funcbio.initial import draw_sign
+from funcbio.functional._idle import outside
+from funcbio.functional._init import draw_sign
 from funcbio.mechanisms import ROWS, give_sign
-from funcbio.synapses import READOUT_MARK, Holder, holders
+from funcbio.objects._checks import check_method
+from funcbio.objects._method import ModelMethod
+from funcbio.objects._survey import bio_modules
 
 KINDS = (nn.Linear, nn.Conv2d)
 __all__ = ["DEFAULT_BIO_CONFIG", "VERSION", "BioConfig", "BioConverter", "BioModule", "Distribution"]

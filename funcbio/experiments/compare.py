@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import funcbio
-from funcbio.aside import write_aside
 from funcbio.experiments import classic, figures, functional, report, tune
 from funcbio.experiments.data import Digits, check_batch_size, digits, validation
 from funcbio.experiments.files import prepare, write_json
 from funcbio.experiments.history import NAMES, VARIANTS, History, share_slow
 from funcbio.experiments.intervals import interval
 from funcbio.experiments.settings import Settings
+from funcbio.files._aside import write_aside
 
 
 def compare(settings: Settings) -> None:

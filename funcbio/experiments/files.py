@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from funcbio.aside import write_aside
 from funcbio.experiments.settings import SettingError
+from funcbio.files._aside import write_aside
 from funcbio.files._seal import sealed_json
 
 

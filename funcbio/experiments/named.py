@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import funcbio
-from funcbio.checks import perhaps
+from funcbio._checks import perhaps
 from funcbio.experiments.settings import SettingError
 
 

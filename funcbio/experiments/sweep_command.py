@@ -8,13 +8,13 @@ from typing import Any
 from torch import Tensor
 
 import funcbio
-from funcbio.aside import write_aside
-from funcbio.checks import is_count
+from funcbio._checks import is_count
 from funcbio.experiments import report, sweep_report
 from funcbio.experiments.files import prepare
 from funcbio.experiments.named import described, ours
 from funcbio.experiments.settings import SettingError
 from funcbio.experiments.sweep_file import Experiment, parse, read
+from funcbio.files._aside import write_aside
 from funcbio.sweeps import _ranks
 
 KEPT = "experiment.toml"

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from funcbio import BioConfig, ConfigError
-from funcbio.checks import is_count
+from funcbio._checks import is_count
 from funcbio.experiments import sweep_parts
 from funcbio.experiments.named import named, require, require_given, require_keys, table
 from funcbio.experiments.settings import SettingError

@@ -15,8 +15,8 @@ from rich import box
 from rich.table import Table
 
 from funcbio import SweepResult
-from funcbio.aside import write_aside
-from funcbio.sweeps.figures import PALETTE, spell
+from funcbio.files._aside import write_aside
+from funcbio.plot._sweep_curves import PALETTE, spell
 
 DPI = 150
 MOST_ROWS = 40

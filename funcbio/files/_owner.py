@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from funcbio.cleanup import cleaned_up
+from funcbio.files._cleanup import cleaned_up
 from funcbio.files._lock import lock
 
 FILE = "owner.txt"

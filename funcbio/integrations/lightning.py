@@ -4,18 +4,18 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from funcbio.attachment.handle import Handle
+from funcbio._checks import require
+from funcbio._optional import import_extra
+from funcbio.anatomy._choice import LAYERS
+from funcbio.attachment._handle import Handle
 from funcbio.base import Feature
 from funcbio.bio_config import BioConfig
 from funcbio.bio_converter import BioConverter
-from funcbio.bio_survey import bio_modules
-from funcbio.checks import require
-from funcbio.choice import LAYERS
-from funcbio.extras import import_extra
-from funcbio.integrations.copies import fresh_averages, renew
-from funcbio.integrations.session import Session
-from funcbio.mechanism import Mechanism
+from funcbio.integrations._copies import fresh_averages, renew
+from funcbio.integrations._session import Session
+from funcbio.mechanisms._placed import Mechanism
 from funcbio.monitor import log_lightning
+from funcbio.objects._survey import bio_modules
 
 ALONE = find_spec("lightning") is None and find_spec("pytorch_lightning") is not None
 """Whether Lightning is installed under its older name only."""

@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 
-from funcbio.aside import write_aside
-from funcbio.attachment.handle import Handle
+from funcbio._checks import require
+from funcbio._optional import import_extra
+from funcbio.attachment._handle import Handle
 from funcbio.base import Feature
 from funcbio.bio_config import BioConfig
 from funcbio.bio_converter import BioConverter
-from funcbio.bio_survey import bio_modules
-from funcbio.checks import require
-from funcbio.extras import import_extra
+from funcbio.files._aside import write_aside
 from funcbio.files._tensors import read_tensors, write_tensors
-from funcbio.integrations.session import Session
-from funcbio.mechanism import Mechanism
+from funcbio.integrations._session import Session
+from funcbio.mechanisms._placed import Mechanism
 from funcbio.monitor import flatten
+from funcbio.objects._survey import bio_modules
 
 TrainerCallback: Any = import_extra("transformers", "transformers").TrainerCallback
 FILE = "funcbio.pt"

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from funcbio.checks import FLOATING, require_numbers
-from funcbio.kept import is_watched
-from funcbio.outputs import parts
-from funcbio.sharding import is_distributed
-from funcbio.synapses import unit_axis
-from funcbio.tiles import tile_size
+from funcbio._checks import FLOATING, require_numbers
+from funcbio.anatomy._synapses import unit_axis
+from funcbio.engine._tiles import tile_size
+from funcbio.tensors._kept import is_watched
+from funcbio.tensors._outputs import parts
+from funcbio.tensors._sharding import is_distributed
 
 THRESHOLD = 0.01
 SMALL = 2**12

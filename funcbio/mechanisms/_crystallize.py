@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
+from funcbio._checks import FRACTION, NOT_NEGATIVE, POSITIVE
 from funcbio.base import BioState, Key, Number, Tree, clamp
-from funcbio.checks import FRACTION, NOT_NEGATIVE, POSITIVE
-from funcbio.kernel import Kernel, run_kernel
-from funcbio.masks import above, bounded, choose, either
-from funcbio.statistics import mean
+from funcbio.engine._kernel import Kernel, run_kernel
+from funcbio.engine._masks import above, bounded, choose, either
+from funcbio.engine._statistics import mean
 
 
 def crystallize_rate(

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from funcbio.base import BioState, Key, Tree
-from funcbio.kernel import Kernel, run_kernel
+from funcbio.engine._kernel import Kernel, run_kernel
 
 
 def give_sign(weight: Tensor, sign: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcbio.arithmetic import product
 from funcbio.base import BioState, Key, Tree
-from funcbio.kernel import Kernel, apply, run_kernel
-from funcbio.tiles import parts_of
+from funcbio.engine._kernel import Kernel, apply, run_kernel
+from funcbio.engine._tiles import parts_of
+from funcbio.tensors._arithmetic import product
 
 
 def scale_by_rate(grad: Tensor, rate: Tensor) -> Tensor:

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from funcbio.arithmetic import work_type
+from funcbio._checks import LARGEST, POSITIVE
 from funcbio.base import BioState, Key, Number, Tree, at_least, check_option
-from funcbio.checks import LARGEST, POSITIVE
-from funcbio.kernel import Draw, Kernel, run_kernel
-from funcbio.masks import above, finite, finite_or, number_or
+from funcbio.engine._kernel import Draw, Kernel, run_kernel
+from funcbio.engine._masks import above, finite, finite_or, number_or
+from funcbio.engine._statistics import largest, totals
 from funcbio.rng import NORMAL, UNIFORM
-from funcbio.statistics import largest, totals
+from funcbio.tensors._arithmetic import work_type
 
 LEAST = 1 / LARGEST
 """A smaller strength is none, and its product with what marks weights that are not finite would vanish."""

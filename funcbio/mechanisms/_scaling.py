@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcbio.arithmetic import power, product
+from funcbio._checks import NOT_NEGATIVE, POSITIVE
 from funcbio.base import BioState, Key, Number, Tree, clamp
-from funcbio.checks import NOT_NEGATIVE, POSITIVE
-from funcbio.kernel import Kernel, run_kernel
-from funcbio.rates import MAXIMUM, MINIMUM, RANGE
-from funcbio.statistics import mean
+from funcbio.engine._kernel import Kernel, run_kernel
+from funcbio.engine._statistics import mean
+from funcbio.mechanisms._rates import MAXIMUM, MINIMUM, RANGE
+from funcbio.tensors._arithmetic import power, product
 
 
 def scale_by_activity(

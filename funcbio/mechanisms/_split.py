@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 
 from torch import Size, Tensor
 
-from funcbio.checks import is_number
-from funcbio.outputs import on_values
-from funcbio.sharding import cuts, joined, shard_like
-from funcbio.synapses import Synapse, require_layout, unit_axis
+from funcbio._checks import is_number
+from funcbio.anatomy._synapses import Synapse, require_layout, unit_axis
+from funcbio.tensors._outputs import on_values
+from funcbio.tensors._sharding import cuts, joined, shard_like
 
 
 def identity(output: Tensor) -> Tensor:

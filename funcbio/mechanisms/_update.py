@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from funcbio._checks import COUNT, FRACTION_OR_ONE, POSITIVE
 from funcbio.base import BioState, Key, Number, Tree, check_option
-from funcbio.checks import COUNT, FRACTION_OR_ONE, POSITIVE
-from funcbio.kernel import Draw, Kernel, run_kernel
-from funcbio.masks import bounded, choose
-from funcbio.rates import MAXIMUM, MINIMUM, NU, RANGE, SAMPLERS, activity_nu, limited, spread, weight_nu
+from funcbio.engine._kernel import Draw, Kernel, run_kernel
+from funcbio.engine._masks import bounded, choose
+from funcbio.engine._statistics import mean
+from funcbio.mechanisms._rates import MAXIMUM, MINIMUM, NU, RANGE, SAMPLERS, activity_nu, limited, spread, weight_nu
 from funcbio.rng import UNIFORM
-from funcbio.statistics import mean
 
 REDRAW_PROBABILITY = 0.1
 KICK = 0.1

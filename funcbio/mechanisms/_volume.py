@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import Tensor
 
-from funcbio.arithmetic import product
+from funcbio._checks import FRACTION, POSITIVE
 from funcbio.base import BioState, Key, Number, Tree
-from funcbio.checks import FRACTION, POSITIVE
-from funcbio.kernel import Draw, Kernel, run_kernel
+from funcbio.engine._kernel import Draw, Kernel, run_kernel
 from funcbio.rng import NORMAL, REACH
+from funcbio.tensors._arithmetic import product
 
 
 def scale_by_volume(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from funcbio.statistics import mean, total, totals
+from funcbio.engine._statistics import mean, total, totals
 
 
 class Mean(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcbio.checks import shown
+from funcbio._checks import shown
 
 
 def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -6,10 +6,10 @@ from typing import Any
 import optree
 from torch import Tensor
 
+from funcbio._checks import require, require_like
+from funcbio.anatomy._synapses import Synapse
 from funcbio.base import Tree, leaf_names, leaves_as
-from funcbio.checks import require, require_like
-from funcbio.sharding import whole
-from funcbio.synapses import Synapse
+from funcbio.tensors._sharding import whole
 
 FIELDS = ("rate", "sign", "activity", "replaced", "age")
 """Of the state."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from funcbio.checks import require
+from funcbio._checks import require
 from funcbio.monitor._flat import flatten
 
 STEP = "step"

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from funcbio.anatomy._synapses import Synapse
 from funcbio.base import Number
+from funcbio.engine._statistics import mean, total
 from funcbio.mechanisms import keep_sign
 from funcbio.monitor._amounts import Mean, PerLayer, mean_of, norm_of, spread_of
 from funcbio.monitor._ranks import effective_rank, singular_values, stable_rank
-from funcbio.statistics import mean, total
-from funcbio.synapses import Synapse
 
 
 class Limits(NamedTuple):

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from funcbio._checks import is_number, require, require_numbers
+from funcbio.anatomy._synapses import Synapse
 from funcbio.base import BioState, Number, Tree
-from funcbio.checks import is_number, require, require_numbers
 from funcbio.monitor._amounts import pool, quantiles_of
 from funcbio.monitor._layers import layers_of
 from funcbio.monitor._measure import Limits, measure
-from funcbio.synapses import Synapse
 
 WHOLE = "all"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

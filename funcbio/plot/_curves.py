@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from funcbio.checks import require
-from funcbio.drawing import colors_of, count, draw_mean, figure_of, fit_scales
+from funcbio._checks import require
+from funcbio._seeds import intervals
+from funcbio.plot._canvas import colors_of, count, draw_mean, figure_of, fit_scales
 from funcbio.plot._ends import end_of, label_ends
 from funcbio.plot._given import array_of, steps_of
-from funcbio.sweeps.statistics import intervals
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

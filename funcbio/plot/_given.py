@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from funcbio.checks import require
-from funcbio.extras import import_extra
+from funcbio._checks import require
+from funcbio._optional import import_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

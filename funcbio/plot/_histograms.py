@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import optree
 from torch import Tensor
 
+from funcbio._checks import is_count, require
 from funcbio.base import Tree
-from funcbio.checks import is_count, require
-from funcbio.drawing import PALETTE, figure_of
+from funcbio.plot._canvas import PALETTE, figure_of
 from funcbio.plot._ends import End, label_ends
 from funcbio.plot._given import array_of, extra, mark_steps, steps_of
 

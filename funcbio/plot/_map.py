@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from funcbio.checks import is_number, is_real, require, shown
-from funcbio.drawing import PALETTE, figure_of
+from funcbio._checks import is_number, is_real, require, shown
+from funcbio.plot._canvas import PALETTE, figure_of
 from funcbio.plot._given import array_of, extra
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from funcbio.checks import require
-from funcbio.drawing import PALETTE, figure_of
+from funcbio._checks import require
+from funcbio.plot._canvas import PALETTE, figure_of
 from funcbio.plot._ends import End, end_of, label_ends
 from funcbio.plot._given import mark_steps, steps_of
 

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from funcbio.arithmetic import exact, number, power
+from funcbio._checks import require_dtype, require_key, require_numbers
 from funcbio.base import Key, Number
-from funcbio.checks import require_dtype, require_key, require_numbers
 from funcbio.rng._samplers import normal, uniform
 from funcbio.rng._streams import Shape
+from funcbio.tensors._arithmetic import exact, number, power
 
 
 def gamma(

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from funcbio._checks import require_key
 from funcbio.base import Key
-from funcbio.checks import require_key
-from funcbio.kept import kept
 from funcbio.rng._threefry import threefry2x32
+from funcbio.tensors._kept import kept
 
 INTEGERS = (int, torch.SymInt)
 MOST = 1 << 31  # Counters of one stream.

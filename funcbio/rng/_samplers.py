@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from funcbio.arithmetic import exact, number, work_type
+from funcbio._checks import is_number, require_numbers, shown
 from funcbio.base import Key, Number
-from funcbio.checks import is_number, require_numbers, shown
 from funcbio.rng._laws import NORMAL, UNIFORM
 from funcbio.rng._streams import Shape, draw
+from funcbio.tensors._arithmetic import exact, number, work_type
 
 
 def uniform(

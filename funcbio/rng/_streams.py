@@ -11,8 +11,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from funcbio._checks import require_dtype, require_key
 from funcbio.base import Key
-from funcbio.checks import require_dtype, require_key
 from funcbio.rng._keys import INTEGERS, MOST, site
 from funcbio.rng._laws import Law, laid_out, lanes
 from funcbio.rng._threefry import threefry2x32

@@ -6,13 +6,13 @@ from functools import partial
 import torch
 from optree import tree_flatten, tree_unflatten
 
-from funcbio.arithmetic import work_type
+from funcbio._checks import require_key
 from funcbio.base import Key, Tree, leaf_names
-from funcbio.checks import require_key
 from funcbio.rng._laws import NORMAL, Law
 from funcbio.rng._samplers import normal, uniform
 from funcbio.rng._streams import draw
-from funcbio.sharding import draw_like, is_distributed
+from funcbio.tensors._arithmetic import work_type
+from funcbio.tensors._sharding import draw_like, is_distributed
 
 
 def normal_tree(key: Key | None, stream: str, like: Tree) -> Tree:

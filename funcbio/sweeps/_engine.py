@@ -11,8 +11,8 @@ from optree import tree_leaves, tree_map
 from torch import Tensor
 
 from funcbio.base import Key
-from funcbio.idle import outside
-from funcbio.program import with_own_code
+from funcbio.engine._program import with_own_code
+from funcbio.functional._idle import outside
 from funcbio.sweeps._gradient import plain, transformed
 from funcbio.sweeps._member import Own, Rules
 from funcbio.sweeps._optimizers import Functional, Torch

@@ -9,12 +9,13 @@ import torch
 from optree import tree_leaves, tree_map
 from torch import Tensor
 
+from funcbio.anatomy._synapses import synapses
 from funcbio.base import Key
 from funcbio.identity._compare import compare
 from funcbio.identity._describe import Seen, describe
 from funcbio.identity._parts import Leaf
 from funcbio.identity._tensor import describe_tensor
-from funcbio.mechanism import PLACES
+from funcbio.mechanisms._placed import PLACES
 from funcbio.rng import normal
 from funcbio.sweeps._batches import Batches, StepKeys
 from funcbio.sweeps._engine import Engine
@@ -25,7 +26,6 @@ from funcbio.sweeps._member import Own, Rules
 from funcbio.sweeps._seeded import seeded
 from funcbio.sweeps._stack import build
 from funcbio.sweeps._trials import Trial
-from funcbio.synapses import synapses
 
 
 def fingerprint(job: Job) -> Seen:

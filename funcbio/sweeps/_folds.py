@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcbio.checks import require, shown
+from funcbio._checks import require, shown
 from funcbio.sweeps._trials import FOLD, Trial
 
 Folds = Sequence[tuple[Tensor, Tensor]]

@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from funcbio.idle import idle_fields, idle_mechanisms
+from funcbio.anatomy._synapses import synapses
+from funcbio.functional._idle import idle_fields, idle_mechanisms
 from funcbio.sweeps._job import Job
-from funcbio.synapses import synapses
 
 
 def idle_members(job: Job, network: nn.Module) -> list[str]:

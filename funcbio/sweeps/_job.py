@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from funcbio._checks import is_count, require, shown
+from funcbio.anatomy._synapses import Choice
 from funcbio.base import Key
-from funcbio.checks import is_count, require, shown
 from funcbio.rng import fold_in, uniform
 from funcbio.sweeps._engine import Engine, Kind
 from funcbio.sweeps._folds import Folds
@@ -18,7 +19,6 @@ from funcbio.sweeps._memory import fitting, member_bytes
 from funcbio.sweeps._optimizers import Recipe
 from funcbio.sweeps._stack import build, stack
 from funcbio.sweeps._trials import SHARED, Trial
-from funcbio.synapses import Choice
 
 MEASURED_AT_ONCE = 1024
 """Examples of the test data in one forward pass; metrics are averaged over them."""

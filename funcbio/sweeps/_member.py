@@ -11,17 +11,17 @@ from optree import tree_leaves, tree_map
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from funcbio.anatomy._synapses import Choice
 from funcbio.base import BioState, Feature, Key
 from funcbio.bio_config import BioConfig
-from funcbio.chain import chain
-from funcbio.cleanup import cleaned_up
+from funcbio.files._cleanup import cleaned_up
+from funcbio.functional._chain import chain
+from funcbio.functional._observe import Observed
 from funcbio.identity._tensor import describe_tensor
-from funcbio.mechanism import Mechanism
-from funcbio.observe import Observed
+from funcbio.mechanisms._placed import Mechanism
 from funcbio.sweeps._gradient import draws_backward, one_number, trained
 from funcbio.sweeps._keyed import Keyed
 from funcbio.sweeps._seeded import seeded
-from funcbio.synapses import Choice
 
 Tensors = dict[str, Tensor]
 

@@ -11,7 +11,7 @@ import torch
 from optree import tree_structure, tree_unflatten
 from torch import Tensor, optim
 
-from funcbio.checks import perhaps
+from funcbio._checks import perhaps
 
 Tensors = dict[str, Tensor]
 ELEMENTWISE = (

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from funcbio.checkpoint import load_checkpoint, save_checkpoint
-from funcbio.idle import outside
+from funcbio.functional._idle import outside
 from funcbio.sweeps._engine import Engine, Kind
 from funcbio.sweeps._job import Job
 from funcbio.sweeps._shared import QUIET

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
 from funcbio.base import Key
-from funcbio.cleanup import cleaned_up
+from funcbio.files._cleanup import cleaned_up
 from funcbio.sweeps._shared import Alone, Shared
 
 

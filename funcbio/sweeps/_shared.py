@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from funcbio.cleanup import cleaned_up
+from funcbio.files._cleanup import cleaned_up
 
 LOCK = threading.RLock()
 """Held by whoever changes what belongs to the whole process: its generators, names in ``torch.random``."""

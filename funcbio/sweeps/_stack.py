@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from funcbio.bind import bind
-from funcbio.stateless import first_names, named_tensors
+from funcbio.anatomy._synapses import Choice
+from funcbio.functional._bind import bind
+from funcbio.functional._stateless import first_names, named_tensors
 from funcbio.sweeps._member import Own
 from funcbio.sweeps._seeded import seeded
 from funcbio.sweeps._trials import Trial
-from funcbio.synapses import Choice
 
 
 def build(make: Callable[[], nn.Module], trial: Trial, shared: Sequence[str]) -> nn.Module:

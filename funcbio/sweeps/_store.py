@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from funcbio.aside import write_aside
 from funcbio.checkpoint import load_checkpoint, save_checkpoint
 from funcbio.files import FileError
+from funcbio.files._aside import write_aside
 from funcbio.files._parts import clear_parts
 from funcbio.files._seal import FORMAT, read_json, sealed_json
+from funcbio.functional._idle import outside
 from funcbio.identity._compare import compare
 from funcbio.identity._describe import Seen
-from funcbio.idle import outside
 from funcbio.sweeps._engine import Engine
 
 MANIFEST = "sweep.json"

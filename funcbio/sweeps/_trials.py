@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from funcbio._checks import is_number, perhaps
 from funcbio.base import Key
 from funcbio.bio_config import BioConfig
-from funcbio.checks import is_number, perhaps
-from funcbio.mechanism import Mechanism, as_mechanism
+from funcbio.mechanisms._placed import Mechanism, as_mechanism
 from funcbio.rng import fold_in, key
 from funcbio.sweeps._optimizers import Recipe
 

@@ -14,8 +14,8 @@ import torch
 from interrupts import interrupted_everywhere
 
 from funcbio import load_checkpoint, save_checkpoint
-from funcbio.aside import write_aside
 from funcbio.files import _parts
+from funcbio.files._aside import write_aside
 
 
 def write(path, content):
@@ -187,7 +187,7 @@ def test_an_error_of_the_writer_stays_what_it_is(tmp_path):
 
 
 HANG = (
-    "import sys, time; from funcbio.aside import write_aside\n"
+    "import sys, time; from funcbio.files._aside import write_aside\n"
     "def write(file): file.write(b'half'); file.flush(); print('begun', flush=True); time.sleep(600)\n"
     "write_aside(sys.argv[1], write)\n"
 )

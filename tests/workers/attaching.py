@@ -8,7 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from funcbio import Mechanism, attach
 from funcbio.attachment import _update
-from funcbio.sharding import whole
+from funcbio.tensors._sharding import whole
 
 MECHANISMS = [
     Mechanism("crystallize", where="gradient"),

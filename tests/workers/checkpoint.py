@@ -12,7 +12,7 @@ from group import close, processes
 from nets import NETS, backward, batch, convert, layers, report
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 
-from funcbio.sharding import whole
+from funcbio.tensors._sharding import whole
 
 CONFIG = {"record_activity": True}
 KINDS = {

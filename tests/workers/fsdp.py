@@ -12,7 +12,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor.debug import CommDebugMode
 
 from funcbio import metrics, pool_activity, trees
-from funcbio.sharding import is_distributed, local, whole
+from funcbio.tensors._sharding import is_distributed, local, whole
 
 REJUVENATE = ("rejuvenate_weights", "rejuvenate_weights_old")
 

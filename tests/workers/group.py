@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from funcbio.sharding import is_distributed, shard_like, whole
+from funcbio.tensors._sharding import is_distributed, shard_like, whole
 
 
 @contextmanager

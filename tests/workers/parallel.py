@@ -11,7 +11,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 from funcbio import pool_activity
-from funcbio.sharding import is_distributed
+from funcbio.tensors._sharding import is_distributed
 
 REJUVENATE = ("rejuvenate_weights", "rejuvenate_weights_old")
 

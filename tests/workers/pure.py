@@ -12,7 +12,7 @@ from worlds import EVERYTHING, FEATURES, MODELS, model_world, world
 
 import funcbio
 from funcbio import Distribution, init, key
-from funcbio.sharding import whole
+from funcbio.tensors._sharding import whole
 
 # On two processes: rows that split unevenly, and a single row, which leaves one process with none.
 ODD = {"a.weight": (5, 3), "b.weight": (1, 4), "c.weight": (4, 1), "d.weight": (7, 2, 3, 3), "d.bias": (7,)}

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from funcbio.aside import write_aside
 from funcbio.experiments import report as terminal
 from funcbio.experiments.each import protocol, report
 from funcbio.experiments.each.protocol import OPTIMIZERS, PLAIN
@@ -14,6 +13,7 @@ from funcbio.experiments.files import prepare, write_json
 from funcbio.experiments.intervals import adjusted, interval, p_value, paired
 from funcbio.experiments.kept import numbers_of, versions
 from funcbio.experiments.settings import SettingError
+from funcbio.files._aside import write_aside
 
 
 def run(settings: Settings) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from funcbio.drawing import PALETTE, figure_of
 from funcbio.experiments.each.protocol import OPTIMIZERS
+from funcbio.plot._canvas import PALETTE, figure_of
 
 NAMES = {"sgd": "SGD with momentum", "adam": "Adam"}
 HEADINGS = ("mechanism", "lr", "test accuracy, %", "minus plain, points", "q")

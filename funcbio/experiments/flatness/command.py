@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from funcbio.aside import write_aside
 from funcbio.experiments import report
 from funcbio.experiments.bar import bar
 from funcbio.experiments.data import check_batch_size, digits
@@ -16,6 +15,7 @@ from funcbio.experiments.flatness.results import compared
 from funcbio.experiments.flatness.settings import Settings
 from funcbio.experiments.flatness.training import VARIANTS, train
 from funcbio.experiments.kept import kept, numbers_of, versions
+from funcbio.files._aside import write_aside
 
 
 def run(settings: Settings) -> None:

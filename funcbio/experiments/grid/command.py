@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from funcbio import SweepResult
-from funcbio.aside import write_aside
 from funcbio.experiments import report as terminal
 from funcbio.experiments.datasets import load
 from funcbio.experiments.files import prepare, write_json
@@ -20,6 +19,7 @@ from funcbio.experiments.grid.protocol import PROTOCOLS, TUNING_SEEDS, Cell, Gri
 from funcbio.experiments.grid.settings import GridSettings
 from funcbio.experiments.kept import numbers_of, versions
 from funcbio.experiments.settings import SettingError
+from funcbio.files._aside import write_aside
 
 
 def run(settings: GridSettings, *, check: bool = True) -> dict[str, Any]:

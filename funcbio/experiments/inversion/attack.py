@@ -14,7 +14,7 @@ from torch.func import grad, grad_and_value
 from torch.nn import functional as F
 
 from funcbio import Tree
-from funcbio.compiling import with_own_code
+from funcbio.engine._compiling import with_own_code
 
 DECAY, MILESTONES = 0.1, (3 / 8, 5 / 8, 7 / 8)
 """The learning rate falls by this factor at these shares of the iterations, as in the published code."""

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 
-from funcbio.aside import write_aside
-from funcbio.drawing import PALETTE, count, figure_of
 from funcbio.experiments.intervals import interval
 from funcbio.experiments.inversion.cells import KNOWN, OTHER, RAW, REFERENCE, SCALED
 from funcbio.experiments.inversion.metrics import METRICS
 from funcbio.experiments.inversion.victims import VICTIMS
+from funcbio.files._aside import write_aside
+from funcbio.plot._canvas import PALETTE, count, figure_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

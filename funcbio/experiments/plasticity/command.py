@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from sklearn.datasets import load_digits
 
-from funcbio.aside import write_aside
 from funcbio.experiments import report
 from funcbio.experiments.bar import bar
 from funcbio.experiments.data import BRIGHTEST
@@ -21,6 +20,7 @@ from funcbio.experiments.plasticity.results import compared, summary
 from funcbio.experiments.plasticity.settings import Settings
 from funcbio.experiments.plasticity.tasks import Tasks
 from funcbio.experiments.plasticity.training import train
+from funcbio.files._aside import write_aside
 
 
 def run(settings: Settings, *, tune: bool) -> None:

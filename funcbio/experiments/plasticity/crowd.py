@@ -9,7 +9,7 @@ from optree import tree_map
 from torch import Tensor, vmap
 
 from funcbio import Tree, fold_in
-from funcbio.compiling import with_own_code
+from funcbio.engine._compiling import with_own_code
 from funcbio.experiments.plasticity.learner import make_learner
 from funcbio.experiments.plasticity.methods import Method
 

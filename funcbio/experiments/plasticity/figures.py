@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from funcbio.drawing import PALETTE, figure_of
 from funcbio.experiments.intervals import interval
 from funcbio.experiments.plasticity.methods import BENCHMARKS, METHODS, PLAIN, START
 from funcbio.experiments.plasticity.tables import NAMES, TITLES
+from funcbio.plot._canvas import PALETTE, figure_of
 
 REMEDIES = ("L2", START, "shrink and perturb")
 INKS = ("#000000", *PALETTE[:6], "#8C510A", "#7A3B9A", "#666666")

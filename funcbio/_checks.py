@@ -1,0 +1,201 @@
+"""What trees, numbers and keys should be: checked before anything is computed, by what is known without their values.
+
+So the checks cost nothing in vmap or a compiled graph, and the features stay pure.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import optree
+import torch
+from torch import Tensor
+
+from funcbio.base import Tree, leaf_names, leaves_as, same_structure
+from funcbio.tensors._kept import is_watched
+
+FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+"""The types that weights, gradients and rate factors may have."""
+
+VALUES = ("params", "grads", "update")
+"""Trees that have a value for every parameter; the others have leaves of no dimensions where there is no synapse."""
+
+NOTES = ("replaced", "age")
+"""Trees that hold truth values or counts for every synapse."""
+
+LARGEST = 1e15
+"""No hyper-parameter needs more, and products of two of them stay in the range of float32."""
+
+
+class Limit(NamedTuple):
+    """Limits the values of a hyper-parameter.
+
+    Attributes:
+        should: What a value should be, for messages.
+        holds: Returns whether a number, or a tensor of no dimensions, is within the limit.
+        whole: Whether numbers have to be integers.
+    """
+
+    should: str
+    holds: Callable[[Any], Any]
+    whole: bool = False
+
+
+POSITIVE = Limit("a number > 0", lambda value: value > 0)
+NOT_NEGATIVE = Limit("a number >= 0", lambda value: value >= 0)
+FRACTION = Limit("a number in (0, 1)", lambda value: (value > 0) & (value < 1))
+FRACTION_OR_ONE = Limit("a number in (0, 1]", lambda value: (value > 0) & (value <= 1))
+SHARE = Limit("a number in [0, 1]", lambda value: (value >= 0) & (value <= 1))
+COUNT = Limit("an integer >= 1", lambda value: value >= 1, whole=True)
+COUNT_OR_NONE = Limit("an integer >= 0", lambda value: value >= 0, whole=True)
+INTEGER = Limit("an integer", lambda value: value == value, whole=True)
+
+
+def require_like(params: Tree, **trees: Tree) -> None:
+    """Raises ValueError if a tree differs from ``params`` in structure, or a leaf in shape, type or device.
+
+    Kinds of dictionaries may differ: see ``funcbio.base.same_structure``.
+    """
+    expected, single = optree.tree_structure(params), isinstance(params, Tensor)
+    if expected.is_leaf() and not single:
+        raise ValueError(f"params should be a tree of tensors; found {type(params).__name__}, a single leaf")
+    for name, tree in trees.items():
+        if not same_structure(optree.tree_structure(tree), expected):
+            raise ValueError(f"{name} should be a tree of the structure of params; found {_difference(tree, params)}")
+    columns = {"params": optree.tree_leaves(params), **{name: leaves_as(tree, params) for name, tree in trees.items()}}
+    for index, weight in enumerate(columns["params"]):
+        leaves = {name: column[index] for name, column in columns.items()}
+        marks = [leaf for name, leaf in leaves.items() if name not in VALUES]
+        synapse = any(isinstance(mark, Tensor) and mark.ndim > 0 for mark in marks)
+        for name, leaf in leaves.items():
+            should = _misfit(name, leaf, weight, synapse=synapse)
+            if should:
+                raise ValueError(f"{name} should hold {should} at {leaf_names(params)[index]!r}; found {shown(leaf)}")
+
+
+def _difference(tree: Tree, params: Tree) -> str:
+    """What makes a tree differ from ``params``: a leaf too few or too many, or else their structures."""
+    own, expected = leaf_names(tree), leaf_names(params)
+    if optree.tree_structure(tree).is_leaf():
+        return f"{type(tree).__name__}, a single leaf"
+    missing, further = sorted({*expected} - {*own}), sorted({*own} - {*expected})
+    if missing or further:
+        return f"no leaf {missing[0]!r}" if missing else f"a further leaf {further[0]!r}"
+    return f"{optree.tree_structure(tree)} in the place of {optree.tree_structure(params)}"
+
+
+def _misfit(name: str, leaf: Any, weight: Any, *, synapse: bool) -> str | None:
+    """What a leaf of the tree ``name`` should be, if it is not."""
+    if not isinstance(leaf, Tensor):
+        return "a tensor"
+    marks, broadcasts = name not in VALUES, name in ("sign", "activity")
+    if not isinstance(weight, Tensor) or (marks and leaf.ndim == 0):
+        return None
+    if synapse and name not in NOTES and not (is_real(leaf) or (broadcasts and _counts(leaf))):
+        return "real numbers" if broadcasts else "real floating-point numbers"
+    sizes = zip(leaf.shape, weight.shape, strict=False)
+    fits = leaf.ndim == weight.ndim and all(one == other or (broadcasts and one == 1) for one, other in sizes)
+    if fits and leaf.device == weight.device:
+        return None
+    return f"a tensor {'that broadcasts to' if broadcasts else 'of'} shape {tuple(weight.shape)} on {weight.device}"
+
+
+def is_real(value: object) -> bool:
+    """Whether the mechanisms can work on a tensor."""
+    return isinstance(value, Tensor) and value.dtype in FLOATING
+
+
+def _counts(leaf: Tensor) -> bool:
+    return not leaf.is_complex() and not leaf.is_floating_point() and leaf.dtype != torch.bool
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number that rules can take; see ``LARGEST``."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
+
+
+def require(name: str, value: object, should: str, holds: bool) -> None:
+    """Raises ValueError if an argument is not what it should be."""
+    if not holds:
+        raise ValueError(f"{name} should be {should}; found {value!r:.200}")
+
+
+def perhaps(name: object, known: Iterable[str]) -> str:
+    """The nearest of the known names, for a message that refuses another one; nothing if none is known."""
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.0)
+    return f", perhaps {near[0]}" if near else ""
+
+
+def is_count(value: object) -> bool:
+    """Whether a value is an integer of 1 or more."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def require_numbers(**hyper: object) -> None:
+    """Raises ValueError if a hyper-parameter is neither a number nor a tensor of no dimensions."""
+    for name, value in hyper.items():
+        if not ((isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex()) or is_number(value)):
+            should = f"a number of magnitude {LARGEST:g} at most, or a tensor of no dimensions"
+            raise ValueError(f"{name} should be {should}; found {shown(value)}")
+
+
+def is_within(value: object, limit: Limit) -> bool:
+    """Returns True if a number is of the kind that a limit asks for, not too large for rules, and within the limit."""
+    kind = isinstance(value, Integral if limit.whole else Real) and not isinstance(value, bool)
+    return kind and not is_large(value) and bool(limit.holds(value))
+
+
+def is_large(number: Any) -> bool:
+    """Returns True if a number is out of the range of the rules; also if it is not finite."""
+    return not -LARGEST <= number <= LARGEST
+
+
+def require_within(limits: Mapping[str, Limit], hyper: Mapping[str, Any]) -> None:
+    """Raises ValueError if a hyper-parameter is out of its limit.
+
+    Tensors are looked at where that is possible: not inside transforms and graphs, nor on the meta device.
+    """
+    require_numbers(**hyper)
+    look = not is_watched()
+    for name, limit in limits.items():
+        value = hyper[name]
+        if isinstance(value, Tensor):
+            fits = not look or value.is_meta or bool(limit.holds(value.detach()))
+        else:
+            fits = is_within(value, limit)
+        if not fits:
+            raise ValueError(f"{name} should be {limit.should}; found {value!r}")
+    if "minimum" in hyper and "maximum" in hyper:
+        require_order("minimum", hyper["minimum"], "maximum", hyper["maximum"])
+
+
+def require_order(low: str, least: Any, high: str, most: Any) -> None:
+    """Raises ValueError if the first of two hyper-parameters is not less than the second, as far as that is known."""
+    known = not any(isinstance(value, Tensor) and (value.is_meta or is_watched()) for value in (least, most))
+    if known and not bool(least < most):
+        raise ValueError(f"{low} should be less than {high}; found {least} and {most}")
+
+
+def require_key(key: object) -> None:
+    """Raises ValueError if a key is none; one made by ``funcbio.key`` is."""
+    if not (isinstance(key, Tensor) and key.dtype == torch.int32 and key.shape == (2,)):
+        raise ValueError(f"key should be an int32 tensor of shape (2,) made by funcbio.key; found {shown(key)}")
+
+
+def require_dtype(dtype: object) -> None:
+    """Raises ValueError if numbers of a type cannot be drawn."""
+    if dtype not in FLOATING:
+        raise ValueError(f"dtype should be one of {', '.join(map(str, FLOATING))}; found {dtype!r}")
+
+
+def shown(value: object) -> str:
+    """What was found, for a message."""
+    if not isinstance(value, Tensor):
+        return f"{value!r:.200}"
+    return f"a tensor of {value.dtype}, shape {tuple(value.shape)}, on {value.device}"
+
+
+def is_torchs(kind: Any) -> bool:
+    """Returns True for optimizers of ``torch.optim`` itself, and their functions."""
+    return f"{kind.__module__}.".startswith("torch.optim.")

@@ -1,0 +1,211 @@
+"""What the numbers of many members show: means with intervals over seeds, and comparisons paired by seed."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from funcbio._optional import import_extra
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+    from pandas import DataFrame
+
+LEVEL = 0.95
+RESAMPLES = 9999
+
+extra = partial(import_extra, extra="sweep")
+
+CHUNK = 1_000_000
+"""Numbers that a bootstrap holds at once: a few megabytes, whatever the size of the sweep."""
+
+
+class Run(NamedTuple):
+    """One member's values of one metric.
+
+    Attributes:
+        member: Its number.
+        seed: Its seed.
+        combination: Its hyper-parameters, in the order of their columns.
+        values: The metric by step.
+    """
+
+    member: int
+    seed: int
+    combination: tuple[Any, ...]
+    values: dict[int, float]
+
+
+def require_one_of(what: str, choices: Collection[Any], **parameter: Any) -> None:
+    """Raises ValueError if a parameter is not one of the choices; the message names them."""
+    for name, value in parameter.items():
+        if value not in choices:
+            shown = [repr(choice) for choice in choices]
+            shown = shown if len(shown) <= 12 else [*shown[:6], "...", *shown[-3:]]
+            there = ", ".join(shown) or "(there are none)"
+            raise ValueError(f"{name} should be one of the {what} {there}; found {value!r}")
+
+
+def runs(table: Mapping[str, Sequence[Any]], hyper: Sequence[str], metric: str) -> list[Run]:
+    """Gathers the rows of each member.
+
+    Args:
+        table: The columns, as ``SweepResult`` holds them.
+        hyper: Names of the columns of hyper-parameters.
+        metric: Name of a column behind "step".
+
+    Returns:
+        One run for every member, in the table's order.
+
+    Raises:
+        ValueError: If there is no such metric.
+    """
+    names = list(table)
+    require_one_of("metrics", names[names.index("step") + 1 :], metric=metric)
+    found: dict[int, Run] = {}
+    columns = [table[name] for name in ("member", "seed", "step", metric, *hyper)]
+    for member, seed, step, value, *combination in zip(*columns, strict=True):
+        if member not in found:
+            found[member] = Run(member, seed, tuple(combination), {})
+        found[member].values[step] = value
+    return list(found.values())
+
+
+def step_of(found: Sequence[Run], step: int | None) -> int:
+    """Returns the step that is meant, the last one if None; raises ValueError if not every member has it."""
+    steps = sorted({each for run in found for each in run.values})
+    step = steps[-1] if step is None and steps else step
+    require_one_of("steps", steps, step=step)
+    missing = [run.member for run in found if step not in run.values]
+    if step is None or missing:
+        raise ValueError(f"step should be one that every member has; found {step}, which members {missing} lack")
+    return step
+
+
+def by_seed(found: Sequence[Run], step: int | None) -> dict[tuple[Any, ...], dict[int, float]]:
+    """Returns the values at a step by combination of hyper-parameters, then by seed.
+
+    Raises:
+        ValueError: If a combination has a seed twice: an interval over seeds would count it as two.
+    """
+    step, groups = step_of(found, step), {}
+    for run in found:
+        group = groups.setdefault(run.combination, {})
+        if run.seed in group:
+            at = f"seed {run.seed} twice at {run.combination}" if run.combination else f"seed {run.seed} twice"
+            raise ValueError(f"seeds should be distinct in each combination of hyper-parameters; found {at}")
+        group[run.seed] = run.values[step]
+    return groups
+
+
+def intervals(values: "ndarray") -> "ndarray":
+    """Returns the mean of each column and its 95 % percentile bootstrap interval, over the finite numbers.
+
+    The generator is fixed: the same numbers give the same interval on every call.
+
+    Args:
+        values: Shape ``(seeds, columns)``.
+
+    Returns:
+        Mean, low and high: shape ``(3, columns)``. All are nan where no number is finite; the ends are nan where only
+        one is, and equal where all are the same.
+
+    Raises:
+        ImportError: If scipy is missing.
+
+    Example:
+        >>> intervals(torch.tensor([[1.0, 4.0], [1.0, float("nan")]]).numpy()).tolist()
+        [[1.0, 4.0], [1.0, nan], [1.0, nan]]
+    """
+    np = extra("numpy")
+    values = np.asarray(values, dtype=np.float64)
+    result = np.full((3, values.shape[1]), np.nan)
+    # Most columns miss the same seeds, so few bootstraps serve them all.
+    patterns, which = np.unique(np.isfinite(values), axis=1, return_inverse=True)
+    for index, rows in enumerate(patterns.T):
+        columns = which.ravel() == index
+        if rows.any():
+            result[:, columns] = _bootstrap(values[rows][:, columns])
+    return result
+
+
+def _bootstrap(values: "ndarray") -> "ndarray":
+    """``intervals`` of finite numbers only, at least one in each column."""
+    np, count = extra("numpy"), len(values)
+    result = np.full((3, values.shape[1]), np.nan)
+    with np.errstate(all="ignore"):  # Sums of finite numbers may overflow.
+        result[0] = values.mean(axis=0)
+        if count > 1:
+            found = extra("scipy.stats").bootstrap(
+                (values,),
+                np.mean,
+                axis=0,
+                n_resamples=RESAMPLES,
+                batch=max(1, CHUNK // values.size),
+                confidence_level=LEVEL,
+                method="percentile",
+                rng=np.random.default_rng(0),
+            )
+            result[1:] = found.confidence_interval
+    # The mean of equal numbers may differ from them in the last digit.
+    equal = (values == values[0]).all(axis=0)
+    result[: 3 if count > 1 else 1, equal] = values[0, equal]
+    return result
+
+
+def _interval(numbers: Sequence[float]) -> tuple[float, float, float]:
+    return tuple(intervals(extra("numpy").array(numbers, dtype=float)[:, None])[:, 0].tolist())
+
+
+def summary(
+    table: Mapping[str, Sequence[Any]], hyper: Sequence[str], metric: str, step: int | None = None
+) -> "DataFrame":
+    """Computes what ``SweepResult.summary`` documents, from the columns of a table."""
+    rows = []
+    for combination, group in by_seed(runs(table, hyper, metric), step).items():
+        numbers = list(group.values())
+        diverged = sum(not math.isfinite(number) for number in numbers)
+        rows.append((*combination, len(numbers), diverged, *_interval(numbers)))
+    return extra("pandas").DataFrame(rows, columns=[*hyper, "members", "diverged", "mean", "low", "high"])
+
+
+def compare(
+    table: Mapping[str, Sequence[Any]],
+    hyper: Sequence[str],
+    metric: str,
+    by: str,
+    baseline: Any,
+    step: int | None = None,
+) -> "DataFrame":
+    """Computes what ``SweepResult.compare`` documents, from the columns of a table."""
+    groups = by_seed(runs(table, hyper, metric), step)
+    require_one_of("hyper-parameters", hyper, by=by)
+    place = list(hyper).index(by)
+    require_one_of(f"values of {by}", dict.fromkeys(combination[place] for combination in groups), baseline=baseline)
+    rows = []
+    for combination, group in groups.items():
+        value, others = combination[place], combination[:place] + combination[place + 1 :]
+        if value != baseline:
+            start = groups.get((*combination[:place], baseline, *combination[place + 1 :]), {})
+            common = [seed for seed in group if seed in start]
+            if not common:
+                at = dict(zip(hyper, combination, strict=True))
+                raise ValueError(f"baseline should have seeds in common with {at}; found none at {baseline!r}")
+            rows.append((*others, value, baseline, *_paired([(group[seed], start[seed]) for seed in common])))
+    others = [name for name in hyper if name != by]
+    columns = [*others, by, "baseline", "pairs", "diverged", "difference", "low", "high", "p_value"]
+    return extra("pandas").DataFrame(rows, columns=columns)
+
+
+def _paired(pairs: Sequence[tuple[float, float]]) -> tuple[float, ...]:
+    """Pairs used, pairs left out, mean difference, its interval and p-value."""
+    used = [value - start for value, start in pairs if math.isfinite(value) and math.isfinite(start)]
+    return len(used), len(pairs) - len(used), *_interval(used), _p_value(used)
+
+
+def _p_value(differences: Sequence[float]) -> float:
+    if not differences:
+        return math.nan
+    if not any(differences):  # Wilcoxon's test leaves out zeros, and would have nothing left.
+        return 1.0
+    return float(extra("scipy.stats").wilcoxon(differences).pvalue)

@@ -1,0 +1,145 @@
+"""Choosing the parameters of a module that are synapses."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import nn
+
+from funcbio._checks import is_real
+
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+INPUT_FIRST = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Embedding, nn.EmbeddingBag)
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+Rule: TypeAlias = str | Callable[[str, nn.Module], bool]
+"""Chooses parameters: a glob pattern of names, or a predicate on name and owning module."""
+Choice: TypeAlias = Rule | Sequence[str] | Mapping[Rule, int | None] | None
+"""Which parameters are synapses: a rule, several patterns, rules with the dimension of the inputs, or the default."""
+
+
+class Chosen(NamedTuple):
+    """A parameter that holds synapses.
+
+    Attributes:
+        module: The module that owns it.
+        attribute: Its name there.
+        name: Its name in the model; of a tied one, the first.
+        named: Whether it was chosen by its full name.
+        inputs: The dimension that belongs to the inputs, if the choice says so.
+    """
+
+    module: nn.Module
+    attribute: str
+    name: str
+    named: bool = False
+    inputs: int | None = None
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The parameter."""
+        return self.module._parameters[self.attribute]  # pyright: ignore[reportReturnType]
+
+
+def choose(model: nn.Module, choice: Choice) -> list[Chosen]:
+    """Returns the parameters chosen, tied ones once, in order of registration."""
+    if choice is None:
+        _require_weights(model)
+    candidates, rules = list(_candidates(model)), _rules(choice)
+    found: dict[int, Chosen] = {}
+    for name, module in candidates:
+        said = [dim for rule, dim in rules if _matches(rule, name, module)]
+        if said:
+            named = any(rule == name for rule, _ in rules)
+            one = Chosen(module, name.rpartition(".")[2], name, named, _one_of(name, said))
+            _require_real(name, one.weight)
+            found[id(one.weight)] = _tied(found.get(id(one.weight), one), one)
+    for rule, _ in rules:
+        if isinstance(rule, str) and not any(_matches(rule, *pair) for pair in candidates):
+            names = ", ".join(name for name, _ in candidates)
+            raise ValueError(f"synapses should match parameters ({names}); found no match for {rule!r}")
+    if not found:
+        wanted = f"a layer with synapses ({', '.join(kind.__name__ for kind in LAYERS)})"
+        wanted = wanted if choice is None else "a parameter that synapses chooses"
+        raise ValueError(f"model should contain {wanted}; found none in {type(model).__name__}")
+    return list(found.values())
+
+
+def _tied(first: Chosen, second: Chosen) -> Chosen:
+    """Returns what is known of one parameter of two modules: the first one's layout counts."""
+    alike = first.inputs is None and type(first.module) is type(second.module)
+    return first._replace(named=first.named or second.named, inputs=second.inputs if alike else first.inputs)
+
+
+def _rules(choice: Choice) -> list[tuple[Rule, int | None]]:
+    """Returns every rule, and the dimension of the inputs that is said with it."""
+    if choice is None:
+        # Further parameters of a class that extends a layer are none of these weights.
+        return [(lambda name, module: isinstance(module, LAYERS) and name.rpartition(".")[2] == "weight", None)]
+    if isinstance(choice, str) or callable(choice):
+        return [(choice, None)]
+    if isinstance(choice, Mapping):
+        _require_dims(choice)
+        return list(choice.items())
+    if not isinstance(choice, Sequence) or not all(isinstance(pattern, str) for pattern in choice):
+        raise ValueError(f"synapses should be None, patterns of names or a predicate; found {choice!r}")
+    return [(pattern, None) for pattern in choice]
+
+
+def _require_dims(choice: Mapping[Any, Any]) -> None:
+    for rule, dim in choice.items():
+        whole = dim is None or (isinstance(dim, int) and not isinstance(dim, bool))
+        if not whole or not (isinstance(rule, str) or callable(rule)):
+            raise ValueError(
+                "synapses should map patterns or predicates to the dimension of the inputs, an integer or None; "
+                f"found {rule!r}: {dim!r}"
+            )
+
+
+def _one_of(name: str, said: Sequence[int | None]) -> int | None:
+    """Returns the dimension that is said of a parameter; None if none is."""
+    dims = dict.fromkeys(dim for dim in said if dim is not None)
+    if len(dims) > 1:
+        raise ValueError(f"synapses should say one dimension for {name}; found {' and '.join(map(str, dims))}")
+    return next(iter(dims), None)
+
+
+def _matches(rule: Rule, name: str, module: nn.Module) -> bool:
+    return fnmatchcase(name, rule) if isinstance(rule, str) else bool(rule(name, module))
+
+
+def is_scripted(module: nn.Module) -> bool:
+    """Returns True if a module is a program of ``torch.jit``: nothing can be put on it, its parameters stay."""
+    return isinstance(module, torch.jit.ScriptModule)
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Returns True if a module runs as a program of ``torch.compile``, made in place or around another module."""
+    return "_orig_mod" in module._modules or vars(module).get("_compiled_call_impl") is not None
+
+
+def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Name and module of every parameter that could hold synapses; a tied one comes once for each module."""
+    for prefix, module in model.named_modules():
+        for attribute, parameter in module._parameters.items():
+            if parameter is None or isinstance(module, NORMS) or "bias" in attribute:
+                continue
+            if isinstance(parameter, nn.parameter.UninitializedParameter) or parameter.ndim >= 2:
+                yield f"{prefix}.{attribute}" if prefix else attribute, module
+
+
+def _require_weights(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, LAYERS) and module._parameters.get("weight") is None:
+            raise ValueError(
+                f"the weight of layer {name!r} should be a parameter; found one that is computed from others"
+            )
+
+
+def _require_real(name: str, weight: nn.Parameter | None) -> None:
+    if isinstance(weight, nn.parameter.UninitializedParameter):
+        raise ValueError(f"model should be initialized, run it once; found the uninitialized weight {name}")
+    if not is_real(weight):
+        found = weight if weight is None else weight.dtype
+        raise ValueError(f"{name} should hold real floating-point numbers to be synapses; found {found}")

@@ -1,0 +1,49 @@
+"""What ``attach`` and the callbacks are given, checked the same way."""
+
+from collections.abc import Sequence
+
+from funcbio._checks import require
+from funcbio.bio_config import BioConfig
+from funcbio.bio_converter import BioConverter
+from funcbio.mechanisms._placed import Mechanism, as_mechanism
+
+
+def check_flags(**flags: object) -> None:
+    """Raises ValueError if an argument is not True or False."""
+    for name, value in flags.items():
+        require(name, value, "True or False", isinstance(value, bool))
+
+
+def mechanisms_of(given: object) -> list[Mechanism]:
+    """The mechanisms named; raises ValueError if one is unknown or does nothing in its place."""
+    sequence = isinstance(given, Sequence) and not isinstance(given, str) and len(given) > 0
+    require("mechanisms", given, "a sequence of names, functions or Mechanism objects", sequence)
+    chosen = [as_mechanism(one) for one in given]  # pyright: ignore[reportGeneralTypeIssues]
+    for one in chosen:
+        late = one.where == "after" and one.row.scales
+        require("where", one.where, f"'gradient' or 'update' for {one.name}: later it has nothing to scale", not late)
+    return chosen
+
+
+def check_conversion(config: object, converter: object) -> None:
+    """Raises ValueError if a conversion is asked for in a way that does not make sense for any model."""
+    both = "given without the other" if config is not None and converter is not None else ""
+    require("config and converter", (config, converter), both, not both)
+    require("config", config, "a BioConfig", config is None or isinstance(config, BioConfig))
+    require("converter", converter, "a BioConverter", converter is None or isinstance(converter, BioConverter))
+
+
+def converter_of(converted: bool, config: BioConfig | None, converter: BioConverter | None) -> BioConverter | None:
+    """What converts the model; None if it is converted."""
+    check_conversion(config, converter)
+    if not converted:
+        return BioConverter(config) if converter is None else converter
+    name, given = ("config", config) if converter is None else ("converter", converter)
+    require(name, given, "None for a converted model, whose own configuration counts", given is None)
+    return None
+
+
+def check_config(config: BioConfig, mechanisms: Sequence[Mechanism]) -> None:
+    """Raises AttributeError or RuntimeError if a configuration does not allow a mechanism."""
+    for mechanism in mechanisms:
+        mechanism.row.require(config)

@@ -1,0 +1,141 @@
+"""One line on an optimizer: the mechanisms act in every step it makes."""
+
+import warnings
+from collections.abc import Sequence
+
+from torch import nn
+from torch.optim import Optimizer
+
+from funcbio._checks import require
+from funcbio.anatomy._synapses import is_treated
+from funcbio.attachment._arguments import check_config, check_flags, converter_of, mechanisms_of
+from funcbio.attachment._handle import Handle
+from funcbio.attachment._layers import check_names, model_of, of_optimizer, owner_of
+from funcbio.attachment._memory import is_known
+from funcbio.attachment._optimizers import check_optimizer, groups_by_weight
+from funcbio.base import Feature
+from funcbio.bio_config import BioConfig
+from funcbio.bio_converter import BioConverter, strip
+from funcbio.functional._idle import idle_mechanisms, outside, warn
+from funcbio.mechanisms._placed import Mechanism
+from funcbio.objects._names import silently
+from funcbio.objects._survey import bio_modules, once
+from funcbio.tensors._sharding import reshard
+
+
+def attach(
+    optimizer: Optimizer | None,
+    model: nn.Module,
+    mechanisms: Sequence[str | Feature | Mechanism],
+    *,
+    config: BioConfig | None = None,
+    converter: BioConverter | None = None,
+    fresh_rates: bool = False,
+    ages: bool = False,
+    in_optimizer: bool = False,
+    hooks: bool = True,
+) -> Handle:
+    r"""Makes mechanisms act in every step of an optimizer.
+
+    Each acts in its place: on the gradient before the step; on the update around it,
+    $$ p \leftarrow p_\text{old} + f \, (p_\text{new} - p_\text{old}), $$
+    where $f$ is the mechanism's factor and weight decay is part of the update; or after the step. See ``Mechanism``
+    for the places taken by default. Only layers whose weights the optimizer holds are treated, and of those without a
+    gradient only what needs none. Entries that rejuvenation replaces lose the optimizer's memory of them.
+
+    Args:
+        optimizer: Any optimizer of torch but LBFGS and SparseAdam; with ``hooks=False`` also None.
+        model: The model. If it is plain it is converted, until ``remove``; if it is converted, its state is used.
+        mechanisms: In the order in which they act: names of documented methods, functions with the contract of
+            ``Feature``, or ``Mechanism`` objects, which say where and how often.
+        config: The configuration of the conversion, for a plain model; None is the default one.
+        converter: Makes the conversion of a plain model, instead of ``config``.
+        fresh_rates: Whether replaced weights also get a fresh draw of their rate factor.
+        ages: Whether to count the steps since every weight was replaced; see ``Handle.trees``.
+        in_optimizer: Whether the handle's state rides in the optimizer's ``state_dict``.
+        hooks: Whether the optimizer's steps call the mechanisms. If not, call ``before_step`` and ``after_step``.
+
+    Returns:
+        The handle.
+
+    Raises:
+        TypeError: If optimizer or model are none.
+        ValueError: If the optimizer cannot be treated or holds no synapse of the model, a mechanism is unknown or does
+            nothing in its place, a weight is attached already, or ``config`` is given for a converted model.
+        AttributeError: If Dale's principle is to be enforced and not configured.
+        RuntimeError: If ``scale_grad`` is to act and no activity is recorded.
+
+    Example:
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> optimizer = torch.optim.Adam(net.parameters())
+        >>> rejuvenate = Mechanism("rejuvenate_weights", every=100)
+        >>> handle = attach(optimizer, net, ["fuzzy_learning_rates", rejuvenate])
+        >>> net(torch.ones(1, 4)).sum().backward()
+        >>> optimizer.step()
+        >>> handle.steps
+        1
+    """
+    flags = {"fresh_rates": fresh_rates, "ages": ages, "in_optimizer": in_optimizer, "hooks": hooks}
+    check_flags(**flags)
+    if optimizer is None:
+        require("optimizer", optimizer, "an optimizer, unless hooks=False", not hooks and not in_optimizer)
+    else:
+        check_optimizer(optimizer)
+    chosen = mechanisms_of(mechanisms)
+    converted = bool(bio_modules(model_of(model)))
+    maker = converter_of(converted, config, converter)
+    if maker is None:
+        config, treated = _check_converted(optimizer, model, chosen)
+    else:
+        config, treated = _check_plain(optimizer, model, chosen, maker)
+    warn(idle_mechanisms(chosen, config, trained=treated, optimizer=type(optimizer)))
+    if optimizer is not None and any(mechanism.row.replaces for mechanism in chosen):
+        _warn_of_unknown(optimizer)
+    if maker is None:
+        return Handle(optimizer, model, chosen, **flags, converted=False)
+    try:
+        with silently():  # The methods of the model are not needed.
+            maker(model)
+        return Handle(optimizer, model, chosen, **flags, converted=True)
+    except BaseException:
+        strip(model)
+        raise
+
+
+def _warn_of_unknown(optimizer: Optimizer) -> None:
+    """Warns if weights are to be replaced and the optimizer is none whose memory of them is known."""
+    if not is_known(optimizer):
+        warnings.warn(
+            f"optimizer should be one of torch.optim, whose memory of replaced weights is known; found "
+            f"{type(optimizer).__name__}: where a weight is replaced, states near the weights take the new one, "
+            "all others of its shape are set to 0, and what it keeps elsewhere than in its state stays",
+            stacklevel=outside(),
+        )
+
+
+def _check_converted(
+    optimizer: Optimizer | None, model: nn.Module, mechanisms: Sequence[Mechanism]
+) -> tuple[BioConfig, int]:
+    """Returns the configuration of the layers, and how many of them are treated."""
+    reshard(model.modules())
+    bios = of_optimizer(once(bio_modules(model)), optimizer)
+    require("optimizer", optimizer, "one that holds weights of the model", bool(bios))
+    check_names(bios)
+    for bio in bios:
+        owner = owner_of(bio)
+        require(bio.synapse.weight, owner, "attached once: call remove() of the other handle first", owner is None)
+    for config in [bio.config for bio in bios]:
+        check_config(config, mechanisms)
+    return bios[0].config, sum(bio.participates for bio in bios)
+
+
+def _check_plain(
+    optimizer: Optimizer | None, model: nn.Module, mechanisms: Sequence[Mechanism], maker: BioConverter
+) -> tuple[BioConfig, int]:
+    """Returns the configuration that the layers will have, and how many of them will be treated."""
+    held, found = groups_by_weight(optimizer), maker.describe(model)
+    pairs = [(holder.synapse, holder.module.get_parameter(holder.synapse.attribute)) for holder in found]
+    pairs = [(synapse, weight) for synapse, weight in pairs if optimizer is None or id(weight) in held]
+    require("optimizer", optimizer, "one that holds weights of the model", bool(pairs))
+    check_config(maker.config, mechanisms)
+    return maker.config, sum(is_treated(synapse, weight) for synapse, weight in pairs)

@@ -1,0 +1,256 @@
+"""The handle of an attached optimizer: runs the mechanisms around every step, and undoes it all."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from funcbio.attachment._closure import closure_of, evaluated, evaluates_first, is_within_step, with_closure
+from funcbio.attachment._cycle import Cycle
+from funcbio.attachment._layers import Layers, owner_of, release
+from funcbio.attachment._optimizers import moves_nothing
+from funcbio.attachment._saving import NAME, check, find, pack, unpack
+from funcbio.attachment._scaler import overflowed, verdict
+from funcbio.attachment._trees import trees_of
+from funcbio.attachment._turnover import Ages
+from funcbio.attachment._unseen import watch
+from funcbio.base import BioState, Tree
+from funcbio.bio_converter import strip
+from funcbio.mechanisms._placed import Mechanism
+from funcbio.objects._survey import Overview, bio_modules, plain_layers
+
+
+class Handle:
+    """What ``funcbio.attach`` returns: mechanisms that act around every step of an optimizer.
+
+    A copy or a pickle of model, optimizer and handle together is attached, such as
+    ``copy.deepcopy((model, optimizer, handle))``. A copy of the optimizer alone has no hooks, as torch leaves them
+    out; ``check`` tells.
+
+    Attributes:
+        optimizer: The optimizer, or None.
+        model: The converted model.
+        mechanisms: The mechanisms, in the order in which they act.
+
+    Example:
+        >>> net = torch.nn.Linear(3, 2)
+        >>> handle = attach(torch.optim.Adam(net.parameters()), net, ["fuzzy_learning_rates"])
+        >>> handle.attached
+        True
+        >>> handle.remove()
+        >>> handle.attached
+        False
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer | None,
+        model: nn.Module,
+        mechanisms: Sequence[Mechanism],
+        *,
+        fresh_rates: bool,
+        ages: bool,
+        in_optimizer: bool,
+        hooks: bool,
+        converted: bool,
+    ) -> None:
+        self.optimizer, self.model, self.mechanisms = optimizer, model, tuple(mechanisms)
+        self._in_optimizer, self._hooks, self._converted, self._alive = in_optimizer, hooks, converted, True
+        self._layers = Layers(Overview(model, frozenset(plain_layers(model))), optimizer, self)
+        self._ages = Ages(counts=ages)
+        self._cycle = Cycle(optimizer, self._layers, mechanisms, self._ages, fresh_rates=fresh_rates)
+        self._begin()
+
+    @property
+    def attached(self) -> bool:
+        """Whether the mechanisms act: hooks are in place, or, with ``hooks=False``, it has not been removed."""
+        return self._alive and all(hook.id in (hook.hooks_dict_ref() or {}) for hook in self._set)
+
+    @property
+    def steps(self) -> int:
+        """Steps made so far; those that ``GradScaler`` skipped do not count."""
+        return self._cycle.steps
+
+    def check(self, optimizer: Optimizer | None = None, model: nn.Module | None = None) -> None:
+        """Raises if the mechanisms would not act: to be called after a copy or a reload.
+
+        Args:
+            optimizer: The optimizer that is going to make the steps, if you want to be sure that it is this one.
+            model: The model that is going to be trained, likewise.
+
+        Raises:
+            RuntimeError: If the handle is not attached, or not to those given, or layers have been replaced.
+        """
+        if not self.attached:
+            raise RuntimeError("the handle should be attached; found it removed, or its hooks: attach again")
+        for name, given, own in (("optimizer", optimizer, self.optimizer), ("model", model, self.model)):
+            if given is not None and given is not own:
+                raise RuntimeError(
+                    f"{name} should be the one attached; found another, perhaps a copy, which has no hooks: copy "
+                    "(model, optimizer, handle) together, or attach again"
+                )
+        self._layers.look()
+
+    def before_step(self) -> None:
+        """Runs what comes before the step, in loops where hooks cannot work.
+
+        It copies the weights whose update is to be scaled. While a gradient has overflowed, before a step that
+        ``GradScaler`` skips, this and ``after_step`` do nothing: call ``scaler.unscale_`` first.
+
+        Raises:
+            RuntimeError: If hooks call it already, the handle was removed, or a mechanism cannot run on a layer.
+        """
+        self._require_explicit("before_step")
+        modules = self._layers.overview.look().modules
+        self._cycle.begin(not overflowed(modules, self.mechanisms))
+
+    def after_step(self) -> None:
+        """Runs what comes after the step, in loops where hooks cannot work.
+
+        Raises:
+            RuntimeError: If hooks call it already, or ``before_step`` was not called.
+        """
+        self._require_explicit("after_step")
+        if self._cycle.open is None:
+            raise RuntimeError("after_step should be called once after each before_step; found no step begun")
+        self._cycle.end()
+
+    def remove(self) -> None:
+        """Takes away the hooks, and the conversion if ``attach`` made it: the model is a plain one again.
+
+        What the mechanisms did to weights stays, and so does what the conversion did to them under Dale's principle.
+        """
+        self._cycle.abandon()
+        self._take_hooks_off()
+        if not self._alive:
+            return
+        others = [owner for owner in map(owner_of, bio_modules(self.model)) if owner not in (None, self)]
+        if self._converted and others:
+            others[0]._converted = True  # The last one to go takes it off.
+        elif self._converted:
+            strip(self.model)
+        release(self)
+        self._alive = False  # Only now: a call that was interrupted can be made again.
+
+    def trees(self) -> tuple[Tree, Tree, BioState]:
+        """The treated weights, their gradients as they are now, and their state, as dictionaries by parameter name.
+
+        These are the tensors in use, not copies. The state's ``replaced`` is of the last rejuvenation, and its ``age``
+        holds steps since a weight was replaced if the handle counts them (``ages=True``).
+
+        Returns:
+            ``(params, grads, state)``, as the pure features and metrics take them.
+        """
+        return trees_of(self._layers.look(), self._ages)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the mechanisms remember: steps, rates, signs, counts, keys, ages.
+
+        Returns:
+            Nested dictionaries of tensors and numbers, which load with ``weights_only=True``. As in torch, the tensors
+            are those in use.
+        """
+        return pack(self.steps, self._layers.look(), self._ages.steps)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Takes over a state; the run then goes on as the one that saved it, to the last bit.
+
+        Args:
+            state_dict: What ``state_dict`` returned for the same layers.
+
+        Raises:
+            ValueError: If it does not fit; nothing has been changed then.
+        """
+        bios = self._layers.look()
+        check(state_dict, bios, self._ages.steps)
+        unpack(state_dict, bios, self._ages.steps)
+        self._cycle.abandon()
+        self._cycle.calls, self._cycle.skipped = state_dict["steps"], None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves hooks out of copies and pickles."""
+        return {**vars(self), "_set": [], "_watch": None, "_waiting": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Attaches a copy to its own copies of model and optimizer."""
+        vars(self).update(state)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Takes the layers and sets the hooks, all of them or none."""
+        self._set: list[RemovableHandle] = []
+        self._watch: RemovableHandle | None = None
+        self._waiting: Any = None
+        if not self._alive:
+            return
+        try:
+            bios = self._layers.look()
+            self._ages.begin(bios)
+            self._watch = watch(bios[0].weight, self._cycle) if bios else None
+            if self.optimizer is not None:
+                self._put_hooks_on(self.optimizer)
+        except BaseException:
+            self._take_hooks_off()
+            release(self)
+            raise
+
+    def _put_hooks_on(self, optimizer: Optimizer) -> None:
+        if self._hooks:
+            self._set += [optimizer.register_step_pre_hook(self._before_step)]
+            self._set += [optimizer.register_step_post_hook(self._after_step)]
+        if self._in_optimizer:
+            self._set += [optimizer.register_state_dict_post_hook(self._give)]
+            self._set += [optimizer.register_load_state_dict_pre_hook(self._expect)]
+            self._set += [optimizer.register_load_state_dict_post_hook(self._take)]
+
+    def _take_hooks_off(self) -> None:
+        for hook in [*self._set, *([] if self._watch is None else [self._watch])]:
+            hook.remove()
+
+    def _require_explicit(self, name: str) -> None:
+        if not self._alive:
+            raise RuntimeError(f"{name} should be called on an attached handle; found it removed: attach again")
+        if self._hooks:
+            raise RuntimeError(f"{name} should be called with hooks=False; found hooks, which call it in every step")
+
+    @torch._disable_dynamo  # pyright: ignore[reportPrivateImportUsage]
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        if is_within_step(optimizer):
+            return None
+        self._cycle.abandon()
+        closure = closure_of(args, kwargs)
+        if closure is None:
+            self._cycle.begin(not moves_nothing(optimizer) and verdict(optimizer))
+            return None
+        if evaluates_first(optimizer):
+            closure = evaluated(closure)
+            self._cycle.begin(verdict(optimizer))
+        else:
+            closure = self._cycle.watch(closure, verdict(optimizer))
+        return with_closure(closure, args, kwargs)
+
+    @torch._disable_dynamo  # pyright: ignore[reportPrivateImportUsage]
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        del args, kwargs
+        if not is_within_step(optimizer):
+            self._cycle.end()
+
+    def _give(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
+        del optimizer
+        state_dict[NAME] = [*state_dict.get(NAME, []), self.state_dict()]
+
+    def _expect(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
+        """Looks the state up and checks it, before the optimizer takes anything."""
+        hooks: Any = optimizer._optimizer_state_dict_post_hooks.values()
+        riding = [hook.__self__ for hook in hooks if getattr(hook, "__func__", None) is Handle._give]
+        bios = self._layers.look()
+        self._waiting = find(state_dict.get(NAME), riding.index(self))
+        check(self._waiting, bios, self._ages.steps)
+
+    def _take(self, optimizer: Optimizer) -> None:
+        del optimizer
+        saved, self._waiting = self._waiting, None
+        self.load_state_dict(saved)

@@ -1,0 +1,179 @@
+"""Kernels in place: several of them, over the weights of several layers, in as few passes as their statistics allow."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Size, Tensor
+
+from funcbio._checks import is_real
+from funcbio.base import Key
+from funcbio.engine._kernel import Draw, Kernel, apply, bare, optional
+from funcbio.engine._noise import Ahead
+from funcbio.engine._tiles import Piece, gather, keep_freed_memory, scatter, spread, tile_size, tiles
+from funcbio.rng import uniform
+from funcbio.tensors._sharding import is_plain
+
+
+class Step(NamedTuple):
+    """A kernel and its hyper-parameters, under the name of the method that asks for it.
+
+    Attributes:
+        name: The name.
+        kernel: The kernel.
+        hyper: Numbers, or tensors of no dimensions.
+        needs: Names of the operands.
+    """
+
+    name: str
+    kernel: Kernel
+    hyper: Mapping[str, Any]
+    needs: frozenset[str]
+
+
+class Layer(NamedTuple):
+    """A layer's tensors, by the names that kernels know, and what its draws come from.
+
+    Attributes:
+        name: Name of its weight.
+        key: Key of its draws.
+        operands: The tensors.
+        compiles: Whether kernels are to run on it compiled.
+    """
+
+    name: str
+    key: Key
+    operands: dict[str, Any]
+    compiles: bool = False
+
+
+def is_key(key: Any) -> bool:
+    """Whether a key is plain memory."""
+    return type(key) is Tensor and key.dtype == torch.int32 and key.shape == (2,)
+
+
+def is_alike(value: Any, weight: Any) -> bool:
+    """Whether a tensor is plain memory that lies beside a weight, of its shape and a type that kernels work in."""
+    plain = is_plain(value) and is_real(value) and value.layout is torch.strided
+    return plain and value.shape == weight.shape and value.device == weight.device
+
+
+Columns = dict[str, list[Any]]
+Runner = Callable[[Sequence[Step], Sequence[Layer], Columns, Tensor | None], bool]
+
+
+def passes(steps: Sequence[Step]) -> list[list[Step]]:
+    """Groups steps that can share a pass: none needs statistics of what an earlier one of its group writes."""
+    groups: list[list[Step]] = []
+    for step in steps:
+        written = {name for other in (groups[-1] if groups else ()) for name in other.kernel.writes}
+        if not groups or (step.kernel.statistics is not None and written.intersection(step.kernel.of)):
+            groups.append([])
+        groups[-1].append(step)
+    return groups
+
+
+@torch.no_grad()
+def run_in_place(
+    steps: Sequence[Step], layers: Sequence[Layer], finite: Tensor | None = None, runner: Runner | None = None
+) -> Columns:
+    """Runs steps one after the other on every layer, and writes what they change into the layers' tensors.
+
+    Args:
+        steps: Every layer must take part in every step.
+        layers: Plain tensors on one device.
+        finite: If given and False, nothing is changed; a tensor, so that the device need not be asked.
+        runner: Another way to run a pass; it returns False where it cannot.
+
+    Returns:
+        The operands of the steps, a list by layer each; ``replaced`` is new if a step writes it.
+    """
+    keep_freed_memory()
+    names = {"weight"}.union(*(step.needs for step in steps))  # Layers may bring more, and not all of them the same.
+    columns: Columns = {name: [layer.operands[name] for layer in layers] for name in sorted(names)}
+    if any("replaced" in step.kernel.writes for step in steps):
+        columns["replaced"] = [torch.zeros_like(weight, dtype=torch.bool) for weight in columns["weight"]]
+    for group in passes(steps):
+        if runner is None or not runner(group, layers, columns, finite):
+            run_pass(group, layers, columns, finite)
+    return columns
+
+
+def run_pass(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, finite: Tensor | None) -> None:
+    """Runs the steps of one pass, tile by tile."""
+    first = steps[0].kernel
+    if len(steps) == 1 and first.in_place is not None and finite is None:
+        for layer in range(len(layers)):
+            first.in_place(*(columns[name][layer] for name in first.reads))
+        return
+    weights: list[Tensor] = columns["weight"]
+    shapes = tuple(weight.shape for weight in weights)
+    simple = len(steps) == 1 and not first.draws and first.statistics is None
+    small = [small_draws(step.kernel, layers, columns) for step in steps]
+    known = [know(step.kernel, columns, len(layers)) for step in steps]
+    names, keys = [layer.name for layer in layers], [layer.key for layer in layers]
+    ahead = Ahead(names, keys, [weight.numel() for weight in weights])
+    prepared = list(zip(small, known, strict=True))
+    for pieces in tiles(shapes, tile_size(weights[0].device), not simple):
+        run_tile(steps, ahead, columns, shapes, pieces, prepared, finite)
+
+
+def run_tile(
+    steps: Sequence[Step],
+    ahead: Ahead,
+    columns: Columns,
+    shapes: Sequence[Size],
+    pieces: tuple[Piece, ...],
+    prepared: list[tuple[list[list[Tensor] | None], list[list[Tensor]]]],
+    finite: Tensor | None,
+) -> None:
+    """Runs the steps of one pass on one tile."""
+    values: dict[str, Any] = {}
+
+    def operand(name: str) -> Any:
+        if bare(name) not in values:
+            column = columns[bare(name)]
+            absent = optional(name, column[pieces[0].layer]) is None
+            values[bare(name)] = None if absent else gather(pieces, column, shapes)
+        return values[bare(name)]
+
+    written: dict[str, None] = {}
+    for (_, kernel, hyper, _), (small, known) in zip(steps, prepared, strict=True):
+        operands = {bare(name): operand(name) for name in kernel.reads}
+        work = kernel.work(operands)
+        draws = [
+            ahead.numbers(pieces, draw, work).view(operand("weight").shape)
+            if few is None
+            else gather(pieces, few, shapes)
+            for draw, few in zip(kernel.draws, small, strict=True)
+        ]
+        statistics = [spread(pieces, column) for column in known]
+        values.update(apply(kernel, operands, draws, statistics, hyper))
+        written.update(dict.fromkeys(kernel.writes))
+    for name in written:
+        value = values[name]
+        if finite is not None:
+            value = torch.where(finite, value, gather(pieces, columns[name], shapes))
+        scatter(pieces, value, columns[name])
+
+
+def know(kernel: Kernel, columns: Columns, number: int) -> list[list[Tensor]]:
+    """Statistics of every layer: a list by layer for each of them."""
+    found = [kernel.know([columns[name][layer] for name in kernel.of]) for layer in range(number)]
+    return [list(column) for column in zip(*found, strict=True)]
+
+
+def small_draws(kernel: Kernel, layers: Sequence[Layer], columns: Columns) -> list[list[Tensor] | None]:
+    """Draws that have not the size of the weights: made for whole layers; None for the others."""
+
+    def made(draw: Draw) -> list[Tensor] | None:
+        if draw.like == "rate":
+            return None
+        shapes = [count.shape if draw.like == "activity" else [1] * count.ndim for count in columns["activity"]]
+        streams = [f"{draw.stream}/{layer.name}" for layer in layers]
+        return [
+            uniform(layer.key, tuple(shape), stream=stream)
+            for layer, shape, stream in zip(layers, shapes, streams, strict=True)
+        ]
+
+    return [made(draw) for draw in kernel.draws]

@@ -1,0 +1,205 @@
+"""Kernels: a mechanism as what it must know of a whole layer, what it draws, and an elementwise rule.
+
+The same kernel runs on trees, as a pure function (here), and in place over parts of layers, eager or compiled; all of
+them call ``apply``, so that they compute in the same type and round at the same place.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from optree import tree_leaves, tree_map
+from torch import Tensor
+
+from funcbio._checks import Limit, require_like, require_within, shown
+from funcbio.base import Key, Tree, leaves_as, tree_as
+from funcbio.rng import Law, draw_tree
+from funcbio.tensors._arithmetic import number, rounded, work_type
+
+WEIGHT, GRAD = "weight", "grad"
+TREES = ("rate", "sign", "activity")
+"""Fields of the state that are trees like the parameters."""
+Operands = Mapping[str, Any]
+"""Tensors by name; None where a layer has none of that name."""
+
+
+class Draw(NamedTuple):
+    """Random numbers of a kernel.
+
+    Attributes:
+        stream: Name of the stream; a layer's is this and the name of its weight.
+        law: Their distribution.
+        like: The operand that gives the shape; "one" is a single number for each layer.
+    """
+
+    stream: str
+    law: Law
+    like: str = "rate"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A mechanism for one layer.
+
+    Operands are named ``weight``, ``grad`` or as a field of the state. A rule is called with those it reads and the
+    draws, in order, as ``statistics`` with what these found, and with the hyper-parameters as tensors of no dimensions:
+    all of one floating type, float32 or wider. But for ``statistics`` it must be elementwise: it is also called on
+    parts of a layer, and on several small layers at once.
+
+    Attributes:
+        rule: The elementwise rule; returns the new value of what it writes, a tuple if that is not exactly one.
+        reads: Names of the operands; one that ends in "?" is None where the state has none.
+        writes: Names of the operands it changes, of those it reads; ``replaced`` is new, bool.
+        draws: What it draws.
+        statistics: From whole operands, in order of ``of``, to a tuple of tensors of no dimensions; None if none.
+        of: Names of the operands of the statistics.
+        marks: Fields of the state; a layer takes part if its leaf in each has dimensions.
+        limits: Of the hyper-parameters, by name; those of the kind ``COUNT`` stay integers.
+        advances: Whether every call counts as an update, in the field ``updates``.
+        growth: From operands and hyper-parameters to the largest factor on a gradient; None if it writes none.
+        in_place: From what it reads, the same in place, where one operation does it all; None if there is none.
+    """
+
+    rule: Callable[..., Any]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    draws: tuple[Draw, ...] = ()
+    statistics: Callable[..., tuple[Tensor, ...]] | None = None
+    of: tuple[str, ...] = (WEIGHT,)
+    marks: tuple[str, ...] = ("rate",)
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+    advances: bool = False
+    growth: Callable[[Operands, Mapping[str, Any]], float] | None = None
+    in_place: Callable[..., None] | None = None
+
+    def know(self, operands: Sequence[Any]) -> tuple[Tensor, ...]:
+        """Returns the statistics of one layer, from the operands ``of``."""
+        return () if self.statistics is None else self.statistics(*operands)
+
+    def needs(self) -> frozenset[str]:
+        """Names of all operands, of the rule, the statistics and the marks."""
+        return frozenset(map(bare, (*self.reads, *self.of, *self.marks)))
+
+    def is_whole(self, name: str) -> bool:
+        """Returns True for a hyper-parameter that is an integer, and stays one."""
+        return name in self.limits and self.limits[name].whole
+
+    def work(self, operands: Operands) -> torch.dtype:
+        """Returns the type that the rule computes in, and that its draws are made in."""
+        return work_type(operands[bare(name)] for name in self.reads)
+
+
+def apply(
+    kernel: Kernel,
+    operands: Operands,
+    draws: Sequence[Tensor],
+    statistics: Sequence[Tensor],
+    hyper: Mapping[str, Any],
+) -> dict[str, Tensor]:
+    """Runs a rule, in one type, and rounds its results once, each to the type of what it is the new value of.
+
+    Args:
+        kernel: Of the rule.
+        operands: At least those it reads, of any types.
+        draws: What it draws, in order.
+        statistics: What ``know`` found.
+        hyper: Numbers, or tensors of no dimensions.
+
+    Returns:
+        What it writes, by name. A rate is never infinite because its type is too small.
+    """
+    work = kernel.work(operands)
+    values = [operands[bare(name)] for name in kernel.reads]
+    device = next(value.device for value in values if value is not None)
+    numbers = {name: value if kernel.is_whole(name) else number(value, work, device) for name, value in hyper.items()}
+    if kernel.statistics is not None:
+        numbers["statistics"] = tuple([fact.to(work) if fact.is_floating_point() else fact for fact in statistics])
+    wide = [None if value is None else value.to(work) for value in (*values, *draws)]
+    results = kernel.rule(*wide, **numbers)
+    written = zip(kernel.writes, results if isinstance(results, tuple) else (results,), strict=True)
+    return {
+        name: value if name == "replaced" else rounded(value, operands[name].dtype, finite=name == "rate")
+        for name, value in written
+    }
+
+
+def run_kernel(
+    kernel: Kernel, params: Tree, grads: Tree, state: Any, /, *, key: Key | None = None, **hyper: Any
+) -> tuple[Tree, Tree, Any]:
+    """Runs a kernel on every synapse of the trees, as a pure function.
+
+    Raises:
+        ValueError: If the trees that it reads do not fit, a hyper-parameter is out of its limits, or a key is missing.
+    """
+    require_within(kernel.limits, hyper)
+    _require_trees(kernel, params, grads, state)
+    trees = {WEIGHT: params, GRAD: grads}
+    count = len(tree_leaves(params))
+
+    def tree_of(name: str) -> Any:
+        return trees[name] if name in trees else getattr(state, name, ())
+
+    def column(name: str) -> list[Any]:
+        leaves = tree_leaves(tree_of(name))
+        if name == "updates":
+            return leaves * count
+        return leaves_as(tree_of(name), params) if leaves else [None] * count
+
+    columns = {name: column(name) for name in dict.fromkeys((*map(bare, kernel.reads), *kernel.of, *kernel.marks))}
+    layers = [dict(zip(columns, leaves, strict=True)) for leaves in zip(*columns.values(), strict=True)]
+    for layer in layers:
+        layer.update({bare(name): optional(name, layer[bare(name)]) for name in kernel.reads})
+    draws = [_drawn(kernel, draw, key, state, params, layers) for draw in kernel.draws]
+    results = {name: column(name) for name in kernel.writes}
+    for index, layer in enumerate(layers):
+        marks = [layer[name] for name in kernel.marks]
+        if any(mark.ndim == 0 for mark in marks):
+            if "replaced" in results:
+                results["replaced"][index] = torch.zeros_like(marks[0], dtype=torch.bool)
+            continue
+        statistics = kernel.know([layer[name] for name in kernel.of])
+        for name, value in apply(kernel, layer, [leaves[index] for leaves in draws], statistics, hyper).items():
+            results[name][index] = value
+    new: dict[str, Any] = {}
+    for name, leaves in results.items():
+        new[name] = tree_as(tree_of(name) if tree_leaves(tree_of(name)) else params, params, leaves)
+    params, grads = new.pop(WEIGHT, params), new.pop(GRAD, grads)
+    if kernel.advances:
+        new["updates"] = state.updates + 1
+    return params, grads, state._replace(**new) if new else state
+
+
+def _require_trees(kernel: Kernel, params: Tree, grads: Tree, state: Any) -> None:
+    """Raises ValueError if a tree that a kernel reads does not fit ``params``."""
+    needs, optionals = kernel.needs(), {bare(name) for name in kernel.reads if name.endswith("?")}
+    fields = {name: getattr(state, name) for name in TREES if name in needs}
+    present = {name: tree for name, tree in fields.items() if name not in optionals or tree_leaves(tree)}
+    require_like(params, grads=grads, **present)
+    updates = state.updates if "updates" in needs else None
+    counts = isinstance(updates, Tensor) and not updates.ndim and updates.dtype in (torch.int64, torch.int32)
+    if "updates" in needs and not counts:
+        raise ValueError(f"updates should be an int64 tensor of no dimensions; found {shown(updates)}")
+
+
+def _drawn(
+    kernel: Kernel, draw: Draw, key: Key | None, state: Any, params: Tree, layers: Sequence[Operands]
+) -> list[Any]:
+    """A draw of a kernel for every leaf; those of the weights' size in the type that the rule computes in."""
+    field: Tree = state.rate if draw.like == "rate" else state.activity
+    like, dtypes = tree_as(params, params, leaves_as(field, params)), [torch.float32] * len(layers)
+    if draw.like == "rate":
+        dtypes = [kernel.work(one) if one["rate"].ndim else torch.float32 for one in layers]
+    elif draw.like == "one":
+        like = tree_map(lambda leaf: leaf[(slice(0, 1),) * leaf.ndim], like)
+    return tree_leaves(draw_tree(draw.law, key, draw.stream, like, dtypes))
+
+
+def bare(name: str) -> str:
+    """The name of an operand without the mark of an optional one."""
+    return name.removesuffix("?")
+
+
+def optional(name: str, value: Tensor | None) -> Tensor | None:
+    """The operand of that name, or None if the state has none of it for this layer."""
+    return None if name.endswith("?") and (value is None or value.ndim == 0) else value

@@ -1,0 +1,133 @@
+"""Tiles: layers cut into parts that fit the cache, and small layers put together, so that kernels run fast in place."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Size, Tensor
+
+from funcbio.tensors._kept import kept
+
+TILE = {"cpu": 1 << 17}
+"""Elements of a tile: small enough that the temporaries of a rule stay in the caches, large enough to share."""
+WIDE = 1 << 22
+"""Elements of a tile on other devices, where launches cost more than memory."""
+FEW = 16
+"""Pieces up to which one call for each is faster than one clever call for all."""
+Index = tuple[slice, ...]
+
+
+def tile_size(device: torch.device) -> int:
+    """Elements of a tile on a device."""
+    return TILE.get(device.type, WIDE)
+
+
+@kept(1)
+def keep_freed_memory() -> None:
+    """Makes the C library keep what tiles free: else it returns it to the system, to be fetched and cleared anew.
+
+    glibc raises its limits once something as large as this has been freed. Nothing is ever written there.
+    """
+    torch.empty(7 << 20, dtype=torch.float32, device="cpu")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a layer: which layer, where, and its elements in the flattened layer."""
+
+    layer: int
+    index: Index
+    start: int
+    count: int
+
+
+def cut(shape: Sequence[int], size: int, index: Index = (), start: int = 0) -> Iterator[tuple[Index, int, int]]:
+    """Cuts a shape into parts of at most ``size`` elements that are each contiguous in the whole."""
+    count = math.prod(shape)
+    if count <= size:
+        yield index, start, count
+        return
+    row = count // shape[0]
+    if row > size:
+        for i in range(shape[0]):
+            yield from cut(shape[1:], size, (*index, slice(i, i + 1)), start + i * row)
+        return
+    rows = size // row
+    for first in range(0, shape[0], rows):
+        yield (*index, slice(first, first + rows)), start + first * row, min(rows, shape[0] - first) * row
+
+
+@lru_cache(maxsize=256)
+def tiles(shapes: tuple[Size, ...], size: int, together: bool) -> tuple[tuple[Piece, ...], ...]:
+    """Lays layers out in tiles: parts of one layer, or, if ``together``, several small layers."""
+    found: list[tuple[Piece, ...]] = []
+    pack: list[Piece] = []
+    for layer, shape in enumerate(shapes):
+        count = math.prod(shape)
+        if not together or 2 * count > size:
+            found += [(Piece(layer, *part),) for part in cut(shape, size)]
+            continue
+        if sum(piece.count for piece in pack) + count > size:
+            found.append(tuple(pack))
+            pack = []
+        pack.append(Piece(layer, (), 0, count))
+    return (*found, tuple(pack)) if pack else tuple(found)
+
+
+def part(value: Tensor, index: Index) -> Tensor:
+    """The part of a tensor, or of one that broadcasts with the layer, at a piece."""
+    if not index:
+        return value
+    return value[tuple(at if size > 1 else slice(None) for at, size in zip(index, value.shape, strict=False))]
+
+
+def parts_of(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Cuts tensors of one shape into parts of a tile each, in the same places."""
+    shape = tensors[0].shape
+    for index, _, _ in cut(shape, tile_size(tensors[0].device)):
+        yield tuple(part(tensor, index) for tensor in tensors)
+
+
+def gather(pieces: Sequence[Piece], values: Sequence[Any], shapes: Sequence[Size]) -> Any:
+    """One operand of a tile: a view for a single piece, a flat copy for several."""
+    if len(pieces) == 1:
+        return part(values[pieces[0].layer], pieces[0].index)
+    return torch.cat([_flat(values[piece.layer], shapes[piece.layer]) for piece in pieces])
+
+
+def _flat(value: Tensor, shape: Size) -> Tensor:
+    return value.reshape(-1) if value.shape == shape else value.expand(shape).reshape(-1)
+
+
+def spread(pieces: Sequence[Piece], values: Sequence[Tensor]) -> Tensor:
+    """One number of each layer, laid out over the elements of a tile."""
+    if len(pieces) == 1:
+        return values[pieces[0].layer]
+    if len(pieces) <= FEW:
+        return torch.cat([values[piece.layer].expand(piece.count) for piece in pieces])
+    counts = _counts(tuple(piece.count for piece in pieces), values[0].device)
+    chosen = torch.stack([values[piece.layer] for piece in pieces])
+    return chosen.repeat_interleave(counts, output_size=sum(piece.count for piece in pieces))
+
+
+def scatter(pieces: Sequence[Piece], value: Tensor, targets: Sequence[Tensor]) -> None:
+    """Writes a tile's result to where it belongs."""
+    if len(pieces) == 1:
+        part(targets[pieces[0].layer], pieces[0].index).copy_(value)
+        return
+    parts = value.split([piece.count for piece in pieces])
+    places = [targets[piece.layer] for piece in pieces]
+    write_all(places, [new.view(old.shape) for new, old in zip(parts, places, strict=True)])
+
+
+def write_all(places: list[Tensor], values: list[Tensor]) -> None:
+    """Copies values to their places, in one call."""
+    torch._foreach_copy_(places, values)  # pyright: ignore[reportPrivateImportUsage]
+
+
+@kept(256)
+def _counts(counts: tuple[int, ...], device: Any) -> Tensor:
+    return torch.tensor(counts, dtype=torch.int64, device=device)

@@ -1,0 +1,1 @@
+"""Functions on trees: start, bind, chain, observe."""

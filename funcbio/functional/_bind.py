@@ -1,0 +1,74 @@
+"""Binding: a configuration closed over the features, for one model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from funcbio.anatomy._synapses import Choice, Synapse, infer_synapses
+from funcbio.anatomy._synapses import synapses as describe
+from funcbio.base import BioState, Feature, Key, Tree
+from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
+from funcbio.functional._init import init
+from funcbio.mechanisms import ROWS, split_weights
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A configuration closed over the features, for one model; made by ``bind``.
+
+    Every feature of the library is an attribute that takes ``(params, grads, state, *, key=None)``.
+
+    Attributes:
+        config: The configuration.
+        synapses: The model's synapses.
+    """
+
+    config: BioConfig
+    synapses: Mapping[str, Synapse]
+
+    def __getattr__(self, name: str) -> Feature:
+        """Returns a feature with its hyper-parameters."""
+        if name not in ROWS:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return ROWS[name].bound(self.config)
+
+    def __dir__(self) -> list[str]:
+        """Lists the features, too."""
+        return sorted({*super().__dir__(), *ROWS})
+
+    def init(self, params: Tree, *, key: Key) -> BioState:
+        """Makes the state that the features start from; see ``funcbio.init``."""
+        return init(params, key=key, config=self.config, synapses=self.synapses)
+
+    def split_weights(self, params: Any) -> Any:
+        """Splits weights by the configured number of sub-synapses; see ``funcbio.split_weights``."""
+        return split_weights(params, self.config.weight_splitting_Gamma, synapses=self.synapses)
+
+
+def bind(model: nn.Module | Tree, config: BioConfig = DEFAULT_BIO_CONFIG, synapses: Choice = None) -> Bound:
+    """Closes a configuration over the features, so that a research loop reads like its method section.
+
+    Args:
+        model: A module, or a bare tree of parameters (see ``funcbio.init``). Which weights of a module are trained is
+            looked up now: what is frozen later is treated until it is bound again.
+        config: The configuration.
+        synapses: Which parameters of a module are synapses; see ``funcbio.synapses``.
+
+    Returns:
+        An object with ``init``, ``split_weights`` and every feature.
+
+    Raises:
+        ValueError: If a module holds no synapses.
+
+    Example:
+        >>> net = torch.nn.Linear(3, 2)
+        >>> bio = bind(net, BioConfig(dampening_factor=0.5))
+        >>> params = dict(net.named_parameters())
+        >>> state = bio.init(params, key=key(0))
+        >>> step = chain(bio.crystallize, bio.volume_dependent_lr, bio.fuzzy_learning_rates)
+        >>> params, grads, state = step(params, params, state, key=key(1))
+    """
+    described = describe(model, synapses) if isinstance(model, nn.Module) else infer_synapses(model)
+    return Bound(config, described)

@@ -1,0 +1,92 @@
+"""What would do nothing, and why: said once, as an ``IdleWarning``, where it is asked for."""
+
+import inspect
+import warnings
+from collections.abc import Collection, Iterable, Sequence
+
+from funcbio.anatomy._synapses import Synapse
+from funcbio.base import IdleWarning
+from funcbio.bio_config import BioConfig
+from funcbio.mechanisms._placed import Mechanism
+
+NORMALISING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adagrad", "Adadelta", "RMSprop", "Rprop", "Adafactor")
+"""Optimizers whose step hardly changes, or not at all, if a weight's gradient is scaled by a constant."""
+
+
+def normalises(optimizer: type) -> bool:
+    """Whether constant factors on the gradient cancel in a class of optimizers, as far as its name tells."""
+    return any(kind.__name__ in NORMALISING for kind in optimizer.__mro__)
+
+
+def outside() -> int:
+    """Returns the ``stacklevel``, for the caller, of the line outside the library that led here."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("funcbio", "torch"):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def warn(reasons: Iterable[str]) -> None:
+    """Warns of every reason, at the user's line."""
+    for reason in reasons:
+        warnings.warn(reason, IdleWarning, stacklevel=outside())
+
+
+def idle_mechanisms(mechanisms: Sequence[Mechanism], config: BioConfig, *, trained: int, optimizer: type) -> list[str]:
+    """Returns why some mechanisms of a training step would do nothing.
+
+    Args:
+        mechanisms: Those that act together.
+        config: Their configuration.
+        trained: Number of weights with synapses that are trained, or named.
+        optimizer: Class of the optimizer.
+    """
+    if mechanisms and not trained:
+        names = ", ".join(mechanism.name for mechanism in mechanisms)
+        return [f"{names} should act on weights that are trained; found requires_grad=False on all of them"]
+    reasons = [*_unapplied(mechanisms, config), _cancelled(mechanisms, optimizer)]
+    reasons.extend(mechanism.row.idle(config) for mechanism in mechanisms if mechanism.row.idle is not None)
+    return [reason for reason in reasons if reason is not None]
+
+
+def _unapplied(mechanisms: Sequence[Mechanism], config: BioConfig) -> list[str]:
+    if any(mechanism.is_own for mechanism in mechanisms):
+        return []  # A function of the user's own may apply what the others change.
+    present, waiting = {mechanism.name for mechanism in mechanisms}, {}
+    for mechanism in mechanisms:
+        row = mechanism.row
+        if row.applied_by is not None and not (row.idle is not None and row.idle(config)):
+            waiting.setdefault(row.applied_by, []).append(mechanism.name)
+    return [
+        f"{', '.join(names)} should be used with {applying}, which applies the rates that change; found no mechanism "
+        "that does, so that nothing is learned otherwise"
+        for applying, names in waiting.items()
+        if applying not in present
+    ]
+
+
+def _cancelled(mechanisms: Sequence[Mechanism], optimizer: type) -> str | None:
+    names = [one.name for one in mechanisms if one.where == "gradient" and one.row.scales]
+    if not names or not normalises(optimizer):
+        return None
+    return (
+        f"{', '.join(names)} should act on the update of {optimizer.__name__}, which divides by a norm of the "
+        "gradient, so that constant factors on it cancel; found where='gradient': leave where out"
+    )
+
+
+def idle_fields(config: BioConfig, synapses: Collection[Synapse]) -> list[str]:
+    """Returns which fields of a configuration would do nothing to a model with these synapses."""
+    reasons = []
+    gamma = config.weight_splitting_Gamma
+    if gamma > 1 and not any(synapse.observable and synapse.splits(gamma) for synapse in synapses):
+        reasons.append(
+            f"weight_splitting_Gamma={gamma} should find a layer that can be split, which a read-out cannot, nor "
+            "recurrent weights; found none"
+        )
+    if config.apply_dales_principle and all(synapse.readout for synapse in synapses):
+        reasons.append("apply_dales_principle should find a layer that is no read-out; found none")
+    if config.records_activity and not any(synapse.observable for synapse in synapses):
+        field = "record_activity" if config.record_activity else "fuzzy_lr_distribution='activity'"
+        reasons.append(f"{field} should find a layer whose output shows its units; found none")
+    return reasons

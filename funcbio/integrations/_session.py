@@ -1,0 +1,176 @@
+"""What the callbacks share: arguments checked when given, a model converted, its optimizers attached, state kept."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from funcbio._checks import is_count, require
+from funcbio.attachment._arguments import check_config, check_conversion, check_flags, converter_of, mechanisms_of
+from funcbio.attachment._attach import attach
+from funcbio.attachment._handle import Handle
+from funcbio.base import Feature
+from funcbio.bio_config import BioConfig
+from funcbio.bio_converter import BioConverter, strip
+from funcbio.mechanisms._placed import Mechanism
+from funcbio.monitor import metrics
+from funcbio.objects._names import silently
+from funcbio.objects._survey import bio_modules, plain_layers
+
+
+class Session:
+    """Mechanisms that act while a trainer trains.
+
+    Args:
+        mechanisms: As ``attach`` takes them.
+        config: As ``attach`` takes it.
+        converter: As ``attach`` takes it.
+        fresh_rates: As ``attach`` takes it.
+        ages: As ``attach`` takes it.
+        log_every: Steps between two measurements; None is never.
+
+    Raises:
+        ValueError: If an argument is not what it should be.
+        AttributeError: If Dale's principle is to be enforced and not configured.
+        RuntimeError: If ``scale_grad`` is to act and no activity is recorded.
+    """
+
+    def __init__(
+        self,
+        mechanisms: Sequence[str | Feature | Mechanism],
+        *,
+        config: BioConfig | None,
+        converter: BioConverter | None,
+        fresh_rates: bool,
+        ages: bool,
+        log_every: int | None,
+    ) -> None:
+        self.mechanisms = mechanisms_of(mechanisms)
+        check_conversion(config, converter)
+        check_flags(fresh_rates=fresh_rates, ages=ages)
+        require("log_every", log_every, "an integer >= 1, or None", log_every is None or is_count(log_every))
+        given = config if converter is None else converter.config
+        if given is not None:
+            check_config(given, self.mechanisms)
+        self.config, self.converter, self.log_every = config, converter, log_every
+        self.fresh_rates, self.ages = fresh_rates, ages
+        self.handles: list[Handle] = []
+        self.waiting: Any = None
+        self._converted: nn.Module | None = None
+        self._plain: list[str] = []
+        self._logged = 0
+
+    def convert(self, model: nn.Module) -> None:
+        """Converts a model unless it is converted, by this session or, without a configuration, by others.
+
+        Raises:
+            ValueError: If there are no synapses, or a configuration is given for a model that others converted.
+        """
+        converted = bool(bio_modules(model))
+        if converted and self._converted is model:
+            return
+        maker = converter_of(converted, self.config, self.converter)
+        if maker is not None:
+            check_config(maker.config, self.mechanisms)
+            with silently():
+                maker(model)
+            self._converted, self._plain = model, plain_layers(model)
+
+    def attach(self, model: nn.Module, optimizers: Iterable[Any], step: int) -> None:
+        """Attaches every optimizer that holds synapses of a model; a state that waits is taken over.
+
+        Args:
+            model: The model.
+            optimizers: Its optimizers, perhaps in wrappers of the trainer.
+            step: The trainer's count of steps.
+
+        Raises:
+            ValueError: If no optimizer can be attached, or the state does not fit; the model is then left as it came.
+        """
+        self.release()
+        self.convert(model)
+        self.handles, self._logged = [], step // (self.log_every or 1)
+        state, self.waiting = self.waiting, None
+        try:
+            self._check_layers(model)
+            for optimizer in _holding(model, [bare(optimizer) for optimizer in optimizers]):
+                handle = attach(optimizer, model, self.mechanisms, fresh_rates=self.fresh_rates, ages=self.ages)
+                self.handles.append(handle)
+            if state is not None:
+                self._take(state)
+        except BaseException:
+            self.remove()
+            raise
+
+    def release(self) -> None:
+        """Takes the hooks away; the model stays converted, and the state can still be read."""
+        for handle in self.handles:
+            handle.remove()
+
+    def remove(self) -> None:
+        """Takes the hooks away, and the conversion if it was made here."""
+        self.release()
+        model, self.handles, self._converted = self._converted, [], None
+        if model is not None:
+            strip(model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of all handles; empty before the first attachment."""
+        if self.waiting is not None and not self.attached:
+            return self.waiting
+        return {"handles": [handle.state_dict() for handle in self.handles]} if self.handles else {}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Takes over a state, now or as soon as optimizers are attached."""
+        if self.attached:
+            self._take(state_dict)
+        else:
+            self.waiting = dict(state_dict)
+
+    @property
+    def attached(self) -> bool:
+        """Whether the mechanisms act."""
+        return bool(self.handles) and all(handle.attached for handle in self.handles)
+
+    def due(self, step: int) -> bool:
+        """Whether to measure, ``step`` steps having been made; true once in every ``log_every``."""
+        if self.log_every is None or not self.attached or step // self.log_every == self._logged:
+            return False
+        self._logged = step // self.log_every
+        return True
+
+    def measure(self) -> dict[str, Any]:
+        """The metrics of what is attached; of several optimizers by their number."""
+        found = {str(number): metrics(*handle.trees()) for number, handle in enumerate(self.handles)}
+        return {"bio": found["0"] if len(found) == 1 else found}
+
+    def _take(self, state_dict: Mapping[str, Any]) -> None:
+        states = state_dict.get("handles")
+        fits = isinstance(states, list) and len(states) == len(self.handles)
+        should = f"one saved by this callback with {len(self.handles)} optimizers"
+        require("state_dict", state_dict, should, fits)
+        for handle, state in zip(self.handles, state_dict["handles"], strict=True):
+            handle.load_state_dict(state)
+
+    def _check_layers(self, model: nn.Module) -> None:
+        """Raises ValueError if layers were made after the conversion."""
+        late = sorted(set(plain_layers(model)) - set(self._plain)) if self._converted is model else []
+        should = "whole before it is converted: convert it yourself where its last layers are made"
+        require("model", late, should, not late)
+
+
+def bare(optimizer: Any) -> Any:
+    """The optimizer of torch in the wrappers that trainers put around it."""
+    while "_optimizer_step_pre_hooks" not in vars(optimizer) and hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    return optimizer
+
+
+def _holding(model: nn.Module, optimizers: Sequence[Optimizer]) -> list[Optimizer]:
+    """Those that hold synapses of a model; all of them if none does, so that ``attach`` says why it cannot."""
+    weights = {id(bio.weight) for bio in bio_modules(model)}
+    held = [{id(parameter) for group in one.param_groups for parameter in group["params"]} for one in optimizers]
+    found = [one for one, own in zip(optimizers, held, strict=True) if own & weights]
+    require("optimizer", None, "there when training begins", bool(optimizers))
+    return found or [*optimizers]

@@ -1,0 +1,79 @@
+"""Which mechanisms act in a training step, where in it and how often."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from funcbio._checks import is_count
+from funcbio.base import Feature, check_option
+from funcbio.mechanisms import PLACES, ROWS, Row
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """One mechanism of a training step.
+
+    Args:
+        feature: Name of a documented method, such as "crystallize", or any function with the contract of ``Feature``.
+        every: Acts in every so many steps: in steps ``every``, ``2 * every``, ..., counted from 1.
+        where: "gradient": on the gradient, before the optimizer. "update": on what the optimizer is about to add to
+            the weights, in the gradient's place. "after": after the update. None: the place where it makes sense with
+            every optimizer, "update" for the three that scale learning, "after" for rejuvenation and Dale's
+            principle, "gradient" for all others.
+        hyper: For a function of your own, the field of the configuration that sets a keyword.
+
+    Raises:
+        ValueError: If the name is unknown, or a value is out of its limits.
+
+    Example:
+        >>> Mechanism("rejuvenate_weights", every=100).where
+        'after'
+    """
+
+    feature: str | Feature
+    every: int = 1
+    where: str | None = None
+    hyper: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Checks every value and fills in the place."""
+        if isinstance(self.feature, str):
+            check_option("feature", self.feature, ROWS)
+        elif not callable(self.feature):
+            raise ValueError(f"feature should be the name of a method or a function; found {self.feature!r}")
+        if not is_count(self.every):
+            raise ValueError(f"every should be an integer >= 1; found {self.every!r}")
+        usual = ROWS[self.name].place if self.name in ROWS else "gradient"
+        place = usual if self.where is None else self.where
+        check_option("where", place, PLACES)
+        object.__setattr__(self, "where", place)
+
+    @property
+    def name(self) -> str:
+        """Name of the method or function."""
+        return self.feature if isinstance(self.feature, str) else getattr(self.feature, "__name__", "feature")
+
+    @property
+    def row(self) -> Row:
+        """Returns the row of the table, or one made for a function of the user's own."""
+        if isinstance(self.feature, str):
+            return ROWS[self.feature]
+        return Row(self.feature, fields=self.hyper, needs_grad=self.where != "after", draws=True)
+
+    @property
+    def is_own(self) -> bool:
+        """Returns True for a function of the user's own."""
+        return not isinstance(self.feature, str)
+
+    def acts(self, step: int) -> bool:
+        """Returns True if it acts in a step, counted from 0."""
+        return (step + 1) % self.every == 0
+
+    def describe(self) -> dict[str, Any]:
+        """Says what it is, for a file that tells sweeps apart."""
+        return {"feature": self.name, "every": self.every, "where": self.where, "hyper": dict(self.hyper)}
+
+
+def as_mechanism(given: object) -> Mechanism:
+    """Takes a name or a function for the mechanism with the defaults."""
+    return given if isinstance(given, Mechanism) else Mechanism(given)  # pyright: ignore[reportArgumentType]

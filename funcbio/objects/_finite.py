@@ -1,0 +1,78 @@
+"""Whether gradients have overflowed: then ``torch.amp.GradScaler`` skips the step, and nothing must move on."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from funcbio._checks import is_real
+from funcbio.tensors._sharding import holds_everywhere, is_plain, local
+
+
+@torch.no_grad()
+def finite_gradients(modules: Sequence[nn.Module], *, heals: bool = False) -> bool | Tensor:
+    """Returns True if all gradients are finite; if ``heals``, they may also not be where weights are not.
+
+    Gradients and parameters of every type and layout are looked at: those of a model that are no synapses, too.
+
+    Returns:
+        A tensor of no dimensions where the answer lies on another device than the CPU: asking would make the CPU wait.
+    """
+    parameters = [p for module in modules for p in module._parameters.values() if p is not None]
+    grads = [p.grad for p in parameters if p.grad is not None]
+    asked = [*grads, *parameters] if heals else grads
+    devices = {tensor.device for tensor in asked}
+    if grads and grads[0].device.type != "cpu" and len(devices) == 1 and all(map(is_plain, asked)):
+        verdict = _verdict(grads)
+        return verdict | ~_verdict(parameters) if heals else verdict
+    if all(_is_usual(grad) for grad in grads) and math.isfinite(sum(float(grad.sum()) for grad in grads)):
+        return True
+    return all_finite(grads) or (heals and not all_finite(parameters))
+
+
+def _is_usual(tensor: Tensor) -> bool:
+    return is_plain(tensor) and is_real(tensor) and tensor.layout == torch.strided and not tensor.is_nested
+
+
+def _verdict(tensors: Sequence[Tensor]) -> Tensor:
+    found = [part.isfinite().all() for tensor in tensors for part in numbers(tensor)]
+    return torch.stack([torch.ones((), dtype=torch.bool, device=tensors[0].device), *found]).all()
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Returns True if all elements are finite: a sum shows it fast, unless the sum itself overflows."""
+    tensors = list(tensors)
+    parts = [part for tensor in tensors for part in numbers(local(tensor))]
+    sums = [part.sum() for part in parts]
+    finite = all(bool(s.isfinite()) or bool(p.isfinite().all()) for s, p in zip(sums, parts, strict=True))
+    return holds_everywhere(finite, tensors)
+
+
+def numbers(tensor: Tensor) -> Iterator[Tensor]:
+    """Yields dense floating-point tensors of all that may not be finite in a tensor of any type and layout."""
+    if is_lazy(tensor) or tensor.is_quantized or not (tensor.is_floating_point() or tensor.is_complex()):
+        return
+    if tensor.is_nested:
+        for part in tensor.unbind():
+            yield from numbers(part)
+    elif tensor.layout == torch.sparse_coo:
+        yield from numbers(tensor.coalesce().values())
+    elif tensor.layout in (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc):
+        yield from numbers(tensor.values())
+    elif tensor.layout != torch.strided:
+        yield tensor.to_dense()
+    elif tensor.is_complex():
+        yield torch.view_as_real(tensor.resolve_conj())
+    else:
+        yield tensor.float() if tensor.dtype.itemsize == 1 else tensor  # Torch computes little with 8 bits.
+
+
+@torch.no_grad()
+def peak(values: Tensor) -> float:
+    """Returns the largest magnitude of real numbers; nan if one is none."""
+    if values.numel() == 0:
+        return 0.0
+    low, high = torch.aminmax(values)
+    return max(abs(float(low)), abs(float(high)))

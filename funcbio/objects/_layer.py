@@ -1,0 +1,317 @@
+"""A layer's rate factors, signs and counters, and how a feature runs on them in place."""
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from funcbio import rng
+from funcbio.anatomy._synapses import Synapse, is_treated, synapses
+from funcbio.base import BioState, Key, Tree
+from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError, Distribution
+from funcbio.functional._init import initial_activity, initial_rate, initial_sign
+from funcbio.functional._observe import unit_dim
+from funcbio.mechanisms import METHODS, ROWS, Row, count_active, moves, split_output
+from funcbio.objects._checks import broadcasts, check_method, check_output, check_weight
+from funcbio.objects._memory import check_apart
+from funcbio.objects._ready import bring, run_layers, steps_of
+from funcbio.tensors._sharding import agreed, is_distributed, is_plain, local, shard_like, whole
+
+
+class BioLayer(nn.Module):
+    """Holds the state of one weight, and runs rows of the table on it; ``BioModule`` gives them their names.
+
+    Args and attributes are those of ``BioModule``.
+    """
+
+    _version = 2  # Of the layout in state_dict.
+    compiles: bool = False
+    features: Mapping[str, Row]
+    exposed_functions: tuple[str, ...] = METHODS
+    summed_functions: tuple[str, ...] = ()
+    documented: type["BioLayer"]
+    """The class whose methods do no more than run the table; those of its subclasses may do anything."""
+    fuzzy_learning_rate_parameters: Tensor
+    updates: Tensor
+    activation_count: Tensor
+    observations: Tensor
+    sign: Tensor
+    key: Tensor
+    attached = False
+    """Whether a handle treats the layer; the handle's own state then brings what weights were loaded without."""
+
+    def __init__(
+        self,
+        parent: nn.Module | Callable[[], nn.Module],
+        config: BioConfig = DEFAULT_BIO_CONFIG,
+        *,
+        synapse: Synapse | None = None,
+        key: Key | None = None,
+        features: Mapping[str, Row] | None = None,
+    ) -> None:
+        super().__init__()
+        layer = parent() if callable(parent) and not isinstance(parent, nn.Module) else parent
+        if not isinstance(layer, nn.Module):
+            raise ConfigError(f"parent should be a module, or a callable that returns one; found {layer!r}")
+        # In a tuple the layer is no child of its own child, and copies and pickles point to the copied layer.
+        self._parent = (layer,)
+        self.config = config
+        self.features = dict(features or {})
+        self.synapse = lone_synapse(layer, config) if synapse is None else synapse
+        weight = self.weight
+        check_weight(self.synapse, weight, config)
+        key = rng.key(fresh_seed(), device=weight.device) if key is None else key.to(weight.device)
+        # Who makes this by hand has named the layer, trained or not.
+        self._register(agreed(key, weight), weight, signed=synapse is None or self.participates)
+        if config.apply_dales_principle:
+            self.run("apply_dales_principle")
+
+    @torch.no_grad()
+    @torch.inference_mode(False)  # What is made within that mode could not be changed outside.
+    def _register(self, key: Key, weight: Tensor, *, signed: bool) -> None:
+        """Makes the buffers of the state."""
+        synapse, config = self.synapse, self.config
+        self.register_buffer("key", key.clone())
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64, device=weight.device))
+        self.register_buffer("fuzzy_learning_rate_parameters", initial_rate(key, weight, synapse, config))
+        if self.records_activity:
+            units = synapse.post_units(weight.shape)
+            count = torch.zeros(units, dtype=torch.int64, device=weight.device)
+            self.register_buffer("activation_count", count)
+            self.register_buffer("observations", torch.zeros_like(self.updates))
+        if config.apply_dales_principle:
+            sign = initial_sign(key, weight, synapse, config) if signed else weight.new_ones(())
+            self.register_buffer("sign", sign)
+
+    def get_parent(self) -> nn.Module:
+        """Returns the layer."""
+        return self._parent[0]
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The layer's weight, as it is now."""
+        weight = self.get_parent()._parameters.get(self.synapse.attribute)
+        if weight is None:  # No AttributeError: torch would look for the attribute elsewhere.
+            raise RuntimeError(
+                f"{self.synapse.weight} should be a parameter of its layer; found none: parametrizations and "
+                "FullyShardedDataParallel take it away, fully_shard does not"
+            )
+        return weight
+
+    @property
+    def records_activity(self) -> bool:
+        """Whether the layer counts its active outputs."""
+        return self.config.records_activity and self.synapse.observable
+
+    @property
+    def participates(self) -> bool:
+        """Tells if methods of the model treat the layer: what is not trained is left alone, unless chosen by name."""
+        return is_treated(self.synapse, self.weight)
+
+    def has_gradient(self) -> bool:
+        """Whether the layer's weight is trained and has a gradient."""
+        return self.weight.requires_grad and self.weight.grad is not None
+
+    def row(self, name: str) -> Row | None:
+        """Returns what the table holds of a method, or a converter's exposed feature; None for any other method."""
+        return self.features.get(name) or ROWS.get(name)
+
+    def held(self, name: str) -> Any:
+        """A buffer of the layer's state, or a parameter; None if it has none of that name."""
+        return self._buffers.get(name, self._parameters.get(name))
+
+    def inherits(self, names: Iterable[str]) -> bool:
+        """Returns True if methods do no more than run the table: those of subclasses are called layer by layer."""
+        kind, documented = type(self), self.documented
+        return kind is documented or all(getattr(kind, n, None) is getattr(documented, n, None) for n in names)
+
+    @torch.no_grad()
+    def run(self, name: str) -> Tensor | None:
+        """Runs a row of the table on this layer, in place; returns which weights it replaced, if it does that."""
+        row = self.features.get(name) or ROWS[name]
+        if torch.compiler.is_compiling():
+            check_method(self, row)
+            return self.run_row(row)
+        brought = bring(self, [name])
+        check_apart([(self, brought[1] if brought else steps_of(self, [name]))])
+        return self.run_row(row) if brought is None else run_layers([brought]).get(self.synapse.weight)
+
+    def run_and_finish(self, name: str) -> Any:
+        """Runs a row and what remains to do after it; returns what its method returns."""
+        return self.finish(ROWS[name], self.run(name))
+
+    def finish(self, row: Row | None, replaced: Tensor | None, finite: Tensor | None = None) -> Any:
+        """Does what remains after a method has run, unless ``finite`` is False; returns what the method returns."""
+        if row is not None and row.counts and self.records_activity and self.moves():
+            local(self.observations).mul_(0 if finite is None else ~finite)
+        if row is not None and row.replaces and replaced is None:  # Of a weight without elements.
+            return torch.zeros_like(self.weight, dtype=torch.bool)
+        return replaced
+
+    def moves(self) -> bool:
+        """Whether ``update_fuzzy_learning_rates`` ever changes the rates."""
+        config = self.config
+        return moves(
+            config.fuzzy_lr_distribution,
+            dynamic=config.fuzzy_lr_dynamic,
+            variant=config.fuzzy_lr_variant,
+        )
+
+    def lacks_observation(self) -> bool:
+        """Whether rates follow activity and no forward pass was recorded since the last update."""
+        follows = self.config.fuzzy_lr_distribution == Distribution.ACTIVITY
+        return follows and self.records_activity and not local(self.observations).any()
+
+    @torch.no_grad()
+    def run_row(self, row: Row, *, around: tuple[Tensor, Tensor] | None = None) -> Tensor | None:
+        """Runs a feature on trees of one leaf and writes back what it changed: for all that is not plain memory.
+
+        Args:
+            row: The feature.
+            around: Stand for weight and gradient, and are written to in their place.
+        """
+        weight, leaf = self.weight if around is None else around[0], self.synapse.weight
+        if is_distributed(weight):  # Only now it is sure how; from here on no process holds rates of other rows.
+            self.fuzzy_learning_rate_parameters = shard_like(self.fuzzy_learning_rate_parameters, weight)
+        key, updates = local(self.key), local(self.updates)
+        given = self.weight.grad if around is None else around[1]
+        # A feature that needs no gradient passes on what it gets: the weight stands in.
+        grad = given if row.needs_grad and given is not None else weight
+        before = {leaf: weight}, {leaf: grad}, self._state(weight)
+        params, grads, state = row.bound(self.config)(*before, key=key)
+        params, state = keep_padding(self.get_parent(), weight, params, state)
+        written = (
+            (weight, params[leaf]),
+            (grad, grads[leaf] if row.needs_grad else grad),
+            (self.fuzzy_learning_rate_parameters, state.rate[leaf]),
+            (updates, state.updates),
+        )
+        for target, value in written:
+            if value is not target:
+                target.copy_(value)
+        if row.draws:
+            key.add_(rng.step_of(key.device))
+        return state.replaced[leaf] if state.replaced else None
+
+    def forward(self, output: Tensor) -> Tensor:
+        """Counts the active units of the layer's output, and splits its weights."""
+        check_output(self, getattr(self.get_parent(), "bias", None), output)
+        dim = unit_dim(self.fuzzy_learning_rate_parameters)
+        if self.records_activity:
+            self._count(count_active(output, dim=dim))
+        if self.synapse.readout:
+            return output
+        activation = self.config.weight_splitting_activation_function
+        return split_output(output, self.config.weight_splitting_Gamma, activation=activation, dim=dim)
+
+    def extra_repr(self) -> str:
+        """Shows the distribution of the rates."""
+        return f"distribution={self.config.fuzzy_lr_distribution.value}"  # pyright: ignore[reportAttributeAccessIssue]
+
+    def __getattr__(self, name: str) -> Any:
+        """Finds the methods of the table that have no other form, and the features that a converter exposes."""
+        if name in self.__dict__.get("features", {}) or name in ROWS:
+            return partial(self._run_exposed, name)
+        return super().__getattr__(name)
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Leaves the weight with its layer: RowwiseParallel registers that of a layer on all that is in the layer."""
+        if name != "weight":
+            super().register_parameter(name, param)
+
+    def _run_exposed(self, name: str) -> None:
+        self.run(name)
+
+    def _count(self, active: Tensor) -> None:
+        count, active = local(self.activation_count), whole(active)
+        if active.shape != count.shape:
+            raise RuntimeError(
+                f"the output of {self.synapse.weight} should show all {count.numel()} units to count their activity; "
+                f"found {active.numel()}: convert the model before parallelize_module"
+            )
+        count.add_(active)
+        local(self.observations).add_(1)
+
+    def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, *args: Any
+    ) -> None:
+        """Also takes the files of earlier code, which know no keys and counters and lay signs out by rows."""
+        earlier = local_metadata.get("version", 1) < 2 and f"{prefix}key" not in state_dict
+        if earlier and f"{prefix}fuzzy_learning_rate_parameters" in state_dict:
+            for name in ("key", "updates", "observations"):
+                if name in self._buffers:
+                    state_dict[prefix + name] = self._buffers[name]
+            if f"{prefix}sign" in state_dict and "sign" in self._buffers:
+                self.sign = self._fitting_sign(state_dict[f"{prefix}sign"])
+                state_dict[f"{prefix}sign"] = self.sign
+        self._make_room(state_dict.get(f"{prefix}sign"))
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+        if f"{prefix}sign" not in state_dict and not self.attached:
+            self._warn_of_broken_signs()
+
+    def _make_room(self, sign: Any) -> None:
+        """Prepares for signs of a model that was converted with this layer frozen, which then has none, or not."""
+        own = self._buffers.get("sign")
+        if own is None or not isinstance(sign, Tensor) or self.synapse.readout or (own.ndim == 0) == (sign.ndim == 0):
+            return
+        if sign.ndim == 0 or broadcasts(sign, self.fuzzy_learning_rate_parameters):
+            self.sign = own.new_ones(sign.shape)
+
+    @torch.no_grad()
+    def _warn_of_broken_signs(self) -> None:
+        """Warns if weights were loaded without their signs, and break those that are here."""
+        sign, weight = self.held("sign"), self.weight
+        if is_plain(weight) and not weight.is_meta and sign is not None and bool((sign * weight < 0.0).any()):
+            warnings.warn(
+                f"the signs of {self.synapse.weight} should be loaded with it; found none, and weights of the wrong "
+                "sign, which enforce_dales_principle() is going to set to zero: load weights first, then convert",
+                stacklevel=2,
+            )
+
+    def _fitting_sign(self, sign: Tensor) -> Tensor:
+        shape = self.fuzzy_learning_rate_parameters.shape
+        if self.synapse.readout or torch.broadcast_shapes(sign.shape, shape) != shape:
+            return self.sign
+        return sign.detach().to(self.sign, copy=True)
+
+    def _state(self, weight: Tensor) -> BioState:
+        name, none = self.synapse.weight, weight.new_ones(())
+        count = initial_activity(weight, self.synapse, self.config)
+        if self.records_activity:
+            count = shard_like(self.synapse.along_post(local(self.activation_count), weight.shape), weight)
+        sign = self._buffers.get("sign", self._parameters.get("sign"))
+        return BioState(
+            rate={name: self.fuzzy_learning_rate_parameters},
+            sign={name: none if sign is None or sign.ndim == 0 else shard_like(sign, weight)},
+            activity={name: count},
+            updates=local(self.updates),
+        )
+
+
+def lone_synapse(layer: nn.Module, config: BioConfig) -> Synapse:
+    """Describes a layer outside a model; its depth is the one the configuration states, if any."""
+    (synapse,) = synapses(layer).values()
+    if not 0 <= config.fuzzy_lr_layer_index < config.fuzzy_lr_total_layers:
+        return synapse
+    return replace(synapse, index=config.fuzzy_lr_layer_index, total=config.fuzzy_lr_total_layers)
+
+
+def fresh_seed() -> int:
+    """Takes one seed from torch's global generator, the only use we make of it."""
+    return int(torch.randint(2**62, (), device="cpu"))
+
+
+def keep_padding(layer: nn.Module, weight: Tensor, params: Tree, state: BioState) -> tuple[Tree, BioState]:
+    """Leaves the padding row of an embedding as it is: it is no synapse, and zero for good."""
+    padding = getattr(layer, "padding_idx", None)
+    (leaf,) = params
+    if padding is None or params[leaf] is weight:
+        return params, state
+    row = torch.arange(weight.shape[0], device=weight.device).unsqueeze(-1) == padding
+    row = shard_like(row, weight)
+    replaced = {leaf: state.replaced[leaf] & ~row} if state.replaced else state.replaced
+    return {leaf: torch.where(row, weight, params[leaf])}, state._replace(replaced=replaced)

@@ -1,0 +1,85 @@
+"""Names that a conversion puts on modules, where the user has something of that name already."""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from torch import nn
+
+from funcbio.anatomy._synapses import READOUT_MARK, Holder, is_marked
+from funcbio.functional._idle import outside
+from funcbio.objects._layer import BioLayer
+
+BIO_MOD = "bio_mod"
+"""Attribute of a layer that holds its BioModule, or those of its weights by name."""
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
+
+
+@contextmanager
+def silently() -> Iterator[None]:
+    """Converts without a word about methods that are left out, for callers that need none."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
+def has_own(module: nn.Module, name: str) -> bool:
+    """Returns True if a name means something of the user's on a module: nothing but ``__getattr__`` is run."""
+    own, kind = vars(module), type(module)
+    tables: list[Any] = [own, *(own.get(table, {}) for table in ("_modules", "_parameters", "_buffers"))]
+    tables += map(vars, kind.__mro__)
+    if any(name in table for table in tables):
+        return True
+    if (kind.__getattr__, kind.__getattribute__) == (nn.Module.__getattr__, object.__getattribute__):
+        return False
+    try:
+        found = getattr(module, name)
+    except Exception:  # Whatever it raises, it has no such attribute.
+        return False
+    return not is_ours(found)
+
+
+def is_ours(found: object) -> bool:
+    """Returns True for what a conversion puts under ``bio_mod``."""
+    values = [*found.values()] if type(found) is nn.ModuleDict else [found]
+    return bool(values) and all(isinstance(value, BioLayer) for value in values)
+
+
+def check_free(holders: Iterable[Holder]) -> None:
+    """Raises ValueError if a layer has an attribute of its own where its BioModule is to be."""
+    for synapse, layer, _ in holders:
+        if not is_ours(dict(layer.named_children()).get(BIO_MOD)) and has_own(layer, BIO_MOD):
+            raise ValueError(
+                f"{synapse.weight} should belong to a layer without an attribute {BIO_MOD} of its own; found one in "
+                f"{type(layer).__name__}: rename it, or leave the layer out by synapses="
+            )
+
+
+def free_names(model: nn.Module, names: Iterable[str]) -> list[str]:
+    """Returns the names of methods that may be put on a model; warns of the others, which stay what they are."""
+    names = list(dict.fromkeys(names))
+    taken = [name for name in names if has_own(model, name)]
+    if taken and not _silent.get():
+        warnings.warn(
+            f"{type(model).__name__} should have the names of methods free; found its own {', '.join(taken)}, kept as "
+            f"before: the method of that name is left out of the model, and there on its layers, as bio_mod.{taken[0]}",
+            stacklevel=outside(),
+        )
+    return [name for name in names if name not in taken]
+
+
+def mark_readout(module: nn.Module) -> None:
+    """Marks a layer as read-out.
+
+    Raises:
+        ValueError: If the layer has something of its own under that name.
+    """
+    if not is_marked(module) and has_own(module, READOUT_MARK):
+        raise ValueError(
+            f"module should have no attribute {READOUT_MARK} of its own; found one, rename it: {type(module).__name__}"
+        )
+    setattr(module, READOUT_MARK, True)

@@ -1,0 +1,147 @@
+"""The combined call: several methods of a converted model as one, in as few passes over memory as they allow."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funcbio._checks import perhaps
+from funcbio.engine._in_place import Layer, Step
+from funcbio.mechanisms import METHODS, ROWS
+from funcbio.objects._finite import finite_gradients, peak
+from funcbio.objects._method import ModelMethod, Plan
+from funcbio.objects._ready import run_layers
+from funcbio.objects._survey import Overview
+
+STEPS = ("crystallize", "volume_dependent_lr", "fuzzy_learning_rates")
+"""The usual chain: crystallization first, because behind the others it would see gradients that they made smaller."""
+Planned = list[tuple[ModelMethod, Plan]]
+
+
+def check_steps(names: Sequence[str]) -> tuple[str, ...]:
+    """Raises ValueError if a name is none of a method that a combined call can run."""
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise ValueError(f"steps should be a sequence of names of methods; found {names!r}")
+    for name in names:
+        if name not in METHODS:
+            raise ValueError(f"steps should name methods of a converted model{perhaps(name, METHODS)}; found {name!r}")
+    return tuple(names)
+
+
+class BioStep:
+    """Runs several methods one after the other; the result is that of calling them, bit for bit unless compiled.
+
+    Args:
+        overview: Of the converted model.
+        steps: Names of the methods to run if the call names none.
+    """
+
+    def __init__(self, overview: Overview, steps: tuple[str, ...]) -> None:
+        self.overview, self.steps = overview, steps
+
+    def __call__(self, *steps: str) -> dict[str, Tensor] | None:
+        """Runs the named methods, or those the converter was given.
+
+        Args:
+            *steps: Names of methods, in the order in which they act.
+
+        Returns:
+            Which weights were replaced, by name, if one of the methods replaces weights.
+
+        Raises:
+            ValueError: If a name is unknown.
+            RuntimeError: If a method cannot run as it is called, as the first such method would; nothing has changed.
+            AttributeError: If the configuration does not allow a method; nothing has changed.
+        """
+        names = check_steps(steps) if steps else self.steps
+        methods = [ModelMethod(self.overview, name) for name in names]
+        if torch.compiler.is_compiling():
+            return _one_by_one(methods)
+        found = self.overview.look()
+        planned = [(method, method.plan(found.layers())) for method in methods]
+        looking = [number for number, name in enumerate(names) if not ROWS[name].ignores_overflow]
+        finite = not looking or finite_gradients(found.modules)
+        known = finite is True and _stays_finite(planned[: max(looking, default=0)])
+        if any(plan.others for _, plan in planned) or not (known or isinstance(finite, Tensor)):
+            return _one_by_one(methods)  # Each looks for itself at what the one before it has done.
+        runs = (
+            _run(segment, True if known else segment[0][0].verdict(found, segment[0][1]))
+            for segment in segments(planned, known=known)
+        )
+        return _last(runs)
+
+
+def _one_by_one(methods: Sequence[ModelMethod]) -> dict[str, Tensor] | None:
+    return _last(method() for method in methods)
+
+
+def _last(results: Iterable[Any]) -> Any:
+    """Runs all, and returns the last of what they return that is not None."""
+    found = [result for result in results if result is not None]
+    return found[-1] if found else None
+
+
+def _run(segment: Planned, finite: bool | Tensor) -> dict[str, Tensor] | None:
+    """Runs methods in as few passes as they allow; returns which weights were replaced if one does that."""
+    flag = None if isinstance(finite, bool) else finite
+    layers: dict[Any, tuple[Layer, list[Step]]] = {}
+    for _, plan in segment:
+        for bio, layer, steps in plan.ready:
+            first, before = layers.get(bio, (layer, []))
+            layers[bio] = first._replace(operands={**first.operands, **layer.operands}), [*before, *steps]
+    masks, result = run_layers(list(layers.values()), flag), None
+    for method, plan in segment:
+        row = ROWS[method.name]
+        results = {
+            layer.name: bio.finish(row, masks.get(layer.name) if row.replaces else None, flag)
+            for bio, layer, _ in plan.ready
+        }
+        result = results if row.replaces else result
+    return result
+
+
+def segments(planned: Planned, *, known: bool = True) -> list[Planned]:
+    """Cuts methods where one has to see what those before it have done.
+
+    Keys move on after a method that draws. Where it is not ``known`` that gradients stay finite, a method that looks at
+    them comes after all that change them; and those that do not look, or look for weights too, stand alone.
+    """
+    found: list[Planned] = []
+    for method, plan in planned:
+        last = found[-1] if found else []
+        apart = not last or (_draws(method) and any(_draws(other) for other, _ in last))
+        if last and not known:
+            rows = ROWS[method.name], ROWS[last[0][0].name]
+            alone = any(row.ignores_overflow or row.replaces for row in rows)
+            apart = apart or alone or any(_writes_gradients(other) for _, other in last)
+        if apart:
+            found.append([])
+        found[-1].append((method, plan))
+    return found
+
+
+def _draws(method: ModelMethod) -> bool:
+    return ROWS[method.name].draws
+
+
+def _writes_gradients(plan: Plan) -> bool:
+    return any("grad" in step.kernel.writes for _, _, steps in plan.ready for step in steps)
+
+
+def _stays_finite(planned: Planned) -> bool:
+    """Whether finite gradients stay finite under these methods, because no product of their factors can overflow."""
+    if not any(_writes_gradients(plan) for _, plan in planned):
+        return True
+    bounds: dict[Any, float] = {}
+    rates: dict[Any, float] = {}
+    for _, plan in planned:
+        for bio, layer, steps in plan.ready:
+            for kernel, hyper in [(step.kernel, step.hyper) for step in steps]:
+                if "rate" in kernel.writes:
+                    rates[bio] = max(rates.get(bio, 0.0), hyper.get("maximum", 0.0), hyper.get("floor", 0.0))
+                elif kernel.growth is not None:
+                    grad = layer.operands["grad"]
+                    factor = max(1.0, rates.get(bio, 0.0), kernel.growth(layer.operands, hyper))
+                    bounds[bio] = bounds.get(bio, peak(grad) / torch.finfo(grad.dtype).max) * factor
+    return all(bound < 0.99 for bound in bounds.values())

@@ -1,0 +1,127 @@
+"""What a converted model consists of: looked up once, and again when its modules have changed."""
+
+import warnings
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from funcbio.anatomy._choice import LAYERS
+from funcbio.functional._idle import outside, warn
+from funcbio.mechanisms import Row
+from funcbio.objects._layer import BioLayer
+from funcbio.tensors._sharding import reshard
+
+NOTHING = "nothing is trained"
+
+
+class Survey(NamedTuple):
+    """A model's modules, in the order of ``model.modules()``, and those of them that the methods ask for."""
+
+    modules: list[nn.Module]
+    bio_mods: list[BioLayer]
+    plain: list[str]
+
+    def layers(self) -> list[BioLayer]:
+        """One BioModule for each weight."""
+        return once(self.bio_mods)
+
+
+def once(bio_mods: list[BioLayer]) -> list[BioLayer]:
+    """One BioModule for each weight: one that several layers share is treated once."""
+    return list({id(bio.weight): bio for bio in reversed(bio_mods)}.values())[::-1]
+
+
+class Overview:
+    """Looks a converted model up; its methods share one, and it belongs to the model, so that it ends with it.
+
+    Args:
+        model: The converted model.
+        left_out: Names of the layers that the conversion left plain on purpose.
+    """
+
+    def __init__(self, model: nn.Module, left_out: frozenset[str] = frozenset()) -> None:
+        self.model, self.left_out = model, left_out
+        self.known: Survey | None = None
+        self.warned: set[str] = set()
+
+    def look(self) -> Survey:
+        """What the model consists of now. Warns of layers added since the conversion; gathered shards are let go."""
+        modules = every_module(self.model)
+        if self.known is None or self.known.modules != modules:
+            self.known = Survey(modules, bio_modules(self.model), plain_layers(self.model))
+        warn_of_added(self.known.plain, self.left_out)
+        reshard(modules)
+        return self.known
+
+    def warn_of_nothing(self, what: str) -> None:
+        """Warns, once, that all weights that could be treated are frozen."""
+        reason = (
+            f"{what} should find weights that are trained; found requires_grad=False on all of them, which are "
+            "left alone: give synapses= their full names to treat them all the same"
+        )
+        if NOTHING not in self.warned and not torch.compiler.is_compiling():
+            self.warned.add(NOTHING)
+            warn([reason])
+
+    def warn_of_idle(self, row: Row | None, layers: list[BioLayer]) -> None:
+        """Warns, once, that a method changes nothing, if that is so for all layers."""
+        if row is None or row.idle is None:
+            return
+        reasons = [reason for bio in layers if (reason := row.idle(bio.config)) is not None]
+        if reasons and len(reasons) == len(layers):
+            warn([reason for reason in reasons[:1] if reason not in self.warned])
+            self.warned.add(reasons[0])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves what can be looked up again out of copies and pickles."""
+        return {**vars(self), "known": None}
+
+
+def every_module(model: nn.Module) -> list[nn.Module]:
+    """The modules of a model, in the order of ``model.modules()``, in a fraction of its time."""
+    found: dict[nn.Module, None] = {}
+    waiting = [model]
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found[module] = None
+            waiting.extend(child for child in reversed(module._modules.values()) if child is not None)
+    return list(found)
+
+
+def bio_modules(model: nn.Module) -> list[BioLayer]:
+    """Returns the BioModule of every converted weight, in order of registration."""
+    return [module for module in model.modules() if isinstance(module, BioLayer)]
+
+
+def plain_layers(model: nn.Module) -> list[str]:
+    """Names of the linear and convolutional layers that have no BioModule, nor share a weight with one that has."""
+    treated = {id(bio.weight) for bio in bio_modules(model)}
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, LAYERS) and "bio_mod" not in module._modules and id(module.weight) not in treated
+    ]
+
+
+def warn_of_no_signs(bios: list[BioLayer]) -> None:
+    """Warns if Dale's principle applies to no layer, because those that could have signs are frozen."""
+    frozen = [bio.synapse.weight for bio in bios if not bio.participates and not bio.synapse.readout]
+    if frozen and all(bio.sign.ndim == 0 for bio in bios):
+        warnings.warn(
+            f"apply_dales_principle should find weights that are trained; found {', '.join(frozen)} with "
+            "requires_grad=False: they keep their values and have no signs",
+            stacklevel=outside(),
+        )
+
+
+def warn_of_added(plain: list[str], left_out: frozenset[str]) -> None:
+    """Warns of layers that came into the model after its conversion."""
+    added = [name for name in plain if name not in left_out]
+    if added:
+        warnings.warn(
+            f"the layers of a converted model should all be converted; found {', '.join(added)}, "
+            "added or replaced since: convert the model again, and load its state",
+            stacklevel=4,
+        )

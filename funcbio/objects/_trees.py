@@ -1,0 +1,92 @@
+"""The triple of a converted model: its parameters, gradients and state as plain dictionaries."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from funcbio._checks import perhaps, require
+from funcbio.base import BioState, Tree
+from funcbio.objects._layer import BioLayer
+from funcbio.objects._survey import bio_modules, once
+
+
+def trees(model: nn.Module, **fields: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tree, BioState]:
+    """Gives what pure functions take, such as ``funcbio.metrics``, of a converted model.
+
+    Nothing is copied: the tensors are the model's own, detached, and change as it trains.
+
+    Args:
+        model: A model that ``BioConverter`` has converted.
+        **fields: Fields of the state that a model does not hold, by name of the weight; for instance
+            ``replaced=model.rejuvenate_weights()``.
+
+    Returns:
+        Parameters by name, gradients by name and the state. Where only some parameters have a gradient, the others'
+        is zero, a view of one number; where none has, it is the empty tree. Parameters that are no synapses have
+        leaves of no dimensions in the state.
+
+    Raises:
+        ValueError: If the model has not been converted, a field is unknown, or one names a weight that is none of
+            the model's synapses.
+
+    Example:
+        >>> model = BioConverter()(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)))
+        >>> params, grads, state = trees(model, replaced=model.rejuvenate_weights())
+        >>> state.replaced["0.weight"].shape, state.rate["0.bias"].shape, grads
+        (torch.Size([2, 3]), torch.Size([]), ())
+    """
+    require("model", model, "a module that BioConverter has converted", isinstance(model, nn.Module))
+    holders = {id(bio.weight): bio for bio in once(bio_modules(model))}
+    require("model", type(model).__name__, "a module that BioConverter has converted", bool(holders))
+    named = dict(model.named_parameters())
+    bios = {name: holders.get(id(parameter)) for name, parameter in named.items()}
+    given = {field: _by_name(field, values, bios) for field, values in fields.items()}
+    params = {name: parameter.detach() for name, parameter in named.items()}
+    grads = {name: _grad(parameter) for name, parameter in named.items()}
+    state = state_of(named, bios)
+    some = any(parameter.grad is not None for parameter in named.values())
+    return params, grads if some else (), state._replace(**{field: _filled(params, of) for field, of in given.items()})
+
+
+def _grad(parameter: nn.Parameter) -> Tensor:
+    if parameter.grad is None:
+        return parameter.detach().new_zeros(()).expand(parameter.shape)
+    return parameter.grad.detach()
+
+
+def state_of(named: Mapping[str, Tensor], bios: Mapping[str, BioLayer | None]) -> BioState:
+    """The state of every layer, side by side."""
+    columns: dict[str, dict[str, Tensor]] = {"rate": {}, "sign": {}, "activity": {}}
+    updates: Tree = ()
+    for name, bio in bios.items():
+        own = None if bio is None else bio._state(bio.weight)
+        for field, column in columns.items():
+            dtype = torch.int64 if field == "activity" else torch.float32
+            none = torch.zeros((), dtype=dtype, device=named[name].device)
+            leaf = none if own is None or bio is None else getattr(own, field)[bio.synapse.weight]
+            column[name] = leaf.detach()
+        if own is not None and bio is not None and (bio.participates or isinstance(updates, tuple)):
+            updates = own.updates
+    return BioState(**columns, updates=updates)
+
+
+def _by_name(field: str, values: Mapping[str, Tensor], bios: Mapping[str, BioLayer | None]) -> dict[str, Tensor]:
+    """What was given for some weights, by the name of the parameter."""
+    known = BioState._fields
+    if field not in known:
+        raise ValueError(f"fields should be those of BioState{perhaps(field, known)}; found {field!r}")
+    require(field, values, "a mapping from names of weights to tensors", isinstance(values, Mapping))
+    left, found = dict(values), {}
+    for name, bio in bios.items():
+        # Methods of a model name a weight as the model that was converted did; it may be part of a larger one now.
+        key = name if bio is None or name in left else bio.synapse.weight
+        if bio is not None and key in left:
+            found[name] = left.pop(key)
+    require(field, sorted(left), "given for weights that hold synapses", not left)
+    return found
+
+
+def _filled(params: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    kind = next(iter(given.values())).dtype if given else torch.bool
+    return {name: given.get(name, torch.zeros((), dtype=kind, device=leaf.device)) for name, leaf in params.items()}

@@ -1,0 +1,268 @@
+"""``sweep``: many seeds and hyper-parameters in one run."""
+
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from funcbio._checks import is_count, is_number, require
+from funcbio.anatomy._synapses import Choice
+from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
+from funcbio.files._owner import owned
+from funcbio.functional._idle import warn
+from funcbio.functional._stateless import state_names
+from funcbio.sweeps import _ranks
+from funcbio.sweeps._engine import compiles
+from funcbio.sweeps._fingerprint import fingerprint
+from funcbio.sweeps._folds import as_folds
+from funcbio.sweeps._idle import idle_members
+from funcbio.sweeps._job import Data, Job
+from funcbio.sweeps._modes import modes_taken_off
+from funcbio.sweeps._optimizers import recipe
+from funcbio.sweeps._progress import bar
+from funcbio.sweeps._rehearsal import rehearse
+from funcbio.sweeps._result import SweepResult
+from funcbio.sweeps._stack import build
+from funcbio.sweeps._starts import same_starts
+from funcbio.sweeps._store import Store, Trained
+from funcbio.sweeps._training import train
+from funcbio.sweeps._trials import Trial, as_variants, make_trials
+
+
+def sweep(
+    model: Callable[[], nn.Module],
+    loss: Callable[..., Tensor],
+    data: Data,
+    *,
+    steps: int,
+    batch_size: int = 64,
+    optimizer: Any = torch.optim.SGD,
+    lr: float | None = None,
+    mechanisms: Any = (),
+    config: BioConfig = DEFAULT_BIO_CONFIG,
+    seeds: int | Iterable[int] = 10,
+    grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] = (),
+    share: Collection[str] = (),
+    test: Sequence[Tensor] | None = None,
+    folds: Iterable[tuple[Any, Any]] | None = None,
+    metrics: Mapping[str, Callable[..., Tensor]] | None = None,
+    record_every: int | None = None,
+    synapses: Choice = None,
+    compile: bool = False,
+    chunk: int | None = None,
+    device: torch.device | str | None = None,
+    output: str | os.PathLike[str] | None = None,
+    save_seconds: float = 30.0,
+    progress: bool | None = None,
+) -> SweepResult | None:
+    """Trains one member for every seed and combination of hyper-parameters, all of them at once by vmap.
+
+    Everything random in a member derives from ``funcbio.key(seed)``: initial weights, rate factors, signs, the order of
+    examples, the noise of mechanisms and dropout. So a member does not depend on which others train beside it, on
+    their number, order or chunk: draws are the same to the last bit, weights up to rounding.
+
+    Args:
+        model: Makes the network, without arguments: ``lambda: Net(hidden=128)``.
+        loss: ``loss(output, target)``, a mean over the batch.
+        data: Tensors of one length, inputs and target: ``(x, y)``. Or a function that makes a batch from a key.
+        steps: Training steps.
+        batch_size: Examples in a batch; every epoch has a new order, and leaves out what does not fill a batch.
+        optimizer: A class of ``torch.optim`` whose elements do not depend on one another (SGD, Adam, AdamW, RMSprop,
+            Adagrad, Adadelta, Adamax, NAdam, RAdam), a ``functools.partial`` of one, or a functional one: an object
+            with ``init(params)`` and ``update(grads, state, params=params)``.
+        lr: Learning rate; by default that of the optimizer. It scales the updates of a functional optimizer.
+        mechanisms: Names, functions or ``Mechanism`` objects, in the order in which they act; or several such lists by
+            name, to be compared: ``{"plain": [], "bio": ["crystallize"]}``.
+        config: The configuration.
+        seeds: How many, or which.
+        grid: Values for every hyper-parameter, all combinations of which are trained; or a list of combinations. Names
+            are fields of the configuration, "lr", "weight_decay", options of the optimizer, "mechanisms". Numbers of
+            the configuration, "lr" and "weight_decay" train together; other values make groups.
+        share: What is the same for all members: some of "weights", "rates", "batches", "noise".
+        test: Tensors like ``data``, to measure on.
+        folds: Instead of ``test``, pairs of row numbers of the data, to train and to measure on: what ``split`` of a
+            splitter of scikit-learn gives. Every combination is trained on all of them, in a column "fold".
+        metrics: ``metric(output, target)`` by name, averaged over the test data; the loss is always measured.
+        record_every: Steps between two rows of the table; by default only the last step has one.
+        synapses: Which parameters are synapses; see ``funcbio.synapses``.
+        compile: Whether to compile the whole step; worth it from a few hundred steps on.
+        chunk: Members that train at once; by default as many as fit into the free memory.
+        device: Where to train; by default on the GPU if there is one.
+        output: A folder for the state, the table and the final parameters, for one run at a time. The same call with
+            the same folder goes on where it was stopped, however it was stopped.
+        save_seconds: Time between two savings of the state.
+        progress: Whether to show a progress bar; None if the output is a terminal.
+
+    Returns:
+        The results. Under ``torchrun`` members are split over the processes; those other than the first return None.
+
+    Raises:
+        ValueError: If an argument is not as it should be, before anything is trained; also if another run works in the
+            folder, or it holds another sweep.
+        FileError: If a file in the folder is damaged, or belongs elsewhere.
+        ConfigError: If a value of the configuration is not.
+
+    Example:
+        >>> x = torch.randn(64, 4)
+        >>> found = sweep(
+        ...     lambda: torch.nn.Linear(4, 1), torch.nn.functional.mse_loss, (x, x.sum(1, keepdim=True)),
+        ...     steps=3, batch_size=16, lr=0.1, mechanisms=["fuzzy_learning_rates"], seeds=2,
+        ...     grid={"fuzzy_learning_rate_factor_nu": [0.1, 0.3]},
+        ... )
+        >>> found.table["fuzzy_learning_rate_factor_nu"], found.table["seed"]
+        ([0.1, 0.1, 0.3, 0.3], [0, 1, 0, 1])
+    """
+    made = recipe(optimizer, lr)
+    held = as_folds(folds, data, test)
+    trials = make_trials(_seeds(seeds), grid, as_variants(mechanisms), config, made, len(held))
+    require("save_seconds", save_seconds, "a number >= 0", is_number(save_seconds) and save_seconds >= 0)
+    require("compile", compile, "True or False", isinstance(compile, bool))
+    require("chunk", chunk, "an integer >= 1", chunk is None or is_count(chunk))
+    with _ranks.group(), modes_taken_off():
+        placed = _ranks.own_device() if device is None else _device(device)
+        job = Job(
+            model=model,
+            loss=loss,
+            data=data,
+            steps=steps,
+            batch_size=batch_size,
+            recipe=made,
+            trials=trials,
+            shared=share if isinstance(share, str) else tuple(share),
+            test=test,
+            metrics={} if metrics is None else metrics,
+            record_every=steps if record_every is None else record_every,
+            synapses=synapses,
+            compile=compile and compiles(placed),
+            device=placed,
+            folds=held,
+        )
+        store = Store(None if output is None else Path(output), save_seconds)
+        return _run(job, store, chunk, progress)
+
+
+def _run(job: Job, store: Store, chunk: int | None, progress: bool | None) -> SweepResult | None:
+    """Trains while others are kept off the folder, if there is one."""
+    folder, stack = store.folder, ExitStack()
+    try:
+        if folder is not None:
+            _ranks.by_first(lambda: stack.enter_context(owned(folder)))
+        _look(job)
+        result = _trained(job, store, chunk, progress)
+        if result is not None and folder is not None:
+            result.to_csv(folder / "table.csv")
+        return result
+    finally:
+        stack.close()
+
+
+def _look(job: Job) -> None:
+    """Warns of what would do nothing, and of seeds that start alike."""
+
+    def reasons() -> list[str]:
+        network = build(job.model, job.trials[0], job.shared)
+        return [*idle_members(job, network), *same_starts(job, network)]
+
+    found = _ranks.by_first(reasons)
+    if _ranks.rank() == 0:
+        warn(found)
+
+
+def _trained(job: Job, store: Store, chunk: int | None, progress: bool | None) -> SweepResult | None:
+    """Trains the chunks of this process; the first one returns the results of all."""
+    chunks = _plan(job, store, chunk)
+    mine = list(chunks.items())[_ranks.rank() :: _ranks.world()]
+    done = {name: trained for name, _ in mine if (trained := store.finished(name)) is not None}
+    left = [(name, members) for name, members in mine if name not in done]
+    for _, members in left:
+        rehearse(job, members, saves=store.folder is not None)
+    total = sum(len(members) for _, members in mine) * job.steps
+    with bar(total, show=progress if _ranks.rank() == 0 else False) as tick:
+        tick(sum(len(members) for name, members in mine if name in done) * job.steps, float("nan"))
+        done |= {name: train(job, members, name, store, tick) for name, members in left}
+    found = _ranks.gathered(done)
+    if found is None:
+        return None
+    return collect(job, chunks, {name: trained for part in found for name, trained in part.items()})
+
+
+def _device(given: torch.device | str) -> torch.device:
+    try:
+        return torch.device(given)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device should be one that torch knows; found {given!r}") from None
+
+
+def _seeds(given: int | Iterable[int]) -> list[int]:
+    should = "an integer >= 1, or one or more different integers"
+    require("seeds", given, should, is_count(given) or (isinstance(given, Iterable) and not isinstance(given, str)))
+    found = list(range(given)) if isinstance(given, int) else list(given)
+    whole = all(isinstance(seed, int) and not isinstance(seed, bool) for seed in found)
+    require("seeds", given, should, bool(found) and whole and len(set(found)) == len(found))
+    return found
+
+
+def _plan(job: Job, store: Store, chunk: int | None) -> dict[str, list[Trial]]:
+    """Lays the members out in chunks; all ranks, and all starts of one sweep, in the same ones."""
+    kinds: dict[str, list[Trial]] = {}
+    for trial in job.trials:
+        kinds.setdefault(trial.kind, []).append(trial)
+    share = -(-len(job.trials) // _ranks.world())
+
+    def begin() -> tuple[int, str]:
+        size = min(share, *map(job.members_at_once, kinds.values())) if chunk is None else chunk
+        return store.open(lambda: fingerprint(job), size)
+
+    size, sweep = _ranks.by_first(begin)
+    parts = [part for members in kinds.values() for part in _even(members, size)]
+    chunks = {f"chunk-{number:04d}": part for number, part in enumerate(parts)}
+    store.take(sweep, {name: [trial.index for trial in part] for name, part in chunks.items()})
+    return chunks
+
+
+def _even(members: list[Trial], most: int) -> list[list[Trial]]:
+    """Cuts a list into as few parts as possible, all of one size but the last: each size compiles anew."""
+    size = -(-len(members) // -(-len(members) // most))
+    return [members[at : at + size] for at in range(0, len(members), size)]
+
+
+def collect(job: Job, chunks: Mapping[str, Sequence[Trial]], found: Mapping[str, Trained]) -> SweepResult:
+    """Puts what all chunks came to into one table and one tree, in order of member."""
+    hyper, parts = list(job.trials[0].values), list(found.values())
+    metrics = [name for name in parts[0].rows[0] if name not in ("step", "mean")]
+    rows: list[tuple[Any, ...]] = []
+    places: dict[int, tuple[Trained, int]] = {}
+    for name, members in chunks.items():
+        for position, trial in enumerate(members):
+            places[trial.index] = found[name], position
+            start = (trial.index, trial.seed, *(_plain(trial.values[n]) for n in hyper))
+            rows += [(*start, row["step"], *(row[n][position] for n in metrics)) for row in found[name].rows]
+    rows.sort(key=lambda row: (row[0], row[2 + len(hyper)]))
+    columns = ["member", "seed", *hyper, "step", *metrics]
+    ordered = [places[trial.index] for trial in job.trials]
+    names = state_names(build(job.model, job.trials[0], job.shared))
+    return SweepResult(
+        dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)),
+        hyper,
+        {name: torch.stack([part.params[name][at] for part, at in ordered]) for name in parts[0].params},
+        {
+            n: torch.stack([part.buffers[n][at] for part, at in ordered])
+            for n in parts[0].buffers
+            if n in names.values()
+        },
+        seconds=sum(part.seconds for part in parts),
+        compile_seconds=sum(part.compile_seconds for part in parts),
+        member_steps=sum(part.timed for part in parts),
+        names=names,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A value as it can stand in a table."""
+    value = value.value if isinstance(value, Enum) else value
+    return value if type(value) in (int, float, str, bool) else str(value)

@@ -1,0 +1,82 @@
+"""Arithmetic that gives the same numbers by every door: one type to compute in, and one rounding at the end.
+
+Where all tensors have one type, neither their dimensions nor a transform decides in which type torch computes.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funcbio.base import Number
+from funcbio.tensors._kept import is_watched, kept
+
+
+def work_type(values: Iterable[Any]) -> torch.dtype:
+    """Returns the type to compute in: float32, or what holds it and every floating type of the tensors."""
+    work = torch.float32
+    for value in values:
+        if isinstance(value, Tensor) and value.is_floating_point():
+            work = torch.promote_types(work, value.dtype)
+    return work
+
+
+def number(value: Number, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Returns a hyper-parameter as a tensor of no dimensions, so that a number acts as a tensor does."""
+    if isinstance(value, Tensor):
+        return value.to(device, dtype)
+    value = value + 0.0  # As -0.0 equals 0.0, one would be kept for both.
+    if is_watched():  # The place of everything is then in what watches.
+        return torch.full((), value, dtype=dtype, device=device)
+    return constant(dtype, value, device)
+
+
+@kept(1024)
+def constant(dtype: torch.dtype, value: float, device: torch.device | str = "cpu") -> Tensor:
+    """Returns a number as a tensor that is kept: to make one takes longer than to work with it."""
+    return torch.tensor(value, dtype=dtype, device=device)
+
+
+def exact(value: Number) -> Number:
+    """Returns a hyper-parameter as precise as Python's numbers are, for arithmetic before it meets a tensor."""
+    return value.to(_widest(value)) if isinstance(value, Tensor) else value
+
+
+def _widest(values: Tensor) -> torch.dtype:
+    return torch.float32 if values.device.type == "mps" else torch.float64  # There is no float64 on that device.
+
+
+def rounded(values: Tensor, dtype: torch.dtype, *, finite: bool = False) -> Tensor:
+    """Returns values in another type; with ``finite``, those that it cannot hold become its largest."""
+    top = torch.finfo(dtype).max
+    if finite and torch.finfo(values.dtype).max > top:
+        values = values.clamp(-top, top)
+    return values.to(dtype)
+
+
+def product(grad: Tensor, factor: Tensor) -> Tensor:
+    """Returns a gradient times a factor; where that is no number, as infinity times 0, the gradient as it was.
+
+    So a gradient that has overflowed stays infinite whatever the factor, and ``GradScaler`` finds it.
+    """
+    made = grad * factor
+    if _may_be_asked(made) and math.isfinite(float(made.detach().sum())):  # Comparing all elements takes longer.
+        return made
+    return torch.where(made == made, made, grad)
+
+
+def _may_be_asked(values: Tensor) -> bool:
+    return type(values) is Tensor and values.device.type == "cpu" and not is_watched()
+
+
+def power(base: Tensor, exponent: Number) -> Tensor:
+    """Returns ``base ** exponent`` of numbers >= 0, by logarithms in a wider type.
+
+    ``torch.pow`` rounds otherwise at the end of a tensor than within, so that a number would depend on its place.
+    """
+    wide = _widest(base)
+    top = torch.finfo(wide).max
+    logarithm = torch.log(base.to(wide)).clamp(-top, top)  # Of 0 it is infinite, and 0 ** 0 is 1.
+    return torch.exp(exact(exponent) * logarithm).to(base.dtype)
