@@ -98,7 +98,7 @@ class Engine:
     """Trains a stack of members, and holds their tensors.
 
     Args:
-        kind: What they share.
+        kind: Their rules, optimizer and compiled steps.
         members: Their tensors.
     """
 

@@ -81,7 +81,7 @@ class _Forward:
         for what, note in {"mechanisms": self._mechanisms, "metrics": self._metrics}.items():
             try:
                 note(engine.kind.rules, member, key, target)
-            except Exception as error:  # Some refuse invented numbers, which no network puts out.
+            except Exception as error:  # Some refuse invented numbers that no network would output.
                 self.seen[f"forward.{what}"] = _failed(error)
         return self.seen
 

@@ -20,7 +20,7 @@ def heatmap(result: Outcome, metric: str, x: str, y: str, step: int | None = Non
     no finite value; one that is empty too has no member.
 
     Args:
-        result: What came out of the sweep.
+        result: The result of a sweep.
         metric: The metric.
         x: The hyper-parameter to the right.
         y: Another one, upwards.

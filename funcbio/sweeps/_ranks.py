@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 STORES: list[tuple[Any, int, int]] = []
-"""Where the processes of this program first met, with rank and number: they can meet there only once."""
+"""Store of the first rendezvous of these processes, with rank and their number: they can meet there only once."""
 
 GROUPS = itertools.count()
 

@@ -9,7 +9,7 @@ SHARE = "share=['weights']"
 
 
 def same_starts(job: Job, network: nn.Module) -> list[str]:
-    """Returns why initial weights would be equal for all seeds; an empty list if they differ, or are shared.
+    """Returns why initial weights would not differ between seeds; an empty list if they differ, or are shared.
 
     Args:
         job: The sweep.

@@ -108,7 +108,7 @@ def _like(
 
 
 def _bernoulli(source: Source, input: Tensor, *p: Any, **options: Any) -> Any:
-    # As torch, which takes p by name and by position, and no None for it.
+    # As in torch, p comes by name or by position, and None is refused.
     keywords = {"p": p[0], **options} if p else dict(options)
     chance = keywords.pop("p", input)
     supported = is_chance(chance) if chance is not input else input.is_floating_point()

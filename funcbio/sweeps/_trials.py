@@ -37,7 +37,7 @@ class Trial:
         seed: Its seed.
         values: Its hyper-parameters, by name, as they stand in the table.
         config: Its configuration.
-        numbers: What may differ between members that train together: learning rate, weight decay, configuration.
+        numbers: Settings that may differ between members that train together: learning rate, weight decay, fields.
         options: Options of its optimizer.
         mechanisms: Its mechanisms in order.
     """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["PALETTE", "curves", "heatmap", "spell"]
 
 THIN = 20
-"""Up to so many members, each has a line of its own."""
+"""Most members for which each has a line of its own."""
 
 
 def curves(result: Outcome, metric: str, by: str | None = None) -> "Figure":
@@ -28,7 +28,7 @@ def curves(result: Outcome, metric: str, by: str | None = None) -> "Figure":
     first: the band is over seeds, not over members. Values that are not finite are left out and counted in the legend.
 
     Args:
-        result: What came out of the sweep.
+        result: The result of a sweep.
         metric: The metric.
         by: A hyper-parameter: one line for each of its values. If None, one for each combination of all.
 

@@ -32,7 +32,7 @@ class SweepResult:
             once, by the first of their names.
         buffers: Final buffers, likewise.
         names: Every name in a ``state_dict`` of the model, and that of its tensor in params or buffers.
-        members: How many members there are.
+        members: Number of members.
         seconds: Time of all training steps but the first of each kind, on all processes together.
         compile_seconds: Time of the first steps of each kind, in which compilation happens.
         member_steps: Number of steps of single members that ``seconds`` is the time of.
