@@ -1,4 +1,4 @@
-"""What the numbers of many members show: means with intervals over seeds, and comparisons paired by seed."""
+"""Statistics over members: means with intervals over seeds, and comparisons paired by seed."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -16,12 +16,12 @@ RESAMPLES = 9999
 
 extra = partial(import_extra, extra="sweep")
 
-CHUNK = 1_000_000
+BOOTSTRAP_NUMBERS = 1_000_000
 """Numbers that a bootstrap holds at once: a few megabytes, whatever the size of the sweep."""
 
 
 class Run(NamedTuple):
-    """One member's values of one metric.
+    """Holds one member's values of one metric.
 
     Attributes:
         member: Its number.
@@ -40,9 +40,9 @@ def require_one_of(what: str, choices: Collection[Any], **parameter: Any) -> Non
     """Raises ValueError if a parameter is not one of the choices; the message names them."""
     for name, value in parameter.items():
         if value not in choices:
-            shown = [repr(choice) for choice in choices]
-            shown = shown if len(shown) <= 12 else [*shown[:6], "...", *shown[-3:]]
-            there = ", ".join(shown) or "(there are none)"
+            names = [repr(choice) for choice in choices]
+            names = names if len(names) <= 12 else [*names[:6], "...", *names[-3:]]
+            there = ", ".join(names) or "(there are none)"
             raise ValueError(f"{name} should be one of the {what} {there}; found {value!r}")
 
 
@@ -62,34 +62,34 @@ def runs(table: Mapping[str, Sequence[Any]], hyper: Sequence[str], metric: str) 
     """
     names = list(table)
     require_one_of("metrics", names[names.index("step") + 1 :], metric=metric)
-    found: dict[int, Run] = {}
+    by_member: dict[int, Run] = {}
     columns = [table[name] for name in ("member", "seed", "step", metric, *hyper)]
     for member, seed, step, value, *combination in zip(*columns, strict=True):
-        if member not in found:
-            found[member] = Run(member, seed, tuple(combination), {})
-        found[member].values[step] = value
-    return list(found.values())
+        if member not in by_member:
+            by_member[member] = Run(member, seed, tuple(combination), {})
+        by_member[member].values[step] = value
+    return list(by_member.values())
 
 
-def step_of(found: Sequence[Run], step: int | None) -> int:
-    """Returns the step that is meant, the last one if None; raises ValueError if not every member has it."""
-    steps = sorted({each for run in found for each in run.values})
+def resolve_step(members: Sequence[Run], step: int | None) -> int:
+    """Returns the step, the last one for None; raises ValueError if a member lacks it."""
+    steps = sorted({each for run in members for each in run.values})
     step = steps[-1] if step is None and steps else step
     require_one_of("steps", steps, step=step)
-    missing = [run.member for run in found if step not in run.values]
+    missing = [run.member for run in members if step not in run.values]
     if step is None or missing:
         raise ValueError(f"step should be one that every member has; found {step}, which members {missing} lack")
     return step
 
 
-def by_seed(found: Sequence[Run], step: int | None) -> dict[tuple[Any, ...], dict[int, float]]:
+def by_seed(members: Sequence[Run], step: int | None) -> dict[tuple[Any, ...], dict[int, float]]:
     """Returns the values at a step by combination of hyper-parameters, then by seed.
 
     Raises:
         ValueError: If a combination has a seed twice: an interval over seeds would count it as two.
     """
-    step, groups = step_of(found, step), {}
-    for run in found:
+    step, groups = resolve_step(members, step), {}
+    for run in members:
         group = groups.setdefault(run.combination, {})
         if run.seed in group:
             at = f"seed {run.seed} twice at {run.combination}" if run.combination else f"seed {run.seed} twice"
@@ -130,23 +130,23 @@ def intervals(values: "ndarray") -> "ndarray":
 
 
 def _bootstrap(values: "ndarray") -> "ndarray":
-    """``intervals`` of finite numbers only, at least one in each column."""
+    """Computes ``intervals`` of finite numbers only, at least one in each column."""
     np, count = extra("numpy"), len(values)
     result = np.full((3, values.shape[1]), np.nan)
     with np.errstate(all="ignore"):  # Sums of finite numbers may overflow.
         result[0] = values.mean(axis=0)
         if count > 1:
-            found = extra("scipy.stats").bootstrap(
+            bootstrap = extra("scipy.stats").bootstrap(
                 (values,),
                 np.mean,
                 axis=0,
                 n_resamples=RESAMPLES,
-                batch=max(1, CHUNK // values.size),
+                batch=max(1, BOOTSTRAP_NUMBERS // values.size),
                 confidence_level=LEVEL,
                 method="percentile",
                 rng=np.random.default_rng(0),
             )
-            result[1:] = found.confidence_interval
+            result[1:] = bootstrap.confidence_interval
     # The mean of equal numbers may differ from them in the last digit.
     equal = (values == values[0]).all(axis=0)
     result[: 3 if count > 1 else 1, equal] = values[0, equal]
@@ -198,7 +198,7 @@ def compare(
 
 
 def _paired(pairs: Sequence[tuple[float, float]]) -> tuple[float, ...]:
-    """Pairs used, pairs left out, mean difference, its interval and p-value."""
+    """Returns pairs used, pairs left out, mean difference, its interval and p-value."""
     used = [value - start for value, start in pairs if math.isfinite(value) and math.isfinite(start)]
     return len(used), len(pairs) - len(used), *_interval(used), _p_value(used)
 
@@ -206,6 +206,6 @@ def _paired(pairs: Sequence[tuple[float, float]]) -> tuple[float, ...]:
 def _p_value(differences: Sequence[float]) -> float:
     if not differences:
         return math.nan
-    if not any(differences):  # Wilcoxon's test leaves out zeros, and would have nothing left.
+    if not any(differences):  # Wilcoxon's test leaves out zeros: no difference would remain.
         return 1.0
     return float(extra("scipy.stats").wilcoxon(differences).pvalue)

@@ -76,7 +76,7 @@ def test_draws_trace_into_one_graph(draw):
 def test_draws_do_not_depend_on_threads_or_tiles(threads, monkeypatch):
     whole = normal(key(2), (1000,))
     torch.set_num_threads(threads)
-    monkeypatch.setattr(_streams, "TILE", 7)
+    monkeypatch.setattr(_streams, "TILE_BLOCKS", 7)
     assert torch.equal(normal(key(2), (1000,)), whole)
 
 

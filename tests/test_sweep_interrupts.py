@@ -74,7 +74,7 @@ class World:
             "dispatch modes": _get_current_dispatch_mode_stack(),
             "filters": list(warnings.filters),
             "vmap": torch._C._functorch.maybe_current_level(),
-            "users": len(QUIET.needing),
+            "users": len(QUIET.users),
         }
 
 

@@ -72,11 +72,11 @@ def engine(seeds, steps, *, model=mlp, mechanisms=EVERY, config=None, grid=(), o
     )
     engine = job.engine(trials)
     engine.kind.looped = options.pop("looped", False)
-    batches, noise = Batches(job, engine.own.keys["batches"]), StepKeys(engine.own.keys["noise"])
+    batches, noise = Batches(job, engine.members.keys["batches"]), StepKeys(engine.members.keys["noise"])
     loss = torch.zeros(())
     for number in range(steps):
         loss = engine.step(number, batches.at(number), noise.at(number))
-    return engine.own, loss
+    return engine.members, loss
 
 
 def at(index, tree):

@@ -17,16 +17,16 @@ def main() -> None:
     )
     parser.add_argument("-m", dest="module", nargs=argparse.REMAINDER, help="run a module, as python -m does")
     parser.add_argument("script", nargs=argparse.REMAINDER, help="run a script; what follows are its arguments")
-    given = parser.parse_args()
-    program = given.module or given.script
+    arguments = parser.parse_args()
+    program = arguments.module or arguments.script
     if not program:
         parser.error("a script or -m module should be given; found neither")
     install()
     sys.argv[:] = program
-    if given.module:
+    if arguments.module:
         runpy.run_module(program[0], run_name="__main__", alter_sys=True)
     else:
-        if not getattr(sys.flags, "safe_path", False):  # Then the first entry is none of Python's own choice.
+        if not getattr(sys.flags, "safe_path", False):  # With it, Python puts no folder of its own first.
             sys.path[0] = os.path.dirname(os.path.realpath(program[0]))
         runpy.run_path(program[0], run_name="__main__")
 

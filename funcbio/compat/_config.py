@@ -15,7 +15,7 @@ FIRST = "weight_splitting_activation_function"
 
 @dataclass(frozen=True, init=False)
 class BioConfig(funcbio.bio_config.BioConfig):
-    """The configuration, with the variants of release 0.0.5 as defaults.
+    """Holds the configuration, with the variants of release 0.0.5 as defaults.
 
     Fields that the release did not know come after those it did, in positions and when iterated over.
     """
@@ -26,7 +26,7 @@ class BioConfig(funcbio.bio_config.BioConfig):
     dales_variant: str = VERSION
 
     def __new__(cls, *values: Any, **named: Any) -> "BioConfig":
-        """Also sets the fields if values are given by position: a pickled named tuple is made by this alone."""
+        """Makes a configuration, and sets its fields by position: unpickling a named tuple calls no ``__init__``."""
         for name in named:
             if name not in _names(cls):
                 raise UnknownFieldError(f"{cls.__name__}.__new__() got an unexpected keyword argument {name!r}")
@@ -36,18 +36,20 @@ class BioConfig(funcbio.bio_config.BioConfig):
         return self
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        given = dict(zip(self._fields, values, strict=False))
-        if len(given) < len(values) or given.keys() & named.keys():
+        by_position = dict(zip(self._fields, values, strict=False))
+        if len(by_position) < len(values) or by_position.keys() & named.keys():
             raise TypeError(f"BioConfig should be given every field once; found {len(values)} by position and {named}")
         defaults: dict[str, Any] = {item.name: item.default for item in fields(self)}
-        known = {item.name for item in fields(funcbio.bio_config.BioConfig)}
-        for name, value in (defaults | given | named).items():
-            if name not in known:
+        library_fields = {item.name for item in fields(funcbio.bio_config.BioConfig)}
+        for name, value in (defaults | by_position | named).items():
+            if name not in library_fields:
                 object.__setattr__(self, name, value)  # Of a class that adds fields.
-        super().__init__(**{name: value for name, value in (defaults | given | named).items() if name in known})
+        super().__init__(
+            **{name: value for name, value in (defaults | by_position | named).items() if name in library_fields}
+        )
 
     def __post_init__(self) -> None:
-        """Refuses what the library refuses; in the release's words what that refused too."""
+        """Checks the fields; errors that the release had too are in its words."""
         try:
             super().__post_init__()
         except ConfigError as error:

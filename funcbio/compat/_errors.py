@@ -21,15 +21,15 @@ LIMITS = {
     "stability_factor": (lambda value: value > 0, "must be positive"),
     "lr_variability": (lambda value: value > 0, "must be positive"),
 }
-"""What the release asserted, in its order, and in which words."""
+"""Assertions of the release, in its order and its words."""
 
 
 class UnknownFieldError(ConfigError, TypeError):
-    """An unknown name in a configuration: the release raised a TypeError, or a ValueError when fields were replaced."""
+    """Reports an unknown field: the release raised a TypeError, or a ValueError when fields were replaced."""
 
 
 def limit_broken(values: dict[str, object]) -> str | None:
-    """Returns what the release says of values it refuses; None if it takes them."""
+    """Returns the release's message for values that it refuses; None if it accepts them."""
     for name, (holds, text) in LIMITS.items():
         try:
             broken = not holds(values[name])
@@ -42,7 +42,7 @@ def limit_broken(values: dict[str, object]) -> str | None:
 
 @contextmanager
 def in_its_words(method: str = "") -> Iterator[None]:
-    """Puts errors that the release had too in its words; some are those of one method."""
+    """Rewrites errors that the release had too in its words; some are those of one method."""
     try:
         yield
     except (RuntimeError, AttributeError, ValueError) as error:

@@ -1,6 +1,6 @@
-"""The objects of release 0.0.5: the same library, with the choices that release made.
+"""The objects of release 0.0.5: the same library, with the choices of that release.
 
-What merely crashed there works as documented; every difference that is left is in docs/release-0.0.5.md.
+Calls that crashed there work as documented; docs/release-0.0.5.md lists all other differences.
 """
 
 import warnings
@@ -31,7 +31,7 @@ DEFAULT_BIO_CONFIG = BioConfig()
 
 
 class BioModule(funcbio.bio_module.BioModule):
-    """The mechanisms of one layer, as in release 0.0.5: rates and signs are parameters, activity acts at once."""
+    """Holds the mechanisms of one layer, as in release 0.0.5: rates and signs are parameters, activity acts at once."""
 
     def __init__(self, parent: Any, config: Any = DEFAULT_BIO_CONFIG, **where: Any) -> None:
         if not callable(parent):
@@ -44,20 +44,20 @@ class BioModule(funcbio.bio_module.BioModule):
         super().__init__(parent, config.replace(fuzzy_lr_variant="default") if knows_depth else config, **where)
         self.config = config
         if config.apply_dales_principle and self.synapse.readout:
-            self.dalian_network_initialization(self)  # It starts with signs too; they are only never enforced.
+            self.dalian_network_initialization(self)  # The read-out draws signs too; they are never enforced.
         for name in ("sign", "fuzzy_learning_rate_parameters"):
-            if isinstance(held := self._buffers.pop(name, None), Tensor):
-                self.register_parameter(name, nn.Parameter(held, requires_grad=False))
+            if isinstance(tensor := self._buffers.pop(name, None), Tensor):
+                self.register_parameter(name, nn.Parameter(tensor, requires_grad=False))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Keeps what is a parameter one."""
+        """Sets an attribute; a tensor in the place of a parameter becomes a parameter."""
         if name in self.__dict__.get("_parameters", {}) and isinstance(value, Tensor):
             value = nn.Parameter(value, requires_grad=False)
         super().__setattr__(name, value)
 
     @property
     def participates(self) -> bool:
-        """Always: the release treats weights that are not trained like any other."""
+        """Returns True: the release treats weights that are not trained like any other."""
         return True
 
     @staticmethod
@@ -71,7 +71,7 @@ class BioModule(funcbio.bio_module.BioModule):
             module.weight.copy_(give_sign(module.weight, sign))
 
     def forward(self, output: Tensor) -> Tensor:
-        """Counts, splits, and moves rates that follow activity."""
+        """Counts and splits the output, and updates rates that follow activity."""
         result = super().forward(output)
         if self.config.fuzzy_lr_distribution == Distribution.ACTIVITY:
             super().update_fuzzy_learning_rates()
@@ -83,15 +83,15 @@ class BioModule(funcbio.bio_module.BioModule):
             return super().run(name)
 
     def update_fuzzy_learning_rates(self, x: Tensor | None = None) -> None:
-        """Moves the rates on; those that follow activity only if given an input of the layer, which is counted."""
+        """Updates the rates; those that follow activity only with an input of the layer, which is counted."""
         if self.config.fuzzy_lr_distribution != Distribution.ACTIVITY:
             super().update_fuzzy_learning_rates()
         elif x is not None and self.moves():
             with torch.no_grad():
-                self.forward(self.get_parent().forward(x))  # Past the hooks of the layer: they would do it again.
+                self.forward(self.get_parent().forward(x))  # Without the layer's hooks, which would count it twice.
 
     def enforce_dales_principle(self) -> None:
-        """Sets weights of the wrong sign to zero, but in the read-out."""
+        """Sets weights of the wrong sign to zero, except in the read-out."""
         with in_its_words():
             check_method(self, ROWS["enforce_dales_principle"])
         if not self.synapse.readout:
@@ -105,7 +105,7 @@ class BioModule(funcbio.bio_module.BioModule):
 
 
 class Method(ModelMethod):
-    """A method of a model that says what went wrong as the release did."""
+    """Runs a method of a model, with errors in the words of the release."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the method on every layer."""
@@ -133,27 +133,27 @@ class BioConverter(funcbio.bio_converter.BioConverter):
 
     def convert(self, module_class_or_instance: Any) -> Any:
         """Converts a module, or a class of modules."""
-        given = module_class_or_instance
-        if not isinstance(given, nn.Module) and not (isinstance(given, type) and issubclass(given, nn.Module)):
-            raise TypeError(f"Unsupported type for module_class_or_instance: {type(given)}")
+        model = module_class_or_instance
+        if not isinstance(model, nn.Module) and not (isinstance(model, type) and issubclass(model, nn.Module)):
+            raise TypeError(f"Unsupported type for module_class_or_instance: {type(model)}")
         with in_its_words():
-            return super().convert(given)
+            return super().convert(model)
 
     @staticmethod
     def set_last_module_token_for_model(model: nn.Module) -> None:
         """Marks the last layer among the model's own children as read-out, if there are two or more."""
-        own = [child for child in model.children() if isinstance(child, KINDS)]
-        if len(own) > 1:
-            BioConverter.set_last_module_token_for_module(own[-1])
+        layers = [child for child in model.children() if isinstance(child, KINDS)]
+        if len(layers) > 1:
+            BioConverter.set_last_module_token_for_module(layers[-1])
 
     def describe(self, model: nn.Module) -> list[Holder]:
         """Finds the layers of the release's kinds, or none; the output of attention is left alone, as it was."""
         self.set_last_module_token_for_model(model)
         if not any(isinstance(module, KINDS) for module in model.modules()):
-            found = f"found none in {type(model).__name__}: its methods do nothing"
-            warnings.warn(f"model should contain a Linear or a Conv2d layer; {found}", stacklevel=outside())
+            problem = f"found none in {type(model).__name__}: its methods do nothing"
+            warnings.warn(f"model should contain a Linear or a Conv2d layer; {problem}", stacklevel=outside())
             return []
-        found = holders(model, lambda name, module: isinstance(module, KINDS) and name.endswith("weight"))
+        layers = holders(model, lambda name, module: isinstance(module, KINDS) and name.endswith("weight"))
         return [
-            Holder(replace(synapse, readout=hasattr(layer, READOUT_MARK)), layer, layer) for synapse, layer, _ in found
+            Holder(replace(synapse, readout=hasattr(layer, READOUT_MARK)), layer, layer) for synapse, layer, _ in layers
         ]

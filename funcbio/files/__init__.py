@@ -1,4 +1,4 @@
-"""Files and folders that others may damage, share or kill us at: whole ones, checked ones, and who owns them."""
+"""Files and folders that survive damage, kills and other processes: written whole, checked, and owned by one run."""
 
 from funcbio.files._error import FileError
 

@@ -1,4 +1,4 @@
-"""Archives of torch: what they hold is whole, stands in them as it is, and takes no more memory than it says."""
+"""Archives of torch: checks that entries are whole, not compressed, and no larger than the file."""
 
 import zipfile
 from typing import BinaryIO
@@ -10,8 +10,8 @@ FOLDER = 0x10
 """The attribute by which archives mark entries that are folders."""
 
 
-def look_through(file: BinaryIO) -> tuple[bytes, dict[str, int]]:
-    """Checks an archive of ``torch.save`` block by block, without keeping any of it.
+def check_archive(file: BinaryIO) -> tuple[bytes, dict[str, int]]:
+    """Checks an archive of ``torch.save`` block by block, in the memory of one block.
 
     Args:
         file: The open file.
@@ -44,7 +44,7 @@ def _sizes(entries: list[zipfile.ZipInfo], size: int) -> dict[str, int]:
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size or entry.flag_bits & 1:
             raise ValueError(f"an entry that is compressed or encrypted, {entry.filename}")
-        if entry.is_dir() or entry.external_attr & FOLDER:  # Torch would leave its memory as it comes.
+        if entry.is_dir() or entry.external_attr & FOLDER:  # Torch would leave its memory uninitialized.
             raise ValueError(f"an entry that is a folder, {entry.filename}")
     if sum(entry.file_size for entry in entries) > size:
         raise ValueError("entries of more bytes than the file has")
@@ -55,4 +55,4 @@ def _compare_checksums(archive: zipfile.ZipFile) -> None:
     for entry in archive.infolist():
         with archive.open(entry) as content:
             while content.read(BLOCK_BYTES):
-                pass  # At its end, it compares.
+                pass  # zipfile compares at the end of an entry.

@@ -1,4 +1,4 @@
-"""What a pickle of torch claims: tensors within their bytes, and no memory for nothing but a number."""
+"""Checks of a pickle of torch: tensors lie within their bytes, and no number alone reserves memory."""
 
 import io
 import math
@@ -9,14 +9,14 @@ from typing import Any
 import torch
 
 TAKES_MEMORY = ("Tensor", "Storage", "bytearray")
-"""Ends of names that make something of a size when they are called with a number, which no file of torch does."""
+"""Ends of names that reserve memory when they are called with a number, which no file of torch does."""
 
 MOST_REPEATED = 1 << 32
-"""Elements that a tensor may have whose bytes stand for several of them, as after ``expand``: some copy it later."""
+"""Elements that a tensor may have if they share bytes, as after ``expand``: a later copy would give each its own."""
 
 
 class _Anything:
-    """Stands in the place of all that a pickle names, makes and fills; does nothing."""
+    """Stands for every class, function and object of a pickle; does nothing."""
 
     name = ""
 
@@ -29,10 +29,10 @@ class _Anything:
         return super().__new__(cls)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Takes an entry of a dictionary."""
+        """Ignores an entry of a dictionary."""
 
     def __setstate__(self, state: Any) -> None:
-        """Takes a state."""
+        """Ignores a state."""
 
 
 class _Storage:
@@ -48,28 +48,28 @@ def _check_bounds(storage: _Storage, offset: int, shape: tuple[int, ...], stride
 
 
 class _Reader(pickle._Unpickler):
-    """Reads a pickle without making what it describes; the fast reader would take memory for a memo's number."""
+    """Reads a pickle without making its objects; the fast reader would take memory for a memo's number."""
 
     def __init__(self, content: bytes, sizes: Mapping[str, int]) -> None:
         super().__init__(io.BytesIO(content), encoding="utf-8")
         self.sizes = sizes
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns what stands in the place of a name; nothing is imported."""
+        """Returns a class that stands for a name; nothing is imported."""
         return type("Anything", (_Anything,), {"name": f"{module}.{name}"})
 
     def persistent_load(self, pid: Any) -> _Storage:
         """Compares the size of a storage with that of its entry in the archive."""
         _, kind, key, _, elements = pid
-        found = getattr(torch, kind.name.rpartition(".")[2], None)
-        width = getattr(getattr(found, "_dtype", None), "itemsize", 1)
+        storage_class = getattr(torch, kind.name.rpartition(".")[2], None)
+        width = getattr(getattr(storage_class, "_dtype", None), "itemsize", 1)
         if not 0 <= elements * width <= self.sizes.get(f"data/{key}", 0):
             raise ValueError(f"a storage of {elements} elements without their bytes")
         return _Storage(elements)
 
 
 def check_claims(content: bytes, sizes: Mapping[str, int]) -> None:
-    """Raises ValueError if a pickle is none, or claims more than there is; the message says what was found.
+    """Raises ValueError if a pickle is damaged, or claims more memory than its archive holds; the message says which.
 
     Args:
         content: The pickle.

@@ -2,7 +2,7 @@
 
 
 class FileError(ValueError, RuntimeError):
-    """Raised for a file that is damaged, belongs elsewhere, or is something else than it should be.
+    """Reports a file that is damaged, belongs elsewhere, or is something else than it should be.
 
     The message names the file and what is wrong with it, and nothing has been changed. It is a ``ValueError`` and,
     like the errors of ``torch.load``, a ``RuntimeError``. Files that are missing or may not be read raise an

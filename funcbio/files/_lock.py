@@ -1,4 +1,4 @@
-"""Locks on open files: gone with the process that holds them, however it ends."""
+"""Locks on open files, released when the process that holds them ends, however it ends."""
 
 try:
     import fcntl

@@ -15,11 +15,11 @@ from funcbio.files._cleanup import cleaned_up
 from funcbio.files._lock import lock
 
 FILE = "owner.txt"
-"""Name of the file that says who owns a folder; it is there as long as somebody does."""
+"""Name of the file that describes the owner of a folder; it is there as long as a run owns the folder."""
 
 
 class _Mine(threading.local):
-    """Folders that this thread owns."""
+    """Lists the folders that this thread owns."""
 
     def __init__(self) -> None:
         self.folders: list[Path] = []
@@ -27,11 +27,11 @@ class _Mine(threading.local):
 
 _mine = _Mine()
 _open: dict[BinaryIO, ExitStack] = {}
-"""Lock files of this process, and what gives each of them back."""
+"""Lock files of this process, each with the stack that releases it."""
 
 
 def _forget() -> None:
-    """In a forked process: the folders stay those of its parent."""
+    """Forgets all folders in a forked process: they stay those of its parent."""
     for file, stack in list(_open.items()):
         stack.pop_all()
         file.close()
@@ -47,15 +47,15 @@ if hasattr(os, "register_at_fork"):
 def owned(stack: ExitStack, folder: Path, what: str = "output") -> Iterator[None]:
     """Makes a folder, and keeps all others off it: other threads, processes and, on shared disks, machines.
 
-    A killed process owns nothing any longer. Within the block, the same thread may own the folder again.
+    The folders of a killed process are free. Within the block, the same thread may own the folder again.
 
     Args:
-        stack: Undoes it.
+        stack: Releases the folder.
         folder: The folder.
-        what: Name of the argument that gave it, for the message.
+        what: Name of the argument that holds the folder, for the message.
 
     Raises:
-        ValueError: If another owns it, which the message names, or it is a file.
+        ValueError: If another process owns it, which the message names, or it is a file.
         OSError: If it cannot be made or written to.
     """
     place = Path(os.path.realpath(folder))
@@ -70,7 +70,7 @@ def owned(stack: ExitStack, folder: Path, what: str = "output") -> Iterator[None
 
 
 def _take(path: Path, what: str, stack: ExitStack) -> None:
-    """Opens and locks the file until the stack is closed; what a killed process left is taken over."""
+    """Opens and locks the file until the stack is closed; the file of a killed process is taken over."""
     while True:
         with ExitStack() as trial:
             new = not path.exists()
@@ -91,8 +91,8 @@ def _keep(path: Path, file: BinaryIO, stack: ExitStack) -> None:
     stack.callback(_open.pop, file, None)
     _open[file] = stack
     remove = partial(path.unlink, missing_ok=True)
-    # The last one first: removed while it is locked, so that those who have opened it see that it is gone; but where
-    # open files cannot be removed, closed before.
+    # The stack runs the last one first: the file is removed while it is locked, so that others who have opened it see
+    # that it is gone; on Windows, where open files cannot be removed, it is closed before.
     for last in (remove, file.close) if os.name == "nt" else (file.close, remove):
         stack.callback(last)
     file.truncate()
@@ -100,10 +100,10 @@ def _keep(path: Path, file: BinaryIO, stack: ExitStack) -> None:
 
 
 def _refuse(path: Path, owner: str, what: str, *, killed: bool) -> None:
-    rest = f"; if that one is gone, remove {path}" if killed else ""
+    advice = f"; if that one is gone, remove {path}" if killed else ""
     raise ValueError(
         f"{what} should be a folder in which no other run works; found {str(path.parent)!r} in use by "
-        f"{owner or 'one that has just begun'}{rest}"
+        f"{owner or 'one that has just begun'}{advice}"
     )
 
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from funcbio.files._lock import lock
 
 HOST = re.sub(r"\W", "-", platform.node())[:40]
-"""Name of this machine, as it stands in names of parts: those of another are never touched."""
+"""Name of this machine, as it stands in names of parts: those of another machine stay untouched."""
 
 LONGEST_NAME = 255
 """Bytes in a file's name, on nearly every file system."""
@@ -19,12 +19,12 @@ LONGEST_NAME = 255
 
 def part_of(target: Path) -> Path:
     """Returns the path of a new part: no two writers have the same, in whatever thread, process or machine."""
-    rest = f".{HOST}.{secrets.token_hex(8)}.part"
-    return target.with_name(f".{_short(target.name)}{rest}")
+    suffix = f".{HOST}.{secrets.token_hex(8)}.part"
+    return target.with_name(f".{_short(target.name)}{suffix}")
 
 
 def open_part(part: Path, mode: int, stack: ExitStack) -> BinaryIO:
-    """Opens a part for writing and reading, and locks it: as long as its writer lives, nobody clears it."""
+    """Opens a part for writing and reading, and locks it: while its writer lives, no other process clears it."""
 
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags, mode)
@@ -33,7 +33,7 @@ def open_part(part: Path, mode: int, stack: ExitStack) -> BinaryIO:
         file = stack.enter_context(open(part, "x+b", opener=opener))  # noqa: SIM115 - in the caller's stack
         lock(file.fileno(), wait=True)
         if os.fstat(file.fileno()).st_nlink:
-            return file  # Else somebody has cleared it before it was locked.
+            return file  # Otherwise another process cleared it before it was locked.
 
 
 def clear_parts(folder: Path, name: str | None = None) -> None:
@@ -58,5 +58,5 @@ def _clear(part: Path) -> None:
 
 
 def _short(name: str) -> str:
-    """The name as far as there is room for it beside the rest."""
+    """Cuts a name so that the part's whole name fits into ``LONGEST_NAME``."""
     return os.fsencode(name)[: LONGEST_NAME - len(HOST.encode()) - 30].decode("utf-8", "ignore")

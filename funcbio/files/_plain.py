@@ -1,4 +1,4 @@
-"""What a checkpoint can hold: what ``torch.load`` gives back as it was, without running code."""
+"""Values that a checkpoint can hold: those that ``torch.load`` gives back as they were, without running code."""
 
 import re
 import sys
@@ -15,7 +15,7 @@ DEEPEST = 100
 """Levels of containers within one another; pickling follows them by recursion."""
 
 LARGEST_BITS = 2000
-"""Of integers: beyond, torch does not read them."""
+"""Bits of the largest integers that torch reads."""
 
 AS_THEY_ARE = (type(None), bool, int, float, complex, str, bytes, bytearray)
 OF_TORCH = (torch.Size, torch.dtype, torch.device, torch.layout)
@@ -27,7 +27,7 @@ PLAIN: dict[type, Callable[[Any], Any]] = {
     str: str.__str__,
     bytes: lambda value: bytes.__getitem__(value, slice(None)),
 }
-"""Makes the plain value that a number or string of a subclass equals, as those of numpy and enumerations are."""
+"""Functions that make the plain value of a number or string of a subclass, such as those of numpy and enumerations."""
 
 ADVICE = {
     "state_dict": "make it a part of its own",
@@ -36,7 +36,7 @@ ADVICE = {
     "_asdict": "_asdict makes a dictionary of it",
     "__dataclass_fields__": "dataclasses.asdict makes a dictionary of it",
 }
-"""What to do about values that are refused, by an attribute that they have."""
+"""Advice on values that are refused, by an attribute that they have."""
 
 
 def plain(value: Any, where: str, above: tuple[int, ...] = ()) -> Any:
@@ -47,10 +47,10 @@ def plain(value: Any, where: str, above: tuple[int, ...] = ()) -> Any:
     Args:
         value: The value.
         where: Its path, for the message.
-        above: Identities of the containers that it is in.
+        above: Identities of the containers around it.
 
     Raises:
-        ValueError: If ``torch.load`` would refuse it, or not give it back; the message names the path.
+        ValueError: If ``torch.load`` would refuse it, or change it; the message names the path.
     """
     kind = type(value)
     if isinstance(value, Tensor):
@@ -67,35 +67,39 @@ def plain(value: Any, where: str, above: tuple[int, ...] = ()) -> Any:
     if kind in DICTIONARIES:
         return _dictionary(value, where, above)
     if kind is set:
-        made = [_key(item, where) for item in value]
-        return value if _same(made, value) else set(made)
+        items = [_key(item, where) for item in value]
+        return value if _same(items, value) else set(items)
     if kind in (list, tuple):
-        made = [plain(item, f"{where}[{at}]", above) for at, item in enumerate(value)]
-        return value if _same(made, value) else kind(made)
+        items = [plain(item, f"{where}[{at}]", above) for at, item in enumerate(value)]
+        return value if _same(items, value) else kind(items)
     return _number_or_string(value, where)
 
 
 def _dictionary(value: Any, where: str, above: tuple[int, ...]) -> Any:
-    made = {_key(key, where): plain(item, f"{where}[{key!r:.60}]", above) for key, item in value.items()}
-    rest = plain(vars(value), f"vars({where})", above) if hasattr(value, "__dict__") else {}
-    if _same(made.values(), value.values()) and _same(made, value) and rest is getattr(value, "__dict__", rest):
+    entries = {_key(key, where): plain(item, f"{where}[{key!r:.60}]", above) for key, item in value.items()}
+    attributes = plain(vars(value), f"vars({where})", above) if hasattr(value, "__dict__") else {}
+    if (
+        _same(entries.values(), value.values())
+        and _same(entries, value)
+        and attributes is getattr(value, "__dict__", attributes)
+    ):
         return value
-    copy = type(value)(made)
-    vars(copy).update(rest) if rest else None
+    copy = type(value)(entries)
+    vars(copy).update(attributes) if attributes else None
     return copy
 
 
 def _key(key: Any, where: str) -> Any:
     if type(key) is tuple:
-        made = tuple(_key(item, where) for item in key)
-        return key if _same(made, key) else made
+        parts = tuple(_key(item, where) for item in key)
+        return key if _same(parts, key) else parts
     if isinstance(key, Tensor):
         _refuse(f"a key of {where}", "a number, a string, None or a tuple of them", "a tensor")
     return plain(key, f"a key of {where}")
 
 
-def _same(made: Any, given: Any) -> bool:
-    return all(one is other for one, other in zip(made, given, strict=True))
+def _same(new: Any, old: Any) -> bool:
+    return all(one is other for one, other in zip(new, old, strict=True))
 
 
 def _tensor(value: Tensor, where: str, above: tuple[int, ...]) -> Tensor:
@@ -132,5 +136,5 @@ def _advice(value: Any) -> str:
     return ""
 
 
-def _refuse(where: str, should: str, found: str) -> Any:
-    raise ValueError(f"{where} should be {should}, to be saved; found {found}")
+def _refuse(where: str, should: str, actual: str) -> Any:
+    raise ValueError(f"{where} should be {should}, to be saved; found {actual}")

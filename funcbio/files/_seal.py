@@ -1,4 +1,4 @@
-"""Seals: checksums of whole files, kept in the files themselves, where other readers do not mind them."""
+"""Seals: checksums of whole files, kept in the files themselves, where other readers ignore them."""
 
 import hashlib
 import json
@@ -17,17 +17,17 @@ SEAL_BYTES = len(WORDS) + 64
 SEALED_JSON = re.compile(rb',\n "sha256": "([0-9a-f]{64})"\n}\n\Z')
 BLOCK_BYTES = 1 << 20
 FORMAT = 2
-"""Of the files that carry it; those of the first had neither this number nor a checksum."""
+"""Number of the format of files; those of the first format had neither this number nor a checksum."""
 
 
 def digest(file: BinaryIO, size: int) -> bytes:
     """Computes the checksum of the first bytes of a file, in hexadecimal digits."""
     file.seek(0)
-    found = hashlib.sha256()
+    checksum = hashlib.sha256()
     while size > 0 and (block := file.read(min(size, BLOCK_BYTES))):
-        found.update(block)
+        checksum.update(block)
         size -= len(block)
-    return found.hexdigest().encode()
+    return checksum.hexdigest().encode()
 
 
 def seal_archive(file: BinaryIO) -> None:
@@ -54,14 +54,14 @@ def is_sealed_archive(file: BinaryIO) -> bool:
         return False
     head = END_BYTES - 2
     if not (end.startswith(END) and end[head:-64] == SEAL_BYTES.to_bytes(2, "little") + WORDS):
-        raise ValueError(_instead(file, size))
+        raise ValueError(_kind_of_file(file, size))
     if digest(file, size - 64) != end[-64:]:
         raise ValueError("bytes that do not match its checksum")
     return True
 
 
-def _instead(file: BinaryIO, size: int) -> str:
-    """What a file is that is no whole archive."""
+def _kind_of_file(file: BinaryIO, size: int) -> str:
+    """Describes a file that is no whole archive."""
     file.seek(0)
     start = file.read(BLOCK_BYTES)
     if not start.strip(b"\0"):
@@ -83,7 +83,7 @@ def read_json(path: Path) -> dict[str, Any]:
         OSError: If it cannot be read.
     """
     should = f"{path} should be a whole file of JSON"
-    if path.exists() and not path.is_file():  # To open others may wait forever.
+    if path.exists() and not path.is_file():  # Opening a pipe or a device may block forever.
         raise FileError(f"{should}; found {'a folder' if path.is_dir() else 'a device'}")
     text = path.read_bytes()
     seal = SEALED_JSON.search(text)

@@ -1,1 +1,1 @@
-"""Whether two things compute the same: what can be seen of them is compared, and what cannot is named."""
+"""Comparison of two things by their descriptions; parts that cannot be compared are named."""

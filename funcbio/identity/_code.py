@@ -1,4 +1,4 @@
-"""What a function's code is, wherever it stands and whatever Python runs it; and which names it looks up outside."""
+"""Checksums of a function's code, independent of its place and of the version of Python; and its outer names."""
 
 import ast
 import dis
@@ -23,17 +23,17 @@ Name = tuple[str, ...]
 
 
 def digests(code: CodeType) -> dict[str, str]:
-    """Returns checksums of a function's bytecode and, if it can be found, of its source, by what they are of.
+    """Returns checksums of a function's bytecode, by the version of Python, and of its source if it can be found.
 
     Neither depends on the place of the code in a file, on comments or on docstrings.
     """
-    found = {PYTHON: _digest(repr(_spelled(code)))}
+    checksums = {PYTHON: _digest(repr(_spelled(code)))}
     source = _source(code)
-    return found if source is None else found | {SOURCE: _digest(source)}
+    return checksums if source is None else checksums | {SOURCE: _digest(source)}
 
 
 def outer_names(code: CodeType) -> list[Name]:
-    """Returns the dotted names that a function loads from around it, as far as they are spelled out: ``args.width``."""
+    """Returns the dotted names that a function loads from outside, as far as they are spelled out: ``args.width``."""
     return sorted(set(_loads(code, code.co_freevars)))
 
 
@@ -42,7 +42,7 @@ def _digest(text: str) -> str:
 
 
 def _spelled(value: object) -> object:
-    """What determines a constant of the code, or code; spelled alike by repr where it does the same."""
+    """Returns what determines a constant, which may be code; equal by repr where the code does the same."""
     if isinstance(value, CodeType):
         rests = [bool(value.co_flags & flag) for flag in (inspect.CO_VARARGS, inspect.CO_VARKEYWORDS)]
         arguments = value.co_argcount + value.co_kwonlyargcount + sum(rests)
@@ -54,34 +54,34 @@ def _spelled(value: object) -> object:
 
 
 def _steps(code: CodeType) -> list[tuple[str, object]]:
-    """The instructions, but for those of a class that only note where it stands and which attributes it sets.
+    """Lists the instructions, but those of a class that only store its line number and its attributes' names.
 
-    Python 3.13 keeps both; the names come in an order of their own in every process.
+    Python 3.13 stores both; the names come in another order in every process.
     """
-    found: list[tuple[str, object]] = []
+    steps: list[tuple[str, object]] = []
     for instruction in dis.get_instructions(code):
         if instruction.opname == "STORE_NAME" and instruction.argval in NOTES:
-            found.pop()  # What is loaded to be stored.
+            steps.pop()  # The load of the stored value.
         else:
-            found.append(_step(instruction))
-    return found
+            steps.append(_step(instruction))
+    return steps
 
 
 def _step(instruction: dis.Instruction) -> tuple[str, object]:
-    """An instruction with what it loads, not with where that stands: a docstring stands before other constants."""
+    """Returns an instruction with the value that it loads, not its index: a docstring shifts those of constants."""
     if instruction.opcode in dis.hasconst:
         return instruction.opname, _spelled(instruction.argval)
     return instruction.opname, instruction.argrepr if instruction.opcode in dis.hasname else instruction.arg
 
 
 def _source(code: CodeType) -> str | None:
-    """The source without comments and docstrings; None if it is not there, or more than one function may be meant."""
+    """Returns the source without comments and docstrings; None if it is missing, or two functions match."""
     try:
         lines, _ = inspect.findsource(code)
-        found = {text for line, name, text in _functions("".join(lines)) if (line, name) == _place(code)}
+        sources = {text for line, name, text in _functions("".join(lines)) if (line, name) == _place(code)}
     except (OSError, SyntaxError, ValueError, RecursionError):
         return None
-    return found.pop() if len(found) == 1 else None
+    return sources.pop() if len(sources) == 1 else None
 
 
 def _place(code: CodeType) -> tuple[int, str]:
@@ -90,15 +90,15 @@ def _place(code: CodeType) -> tuple[int, str]:
 
 @lru_cache(maxsize=64)
 def _functions(text: str) -> list[tuple[int, str, str]]:
-    """First line, name and source of all functions in a file."""
-    found = []
+    """Lists first line, name and source of all functions in a file."""
+    functions = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Lambda):
-            found.append((node.lineno, "<lambda>", ast.unparse(node)))
+            functions.append((node.lineno, "<lambda>", ast.unparse(node)))
         elif isinstance(node, FUNCTIONS):
             line = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            found.append((line, node.name, _bare(node)))
-    return found
+            functions.append((line, node.name, _bare(node)))
+    return functions
 
 
 def _bare(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
@@ -113,10 +113,10 @@ def _loads(code: CodeType, around: tuple[str, ...]) -> Iterator[Name]:
     for at, first in enumerate(instructions):
         kind, name = first.opname, [str(first.argval)]
         if kind in ("LOAD_GLOBAL", "LOAD_NAME") or ("DEREF" in kind and kind.startswith("LOAD") and name[0] in around):
-            for then in instructions[at + 1 :]:
-                if then.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
+            for following in instructions[at + 1 :]:
+                if following.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
                     break
-                name.append(str(then.argval))
+                name.append(str(following.argval))
             yield tuple(name)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):

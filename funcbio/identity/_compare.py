@@ -1,4 +1,4 @@
-"""Compares two tables of what can be seen: what differs, and what nobody can tell."""
+"""Comparison of two descriptions: entries that differ, and entries that cannot be compared."""
 
 from collections.abc import Callable
 from enum import Enum
@@ -10,7 +10,7 @@ Entry = dict[str, Any]
 
 
 class Verdict(Enum):
-    """What came of comparing two entries."""
+    """Names the outcomes of comparing two entries."""
 
     EQUAL = True
     DIFFERENT = False
@@ -20,11 +20,11 @@ class Verdict(Enum):
 
 
 class Comparison(NamedTuple):
-    """What came of comparing two tables.
+    """Holds the result of comparing two descriptions.
 
     Attributes:
-        different: The first path at which they differ, and what each has there; None if they do not.
-        unseen: Paths of what cannot be compared, each with its name.
+        different: The first path at which they differ, with both entries as text; None if they are equal.
+        unseen: Paths of entries that cannot be compared, each with its name.
         rounded: Paths of tensors that differ by rounding.
         versions: Programs whose versions differ.
     """
@@ -36,16 +36,16 @@ class Comparison(NamedTuple):
 
 
 def compare(before: dict[str, Any], now: dict[str, Any]) -> Comparison:
-    """Compares what was seen of some things with what is seen of them now."""
-    found: dict[Verdict, list[tuple[str, str, str]]] = {verdict: [] for verdict in Verdict}
+    """Compares an earlier description of some things with their description now."""
+    by_verdict: dict[Verdict, list[tuple[str, str, str]]] = {verdict: [] for verdict in Verdict}
     for path in dict.fromkeys((*now, *before)):
         one, other = before.get(path, "nothing"), now.get(path, "nothing")
-        found[_verdict(one, other)].append((path, shown(one), shown(other)))
+        by_verdict[_verdict(one, other)].append((path, shown(one), shown(other)))
     return Comparison(
-        next(iter(found[Verdict.DIFFERENT]), None),
-        [f"{path} ({name})" for path, _, name in found[Verdict.UNSEEN]],
-        [path for path, _, _ in found[Verdict.ROUNDED]],
-        [f"{path} {old}, now {new}" for path, old, new in found[Verdict.VERSION]],
+        next(iter(by_verdict[Verdict.DIFFERENT]), None),
+        [f"{path} ({name})" for path, _, name in by_verdict[Verdict.UNSEEN]],
+        [path for path, _, _ in by_verdict[Verdict.ROUNDED]],
+        [f"{path} {old}, now {new}" for path, old, new in by_verdict[Verdict.VERSION]],
     )
 
 
@@ -65,7 +65,7 @@ def _tensors(one: Entry, other: Entry) -> Verdict:
 
 
 def _code(one: Entry, other: Entry) -> Verdict:
-    """Compares bytecode if both have that of one Python, and else source."""
+    """Compares bytecode if both are of one version of Python, and source otherwise."""
     common = sorted(one["code"].keys() & other["code"].keys())  # Numbers of versions come before "source".
     return Verdict(one["code"][common[0]] == other["code"][common[0]]) if common else Verdict.UNSEEN
 

@@ -1,8 +1,8 @@
-"""What can be seen of things: a flat table of all that they consist of, by path, that a file can hold.
+"""Descriptions of things: a flat table of all their parts, by path, that a file can hold.
 
-Values are spelled. Functions of the user's stand for their code, their defaults and what the code looks up around it;
-functions and classes of libraries for their names; objects for what a copy of them would be made of. Neither
-addresses, lines, names of files and devices nor the order of sets and dictionaries are in it.
+Values are spelled. The user's functions stand for their code, their defaults and the values that the code looks up
+outside; functions and classes of libraries for their names; objects for the state that a copy would be made of.
+Addresses, lines, names of files and devices, and the order of sets and dictionaries are left out.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from funcbio.identity import _functions, _objects
 from funcbio.identity._library import is_library
-from funcbio.identity._parts import IsLibrary, Leaf, Look, Parts, name_of
+from funcbio.identity._parts import IsLibrary, Leaf, LeafOrParts, Parts, name_of
 from funcbio.identity._spell import DICTIONARIES, SEQUENCES, SETS, shortened, spell
 
 Seen = dict[str, Any]
@@ -30,7 +30,7 @@ def describe(things: dict[str, Any], library: IsLibrary = is_library) -> Seen:
 
     Args:
         things: The things.
-        library: Of which modules the code is known by its name.
+        library: Returns True for a module whose code is described by its name.
 
     Example:
         >>> from functools import partial
@@ -47,33 +47,33 @@ class _Table:
     def __init__(self, library: IsLibrary) -> None:
         self.library, self.seen = library, Seen()
         self.paths: dict[int, str] = {}
-        self.kept: list[Any] = []  # So that no other object gets the identity of one that was seen.
+        self.alive: list[Any] = []  # So that no later object gets the ``id`` of one in the table.
         self.open: set[int] = set()
 
     def add(self, path: str, value: Any) -> None:
-        """Adds a thing with all its parts; in one order in every process."""
+        """Adds a thing with all its parts, in the same order in every process."""
         text = spell(value)
         if text is not None or isinstance(value, Leaf):
             self.seen[path] = shortened(text) if text is not None else value.shown
             return
-        mark, repeats = id(value), type(value) not in CONTAINERS  # Equal lists may be one or two.
-        if mark in self.paths and (repeats or mark in self.open):
-            self.seen[path] = f"see {self.paths[mark]}"
+        identity, repeats = id(value), type(value) not in CONTAINERS  # Equal lists may be one or two.
+        if identity in self.paths and (repeats or identity in self.open):
+            self.seen[path] = f"see {self.paths[identity]}"
             return
-        self.paths[mark] = path
-        self.kept.append(value)
-        self.open.add(mark)
+        self.paths[identity] = path
+        self.alive.append(value)
+        self.open.add(identity)
         try:
-            found = look(value, self.library)
-        except Exception:  # Objects may refuse to be looked at in any way.
-            found = Leaf({"unseen": type(value).__qualname__})
-        for end, part in [("", found)] if isinstance(found, Leaf) else found:
+            content = parts_of(value, self.library)
+        except Exception:  # Objects may raise anything when they are inspected.
+            content = Leaf({"unseen": type(value).__qualname__})
+        for end, part in [("", content)] if isinstance(content, Leaf) else content:
             self.add(path + end, part)
-        self.open.discard(mark)
+        self.open.discard(identity)
 
 
-def look(value: Any, library: IsLibrary) -> Look:
-    """Returns what a thing consists of, one level deep."""
+def parts_of(value: Any, library: IsLibrary) -> LeafOrParts:
+    """Returns the parts of a thing, one level deep, or the leaf that it is."""
     if type(value) in CONTAINERS:
         return _container(value)
     if isinstance(value, Tensor):
@@ -108,10 +108,10 @@ def _container(value: Any) -> Parts:
     return parts
 
 
-def _callable(value: Any, library: IsLibrary) -> Look:
+def _callable(value: Any, library: IsLibrary) -> LeafOrParts:
     if isinstance(value, partial):
-        given = [(".args", value.args), (".keywords", value.keywords)]
-        return [(".func", value.func), *((name, arguments) for name, arguments in given if arguments)]
+        bound = [(".args", value.args), (".keywords", value.keywords)]
+        return [(".func", value.func), *((name, arguments) for name, arguments in bound if arguments)]
     if isinstance(value, MethodType | staticmethod | classmethod):
         owner = [(".self", value.__self__)] if isinstance(value, MethodType) else []
         return [(".function", value.__func__), *owner]
@@ -122,4 +122,4 @@ def _callable(value: Any, library: IsLibrary) -> Look:
         return _functions.builtin(value, library)
     if isinstance(value, torch.jit.ScriptModule | torch.jit.ScriptFunction):
         return _objects.scripted(value)
-    return _objects.module(value) if isinstance(value, nn.Module) else _objects.other(value, library)
+    return _objects.module(value) if isinstance(value, nn.Module) else _objects.instance(value, library)

@@ -1,4 +1,4 @@
-"""Functions and classes: those of libraries stand for their names, all others for what they do."""
+"""Functions and classes: those of libraries are described by their names, all others by their code."""
 
 import inspect
 from collections.abc import Iterator
@@ -7,10 +7,10 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from funcbio.identity._code import digests, outer_names
-from funcbio.identity._parts import IsLibrary, Leaf, Look, Parts, name_of, unseen
+from funcbio.identity._parts import IsLibrary, Leaf, LeafOrParts, Parts, name_of, unseen
 
 INNER = ("_torchdynamo_orig_callable", "_torchdynamo_inline", "__wrapped__")
-"""Where callables of libraries keep the function that they were made of."""
+"""Attributes in which callables of libraries keep the function that they were made of."""
 
 
 def code(value: CodeType) -> Leaf:
@@ -18,11 +18,11 @@ def code(value: CodeType) -> Leaf:
     return Leaf({"code": digests(value)})
 
 
-def function(value: FunctionType, library: IsLibrary) -> Look:
-    """Returns code, defaults and what the code looks up around it; of a library, what was closed in."""
+def function(value: FunctionType, library: IsLibrary) -> LeafOrParts:
+    """Returns code, defaults and the values of its outer names; of a library's function, name and closure."""
     home = value.__globals__.get("__name__")
     if library(home):
-        # Of one that wraps another, name and module are those of the other.
+        # Not by __name__ and __module__: a wrapper has those of the wrapped function.
         name = Leaf(f"{home}.{value.__code__.co_name}")
         cells = [(f":{name}", item) for name, item in _cells(value).items() if not hasattr(value, INNER[0])]
         return [("", name), *inner(value), *cells]
@@ -36,12 +36,12 @@ def function(value: FunctionType, library: IsLibrary) -> Look:
 
 def inner(value: Any) -> Parts:
     """Returns the function that another was made of."""
-    found = [name for name in INNER if callable(getattr(value, name, None))]
-    return [(".function", getattr(value, found[0]))] if found else []
+    names = [name for name in INNER if callable(getattr(value, name, None))]
+    return [(".function", getattr(value, names[0]))] if names else []
 
 
-def builtin(value: Any, library: IsLibrary) -> Look:
-    """Returns the name of a function in C, and what it is bound to."""
+def builtin(value: Any, library: IsLibrary) -> LeafOrParts:
+    """Returns the name of a function in C, and the object that it is bound to."""
     owner = getattr(value, "__self__", None)
     if owner is not None and not isinstance(owner, ModuleType | type):
         return [("", Leaf(value.__name__)), (".self", owner)]
@@ -50,8 +50,8 @@ def builtin(value: Any, library: IsLibrary) -> Look:
     return Leaf(name_of(value)) if library(module or "builtins") else unseen(value)
 
 
-def class_(value: type, library: IsLibrary) -> Look:
-    """Returns bases and members; of a library, the name."""
+def class_(value: type, library: IsLibrary) -> LeafOrParts:
+    """Returns bases and members of a class; of a library's class, the name."""
     if library(value.__module__):
         return Leaf(name_of(value))
     if isinstance(value, EnumMeta):
@@ -65,35 +65,35 @@ def class_(value: type, library: IsLibrary) -> Look:
 
 
 def _is_member(value: type, name: str, item: Any) -> bool:
-    """Whether a class was given this by its author; what its decorators and Python add differs between versions."""
-    made = inspect.unwrap(item) if callable(item) else item
-    if hasattr(value, "__dataclass_fields__") and isinstance(made, FunctionType):
-        return made.__code__.co_filename != "<string>"
+    """Returns True if the author wrote this member; additions of decorators and of Python differ between versions."""
+    unwrapped = inspect.unwrap(item) if callable(item) else item
+    if hasattr(value, "__dataclass_fields__") and isinstance(unwrapped, FunctionType):
+        return unwrapped.__code__.co_filename != "<string>"
     special = name.startswith("__") and name.endswith("__")
     return name != "_abc_impl" and not name.startswith("__annotat") and (callable(item) or not special)
 
 
 def _cells(value: FunctionType) -> dict[str, Any]:
-    found = {}
+    contents = {}
     for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
         try:
-            found[name] = cell.cell_contents
+            contents[name] = cell.cell_contents
         except ValueError:  # Empty: not set yet.
             continue
-    return found
+    return contents
 
 
 def _around(value: FunctionType, library: IsLibrary) -> Iterator[tuple[str, Any]]:
-    """What the names that the code loads stand for now, as deep as they are spelled out."""
+    """Yields the outer names that the code loads, with their values now, as deep as they are spelled out."""
     cells = _cells(value)
-    for first, *rest in outer_names(value.__code__):
+    for first, *attributes in outer_names(value.__code__):
         space = cells if first in value.__code__.co_freevars else value.__globals__
         if first.startswith("__") or first not in space:
             continue
-        name, found = first, space[first]
-        for attribute in rest:
-            known = isinstance(found, ModuleType) and library(found.__name__)
-            if known or attribute not in getattr(found, "__dict__", {}):
+        name, item = first, space[first]
+        for attribute in attributes:
+            in_library = isinstance(item, ModuleType) and library(item.__name__)
+            if in_library or attribute not in getattr(item, "__dict__", {}):
                 break
-            name, found = f"{name}.{attribute}", getattr(found, attribute)
-        yield f":{name}", found
+            name, item = f"{name}.{attribute}", getattr(item, attribute)
+        yield f":{name}", item

@@ -1,4 +1,4 @@
-"""Which code is the user's, to be looked into, and which is a library's, known by its name."""
+"""The difference between the user's code, described by its parts, and a library's, described by its name."""
 
 import sys
 import sysconfig
@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 LIBRARIES = ("torch", "funcbio")
-"""Also where they are developed, outside the places of installed packages."""
+"""Libraries even where they are developed, outside the places of installed packages."""
 
 PLACES = ("stdlib", "platstdlib", "purelib", "platlib")
 
@@ -21,8 +21,8 @@ def is_library(module: str | None) -> bool:
 
 @lru_cache(maxsize=1024)
 def _installed(top: str) -> bool:
-    found = sys.modules.get(top)
-    file = getattr(found, "__file__", None) or next(iter(getattr(found, "__path__", ())), None)
+    module = sys.modules.get(top)
+    file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
     if file is None:
         return False
     places = {Path(sysconfig.get_path(place)).resolve() for place in PLACES}

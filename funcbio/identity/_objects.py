@@ -1,4 +1,4 @@
-"""Objects: modules of torch, and all others by what a copy of them would be made of."""
+"""Objects: modules of torch, and all others by the state that a copy would be made of."""
 
 import copyreg
 import re
@@ -11,27 +11,27 @@ import torch
 from torch import Tensor, nn
 
 from funcbio.identity._functions import inner
-from funcbio.identity._parts import IsLibrary, Leaf, Look, Parts, attributes, name_of, unseen
+from funcbio.identity._parts import IsLibrary, Leaf, LeafOrParts, Parts, attributes, name_of, unseen
 from funcbio.identity._spell import spell
 from funcbio.identity._tensor import describe_tensor
 
 NOTES = {"_compile_kwargs"}
-"""What Lightning, once it is imported, notes on every module that is compiled."""
+"""Attributes that Lightning, once it is imported, sets on every module that is compiled."""
 
 INTERNAL = (frozenset(vars(nn.Module())) - {"training"}) | NOTES
 IN_C = BuiltinMethodType, MethodDescriptorType, MethodWrapperType, WrapperDescriptorType
 
 
 def tensor(value: Tensor) -> Leaf:
-    """Returns what a tensor holds."""
+    """Returns the checksum and numbers of a tensor."""
     try:
         return Leaf(describe_tensor(value))
-    except Exception:  # Tensors without values, or with others behind them.
+    except Exception:  # Tensors without values, or wrappers of others.
         return unseen(value)
 
 
-def array(value: Any) -> Look:
-    """Returns what an array or a number of numpy holds."""
+def array(value: Any) -> LeafOrParts:
+    """Returns the values of an array or a number of numpy."""
     if value.dtype == object:
         return [("", Leaf(f"array {value.shape}")), (".values", value.tolist())]
     try:
@@ -42,17 +42,21 @@ def array(value: Any) -> Look:
 
 def module(value: nn.Module) -> Parts:
     """Returns class, parameters, buffers, modules, hooks and attributes of a module."""
-    if "_orig_mod" in value._modules:  # What torch.compile makes of a module.
+    if "_orig_mod" in value._modules:  # A module compiled by torch.compile.
         return [(".module", value._modules["_orig_mod"])]
     parts: Parts = [(".class", type(value))]
     for kind in ("_parameters", "_buffers", "_modules"):
         parts += [(f".{name}", item) for name, item in getattr(value, kind).items() if item is not None]
-    hooks = {name: list(found.values()) for name, found in vars(value).items() if name.endswith("_hooks") and found}
+    hooks = {
+        name: list(registered.values())
+        for name, registered in vars(value).items()
+        if name.endswith("_hooks") and registered
+    }
     return parts + attributes({**hooks, **{name: item for name, item in vars(value).items() if name not in INTERNAL}})
 
 
 def scripted(value: Any) -> Parts:
-    """Returns the graph of what torch has compiled itself, and the tensors in it."""
+    """Returns the graph of a scripted module or function, and its tensors."""
     graph = getattr(value, "inlined_graph", None) or value.graph
     parts: Parts = [(".graph", re.sub(r" *# .*|___torch_mangle_\d+\.?", "", f"{graph}"))]  # Places in files; counters.
     if isinstance(value, nn.Module):
@@ -62,28 +66,30 @@ def scripted(value: Any) -> Parts:
 
 
 def _home(value: Any, name: str) -> str | None:
-    """The module of what is pickled by its name; functions of numpy before 2 do not say theirs."""
+    """Returns the module of an object that is pickled by its name; numpy's functions before version 2 name none."""
     home = type(value).__module__
-    found = getattr(sys.modules.get(home), name, None) is value
-    return getattr(value, "__module__", None) or (home if found else None)
+    importable = getattr(sys.modules.get(home), name, None) is value
+    return getattr(value, "__module__", None) or (home if importable else None)
 
 
-def other(value: Any, library: IsLibrary) -> Look:
+def instance(value: Any, library: IsLibrary) -> LeafOrParts:
     """Returns the class of an object, and the state by which it is copied and pickled."""
     if isinstance(value, weakref.ref):
         return [(".target", value())]
     try:
         special = copyreg.dispatch_table.get(type(value))
-        made: Any = value.__reduce_ex__(4) if special is None else special(value)
-    except Exception:  # Each class has its own.
+        reduced: Any = value.__reduce_ex__(4) if special is None else special(value)
+    except Exception:  # A class may raise anything.
         if not hasattr(value, "__dict__"):
             return unseen(value)
         return [(".class", type(value)), *inner(value), *attributes(vars(value))]
-    if isinstance(made, str):
-        return inner(value) or (Leaf(name_of(value)) if library(_home(value, made)) else unseen(value))
-    _, arguments, state, items, entries = (*made, None, None, None)[:5]
-    rest = tuple(argument for argument in arguments or () if argument is not type(value) and argument is not object)
+    if isinstance(reduced, str):
+        return inner(value) or (Leaf(name_of(value)) if library(_home(value, reduced)) else unseen(value))
+    _, arguments, state, items, entries = (*reduced, None, None, None)[:5]
+    remaining = tuple(
+        argument for argument in arguments or () if argument is not type(value) and argument is not object
+    )
     parts: Parts = [(".class", type(value)), *attributes(state), *inner(value)]
-    parts += [(".arguments", rest)] if rest and rest != (None,) else []
+    parts += [(".arguments", remaining)] if remaining and remaining != (None,) else []
     parts += [(".items", list(items))] if items is not None else []
     return [*parts, (".entries", dict(entries))] if entries is not None else parts

@@ -1,4 +1,4 @@
-"""What the looks at objects return: a leaf, or the parts of an object."""
+"""Types of a description: a leaf, or the parts of an object."""
 
 import re
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, TypeAlias
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 IsLibrary: TypeAlias = Callable[[str | None], bool]
-"""Whether the code of a module is known by its name."""
+"""Returns True if the code of a module is described by its name."""
 
 
 class Leaf(NamedTuple):
-    """What is not looked into any further.
+    """Holds a value that has no parts of its own.
 
     Attributes:
         shown: Text, or a dictionary of one of the kinds that ``compare`` knows.
@@ -22,13 +22,13 @@ class Leaf(NamedTuple):
 
 
 Parts: TypeAlias = list[tuple[str, Any]]
-"""What comes behind the path of the whole, and the part, which may be a leaf."""
+"""Pairs of the end of a part's path, and the part, which may be a leaf."""
 
-Look: TypeAlias = Leaf | Parts
+LeafOrParts: TypeAlias = Leaf | Parts
 
 
 def unseen(value: Any) -> Leaf:
-    """Returns a leaf for what cannot be compared."""
+    """Returns a leaf for a value that cannot be compared."""
     return Leaf({"unseen": name_of(value)})
 
 

@@ -13,7 +13,7 @@ SEQUENCES = (list, tuple, torch.Size)
 SETS = (set, frozenset)
 DICTIONARIES = (dict, OrderedDict, MappingProxyType)
 LONGEST = 200
-"""Characters of text that are kept as they are; of longer ones, a checksum."""
+"""Characters of the longest text that is kept whole; longer ones are cut, with a checksum."""
 
 DEEPEST = 50
 
@@ -32,15 +32,15 @@ def spell(value: Any, depth: int = 0) -> str | None:
         texts = [spell(item, depth + 1) for item in value]
     else:
         return None
-    known = [text for text in texts if text is not None]
-    if len(known) < len(texts):
+    spelled = [text for text in texts if text is not None]
+    if len(spelled) < len(texts):
         return None
     first, last = "[]" if kind is list else "()" if kind in SEQUENCES else "{}"
-    return first + ", ".join(known if kind in SEQUENCES else sorted(known)) + last
+    return first + ", ".join(spelled if kind in SEQUENCES else sorted(spelled)) + last
 
 
 def shortened(text: str) -> str:
-    """Returns a text, or if it is long its beginning and a checksum."""
+    """Returns a text, or the beginning and a checksum of a long one."""
     if len(text) <= LONGEST:
         return text
     return f"{text[: LONGEST // 4]}... {hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:16]}"

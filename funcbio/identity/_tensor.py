@@ -1,4 +1,4 @@
-"""What a tensor holds, for a file: a checksum, and a few numbers to tell rounding from other values."""
+"""The description of a tensor: a checksum, and a few numbers that distinguish rounding from other values."""
 
 import hashlib
 from typing import Any
@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 PARTS = 4
-"""Of a tensor, each with numbers of its own."""
+"""Parts of a tensor, each with numbers of its own."""
 
 LEADING = 4
-"""Elements of each part that are noted as they are."""
+"""Elements of each part that are written as they are."""
 
 ROUNDINGS = 64
-"""Units in the last place by which another machine may compute or draw an element otherwise."""
+"""Units in the last place by which elements may differ between machines."""
 
 
 def describe_tensor(value: Tensor, *, computed: bool = False) -> dict[str, Any]:
@@ -21,10 +21,10 @@ def describe_tensor(value: Tensor, *, computed: bool = False) -> dict[str, Any]:
 
     Args:
         value: A tensor.
-        computed: Whether it was computed on the way; then numbers may differ by the rounding of many operations.
+        computed: Whether operations computed it; then numbers may differ by the rounding of many operations.
 
     Raises:
-        Exception: Any, if it is one of the tensors that hide their values.
+        Exception: Any, if the tensor does not give its values.
     """
     kind = f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}{' trained' * value.requires_grad}"
     plain = value.detach().cpu().resolve_conj().resolve_neg()
@@ -34,24 +34,24 @@ def describe_tensor(value: Tensor, *, computed: bool = False) -> dict[str, Any]:
         kind += f" {plain.q_scale()} {plain.q_zero_point()}"
         plain = plain.int_repr()
     content = plain.contiguous().reshape(-1).view(torch.uint8).numpy()
-    found = {"tensor": kind, "digest": hashlib.sha256(content.data).hexdigest()[:16]}
+    entry = {"tensor": kind, "digest": hashlib.sha256(content.data).hexdigest()[:16]}
     if not (plain.is_floating_point() or plain.is_complex()):
-        return found
+        return entry
     real = torch.view_as_real(plain) if plain.is_complex() else plain
     epsilon = torch.finfo(real.dtype).eps
     tolerance = epsilon**0.5 if computed else ROUNDINGS * epsilon
-    return found | {"computed": computed, "numbers": _numbers(real.reshape(-1)), "tolerance": tolerance}
+    return entry | {"computed": computed, "numbers": _numbers(real.reshape(-1)), "tolerance": tolerance}
 
 
 def _numbers(values: Tensor) -> str:
-    """Of every part: mean magnitude, mean, and the first elements."""
+    """Returns mean magnitude, mean and first elements of every part, as text."""
     digits = 17 if values.dtype == torch.float64 else 9
-    found: list[float] = []
+    numbers: list[float] = []
     for part in values.chunk(PARTS) if len(values) else ():
         wide = part.to(torch.promote_types(part.dtype, torch.float32))
         means = [wide.abs().mean(dtype=torch.float64), wide.mean(dtype=torch.float64)]
-        found += [*map(float, (*means, *wide[:LEADING])), *[0.0] * (LEADING - len(part))]
-    return " ".join(f"{number:.{digits}g}" for number in found)
+        numbers += [*map(float, (*means, *wide[:LEADING])), *[0.0] * (LEADING - len(part))]
+    return " ".join(f"{number:.{digits}g}" for number in numbers)
 
 
 def nearly_equal(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""What the callbacks share: arguments checked when given, a model converted, its optimizers attached, state kept."""
+"""The session that the callbacks share: it checks arguments, converts a model, attaches optimizers, keeps state."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ from funcbio.objects._survey import bio_modules, plain_layers
 
 
 class Session:
-    """Mechanisms that act while a trainer trains.
+    """Converts a model and attaches its optimizers while a trainer trains.
 
     Args:
         mechanisms: As ``attach`` takes them.
@@ -28,7 +28,7 @@ class Session:
         converter: As ``attach`` takes it.
         fresh_rates: As ``attach`` takes it.
         ages: As ``attach`` takes it.
-        log_every: Steps between two measurements; None is never.
+        log_every: Steps between two measurements; None measures nothing.
 
     Raises:
         ValueError: If an argument is not what it should be.
@@ -50,9 +50,9 @@ class Session:
         check_conversion(config, converter)
         check_flags(fresh_rates=fresh_rates, ages=ages)
         require("log_every", log_every, "an integer >= 1, or None", log_every is None or is_count(log_every))
-        given = config if converter is None else converter.config
-        if given is not None:
-            check_config(given, self.mechanisms)
+        model_config = config if converter is None else converter.config
+        if model_config is not None:
+            check_config(model_config, self.mechanisms)
         self.config, self.converter, self.log_every = config, converter, log_every
         self.fresh_rates, self.ages = fresh_rates, ages
         self.handles: list[Handle] = []
@@ -78,7 +78,7 @@ class Session:
             self._converted, self._plain = model, plain_layers(model)
 
     def attach(self, model: nn.Module, optimizers: Iterable[Any], step: int) -> None:
-        """Attaches every optimizer that holds synapses of a model; a state that waits is taken over.
+        """Attaches every optimizer that holds synapses of a model, and restores the waiting state.
 
         Args:
             model: The model.
@@ -104,25 +104,25 @@ class Session:
             raise
 
     def release(self) -> None:
-        """Takes the hooks away; the model stays converted, and the state can still be read."""
+        """Removes the hooks; the model stays converted, and the state can still be read."""
         for handle in self.handles:
             handle.remove()
 
     def remove(self) -> None:
-        """Takes the hooks away, and the conversion if it was made here."""
+        """Removes the hooks, and undoes the conversion if this session made it."""
         self.release()
         model, self.handles, self._converted = self._converted, [], None
         if model is not None:
             strip(model)
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of all handles; empty before the first attachment."""
+        """Returns the states of all handles; empty before the first attachment."""
         if self.waiting is not None and not self.attached:
             return self.waiting
         return {"handles": [handle.state_dict() for handle in self.handles]} if self.handles else {}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Takes over a state, now or as soon as optimizers are attached."""
+        """Restores a state, now or as soon as optimizers are attached."""
         if self.attached:
             self._take(state_dict)
         else:
@@ -130,20 +130,20 @@ class Session:
 
     @property
     def attached(self) -> bool:
-        """Whether the mechanisms act."""
+        """Returns True if the mechanisms act."""
         return bool(self.handles) and all(handle.attached for handle in self.handles)
 
     def due(self, step: int) -> bool:
-        """Whether to measure, ``step`` steps having been made; true once in every ``log_every``."""
+        """Returns True if it is time to measure after ``step`` steps: once in every ``log_every``."""
         if self.log_every is None or not self.attached or step // self.log_every == self._logged:
             return False
         self._logged = step // self.log_every
         return True
 
     def measure(self) -> dict[str, Any]:
-        """The metrics of what is attached; of several optimizers by their number."""
-        found = {str(number): metrics(*handle.trees()) for number, handle in enumerate(self.handles)}
-        return {"bio": found["0"] if len(found) == 1 else found}
+        """Returns the metrics of the attached optimizer; of several, by their number."""
+        measured = {str(number): metrics(*handle.trees()) for number, handle in enumerate(self.handles)}
+        return {"bio": measured["0"] if len(measured) == 1 else measured}
 
     def _take(self, state_dict: Mapping[str, Any]) -> None:
         states = state_dict.get("handles")
@@ -161,16 +161,18 @@ class Session:
 
 
 def bare(optimizer: Any) -> Any:
-    """The optimizer of torch in the wrappers that trainers put around it."""
+    """Returns the optimizer of torch within the wrappers of a trainer."""
     while "_optimizer_step_pre_hooks" not in vars(optimizer) and hasattr(optimizer, "optimizer"):
         optimizer = optimizer.optimizer
     return optimizer
 
 
 def _holding(model: nn.Module, optimizers: Sequence[Optimizer]) -> list[Optimizer]:
-    """Those that hold synapses of a model; all of them if none does, so that ``attach`` says why it cannot."""
+    """Returns the optimizers that hold synapses of a model; all if none does, so that ``attach`` raises its error."""
     weights = {id(bio.weight) for bio in bio_modules(model)}
-    held = [{id(parameter) for group in one.param_groups for parameter in group["params"]} for one in optimizers]
-    found = [one for one, own in zip(optimizers, held, strict=True) if own & weights]
+    trained = [
+        {id(parameter) for group in optimizer.param_groups for parameter in group["params"]} for optimizer in optimizers
+    ]
+    holding = [optimizer for optimizer, ids in zip(optimizers, trained, strict=True) if ids & weights]
     require("optimizer", None, "there when training begins", bool(optimizers))
-    return found or [*optimizers]
+    return holding or [*optimizers]

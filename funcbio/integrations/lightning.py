@@ -18,7 +18,7 @@ from funcbio.monitor import log_lightning
 from funcbio.objects._survey import bio_modules
 
 ALONE = find_spec("lightning") is None and find_spec("pytorch_lightning") is not None
-"""Whether Lightning is installed under its older name only."""
+"""True if Lightning is installed under its older name only."""
 Callback: Any = import_extra("pytorch_lightning" if ALONE else "lightning.pytorch", "lightning").Callback
 SHARDING = {"FSDPStrategy", "DeepSpeedStrategy", "XLAFSDPStrategy"}
 """Strategies that put flat pieces in the place of weights."""
@@ -71,11 +71,11 @@ class BioCallback(Callback):
 
     @property
     def handles(self) -> list[Handle]:
-        """What ``attach`` returned, for each optimizer that holds synapses; of the last fit if it is over."""
+        """Returns the handles of all optimizers that hold synapses; those of the last fit once it is over."""
         return [*self._session.handles]
 
     def remove(self) -> None:
-        """Takes away the conversion that this callback made: the model is a plain one again, its weights stay."""
+        """Undoes the conversion that this callback made: the model is a plain one again, its weights stay."""
         self._session.remove()
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -95,22 +95,22 @@ class BioCallback(Callback):
         self._session.attach(pl_module, trainer.optimizers, trainer.global_step)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any, **__: Any) -> None:
-        """Logs, if it is time."""
+        """Logs every ``log_every`` steps."""
         if self._session.due(trainer.global_step):
             log_lightning(pl_module, self._session.measure(), on_step=True, on_epoch=False)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Takes the hooks away."""
+        """Removes the hooks."""
         del trainer, pl_module, exception
         self._session.release()
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Takes the hooks away; the model stays converted."""
+        """Removes the hooks; the model stays converted."""
         del trainer, pl_module, stage
         self._session.release()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the mechanisms remember, for the checkpoint."""
+        """Returns the states of all handles, for the checkpoint."""
         return self._session.state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

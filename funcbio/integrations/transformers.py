@@ -39,8 +39,8 @@ class BioCallback(TrainerCallback):
         converter: Makes the conversion of a plain model, instead of ``config``.
         fresh_rates: Whether replaced weights also get a fresh draw of their rate factor.
         ages: Whether to count the steps since every weight was replaced.
-        log_every: Measures ``funcbio.metrics`` in every so many steps; None never.
-        log: Takes what was measured, a flat dictionary of numbers under "bio/". None puts it in the ``log_history`` of
+        log_every: Measures ``funcbio.metrics`` in every so many steps; None measures nothing.
+        log: Takes the metrics, a flat dictionary of numbers under "bio/". None puts them in the ``log_history`` of
             the trainer's state. A callback does not know its trainer: for its loggers, set ``callback.log =
             trainer.log`` when you have both.
         resume_from: The folder of the checkpoint that training resumes from, if it has moved out of ``output_dir``.
@@ -82,11 +82,11 @@ class BioCallback(TrainerCallback):
 
     @property
     def handles(self) -> list[Handle]:
-        """What ``attach`` returned, in a list; of the last training if it is over."""
+        """Returns the handle in a list; that of the last training once it is over."""
         return [*self._session.handles]
 
     def remove(self) -> None:
-        """Takes away the conversion that this callback made: the model is a plain one again, its weights stay."""
+        """Undoes the conversion that this callback made: the model is a plain one again, its weights stay."""
         self._session.remove()
 
     def on_init_end(self, args: Any, state: Any, control: Any, *, model: Any = None, **_: Any) -> None:
@@ -99,20 +99,20 @@ class BioCallback(TrainerCallback):
     def on_train_begin(
         self, args: Any, state: Any, control: Any, *, model: Any = None, optimizer: Any = None, **_: Any
     ) -> None:
-        """Attaches the optimizer, and takes over the state of the checkpoint that training resumes from."""
+        """Attaches the optimizer, and restores the state of the checkpoint that training resumes from."""
         del control
         saved = None if state.global_step == 0 else self._saved(args, state, model)
         self._session.waiting = saved
         self._session.attach(model, [optimizer], state.global_step)
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Measures, if it is time: later the gradients are gone."""
+        """Measures every ``log_every`` steps: later the gradients are gone."""
         del args, control
         if self._session.due(state.global_step + 1):
             self._measured = self._session.measure()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Logs what was measured: earlier the step has not been counted."""
+        """Logs the metrics: earlier the step has not been counted."""
         del args, control
         if self._measured is None:
             return
@@ -129,12 +129,12 @@ class BioCallback(TrainerCallback):
             write_aside(_folder(args, state) / FILE, partial(write_tensors, self._session.state_dict()))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Takes the hooks away; the model stays converted."""
+        """Removes the hooks; the model stays converted."""
         del args, state, control
         self._session.release()
 
     def _saved(self, args: Any, state: Any, model: Any) -> Any:
-        """The state in the folder of the checkpoint.
+        """Reads the state in the folder of the checkpoint.
 
         Raises:
             FileNotFoundError: If there is none.
@@ -157,16 +157,16 @@ class BioCallback(TrainerCallback):
 
 
 def _folder(args: Any, state: Any) -> Path:
-    """Where the trainer puts the checkpoint of this step; callbacks are not told."""
+    """Returns the folder of this step's checkpoint, as the trainer names it: it does not tell its callbacks."""
     return Path(args.output_dir) / f"checkpoint-{state.global_step}"
 
 
 def _belongs(saved: Any, model: Any) -> bool:
-    """Whether a state is that of the model: the model's checkpoint holds the same rates, signs and keys."""
+    """Returns True if a state belongs to the model: its buffers hold the same rates, signs and keys."""
     layers = {name: layer for handle in saved["handles"] for name, layer in handle["layers"].items()}
-    found = {bio.synapse.weight: bio._buffers for bio in bio_modules(model)}
-    return layers.keys() <= found.keys() and all(
+    buffers = {bio.synapse.weight: bio._buffers for bio in bio_modules(model)}
+    return layers.keys() <= buffers.keys() and all(
         value is not None and name in layer and torch.equal(value.cpu(), layer[name])
         for weight, layer in layers.items()
-        for name, value in found[weight].items()
+        for name, value in buffers[weight].items()
     )

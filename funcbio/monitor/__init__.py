@@ -1,4 +1,4 @@
-"""Monitoring: what a network's synapses look like during training, as numbers, and where the numbers go.
+"""Monitoring: numbers that describe a network's synapses during training, and writers for them.
 
 ``metrics`` is a pure function of the triple; ``flatten`` and the three ``log_*`` take what it returns.
 """

@@ -10,19 +10,19 @@ from funcbio.engine._statistics import mean, total, totals
 
 
 class Mean(NamedTuple):
-    """A sum and the number of its terms."""
+    """Holds a sum and the number of its terms."""
 
     total: Tensor
     number: Any
 
     @staticmethod
     def pool(items: Sequence["Mean"]) -> Tensor:
-        """The mean of all terms; nan of none."""
+        """Returns the mean of all terms; nan if there are none."""
         return sum_of([item.total for item in items]) / sum(item.number for item in items)
 
 
 class Spread(NamedTuple):
-    """Mean and variance of a number of values."""
+    """Holds mean, variance and number of some values."""
 
     mean: Tensor
     variance: Tensor
@@ -30,7 +30,7 @@ class Spread(NamedTuple):
 
     @staticmethod
     def pool(items: Sequence["Spread"]) -> Tensor:
-        """The standard deviation of all values, over their number."""
+        """Returns the standard deviation of all values, over their number."""
         number = sum(item.number for item in items)
         centre = sum_of([item.mean * (item.number / number) for item in items])
         parts = [(item.variance + (item.mean - centre).square()) * (item.number / number) for item in items]
@@ -38,24 +38,24 @@ class Spread(NamedTuple):
 
 
 class Norm(NamedTuple):
-    """A sum of squares."""
+    """Holds a sum of squares."""
 
     squares: Tensor
 
     @staticmethod
     def pool(items: Sequence["Norm"]) -> Tensor:
-        """The Euclidean norm of all values."""
+        """Returns the Euclidean norm of all values."""
         return sum_of([item.squares for item in items]).sqrt()
 
 
 class PerLayer(NamedTuple):
-    """A value that says something about one layer only."""
+    """Holds a value that belongs to one layer."""
 
     value: Tensor
 
     @staticmethod
     def pool(items: Sequence["PerLayer"]) -> Tensor:
-        """The mean over layers."""
+        """Returns the mean over layers."""
         return sum_of([item.value for item in items]) / len(items)
 
 
@@ -63,37 +63,37 @@ Amount = Mean | Spread | Norm | PerLayer
 
 
 def pool(items: Sequence[Any]) -> Tensor:
-    """The value of amounts of one kind, on the device of the first."""
+    """Returns the value of amounts of one kind, on the device of the first."""
     kind, device = type(items[0]), items[0][0].device
     moved = [kind(*(part.to(device) if isinstance(part, Tensor) else part for part in item)) for item in items]
     return kind.pool(moved)
 
 
 def sum_of(numbers: Sequence[Tensor]) -> Tensor:
-    """Sum of 0-d tensors."""
+    """Sums 0-d tensors."""
     return numbers[0] if len(numbers) == 1 else torch.stack([*torch.broadcast_tensors(*numbers)]).sum(0)
 
 
 def mean_of(values: Tensor) -> Mean:
-    """The mean of all elements, or a share if they are truth values."""
+    """Computes the mean of all elements, or a share if they are truth values."""
     return Mean(total(values), values.numel())
 
 
 def spread_of(values: Tensor) -> Spread:
-    """The standard deviation of all elements, as values about their mean."""
+    """Computes mean and variance of all elements."""
     centre = mean(values)
     return Spread(centre, mean(values, lambda part: (part.to(centre.dtype) - centre).square()), values.numel())
 
 
 def norm_of(values: Tensor) -> Norm:
-    """The Euclidean norm of all elements."""
+    """Computes the sum of the squares of all elements."""
     wide = torch.promote_types(values.dtype, torch.float32)
     square: Callable[[Tensor], tuple[Tensor]] = lambda part: (part.to(wide).square(),)  # noqa: E731
     return Norm(totals(values, square)[0])
 
 
 def quantiles_of(tensors: Sequence[Tensor], levels: Sequence[float]) -> list[Tensor]:
-    """Quantiles of all elements together, with linear interpolation between neighbours.
+    """Computes quantiles of all elements together, with linear interpolation between neighbours.
 
     ``torch.quantile`` sorts as well, but refuses more than 16 million elements and vmaps one by one.
     """
@@ -102,10 +102,10 @@ def quantiles_of(tensors: Sequence[Tensor], levels: Sequence[float]) -> list[Ten
     device = tensors[0].device
     flat = torch.cat([tensor.flatten().to(device) for tensor in tensors]).sort().values
     wide = torch.promote_types(flat.dtype, torch.float32)
-    found = []
+    quantiles = []
     for level in levels:
         place = level * (flat.numel() - 1)
         low = int(place)
         high = min(low + 1, flat.numel() - 1)
-        found.append(torch.lerp(flat[low].to(wide), flat[high].to(wide), place - low))
-    return found
+        quantiles.append(torch.lerp(flat[low].to(wide), flat[high].to(wide), place - low))
+    return quantiles

@@ -49,7 +49,7 @@ def _walk(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
 
 
 def _fetch(tensors: list[Tensor]) -> list[float]:
-    """The numbers, with one transfer from a device if all are there."""
+    """Returns the numbers, with one transfer from a device if all are there."""
     if len({tensor.device for tensor in tensors}) != 1:
         return [float(tensor) for tensor in tensors]
     return torch.stack([tensor.reshape(()).to(torch.float64) for tensor in tensors]).tolist()

@@ -1,4 +1,4 @@
-"""Which leaves of the trees are layers, and what is there of each."""
+"""The leaves of the trees that are layers, with the tensors of each."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,13 +12,13 @@ from funcbio.base import Tree, leaf_names, leaves_as
 from funcbio.tensors._sharding import whole
 
 FIELDS = ("rate", "sign", "activity", "replaced", "age")
-"""Of the state."""
+"""Fields of the state that are measured."""
 
 
 def layers_of(
     params: Tree, trees: Mapping[str, Tree], state: Any, synapses: Mapping[str, Synapse] | None
 ) -> dict[str, dict[str, Tensor]]:
-    """The tensors of every layer that has elements, by its name; leaves of no dimensions count as absent.
+    """Returns the tensors of every layer that has elements, by its name; leaves of no dimensions count as absent.
 
     Args:
         params: Tree of parameters.

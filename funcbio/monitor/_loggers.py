@@ -1,4 +1,4 @@
-"""Where metrics go: TensorBoard, a CSV file, or Lightning's loggers. Any other takes what ``flatten`` returns."""
+"""Writers of metrics: TensorBoard, a CSV file, or Lightning's loggers. Any other takes what ``flatten`` returns."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ def log_tensorboard(writer: Any, metrics: Mapping[str, Any], step: int) -> None:
         step: The step of training.
 
     Raises:
-        ValueError: If the writer is none, the step no integer, or the metrics cannot be flattened.
+        ValueError: If the writer has no ``add_scalar``, the step is no integer, or the metrics cannot be flattened.
 
     Example:
         >>> from unittest import mock
@@ -43,7 +43,7 @@ def log_tensorboard(writer: Any, metrics: Mapping[str, Any], step: int) -> None:
 def log_csv(path: str | os.PathLike[str], metrics: Mapping[str, Any], step: int) -> None:
     """Appends metrics to a CSV file: one row for each call, the first call also writes the header.
 
-    Nothing stays open between calls: a run that goes on after a stop goes on with the file. Numbers lose no digit.
+    The file is closed between calls: a resumed run appends to it. Numbers keep all digits.
 
     Args:
         path: The file; it is made if it is not there, its folder is not.
@@ -89,7 +89,7 @@ def log_lightning(module: Any, metrics: Mapping[str, Any], **options: Any) -> No
     Args:
         module: The ``LightningModule``.
         metrics: What ``funcbio.metrics`` returns, or any mapping that ``flatten`` takes.
-        **options: Of Lightning's ``log_dict``, such as ``on_epoch=True``.
+        **options: Options of Lightning's ``log_dict``, such as ``on_epoch=True``.
 
     Raises:
         ValueError: If the module has no ``log_dict``, or the metrics cannot be flattened.
@@ -116,7 +116,7 @@ def _header(path: Path) -> list[str]:
 
 
 def _ends_a_line(path: Path) -> bool:
-    """Whether the last row is whole; one that a kill cut off is left behind as it is."""
+    """Returns True if the last row is whole; a row that a kill cut off stays as it is."""
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read() == b"\n"

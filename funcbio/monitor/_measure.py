@@ -1,4 +1,4 @@
-"""What is measured of one layer: amounts by name, of whatever is there."""
+"""The measurements of one layer: amounts by name, of the tensors that it has."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from funcbio.monitor._ranks import effective_rank, singular_values, stable_rank
 
 
 class Limits(NamedTuple):
-    """What counts as crystallized and as dormant, and whether ranks are wanted.
+    """Holds the limits for crystallized and dormant, and whether ranks are computed.
 
     Attributes:
         crystallized_below: Rate under which a weight counts as crystallized.
@@ -28,37 +28,37 @@ class Limits(NamedTuple):
 
 
 def measure(layer: Mapping[str, Tensor], synapse: Synapse | None, limits: Limits) -> dict[str, Any]:
-    """Amounts of one layer, in the order in which they are documented.
+    """Computes the amounts of one layer, in the order in which they are documented.
 
     Args:
         layer: Its weight, and those of grad, update, rate, sign, activity, replaced and age that are there.
         synapse: Description of the weight; None for the layout of Linear and Conv.
-        limits: What counts as what.
+        limits: The limits for crystallized and dormant, and whether ranks are computed.
     """
-    weight, found = layer["weight"], {}
+    weight, amounts = layer["weight"], {}
     if "rate" in layer:
         rate = layer["rate"]
-        found["rate_mean"], found["rate_std"] = mean_of(rate), spread_of(rate)
-        found["crystallized"] = mean_of(rate < limits.crystallized_below)
+        amounts["rate_mean"], amounts["rate_std"] = mean_of(rate), spread_of(rate)
+        amounts["crystallized"] = mean_of(rate < limits.crystallized_below)
     if "replaced" in layer:
-        found["replaced"] = mean_of(layer["replaced"])
+        amounts["replaced"] = mean_of(layer["replaced"])
     if "age" in layer:
-        found["age_mean"] = mean_of(layer["age"])
-    found["excitatory"] = Mean(total(weight > 0), total(weight != 0))
+        amounts["age_mean"] = mean_of(layer["age"])
+    amounts["excitatory"] = Mean(total(weight > 0), total(weight != 0))
     if "sign" in layer:
-        found["excitatory_units"] = mean_of(layer["sign"] > 0)
-        kept = keep_sign(weight, layer["sign"])
-        found["sign_violations"] = mean_of((weight - kept).abs() > 0)
+        amounts["excitatory_units"] = mean_of(layer["sign"] > 0)
+        signed = keep_sign(weight, layer["sign"])
+        amounts["sign_violations"] = mean_of((weight - signed).abs() > 0)
     if "activity" in layer:
-        found["dormant"] = mean_of(_dormant(layer["activity"], limits.dormant_up_to))
+        amounts["dormant"] = mean_of(_dormant(layer["activity"], limits.dormant_up_to))
     if limits.ranks and weight.ndim > 1:
         singular = singular_values(weight, 0 if synapse is None else synapse.post)
-        found["stable_rank"] = PerLayer(stable_rank(singular))
-        found["effective_rank"] = PerLayer(effective_rank(singular))
+        amounts["stable_rank"] = PerLayer(stable_rank(singular))
+        amounts["effective_rank"] = PerLayer(effective_rank(singular))
     for name in ("weight", "grad", "update"):
         if name in layer:
-            found[f"{name}_norm"] = norm_of(layer[name])
-    return found
+            amounts[f"{name}_norm"] = norm_of(layer[name])
+    return amounts
 
 
 def _dormant(activity: Tensor, up_to: Number) -> Tensor:

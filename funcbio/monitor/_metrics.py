@@ -33,8 +33,8 @@ def metrics(
     r"""Measures the synapses of every layer and of the whole model.
 
     A layer is a weight that holds synapses: its leaf in ``state.rate`` has dimensions. Without rates it is any leaf of
-    two and more dimensions, or what ``synapses`` names. Biases and norms are left out. What an entry
-    is measured of may be absent, an empty tree or a leaf of no dimensions; then the entry is too.
+    two and more dimensions, or what ``synapses`` names. Biases and norms are left out. Entries whose input
+    is absent, an empty tree or a leaf of no dimensions, are left out.
 
     | entry | of | meaning |
     |---|---|---|
@@ -52,10 +52,10 @@ def metrics(
 
     Dale signs belong to a weight matrix: units with other signs in another matrix are no violation.
     The whole model pools all weights and all units, but ranks, which are averaged over layers. A state does not
-    remember where rates started; no distribution starts under ``fuzzy_lr_min``, so a rate under its default 0.5 has
-    been dampened, and ``crystallized_below`` should follow a configuration that has another. Activity counts
-    a layer's own output, before any activation function that follows: a unit behind a ReLU that never fires is not
-    dormant by it. Before the first forward pass, all units are.
+    remember initial rates; no distribution starts under ``fuzzy_lr_min``, so a rate under its default 0.5 has
+    been dampened, and ``crystallized_below`` should follow a configuration with another ``fuzzy_lr_min``. Activity
+    counts a layer's own output, before any activation function that follows: a unit behind a ReLU that never fires
+    does not count as dormant. Before the first forward pass, all units are dormant.
 
     Cost: one pass over the weights for most of it, a sort for quantiles (``quantiles=()`` leaves them out), and a
     singular value decomposition of every layer for ranks: $O(m n \min(m, n))$, so not in every step.
@@ -64,7 +64,7 @@ def metrics(
     Args:
         params: Tree of weights.
         grads: Tree of gradients, shaped like ``params``, or ``()``.
-        state: A ``BioState``, or any state with some of its fields; fields that it has not count as empty.
+        state: A ``BioState``, or any state with some of its fields; missing fields count as empty.
         update: What the optimizer's step added to the weights, a tree shaped like ``params``.
         quantiles: Levels between 0 and 1.
         ranks: Whether to compute stable and effective ranks.
@@ -84,10 +84,10 @@ def metrics(
     Example:
         >>> params = {"fc": {"weight": torch.tensor([[3.0, 0.0], [0.0, -4.0]]), "bias": torch.zeros(2)}}
         >>> state = init(params, key=key(0), config=BioConfig(fuzzy_lr_distribution="baseline"))
-        >>> found = metrics(params, (), state, quantiles=(0.5,), ranks=True)
-        >>> list(found)
+        >>> entries = metrics(params, (), state, quantiles=(0.5,), ranks=True)
+        >>> list(entries)
         ['fc.weight', 'all']
-        >>> found["all"]["weight_norm"], found["all"]["rate_q50"], found["fc.weight"]["stable_rank"]
+        >>> entries["all"]["weight_norm"], entries["all"]["rate_q50"], entries["fc.weight"]["stable_rank"]
         (tensor(5.), tensor(1.), tensor(1.5625))
 
     References:
@@ -98,15 +98,15 @@ def metrics(
     layers = layers_of(params, {"grad": grads, "update": update}, state, synapses)
     require("params", WHOLE, f"a tree without a layer called {WHOLE!r}", WHOLE not in layers)
     limits, described = Limits(crystallized_below, dormant_up_to, bool(ranks)), synapses or {}
-    found = {name: measure(layer, described.get(name), limits) for name, layer in layers.items()}
-    entries = {name: _entries([found[name]], [layers[name]], levels) for name in layers}
+    amounts = {name: measure(layer, described.get(name), limits) for name, layer in layers.items()}
+    entries = {name: _entries([amounts[name]], [layers[name]], levels) for name in layers}
     if layers:
-        entries[WHOLE] = _entries([*found.values()], [*layers.values()], levels)
+        entries[WHOLE] = _entries([*amounts.values()], [*layers.values()], levels)
     return entries
 
 
 def _levels(quantiles: Sequence[float]) -> dict[str, float]:
-    """The levels by the end of an entry's name: 0.05 is "q5"."""
+    """Returns the levels by the end of an entry's name: 0.05 is "q5"."""
     good = isinstance(quantiles, Sequence) and all(is_number(q) and 0.0 <= q <= 1.0 for q in quantiles)
     require("quantiles", quantiles, "a sequence of numbers between 0 and 1", good)
     return {f"q{100.0 * level:g}": level for level in quantiles}
@@ -115,17 +115,17 @@ def _levels(quantiles: Sequence[float]) -> dict[str, float]:
 def _entries(
     measured: Sequence[Mapping[str, Any]], layers: Sequence[Mapping[str, Tensor]], levels: Mapping[str, float]
 ) -> dict[str, Tensor]:
-    """Pools what was measured of one or more layers."""
+    """Pools the amounts of one or more layers."""
     entries: dict[str, Tensor] = {}
     for name in dict.fromkeys(name for amounts in measured for name in amounts):
         entries[name] = pool([amounts[name] for amounts in measured if name in amounts])
         field = name.removesuffix("_std").removesuffix("_mean")
         if name in ("rate_std", "age_mean"):
             values = [layer[field] for layer in layers if field in layer]
-            found = quantiles_of(values, [*levels.values()])
-            entries.update({f"{field}_{end}": value for end, value in zip(levels, found, strict=True)})
+            quantiles = quantiles_of(values, [*levels.values()])
+            entries.update({f"{field}_{end}": value for end, value in zip(levels, quantiles, strict=True)})
     if "update_norm" in entries:
-        # Both over the layers that moved, else the sizes of the others would dilute it.
+        # Both norms over the layers that have an update: the weights of other layers would dilute the ratio.
         moved = [amounts for amounts in measured if "update_norm" in amounts]
         entries["relative_update"] = entries["update_norm"] / pool([amounts["weight_norm"] for amounts in moved])
     return {name: value if value.is_floating_point() else value.to(torch.float32) for name, value in entries.items()}

@@ -1,11 +1,11 @@
-"""How many directions a layer uses: stable and effective rank, from its singular values."""
+"""Numbers of directions that a layer uses: stable and effective rank, from its singular values."""
 
 import torch
 from torch import Tensor
 
 
 def stable_rank(singular: Tensor) -> Tensor:
-    r"""How many directions are as strong as the strongest.
+    r"""Counts the directions that are as strong as the strongest.
 
     $$ \frac{\lVert W \rVert_F^2}{\lVert W \rVert_2^2} = \sum_i \sigma_i^2 / \max_i \sigma_i^2 $$
 
@@ -29,7 +29,7 @@ def stable_rank(singular: Tensor) -> Tensor:
 
 
 def effective_rank(singular: Tensor) -> Tensor:
-    r"""How many directions the entropy of the singular values amounts to.
+    r"""Counts the directions that the entropy of the singular values amounts to.
 
     With $p_i = \sigma_i / \sum_j \sigma_j$, $$ \exp\bigl(-\sum_i p_i \ln p_i\bigr). $$
 
@@ -54,7 +54,7 @@ def effective_rank(singular: Tensor) -> Tensor:
 
 
 def singular_values(weight: Tensor, post: int) -> Tensor:
-    """Singular values of a weight as a matrix with a row for each post-synaptic unit; nan if one is not finite."""
+    """Computes the singular values of a weight as a matrix of post-synaptic rows; nan if a weight is not finite."""
     matrix = weight.movedim(post, 0).flatten(1)
     matrix = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
     finite = matrix.isfinite().all()  # The decomposition raises on others, and a diverged run should be seen.

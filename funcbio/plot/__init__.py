@@ -1,7 +1,7 @@
 """Figures of a network in training; see the page on monitoring.
 
-Every function returns a matplotlib ``Figure``, to be saved with ``savefig``; a notebook shows it. Nothing is kept in
-matplotlib's global state. matplotlib is imported when a figure is drawn: ``pip install 'funcbio[monitor]'``.
+Every function returns a matplotlib ``Figure``, to be saved with ``savefig``; a notebook shows it. matplotlib's global
+state stays as it is. matplotlib is imported when a figure is drawn: ``pip install 'funcbio[monitor]'``.
 """
 
 from funcbio.plot._curves import learning_curves

@@ -41,14 +41,14 @@ def learning_curves(
         ['bio (1 seed)', 'plain (2 seeds)']
     """
     require("curves", curves, "a mapping with at least one curve", isinstance(curves, Mapping) and len(curves) > 0)
-    found = {name: _per_seed(f"curves[{name!r}]", values) for name, values in curves.items()}
-    width = next(iter(found.values())).shape[1]
-    for name, values in found.items():
+    arrays = {name: _per_seed(f"curves[{name!r}]", values) for name, values in curves.items()}
+    width = next(iter(arrays.values())).shape[1]
+    for name, values in arrays.items():
         require(f"curves[{name!r}]", values.shape, f"of shape (seeds, {width}), as the first", values.shape[1] == width)
     places, ends = steps_of(steps, width), []
     figure = figure_of("monitor", figsize=(8, 4.2))
     axes = figure.subplots()
-    for (name, values), color in zip(found.items(), colors_of(len(found), "monitor"), strict=True):
+    for (name, values), color in zip(arrays.items(), colors_of(len(arrays), "monitor"), strict=True):
         interval, label = intervals(values), f"{name} ({count(len(values), 'seed')})"
         draw_mean(axes, places, interval, label, color)
         ends.append(end_of(interval[0], label, color))
@@ -61,7 +61,7 @@ def learning_curves(
 
 
 def _per_seed(name: str, values: Any) -> "ndarray":
-    """Values of shape ``(seeds, steps)``."""
-    found = array_of(name, values)
-    require(name, values, "numbers of shape (seeds, steps) or (steps,)", found.ndim in (1, 2) and found.size > 0)
-    return found[None] if found.ndim == 1 else found
+    """Returns values as an array of shape ``(seeds, steps)``."""
+    array = array_of(name, values)
+    require(name, values, "numbers of shape (seeds, steps) or (steps,)", array.ndim in (1, 2) and array.size > 0)
+    return array[None] if array.ndim == 1 else array

@@ -1,4 +1,4 @@
-"""Labels at the ends of lines: what a legend says, where the reader looks."""
+"""Labels at the ends of lines, in place of a legend."""
 
 import math
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SIZE = 9
-"""Of the letters, in points."""
+"""Size of the letters, in points."""
 
 
 class End(NamedTuple):
-    """Where a line ends, in the data's units, and what to write there."""
+    """Holds where a line ends, in the data's units, and its label."""
 
     value: float
     label: str
@@ -20,7 +20,7 @@ class End(NamedTuple):
 
 
 def end_of(values: Sequence[float], label: str, color: Any) -> End:
-    """The end of a line: its last finite value."""
+    """Returns the end of a line: its last finite value."""
     finite = [float(value) for value in values if math.isfinite(value)]
     return End(finite[-1] if finite else math.nan, label, color)
 
@@ -37,7 +37,7 @@ def label_ends(axes: "Axes", ends: Sequence[End]) -> None:
 
 
 def _height(axes: "Axes", value: float) -> float:
-    """Height of a value, as a share of that of the axes."""
+    """Returns the height of a value, as a share of that of the axes."""
     if math.isnan(value):
         return 0.0
     display = axes.transData.transform((0.0, value))
@@ -54,11 +54,11 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
         >>> spread([0.75, 1.0, 1.0], 0.25)
         [0.5, 0.75, 1.0]
     """
-    found: list[float] = []
+    moved: list[float] = []
     for place in places:
-        found.append(max(place, found[-1] + gap) if found else place)
+        moved.append(max(place, moved[-1] + gap) if moved else place)
     top = 1.0
-    for index in reversed(range(len(found))):
-        found[index] = min(found[index], top)
-        top = found[index] - gap
-    return found
+    for index in reversed(range(len(moved))):
+        moved[index] = min(moved[index], top)
+        top = moved[index] - gap
+    return moved

@@ -1,4 +1,4 @@
-"""What the figures are given: numbers of any kind as arrays, and the steps they belong to."""
+"""Arguments of the figures: numbers of any kind as arrays, and the steps they belong to."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,7 +18,7 @@ extra = partial(import_extra, extra="monitor")
 
 
 def array_of(name: str, values: Any) -> "ndarray":
-    """Numbers as an array of float64; tensors of any device and type too."""
+    """Returns numbers as an array of float64; tensors of any device and type too."""
     if isinstance(values, Tensor):
         values = values.detach().cpu().double()
     try:
@@ -35,10 +35,10 @@ def mark_steps(axes: "Axes", steps: Sequence[float]) -> None:
 
 
 def steps_of(steps: Sequence[float] | None, number: int) -> list[float]:
-    """The steps that values belong to; counted from 0 if None."""
+    """Returns the steps that values belong to; counted from 0 if None."""
     if steps is None:
         return [*range(number)]
-    found = list(steps)
-    rising = all(first < second for first, second in pairwise(found))
-    require("steps", steps, f"{number} rising numbers", len(found) == number and rising)
-    return found
+    numbers = list(steps)
+    rising = all(first < second for first, second in pairwise(numbers))
+    require("steps", steps, f"{number} rising numbers", len(numbers) == number and rising)
+    return numbers

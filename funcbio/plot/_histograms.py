@@ -1,4 +1,4 @@
-"""How the rate factors are spread, over time."""
+"""Histograms of the rate factors, over time."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -79,7 +79,7 @@ def _flat(tree: Tree) -> "ndarray":
 
 
 def _between(steps: "ndarray") -> "ndarray":
-    """Edges of columns around the steps, half way to their neighbours."""
+    """Returns edges of columns around the steps, half way to their neighbours."""
     np = extra("numpy")
     if len(steps) == 1:
         return np.array([steps[0] - 0.5, steps[0] + 0.5])

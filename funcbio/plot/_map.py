@@ -1,4 +1,4 @@
-"""Which weights of a layer have crystallized."""
+"""A map of a layer's rate factors, with the crystallized weights marked."""
 
 from typing import TYPE_CHECKING, Any
 

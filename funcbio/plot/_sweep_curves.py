@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["PALETTE", "curves", "heatmap", "spell"]
 
 THIN = 20
-"""Up to so many members, each has a line of its own."""
+"""Most members for which each has a line of its own."""
 
 
 def curves(result: Outcome, metric: str, by: str | None = None) -> "Figure":
@@ -28,7 +28,7 @@ def curves(result: Outcome, metric: str, by: str | None = None) -> "Figure":
     first: the band is over seeds, not over members. Values that are not finite are left out and counted in the legend.
 
     Args:
-        result: What came out of the sweep.
+        result: The result of a sweep.
         metric: The metric.
         by: A hyper-parameter: one line for each of its values. If None, one for each combination of all.
 
@@ -58,18 +58,18 @@ def curves(result: Outcome, metric: str, by: str | None = None) -> "Figure":
     return figure
 
 
-def _lines(result: Outcome, found: Sequence[Run], by: str | None) -> dict[str, list[Run]]:
-    """The members of each line, by its label."""
+def _lines(result: Outcome, members: Sequence[Run], by: str | None) -> dict[str, list[Run]]:
+    """Groups the members by the label of their line."""
     names = result.hyper if by is None else (by,)
     if by is not None:
         require_one_of("hyper-parameters", result.hyper, by=by)
     places = [result.hyper.index(name) for name in names]
-    keys = [tuple(run.combination[place] for place in places) for run in found]
+    keys = [tuple(run.combination[place] for place in places) for run in members]
     if by is None and len(set(keys)) > len(PALETTE):
         there = ", ".join(map(repr, result.hyper))
         raise ValueError(f"by should be one of {there} to draw {len(set(keys))} combinations; found None")
     order = [(value,) for value in ordered(key[0] for key in keys)] if by else dict.fromkeys(keys)
-    groups = {key: [run for run, its in zip(found, keys, strict=True) if its == key] for key in order}
+    groups = {key: [run for run, its in zip(members, keys, strict=True) if its == key] for key in order}
     return {_label(names, key, group): group for key, group in groups.items()}
 
 
@@ -92,7 +92,7 @@ def _draw_line(axes: "Axes", label: str, group: Sequence[Run], color: Any, *, th
 
 
 def _per_seed(group: Sequence[Run], steps: Sequence[int]) -> "ndarray":
-    """Means over the finite values of each seed: shape ``(seeds, steps)``."""
+    """Averages the finite values of each seed: shape ``(seeds, steps)``."""
     np, seeds = extra("numpy"), list(dict.fromkeys(run.seed for run in group))
     total, count = np.zeros((len(seeds), len(steps))), np.zeros((len(seeds), len(steps)))
     for run in group:

@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-from funcbio._seeds import extra, require_one_of, runs, step_of
+from funcbio._seeds import extra, require_one_of, resolve_step, runs
 from funcbio.plot._canvas import count, figure_of, spell
 from funcbio.plot._sweep_outcome import Outcome, averaged, ordered
 
@@ -20,7 +20,7 @@ def heatmap(result: Outcome, metric: str, x: str, y: str, step: int | None = Non
     no finite value; one that is empty too has no member.
 
     Args:
-        result: What came out of the sweep.
+        result: The result of a sweep.
         metric: The metric.
         x: The hyper-parameter to the right.
         y: Another one, upwards.
@@ -38,14 +38,14 @@ def heatmap(result: Outcome, metric: str, x: str, y: str, step: int | None = Non
         >>> heatmap(SweepResult(table, ["lr", "bio"], {}, {}), "loss", x="lr", y="bio").axes[0].texts[0].get_text()
         '0.500'
     """
-    found = runs(result.table, result.hyper, metric)
-    step = step_of(found, step)
+    members = runs(result.table, result.hyper, metric)
+    step = resolve_step(members, step)
     require_one_of("hyper-parameters", result.hyper, x=x)
     require_one_of("other hyper-parameters", [name for name in result.hyper if name != x], y=y)
     places = [result.hyper.index(name) for name in (x, y)]
-    columns, rows = ([*ordered(run.combination[place] for run in found)] for place in places)
+    columns, rows = ([*ordered(run.combination[place] for run in members)] for place in places)
     cells: dict[tuple[int, int], list[float]] = {}
-    for run in found:
+    for run in members:
         at = rows.index(run.combination[places[1]]), columns.index(run.combination[places[0]])
         cells.setdefault(at, []).append(run.values[step])
     figure = figure_of("sweep")
@@ -57,7 +57,7 @@ def heatmap(result: Outcome, metric: str, x: str, y: str, step: int | None = Non
     axes.set_xticks(range(len(right)), right, **slanted)
     axes.set_yticks(range(len(up)), up)
     axes.set(xlabel=x, ylabel=y)
-    seeds = count(len({run.seed for run in found}), "seed")
+    seeds = count(len({run.seed for run in members}), "seed")
     figure.suptitle(f"{metric} at step {step}, mean over {seeds}" + averaged((x, y), result))
     # Inches for what the cells, the labels, the bar and the heading need.
     cell = 0.09 * max(8, widest, 0 if long else max(map(len, right)))
@@ -69,7 +69,7 @@ def heatmap(result: Outcome, metric: str, x: str, y: str, step: int | None = Non
 
 
 def _draw_cells(axes: "Axes", cells: dict[tuple[int, int], list[float]], shape: tuple[int, int], name: str) -> int:
-    """Draws the cells and what stands in them; returns the length of the longest line of that."""
+    """Draws the cells and their text; returns the length of its longest line."""
     np = extra("numpy")
     grid, widest = np.full(shape, np.nan), 0
     for at, values in cells.items():
@@ -93,7 +93,7 @@ def _draw_cells(axes: "Axes", cells: dict[tuple[int, int], list[float]], shape: 
 
 
 def _digits(values: "ndarray") -> int:
-    """Three digits of the range of the values, so that cells of different colours show different numbers."""
+    """Counts the digits that show three of the values' range: cells of different colours show different numbers."""
     spread = values.max() - values.min() if values.size else 0.0
     common = math.floor(math.log10(abs(values).max() / spread)) if spread > 0.0 else 0
     return min(3 + max(0, common), 12)

@@ -1,4 +1,4 @@
-"""Turnover: how many weights are replaced, and how old those are that stay."""
+"""Turnover: the share of weights replaced, and the age of the others."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -37,10 +37,10 @@ def turnover(history: Sequence[Mapping[str, Any]], steps: Sequence[float] | None
         [[10.0, 30.0], [10.0, 30.0]]
     """
     should = "a sequence of what funcbio.metrics returns, one for each step"
-    sequence = isinstance(history, Sequence) and all(isinstance(found, Mapping) for found in history)
+    sequence = isinstance(history, Sequence) and all(isinstance(metrics, Mapping) for metrics in history)
     require("history", history, should, sequence and len(history) > 0)
-    entries = [name for name in PANELS if any(name in found.get(WHOLE, {}) for found in history)]
-    there = sorted({name for found in history for name in found.get(WHOLE, {})})
+    entries = [name for name in PANELS if any(name in metrics.get(WHOLE, {}) for metrics in history)]
+    there = sorted({name for metrics in history for name in metrics.get(WHOLE, {})})
     require("history", there, "metrics with 'replaced' or 'age_mean' of the whole model", bool(entries))
     places = steps_of(steps, len(history))
     figure = figure_of("monitor", figsize=(8, 0.6 + 2.8 * len(entries)))
@@ -54,19 +54,19 @@ def turnover(history: Sequence[Mapping[str, Any]], steps: Sequence[float] | None
 
 
 def _draw(axes: "Axes", history: Sequence[Mapping[str, Any]], steps: Sequence[float], entry: str) -> list[End]:
-    """Draws one entry of all layers, then of the whole model, on top; returns where lines end."""
+    """Draws one entry of all layers, then of the whole model, on top; returns the ends of the lines."""
     label, unit = PANELS[entry]
     names = [name for name in history[-1] if name != WHOLE and entry in history[-1][name]]
-    told_apart = len(names) < len(PALETTE) - 1  # Black is the whole model's, and yellow is pale.
+    coloured = len(names) < len(PALETTE) - 1  # Black is the whole model's, and yellow is pale.
     ends = []
     for index, name in enumerate([*names, WHOLE]):
-        values = [unit * float(found.get(name, {}).get(entry, "nan")) for found in history]
-        bold, color = name == WHOLE, PALETTE[index] if told_apart else "0.7"
+        values = [unit * float(metrics.get(name, {}).get(entry, "nan")) for metrics in history]
+        bold, color = name == WHOLE, PALETTE[index] if coloured else "0.7"
         color = "black" if bold else color
         axes.plot(steps, values, color=color, linewidth=2.2 if bold else 1.2, label=name)
-        if bold or told_apart:
+        if bold or coloured:
             ends.append(end_of(values, "whole model" if bold else name, color))
-    if not told_apart:
+    if not coloured:
         axes.set_title(f"gray: each of {len(names)} layers", loc="left", fontsize=10, color="0.4")
     axes.set(ylabel=label)
     axes.set_ylim(bottom=0.0)

@@ -106,11 +106,11 @@ def beta(
     x = gamma(key, first, shape, dtype=work, stream=f"{stream}/first", offset=offset)
     y = gamma(key, second, shape, dtype=work, stream=f"{stream}/second", offset=offset)
     total = x + y
-    # Small parameters draw numbers too small for the type: their ratio is then 1 or 0, by a coin.
+    # Small parameters may draw two numbers that are 0 in the type: the result is then 1 or 0, by a coin.
     first, second = exact(first), exact(second)
     share = number(first / (first + second), work, key.device)
-    one = uniform(key, shape, dtype=work, stream=f"{stream}/coin", offset=offset) < share
-    return torch.where(total > 0.0, x / torch.where(total > 0.0, total, 1.0), one).to(dtype)
+    coin = uniform(key, shape, dtype=work, stream=f"{stream}/coin", offset=offset) < share
+    return torch.where(total > 0.0, x / torch.where(total > 0.0, total, 1.0), coin).to(dtype)
 
 
 def _require_positive(**hyper: object) -> None:

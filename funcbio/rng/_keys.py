@@ -9,7 +9,7 @@ from funcbio.rng._threefry import threefry2x32
 from funcbio.tensors._kept import kept
 
 INTEGERS = (int, torch.SymInt)
-MOST = 1 << 31  # Counters of one stream.
+MOST_COUNTERS = 1 << 31  # Counters of one stream.
 
 
 def key(seed: int | Tensor, *, device: torch.device | str | None = None) -> Key:
@@ -80,7 +80,7 @@ def split(key: Key, count: int = 2) -> Tensor:
         torch.Size([5, 2])
     """
     require_key(key)
-    if not isinstance(count, INTEGERS) or isinstance(count, bool) or not 0 <= count < MOST:
+    if not isinstance(count, INTEGERS) or isinstance(count, bool) or not 0 <= count < MOST_COUNTERS:
         raise ValueError(f"count should be an integer >= 0; found {count!r}")
     tag_low, tag_high = site("split")
     # A bitwise operation first: arithmetic on an arange becomes index arithmetic in the compiler, and overflows.
@@ -89,7 +89,7 @@ def split(key: Key, count: int = 2) -> Tensor:
 
 
 def _halves(data: int | Tensor, device: torch.device | None) -> tuple[Tensor, Tensor]:
-    """Low and high 32 bits of an integer, as int32 tensors."""
+    """Returns the low and high 32 bits of an integer, as int32 tensors."""
     if isinstance(data, Tensor):
         if data.ndim:
             raise ValueError(f"data should be an integer tensor of no dimensions; found shape {tuple(data.shape)}")
@@ -106,7 +106,7 @@ def _halves(data: int | Tensor, device: torch.device | None) -> tuple[Tensor, Te
 
 
 def site(name: str) -> tuple[int, int]:
-    """Two signed 32-bit words that stand for a name: FNV-1a in plain Python, which compile folds away."""
+    """Hashes a name to two signed 32-bit words: FNV-1a in plain Python, which compile folds away."""
     value = 0xCBF29CE484222325
     for byte in name.encode():
         value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
@@ -120,9 +120,9 @@ def _signed(word: int) -> int:
 
 @kept(16)
 def step_of(device: torch.device) -> Tensor:
-    """Returns what takes a key to the next one of a run when it is added: cheaper than a hash, and no two runs meet.
+    """Returns the offset that takes a key to the next one of a run: cheaper than a hash, and no two runs meet.
 
-    The multiples of odd numbers in both words: keys that differ in one word only never follow from one another.
+    Both words are odd numbers: keys that differ in one word only never follow from one another.
     The tensor is kept for the next call: do not write to it.
     """
     return torch.tensor([_signed(0x9E3779B9), _signed(0x85EBCA6B)], dtype=torch.int32, device=device)

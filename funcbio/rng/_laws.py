@@ -1,4 +1,4 @@
-"""Laws: how random words become numbers."""
+"""Laws: the distributions that turn random words into numbers."""
 
 import math
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from funcbio.rng._threefry import constants
 
 
 class Law(NamedTuple):
-    """A distribution, by what becomes of the words of the generator.
+    """Describes a distribution, by functions from the generator's words to numbers.
 
     Attributes:
-        single: Numbers from one word, and the type that says how precise they should be, for all but float64.
-        double: Numbers in float64 from the two words of a counter.
+        single: Makes numbers from one word, as precise as the type in its second argument, for all but float64.
+        double: Makes numbers in float64 from the two words of a counter.
         outputs: How many numbers ``single`` and ``double`` make.
     """
 
@@ -25,19 +25,19 @@ class Law(NamedTuple):
 
 
 def lanes(law: Law, dtype: torch.dtype) -> int:
-    """How many numbers a counter makes."""
+    """Counts the numbers that a counter makes."""
     return law.outputs[1] if dtype == torch.float64 else 2 * law.outputs[0]
 
 
 def lane_list(law: Law, first: Tensor, second: Tensor, dtype: torch.dtype) -> list[Tensor]:
-    """The numbers of some counters, lane by lane, each shaped like ``first``."""
+    """Returns the numbers of some counters, lane by lane, each shaped like ``first``."""
     if dtype == torch.float64:
         return list(law.double(first, second))
     return [number for pair in zip(law.single(first, dtype), law.single(second, dtype), strict=True) for number in pair]
 
 
 def laid_out(law: Law, first: Tensor, second: Tensor, dtype: torch.dtype) -> Tensor:
-    """The numbers of some blocks end to end, in the order of ``lane_list``; in float32 or better."""
+    """Returns the numbers of some blocks end to end, in the order of ``lane_list``; in float32 or better."""
     if dtype == torch.float64:
         numbers = [number.unsqueeze(-2) for number in law.double(first, second)]
     else:  # Both words at once, for half the operations.
@@ -46,8 +46,8 @@ def laid_out(law: Law, first: Tensor, second: Tensor, dtype: torch.dtype) -> Ten
 
 
 def _top(word: Tensor, bits: int) -> Tensor:
-    held = constants()
-    return torch.bitwise_right_shift(word, held(32 - bits)) & held((1 << bits) - 1)
+    operand = constants()
+    return torch.bitwise_right_shift(word, operand(32 - bits)) & operand((1 << bits) - 1)
 
 
 def _fraction(word: Tensor, dtype: torch.dtype) -> tuple[Tensor]:
@@ -66,7 +66,7 @@ COSINE = (0.999999953, -1.23369821, 0.253650745, -0.0208106275, 0.000858190620)
 
 
 def box_muller(radius: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
-    """Two independent standard normal numbers from two that are uniform on (-1, 1) and not 0.
+    """Makes two independent standard normal numbers from two that are uniform on (-1, 1) and not 0.
 
     The first gives the radius and, by its sign, one half of the circle; the second the angle within that half.
     """
@@ -76,11 +76,11 @@ def box_muller(radius: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
-    held = constants(x.dtype)
-    result = x * held(coefficients[-1])
+    operand = constants(x.dtype)
+    result = x * operand(coefficients[-1])
     for coefficient in coefficients[-2:0:-1]:
-        result = result.add_(held(coefficient)).mul_(x)
-    return result.add_(held(coefficients[0]))
+        result = result.add_(operand(coefficient)).mul_(x)
+    return result.add_(operand(coefficients[0]))
 
 
 ANGLE = (1 << 11) - 1  # Bits for the angle: that many directions have all the moments of a circle up to order 2047.
@@ -88,9 +88,9 @@ ANGLE = (1 << 11) - 1  # Bits for the angle: that many directions have all the m
 
 def _normals(word: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     del dtype
-    whole, held = constants(), constants(torch.float32)
-    radius = (word & whole(~ANGLE)).to(torch.float32).add_(held(2.0**10)).mul_(held(2.0**-31))
-    angle = (word & whole(ANGLE)).to(torch.float32).sub_(held(1023.5)).mul_(held(2.0**-10))
+    whole, operand = constants(), constants(torch.float32)
+    radius = (word & whole(~ANGLE)).to(torch.float32).add_(operand(2.0**10)).mul_(operand(2.0**-31))
+    angle = (word & whole(ANGLE)).to(torch.float32).sub_(operand(1023.5)).mul_(operand(2.0**-10))
     return box_muller(radius, angle)
 
 

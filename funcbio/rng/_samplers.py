@@ -58,9 +58,9 @@ def normal(
 ) -> Tensor:
     """Draws from the normal distribution, by the transform of Box and Muller.
 
-    A pair of numbers has a radius of 21 random bits and one of 2,048 directions: none lies further than 5.396 standard
-    deviations from the mean, where true normal numbers are one in 15 million. In float64 both have 32 bits, and the
-    furthest is 6.660.
+    A pair of numbers has a radius of 21 random bits and one of 2,048 directions: all lie within 5.396 standard
+    deviations of the mean; of true normal numbers one in 15 million lies outside. In float64 both have 32 bits, and
+    the furthest is 6.660.
 
     Args:
         key: The key; the same key gives the same numbers.
@@ -123,5 +123,5 @@ def bernoulli(key: Key, probability: Number = 0.5, shape: Shape = (), *, stream:
 def _require_broadcast(probability: Tensor, shape: Shape) -> None:
     fits = probability.ndim <= len(shape) and not probability.is_complex()
     sizes = zip(reversed(probability.shape), reversed(shape), strict=False)
-    if not fits or any(own not in (1, size) for own, size in sizes):
+    if not fits or any(length not in (1, size) for length, size in sizes):
         raise ValueError(f"probability should broadcast to shape {tuple(shape)}; found {shown(probability)}")

@@ -13,17 +13,17 @@ from torch import Tensor
 
 from funcbio._checks import require_dtype, require_key
 from funcbio.base import Key
-from funcbio.rng._keys import INTEGERS, MOST, site
+from funcbio.rng._keys import INTEGERS, MOST_COUNTERS, site
 from funcbio.rng._laws import Law, laid_out, lanes
 from funcbio.rng._threefry import threefry2x32
 
 LANE = 64  # Counters in a block.
-TILE = 1 << 10  # Blocks hashed at a time outside a compiled graph: their temporaries stay in the cache.
+TILE_BLOCKS = 1 << 10  # Blocks hashed at a time outside a compiled graph: their temporaries stay in the cache.
 Shape: TypeAlias = Sequence[int]
 
 
 def blocks(streams: Iterable[str], spans: Iterable[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Counter words of blocks of several streams, laid end to end, so that one hash serves them all.
+    """Makes counter words of blocks of several streams, laid end to end, so that one hash serves them all.
 
     Args:
         streams: Names of the streams.
@@ -43,29 +43,29 @@ def blocks(streams: Iterable[str], spans: Iterable[tuple[int, int]], device: tor
 
 
 def words(key: Key, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Two random words for every counter of some blocks, each of shape ``(blocks, LANE)``."""
+    """Makes two random words for every counter of some blocks, each of shape ``(blocks, LANE)``."""
     # A bitwise operation first: arithmetic on an arange becomes index arithmetic in the compiler, and overflows.
     return threefry2x32(key, torch.arange(LANE, dtype=torch.int32, device=first.device) ^ first, second)
 
 
 def block_numbers(law: Law, key: Key, first: Tensor, second: Tensor, dtype: torch.dtype) -> Tensor:
-    """The numbers of some blocks, end to end; ``key`` is one for all or has one row ``(blocks, 1, 2)`` for each."""
-    if len(first) <= TILE or torch.compiler.is_compiling():
+    """Makes the numbers of some blocks, end to end; ``key`` is one for all or one row ``(blocks, 1, 2)`` for each."""
+    if len(first) <= TILE_BLOCKS or torch.compiler.is_compiling():
         return laid_out(law, *words(key, first, second), dtype)
-    keys = [key] * -(-len(first) // TILE) if key.ndim == 1 else key.split(TILE)
-    tiles = zip(keys, first.split(TILE), second.split(TILE), strict=True)
+    keys = [key] * -(-len(first) // TILE_BLOCKS) if key.ndim == 1 else key.split(TILE_BLOCKS)
+    tiles = zip(keys, first.split(TILE_BLOCKS), second.split(TILE_BLOCKS), strict=True)
     return torch.cat([laid_out(law, *words(*tile), dtype) for tile in tiles])
 
 
 def _require_draw(shapes: list[Shape], dtype: torch.dtype, offset: int) -> None:
-    """Raises ValueError if there is no such draw."""
+    """Raises ValueError if a shape, the type or the offset is not valid."""
     require_dtype(dtype)
     for shape in shapes:
         if not isinstance(shape, tuple | list) or not all(isinstance(size, INTEGERS) and size >= 0 for size in shape):
             raise ValueError(f"shape should be a sequence of integers >= 0; found {shape!r}")
     if not isinstance(offset, INTEGERS) or offset < 0:
         raise ValueError(f"offset should be an integer >= 0; found {offset!r}")
-    most = MOST - LANE  # So that the last block of any law is whole.
+    most = MOST_COUNTERS - LANE  # So that the last block of any law is whole.
     if offset + max(math.prod(shape) for shape in shapes) > most:
         raise ValueError(f"shape and offset should stay within {most} numbers; found {shapes} and {offset}")
 
@@ -73,7 +73,7 @@ def _require_draw(shapes: list[Shape], dtype: torch.dtype, offset: int) -> None:
 def draw(
     law: Law, key: Key, streams: list[str], shapes: list[Shape], *, dtype: torch.dtype, offset: int = 0
 ) -> list[Tensor]:
-    """One tensor for each stream; all of them from one hash."""
+    """Draws one tensor for each stream; all of them from one hash."""
     if not shapes:
         return []
     require_key(key)
@@ -82,8 +82,8 @@ def draw(
     start, skip = offset // size, offset % size
     counts = [math.prod(shape) for shape in shapes]
     spans = [(start, (skip + count + size - 1) // size) for count in counts]
-    drawn = block_numbers(law, key, *blocks(streams, spans, key.device), dtype).to(dtype)
-    parts = drawn.split([size * count for _, count in spans]) if len(shapes) > 1 else [drawn]
+    numbers = block_numbers(law, key, *blocks(streams, spans, key.device), dtype).to(dtype)
+    parts = numbers.split([size * count for _, count in spans]) if len(shapes) > 1 else [numbers]
     return [
         part[skip : skip + count].reshape(tuple(shape))
         for part, count, shape in zip(parts, counts, shapes, strict=True)

@@ -31,39 +31,39 @@ def threefry2x32(key: Key, low: Tensor, high: Tensor, *, rounds: int = ROUNDS) -
     References:
         Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
     """
-    held = constants()
-    schedule = (key[..., 0], key[..., 1], key[..., 0] ^ key[..., 1] ^ held(PARITY))
+    operand = constants()
+    schedule = (key[..., 0], key[..., 1], key[..., 0] ^ key[..., 1] ^ operand(PARITY))
     x, y = low + schedule[0], high + schedule[1]
     for i in range(rounds):
         # The first sum makes a fresh tensor that no input shares; from there on everything is in place.
         x = x + y if i == 0 else x.add_(y)
-        y = _rotate(y, ROTATIONS[i % 8], held)
+        y = _rotate(y, ROTATIONS[i % 8], operand)
         y = y ^ x if i == 0 else y.bitwise_xor_(x)
         if i % 4 == 3:
             inject = i // 4 + 1
             x.add_(schedule[inject % 3])
-            y.add_(schedule[(inject + 1) % 3] + held(inject))
+            y.add_(schedule[(inject + 1) % 3] + operand(inject))
     return x, y
 
 
-def _rotate(word: Tensor, by: int, held: Callable[[float], Any]) -> Tensor:
-    wrapped = torch.bitwise_right_shift(word, held(32 - by)).bitwise_and_(held((1 << by) - 1))
+def _rotate(word: Tensor, by: int, operand: Callable[[float], Any]) -> Tensor:
+    wrapped = torch.bitwise_right_shift(word, operand(32 - by)).bitwise_and_(operand((1 << by) - 1))
     if torch.compiler.is_compiling():  # Two shifts become one instruction there.
         return torch.bitwise_left_shift(word, by) | wrapped
     return wrapped.add_(word, alpha=1 << by)
 
 
 def constants(dtype: torch.dtype = torch.int32) -> Callable[[float], Any]:
-    """What turns a number into an operand: outside of tracing, into a tensor of no dimensions that is kept.
+    """Returns a function that turns a number into an operand: outside of tracing, into a 0-d tensor that is kept.
 
     Torch wraps a number anew in every call, which takes longer than an operation on some thousand elements; so does
-    a tensor of another type than the one it is to work with.
+    a tensor of another type than that of the other operand.
     """
-    return _as_it_is if torch.compiler.is_compiling() or is_in_torch_dispatch_mode() else KEPT[dtype]
+    return _as_it_is if torch.compiler.is_compiling() or is_in_torch_dispatch_mode() else OPERANDS[dtype]
 
 
 def _as_it_is(value: float) -> float:
     return value
 
 
-KEPT = {dtype: partial(constant, dtype) for dtype in (torch.int32, torch.float32, torch.float64)}
+OPERANDS = {dtype: partial(constant, dtype) for dtype in (torch.int32, torch.float32, torch.float64)}

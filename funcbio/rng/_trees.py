@@ -16,7 +16,7 @@ from funcbio.tensors._sharding import draw_like, is_distributed
 
 
 def normal_tree(key: Key | None, stream: str, like: Tree) -> Tree:
-    """Standard normal numbers for every synapse of a tree.
+    """Draws standard normal numbers for every synapse of a tree.
 
     A leaf's stream is ``stream`` and its path, so a leaf's numbers depend on no other leaf.
 
@@ -62,8 +62,8 @@ def draw_tree(law: Law, key: Key | None, stream: str, like: Tree, dtypes: Sequen
     for dtype in sorted(set(work), key=str):
         chosen = [i for i, leaf in enumerate(leaves) if leaf.ndim and work[i] == dtype and not is_distributed(leaf)]
         streams, shapes = [f"{stream}/{names[i]}" for i in chosen], [leaves[i].shape for i in chosen]
-        for i, drawn in zip(chosen, draw(law, key, streams, shapes, dtype=dtype), strict=True):
-            leaves[i] = drawn
+        for i, numbers in zip(chosen, draw(law, key, streams, shapes, dtype=dtype), strict=True):
+            leaves[i] = numbers
     sample = normal if law is NORMAL else uniform
     for i, leaf in enumerate(leaves):
         if leaf.ndim and is_distributed(leaf):

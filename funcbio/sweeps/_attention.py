@@ -29,10 +29,10 @@ def attention(
         The output; NotImplemented for what torch computes or refuses itself.
     """
     tensors = (query, key, value)
-    known = is_chance(dropout_p) and dropout_p > 0.0 and all(plain(t) and t.ndim > 1 for t in tensors)
-    known = known and query.is_floating_point() and all(tensor.dtype == query.dtype for tensor in tensors)
+    supported = is_chance(dropout_p) and dropout_p > 0.0 and all(plain(t) and t.ndim > 1 for t in tensors)
+    supported = supported and query.is_floating_point() and all(tensor.dtype == query.dtype for tensor in tensors)
     masked = attn_mask is None or (attn_mask.dtype in (torch.bool, query.dtype) and not is_causal)
-    if not known or not masked or enable_gqa:
+    if not supported or not masked or enable_gqa:
         return NotImplemented
     scores = query @ key.transpose(-2, -1) * (1.0 / math.sqrt(query.shape[-1]) if scale is None else scale)
     if is_causal:

@@ -1,4 +1,4 @@
-"""What a step needs besides the members: their batches, and their keys of the step."""
+"""Inputs of a step besides the members: their batches, and their keys of the step."""
 
 import torch
 from torch import Tensor
@@ -6,32 +6,32 @@ from torch import Tensor
 from funcbio.rng import fold_in
 from funcbio.sweeps._job import Job
 
-AHEAD = 64
+STEPS_OF_KEYS = 64
 """Steps whose keys are made at once: deriving a key is many small operations, however many keys there are."""
 
 
 class StepKeys:
-    """The key of every member in every step.
+    """Derives the key of every member in every step.
 
     Args:
         keys: A key for every member.
     """
 
     def __init__(self, keys: Tensor) -> None:
-        self.keys, self.block, self.made = keys, -1, keys
+        self.keys, self.block, self.block_keys = keys, -1, keys
 
     def at(self, number: int) -> Tensor:
         """Returns the keys of a step, shape ``(members, 2)``."""
-        block, position = divmod(number, AHEAD)
+        block, position = divmod(number, STEPS_OF_KEYS)
         if block != self.block:
-            numbers = torch.arange(block * AHEAD, (block + 1) * AHEAD, device=self.keys.device)
+            numbers = torch.arange(block * STEPS_OF_KEYS, (block + 1) * STEPS_OF_KEYS, device=self.keys.device)
             over_members = torch.vmap(fold_in, in_dims=(0, None))
-            self.block, self.made = block, torch.vmap(over_members, in_dims=(None, 0))(self.keys, numbers)
-        return self.made[position]
+            self.block, self.block_keys = block, torch.vmap(over_members, in_dims=(None, 0))(self.keys, numbers)
+        return self.block_keys[position]
 
 
 class Batches:
-    """What every member reads in every step: the indices of its examples, or a key if batches are made by a function.
+    """Lists what every member reads in every step: the indices of its examples, or a key if a function makes batches.
 
     Args:
         job: The sweep.

@@ -14,14 +14,14 @@ from funcbio.base import Key
 from funcbio.engine._program import with_own_code
 from funcbio.functional._idle import outside
 from funcbio.sweeps._gradient import plain, transformed
-from funcbio.sweeps._member import Own, Rules
+from funcbio.sweeps._member import MemberTensors, Rules
 from funcbio.sweeps._optimizers import Functional, Torch
 from funcbio.sweeps._seeded import seeded
 from funcbio.sweeps._stack import merged, replaced
 
 
 class Kind:
-    """What members that can train together share: rules, optimizer, and their step as a graph.
+    """Holds what members that can train together share: rules, optimizer, and their step as a graph.
 
     Args:
         rules: How they learn.
@@ -31,7 +31,7 @@ class Kind:
     Attributes:
         looped: Whether they train, and are measured, one by one.
         measures_looped: Whether they are measured one by one, however they train.
-        rehearsed: Whether everything that they will do was tried.
+        rehearsed: Whether training, measuring and saving were tried.
     """
 
     def __init__(self, rules: Rules, optimizer: Torch | Functional, *, compile: bool = False) -> None:
@@ -43,34 +43,36 @@ class Kind:
         """Maps a function of one member over all of them."""
         return looped(function, in_dims) if self.looped else torch.vmap(function, in_dims=in_dims)
 
-    def advance(self, acting: tuple[int, ...], own: Own, moments: Any, batch: Tensor, keys: Tensor) -> Any:
-        """One step: what has changed after it, the optimizer's state, and the losses before it."""
-        grads, changes, loss = self.learn(acting)(own, batch, keys)
-        own = replaced(own, changes)
-        direction, moments = self.optimizer.direction(moments, own.params, grads, self.over_members)
+    def advance(
+        self, acting: tuple[int, ...], members: MemberTensors, moments: Any, batch: Tensor, keys: Tensor
+    ) -> Any:
+        """Makes one step; returns the changed tensors, the optimizer's state, and the losses before the step."""
+        grads, changes, loss = self.learn(acting)(members, batch, keys)
+        members = replaced(members, changes)
+        direction, moments = self.optimizer.direction(moments, members.params, grads, self.over_members)
         apply = self.over_members(partial(self.rules.apply, acting))
-        return merged(changes, apply(own, direction, keys)), moments, loss
+        return merged(changes, apply(members, direction, keys)), moments, loss
 
     def learn(self, acting: tuple[int, ...]) -> Callable[..., Any]:
-        """The first part of a step, over members."""
+        """Returns the first part of a step, over members: gradients and the mechanisms in their place."""
         if self.looped:
             return looped(partial(_seeded, partial(self.rules.learn, plain, acting)))
         return torch.vmap(partial(self.rules.learn, transformed, acting))
 
     def measure(
-        self, metrics: Any, own: Own, batch: Any, in_dims: Any, read: Callable[[Any], Any]
+        self, metrics: Any, members: MemberTensors, batch: Any, in_dims: Any, read: Callable[[Any], Any]
     ) -> dict[str, Tensor]:
         """Measures every member on a batch, which ``read`` turns into tensors."""
 
-        def measure(own: Own, batch: Any) -> dict[str, Tensor]:
-            return self.rules.measure(metrics, own, read(batch))
+        def measure(members: MemberTensors, batch: Any) -> dict[str, Tensor]:
+            return self.rules.measure(metrics, members, read(batch))
 
         if self.looped or self.measures_looped:
-            return looped(partial(_seeded_measure, measure), in_dims)(own, batch)
-        return torch.vmap(measure, in_dims=in_dims)(own, batch)
+            return looped(partial(_seeded_measure, measure), in_dims)(members, batch)
+        return torch.vmap(measure, in_dims=in_dims)(members, batch)
 
     def graph(self, acting: tuple[int, ...]) -> Callable[..., Any]:
-        """The step compiled; each set of mechanisms that act together has its own."""
+        """Returns the compiled step; each set of mechanisms that act together has its own."""
         if acting not in self.graphs:
 
             def step(*tensors: Any) -> Any:
@@ -79,9 +81,9 @@ class Kind:
             self.graphs[acting] = torch.compile(with_own_code(step), fullgraph=True, dynamic=False)
         return self.graphs[acting]
 
-    def try_graph(self, acting: tuple[int, ...], own: Own, moments: Any, *tensors: Tensor) -> None:
-        """Compiles a step by running it on copies; if torch cannot, says why, and lets training go on without."""
-        copies = own, tree_map(torch.clone, moments), *tensors
+    def try_graph(self, acting: tuple[int, ...], members: MemberTensors, moments: Any, *tensors: Tensor) -> None:
+        """Compiles a step by running it on copies; if torch cannot, warns why, and training goes on without."""
+        copies = members, tree_map(torch.clone, moments), *tensors
         try:
             with recurrent_allowed():
                 self.graph(acting)(*copies)
@@ -93,17 +95,17 @@ class Kind:
 
 
 class Engine:
-    """Trains a stack of members; holds what is theirs.
+    """Trains a stack of members, and holds their tensors.
 
     Args:
-        kind: What they share.
-        own: What belongs to them.
+        kind: Their rules, optimizer and compiled steps.
+        members: Their tensors.
     """
 
-    def __init__(self, kind: Kind, own: Own) -> None:
-        self.kind, self.own, self.moments = kind, own, {}
+    def __init__(self, kind: Kind, members: MemberTensors) -> None:
+        self.kind, self.members, self.moments = kind, members, {}
         self.seconds, self.compile_seconds, self.timed = 0.0, 0.0, 0
-        self.known: set[tuple[int, ...]] = set()  # What has been compiled for this number of members.
+        self.compiled: set[tuple[int, ...]] = set()  # Sets of mechanisms, for this number of members.
 
     @torch.no_grad()
     def step(self, number: int, batch: Tensor, keys: Tensor) -> Tensor:
@@ -111,25 +113,25 @@ class Engine:
         kind, began = self.kind, time.perf_counter()
         acting = tuple(i for i, mechanism in enumerate(kind.rules.mechanisms) if mechanism.acts(number))
         # The first step is never compiled: in it, optimizers of torch make their state.
-        new_graph = kind.compile and number > 0 and acting not in self.known
+        new_graph = kind.compile and number > 0 and acting not in self.compiled
         if new_graph:
-            self.known.add(acting)
-            kind.try_graph(acting, self.own, self.moments, batch, keys)
+            self.compiled.add(acting)
+            kind.try_graph(acting, self.members, self.moments, batch, keys)
         advance = kind.graph(acting) if kind.compile and number > 0 else partial(kind.advance, acting)
-        changes, self.moments, loss = advance(self.own, self.moments, batch, keys)
-        self.own = replaced(self.own, changes)
+        changes, self.moments, loss = advance(self.members, self.moments, batch, keys)
+        self.members = replaced(self.members, changes)
         self._note(time.perf_counter() - began, new_graph or number == 0)
         return loss
 
     @torch.no_grad()
     def measure(self, metrics: Any, batch: Sequence[Tensor]) -> dict[str, Tensor]:
         """Measures every member on a batch that they share."""
-        return self.kind.measure(metrics, self.own, batch, (0, None), lambda batch: batch)
+        return self.kind.measure(metrics, self.members, batch, (0, None), lambda batch: batch)
 
     @torch.no_grad()
     def measure_rows(self, metrics: Any, rows: Tensor) -> dict[str, Tensor]:
         """Measures every member on examples of its own, by their numbers: shape ``(members, examples)``."""
-        return self.kind.measure(metrics, self.own, rows, 0, self.kind.rules.read)
+        return self.kind.measure(metrics, self.members, rows, 0, self.kind.rules.read)
 
     def _note(self, passed: float, first: bool) -> None:
         if first:
@@ -138,18 +140,18 @@ class Engine:
             self.seconds, self.timed = self.seconds + passed, self.timed + 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns all that is theirs, as lists of tensors."""
-        return {"own": self.own.leaves(), "moments": {n: tree_leaves(part) for n, part in self.moments.items()}}
+        """Returns the tensors and the optimizer's state of the members, as lists."""
+        return {"own": self.members.leaves(), "moments": {n: tree_leaves(part) for n, part in self.moments.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes a state."""
+        """Restores the tensors and the optimizer's state."""
         leaves = iter(state["own"])
-        self.own = self.own.map(lambda old: next(leaves).to(old))
-        self.moments = self.kind.optimizer.restored(state["moments"], self.own.params, self.kind.over_members)
+        self.members = self.members.map(lambda old: next(leaves).to(old))
+        self.moments = self.kind.optimizer.restored(state["moments"], self.members.params, self.kind.over_members)
 
 
 def looped(function: Callable[..., Any], in_dims: Any = 0) -> Callable[..., Any]:
-    """What ``torch.vmap`` returns, computed member by member."""
+    """Returns what ``torch.vmap`` does, computed member by member."""
 
     def call(*args: Any) -> Any:
         dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(args)
@@ -167,26 +169,26 @@ def _at(index: int, leaf: Tensor) -> Tensor:
     return leaf[index]
 
 
-def _seeded(learn: Callable[..., Any], own: Own, batch: Tensor, key: Key) -> Any:
-    """What a model draws in a way that is not keyed: in a loop it can follow from the member's key too."""
+def _seeded(learn: Callable[..., Any], member: MemberTensors, batch: Tensor, key: Key) -> Any:
+    """Runs ``learn`` with torch's generators seeded, so that draws that are not keyed follow from the member's key."""
     with seeded(key):
-        return learn(own, batch, key)
+        return learn(member, batch, key)
 
 
-def _seeded_measure(measure: Callable[..., Any], own: Own, batch: Any) -> Any:
-    """What it draws while it is measured, likewise."""
-    with seeded(own.keys["noise"]):
-        return measure(own, batch)
+def _seeded_measure(measure: Callable[..., Any], member: MemberTensors, batch: Any) -> Any:
+    """Runs ``measure`` with torch's generators seeded, likewise."""
+    with seeded(member.keys["noise"]):
+        return measure(member, batch)
 
 
 def recurrent_allowed() -> Any:
     """Lets torch compile recurrent layers, which it does only when asked to."""
-    known = hasattr(torch._dynamo.config, "allow_rnn")
-    return torch._dynamo.config.patch(allow_rnn=True) if known else torch.no_grad()
+    has_option = hasattr(torch._dynamo.config, "allow_rnn")
+    return torch._dynamo.config.patch(allow_rnn=True) if has_option else torch.no_grad()
 
 
 def compiles(device: torch.device) -> bool:
-    """Whether torch can compile at all here; warns if it cannot."""
+    """Returns True if torch can compile on the device; warns if it cannot."""
     try:
         torch.compile(torch.neg, fullgraph=True)(torch.ones(2, device=device))
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What makes a sweep this one and no other, for the file in its folder."""
+"""The fingerprint by which a sweep is recognized: a description for the file in its folder."""
 
 import sys
 from dataclasses import replace
@@ -22,14 +22,14 @@ from funcbio.sweeps._engine import Engine
 from funcbio.sweeps._folds import rows_of
 from funcbio.sweeps._gradient import trained
 from funcbio.sweeps._job import Job
-from funcbio.sweeps._member import Own, Rules
+from funcbio.sweeps._member import MemberTensors, Rules
 from funcbio.sweeps._seeded import seeded
 from funcbio.sweeps._stack import build
 from funcbio.sweeps._trials import Trial
 
 
 def fingerprint(job: Job) -> Seen:
-    """Returns all that can be seen of a sweep: its arguments, its first network, and what that computes of a batch."""
+    """Describes a sweep: its arguments, its first network, and what that network computes on a batch."""
     # The functions come first: some count how often they were called.
     seen = describe(_arguments(job))
     return seen | _twice(lambda: _network(job)) | _twice(_Forward(job))
@@ -49,7 +49,7 @@ def _arguments(job: Job) -> dict[str, Any]:
 
 
 def _member(trial: Trial) -> dict[str, Any]:
-    """What the table says of it, and what follows from that."""
+    """Describes a member: its values in the table, and what follows from them."""
     config = vars(trial.config)
     numbers = {name: value for name, value in trial.numbers.items() if name not in config}
     return {"seed": trial.seed, **numbers, "config": trial.config, "options": trial.options, "does": trial.mechanisms}
@@ -61,7 +61,7 @@ def _network(job: Job) -> Seen:
 
 
 class _Forward:
-    """The first member on its first batch: what it reads, computes and loses; what mechanisms and metrics do.
+    """Describes the first member on its first batch: batch, output and loss; results of mechanisms and metrics.
 
     Args:
         job: The sweep.
@@ -72,51 +72,51 @@ class _Forward:
         self.output: Any = None
 
     def __call__(self) -> Seen:
-        """Returns the numbers of a forward pass; of one that fails, which training will say, nothing."""
+        """Returns the numbers of a forward pass; only the error if it fails, which training will raise."""
         self.seen, engine = {}, self.engine
         try:
-            own, key, target = self._forward(engine)
+            member, key, target = self._forward(engine)
         except Exception as error:
             return {"forward": _failed(error)}
-        for what, look in {"mechanisms": self._mechanisms, "metrics": self._metrics}.items():
+        for what, note in {"mechanisms": self._mechanisms, "metrics": self._metrics}.items():
             try:
-                look(engine.kind.rules, own, key, target)
-            except Exception as error:  # Some refuse what no network puts out.
+                note(engine.kind.rules, member, key, target)
+            except Exception as error:  # Some refuse invented numbers that no network would output.
                 self.seen[f"forward.{what}"] = _failed(error)
         return self.seen
 
     @cached_property
     def engine(self) -> Engine:
-        """The first member alone."""
+        """Returns an engine of the first member alone."""
         return self.job.engine(self.job.trials[:1])
 
-    def _forward(self, engine: Engine) -> tuple[Own, Key, Tensor]:
-        """Notes a forward pass; returns the member, the key of the step, and the batch's target."""
+    def _forward(self, engine: Engine) -> tuple[MemberTensors, Key, Tensor]:
+        """Records a forward pass; returns the member, the key of the step, and the batch's target."""
         rows = rows_of(self.job.folds, self.job.trials[:1], 0, self.job.device)
-        batch = Batches(self.job, engine.own.keys["batches"], rows).at(0)[0]
-        key = StepKeys(engine.own.keys["noise"]).at(0)[0]
-        own = engine.own.map(lambda leaf: leaf[0])
+        batch = Batches(self.job, engine.members.keys["batches"], rows).at(0)[0]
+        key = StepKeys(engine.members.keys["noise"]).at(0)[0]
+        member = engine.members.map(lambda leaf: leaf[0])
         rules = replace(engine.kind.rules, loss=self._spy)
         with seeded(key):
             read = rules.read(batch)
             self._note("batch", read)
-            self._note("loss", rules.loss_of(trained(own.params), own=own, key=key, batch=read)[0])
-        return own, key, read[-1]
+            self._note("loss", rules.loss_of(trained(member.params), member=member, key=key, batch=read)[0])
+        return member, key, read[-1]
 
     @torch.no_grad()
-    def _mechanisms(self, rules: Rules, own: Own, key: Key, _: Tensor) -> None:
-        """Notes what they make of invented gradients; those of the network may be nothing but rounding."""
-        acting, grads = tuple(range(len(rules.mechanisms))), _invented(key, own.params)
+    def _mechanisms(self, rules: Rules, member: MemberTensors, key: Key, _: Tensor) -> None:
+        """Records what mechanisms make of invented gradients: the network's own may be rounding errors only."""
+        acting, grads = tuple(range(len(rules.mechanisms))), _invented(key, member.params)
         with seeded(key):
             for place in PLACES:
-                treated: Any = rules.treat(place, acting, own.params, grads, own.state, own.numbers, key)
+                treated: Any = rules.treat(place, acting, member.params, grads, member.state, member.numbers, key)
                 # Masks and counts are left out: rounding may decide on one of a million weights.
                 self._note(place, [leaf for leaf in tree_leaves(treated) if leaf.is_floating_point()])
 
     @torch.no_grad()
-    def _metrics(self, rules: Rules, own: Own, key: Key, target: Tensor) -> None:
-        """Notes what they make of an invented output, which is not near to where they would decide otherwise."""
-        del rules, own
+    def _metrics(self, rules: Rules, member: MemberTensors, key: Key, target: Tensor) -> None:
+        """Records what metrics make of an invented output, which is far from the points at which they switch."""
+        del rules, member
         output = _invented(key, self.output)
         with seeded(key):
             self._note("metrics", {name: metric(output, target) for name, metric in self.job.metrics.items()})
@@ -133,7 +133,7 @@ class _Forward:
 
 
 def _invented(key: Key, tree: Any) -> Any:
-    """Normal numbers in the place of a tree's."""
+    """Returns normal numbers in the place of a tree's."""
 
     def invented(leaf: Any) -> Any:
         real = isinstance(leaf, Tensor) and leaf.is_floating_point()
@@ -146,9 +146,9 @@ def _failed(error: Exception) -> dict[str, str]:
     return {"unseen": f"it failed, {type(error).__name__}"}
 
 
-def _twice(look: Any) -> Seen:
-    """Looks twice; what is not the same twice, in one process, cannot be compared with that of another."""
-    first, second = look(), look()
+def _twice(describe_it: Any) -> Seen:
+    """Describes twice; an entry that differs within one process cannot be compared with that of another."""
+    first, second = describe_it(), describe_it()
     for path in [path for path in first if compare({path: first[path]}, {path: second.get(path)}).different]:
         first[path] = {"unseen": "not the same twice"}
     return first

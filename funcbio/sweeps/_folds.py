@@ -12,20 +12,20 @@ from funcbio.sweeps._trials import FOLD, Trial
 Folds = Sequence[tuple[Tensor, Tensor]]
 
 
-def as_folds(given: Any, data: Any, test: Any) -> Folds:
+def as_folds(pairs: Any, data: Any, test: Any) -> Folds:
     """Takes pairs of row numbers, for training and for measuring; as those of scikit-learn's ``split``.
 
     Raises:
         ValueError: If they are no such pairs, differ in length, or do not belong to the data.
     """
-    if given is None:
+    if pairs is None:
         return ()
-    require("folds", given, "pairs of row numbers, for training and for testing", isinstance(given, Iterable))
+    require("folds", pairs, "pairs of row numbers, for training and for testing", isinstance(pairs, Iterable))
     require("test", test, "left out with folds", test is None)
     tensors = isinstance(data, Sequence) and len(data) > 0 and isinstance(data[0], Tensor) and data[0].ndim > 0
     require("data", shown(data), "a sequence of tensors with folds", tensors)
-    folds = [_pair(item, len(data[0])) for item in given]
-    require("folds", given, "one or more pairs", bool(folds))
+    folds = [_pair(item, len(data[0])) for item in pairs]
+    require("folds", pairs, "one or more pairs", bool(folds))
     for part, name in enumerate(("training", "test")):
         sizes = {len(fold[part]) for fold in folds}
         require("folds", sorted(sizes), f"given {name} parts of one length", len(sizes) == 1)
@@ -44,7 +44,7 @@ def _pair(item: Any, count: int) -> tuple[Tensor, Tensor]:
 
 
 def rows_of(folds: Folds, trials: Sequence[Trial], part: int, device: torch.device) -> Tensor | None:
-    """The rows of every member, shape ``(members, rows)``; part 0 is for training, 1 for measuring."""
+    """Returns the rows of every member, shape ``(members, rows)``; part 0 is for training, 1 for measuring."""
     if not folds:
         return None
     return torch.stack([folds[trial.values[FOLD]][part] for trial in trials]).to(device)

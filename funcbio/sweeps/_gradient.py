@@ -21,7 +21,7 @@ def plain(function: Callable[..., Any], params: Tensors) -> tuple[Tensors, tuple
     """Returns what ``transformed`` does, by the backward pass of a plain loop.
 
     That takes what ``torch.func`` cannot: autograd functions of the usual kind, activation checkpointing, hooks. It is
-    a whole backward pass, because checkpointing that is reentrant knows no other.
+    a whole backward pass, because reentrant checkpointing supports no other.
     """
     return _by_backward(Tensor.backward, function, params)
 
@@ -32,15 +32,15 @@ def trained(params: Tensors) -> Tensors:
 
 
 def draws_backward(function: Callable[..., Any], params: Tensors) -> bool:
-    """Returns whether random numbers are drawn in the backward pass of a plain loop."""
-    seen = _Draws()
+    """Returns True if random numbers are drawn in the backward pass of a plain loop."""
+    draws = _Draws()
 
     def backward(loss: Tensor) -> None:
-        with seen:
+        with draws:
             loss.backward()
 
     _by_backward(backward, function, params)
-    return seen.count > 0
+    return draws.count > 0
 
 
 class _Draws(TorchDispatchMode):
@@ -58,9 +58,9 @@ class _Draws(TorchDispatchMode):
 def _by_backward(backward: Callable[[Tensor], None], function: Callable[..., Any], params: Tensors) -> Any:
     with torch.enable_grad():
         leaves = trained(params)
-        found = function(leaves, then=backward)
+        result = function(leaves, on_loss=backward)
     grads = {name: _dense(leaf) for name, leaf in leaves.items()}
-    return grads, tree_map(Tensor.detach, found)
+    return grads, tree_map(Tensor.detach, result)
 
 
 def one_number(name: str, value: Any) -> Tensor:
@@ -68,8 +68,8 @@ def one_number(name: str, value: Any) -> Tensor:
     if isinstance(value, int | float):
         return torch.tensor(value)
     if not isinstance(value, Tensor) or value.ndim > 0:
-        found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-        raise ValueError(f"{name} should return a single number, a tensor of no dimensions; found {found}")
+        description = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise ValueError(f"{name} should return a single number, a tensor of no dimensions; found {description}")
     return value
 
 

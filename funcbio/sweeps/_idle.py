@@ -1,4 +1,4 @@
-"""What would do nothing in some members of a sweep."""
+"""Mechanisms and fields of the configuration that would have no effect in some members of a sweep."""
 
 from torch import nn
 
@@ -8,12 +8,12 @@ from funcbio.sweeps._job import Job
 
 
 def idle_members(job: Job, network: nn.Module) -> list[str]:
-    """Returns why mechanisms and fields of the configuration would do nothing to a network, every reason once."""
+    """Returns why mechanisms and fields of the configuration would not affect a network, every reason once."""
     described = synapses(network, job.synapses)
     trained = sum(network.get_parameter(name).requires_grad for name in described)
-    made = job.recipe.make if isinstance(job.recipe.make, type) else type(job.recipe.make)
+    optimizer = job.recipe.make if isinstance(job.recipe.make, type) else type(job.recipe.make)
     reasons: dict[str, None] = {}
     for trial in {trial.kind: trial for trial in job.trials}.values():
-        idle = idle_mechanisms(trial.mechanisms, trial.config, trained=trained, optimizer=made)
+        idle = idle_mechanisms(trial.mechanisms, trial.config, trained=trained, optimizer=optimizer)
         reasons.update(dict.fromkeys([*idle, *idle_fields(trial.config, described.values())]))
     return [*reasons]

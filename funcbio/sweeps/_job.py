@@ -1,4 +1,4 @@
-"""A sweep as it was asked for: everything checked, before anything is trained."""
+"""The arguments of a sweep, all of them checked before anything is trained."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ Data = Sequence[Tensor] | Callable[[Key], Sequence[Tensor]]
 
 @dataclass(frozen=True)
 class Job:
-    """What ``sweep`` was given; see there."""
+    """Holds the arguments of ``sweep``; see there."""
 
     model: Callable[[], nn.Module]
     loss: Callable[..., Tensor]
@@ -51,8 +51,8 @@ class Job:
         """Checks every value."""
         for name in ("steps", "batch_size", "record_every"):
             require(name, getattr(self, name), "an integer >= 1", is_count(getattr(self, name)))
-        known = not isinstance(self.shared, str) and all(name in SHARED for name in self.shared)
-        require("share", self.shared, f"a list, and hold some of {', '.join(SHARED)}", known)
+        valid = not isinstance(self.shared, str) and all(name in SHARED for name in self.shared)
+        require("share", self.shared, f"a list, and hold some of {', '.join(SHARED)}", valid)
         for name in ("model", "loss"):
             require(name, getattr(self, name), "a function", callable(getattr(self, name)))
         _check_data("data", self.data)
@@ -70,31 +70,31 @@ class Job:
 
     @property
     def streams(self) -> bool:
-        """Whether batches are made by a function."""
+        """Returns True if batches are made by a function."""
         return callable(self.data)
 
     @cached_property
     def examples(self) -> list[Tensor]:
-        """The data, on the device."""
+        """Returns the data, on the device."""
         return [] if callable(self.data) else [tensor.to(self.device) for tensor in self.data]
 
     @cached_property
     def held_out(self) -> list[Tensor]:
-        """The test data, on the device."""
+        """Returns the test data, on the device."""
         return [tensor.to(self.device) for tensor in self.test or ()]
 
     @property
     def count(self) -> int:
-        """Examples that a member learns from."""
+        """Counts the examples that a member learns from."""
         return len(self.folds[0][0]) if self.folds else len(self.examples[0])
 
     @property
     def batches(self) -> int:
-        """Batches in an epoch; 0 if there are no epochs."""
+        """Counts the batches in an epoch; 0 if there are no epochs."""
         return 0 if self.streams else self.count // self.batch_size
 
     def kind(self, trial: Trial) -> Kind:
-        """Makes what members of one kind share; trials of the same kind get the same."""
+        """Makes the ``Kind`` of a trial; trials that can train together share one."""
         if trial.kind not in self.kinds:
             forward, still = networks(build(self.model, trial, self.shared), self.synapses, trial.config)
             optimizer = self.recipe.build(trial.options)
@@ -111,18 +111,18 @@ class Job:
         return self.kinds[trial.kind]
 
     def engine(self, trials: Sequence[Trial]) -> Engine:
-        """Makes the members of one kind, at their start, and what trains them."""
+        """Makes the engine that trains members of one kind, at their start."""
         return Engine(self.kind(trials[0]), stack(self.model, trials, self.shared, self.synapses, self.device))
 
     def members_at_once(self, trials: Sequence[Trial]) -> int:
-        """Number of members of one kind that fit into memory."""
+        """Counts the members of one kind that fit into memory."""
         engine = self.engine(trials[:1])
-        own = engine.own.map(lambda leaf: leaf[0])
-        batch = own.keys["batches"] if self.streams else torch.arange(self.batch_size, device=self.device)
-        return fitting(member_bytes(engine.kind.rules, own, batch), self.device)
+        member = engine.members.map(lambda leaf: leaf[0])
+        batch = member.keys["batches"] if self.streams else torch.arange(self.batch_size, device=self.device)
+        return fitting(member_bytes(engine.kind.rules, member, batch), self.device)
 
     def order(self, keys: Tensor, epoch: int) -> Tensor:
-        """Every member's order of the examples in one epoch."""
+        """Returns every member's order of the examples in one epoch."""
         count = self.count
 
         def shuffle(key: Key) -> Tensor:

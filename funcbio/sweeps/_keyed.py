@@ -15,7 +15,7 @@ from funcbio.sweeps._taken import DRAWS, with_own_draws
 
 
 class Keyed(TorchFunctionMode):
-    """While active, everything that torch would draw inside a forward pass is drawn from a key.
+    """Draws from a key, while active, everything that torch would draw inside a forward pass.
 
     The numbers belong to the key and to the place of the call in the forward pass. Covers all kinds of dropout as
     functions and as modules, dropout inside attention, ``rand_like``, ``randn_like`` and ``bernoulli``. Other draws,
@@ -46,9 +46,9 @@ class Keyed(TorchFunctionMode):
             with self:  # For the draws within.
                 return PYTHON[func](*args, **kwargs)
         elif func in HANDLERS:
-            drawn = HANDLERS[func](self, *args, **kwargs)
-            if drawn is not NotImplemented:
-                return drawn
+            result = HANDLERS[func](self, *args, **kwargs)
+            if result is not NotImplemented:
+                return result
         return func(*args, **kwargs)
 
     def uniform(self, shape: torch.Size, dtype: torch.dtype = torch.float32) -> Tensor:

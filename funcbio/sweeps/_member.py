@@ -1,4 +1,4 @@
-"""What one member does, as pure functions; nothing here knows that many are trained at once."""
+"""The steps of one member, as pure functions; training of many members at once is no part of them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
@@ -29,12 +29,12 @@ Tensors = dict[str, Tensor]
 Gradient = Callable[[Callable[..., Any], Tensors], Any]
 
 
-class Own(NamedTuple):
-    """What belongs to one member: with a leading dimension, to a stack of them.
+class MemberTensors(NamedTuple):
+    """Holds the tensors of one member or, with a leading dimension, of a stack of members.
 
     Attributes:
         params: Parameters that are trained, by name.
-        fixed: Parameters that are not.
+        fixed: Parameters that are not trained.
         buffers: Buffers, such as running statistics.
         state: State of the mechanisms.
         keys: Keys of "batches" and "noise".
@@ -48,29 +48,29 @@ class Own(NamedTuple):
     keys: Tensors
     numbers: Tensors
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> "Own":
+    def map(self, function: Callable[[Tensor], Tensor]) -> "MemberTensors":
         """Applies a function to every tensor."""
         everything: Any = self
         return tree_map(function, everything)  # pyright: ignore[reportReturnType]
 
     def leaves(self) -> list[Tensor]:
-        """All tensors."""
+        """Returns all tensors."""
         everything: Any = self
         return tree_leaves(everything)
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How members of one kind learn.
+    """Describes how members of one kind learn.
 
     Attributes:
-        forward: The network while it learns, and what its layers showed of their activity.
-        still: The network while it is measured.
-        loss: Of output and target.
+        forward: The network in training mode, and the activity that its layers recorded.
+        still: The network in evaluation mode.
+        loss: ``loss(output, target)``.
         mechanisms: In declared order.
-        config: For what may not differ between members.
+        config: The fields that members of one kind share.
         decoupled: Whether weight decay acts on the weights, not on the gradient.
-        read: Turns what the loop hands over for a batch into the batch.
+        read: Turns indices or keys into the batch.
         draws: Whether the network draws numbers; if it does not, torch has less to trace, and compiles more models.
     """
 
@@ -84,93 +84,103 @@ class Rules:
     draws: bool = True
 
     @torch.enable_grad()
-    def seen_drawing(self, own: Own, batch: Tensor, key: Key) -> bool:
-        """Whether the network of a single member draws numbers in a forward pass."""
+    def draws_in_forward(self, member: MemberTensors, batch: Tensor, key: Key) -> bool:
+        """Returns True if the network of a single member draws numbers in a forward pass."""
         with seeded(key), Keyed(key) as mode:
-            self.forward({**trained(own.params), **own.fixed}, *self.read(batch)[:-1], buffers=cloned(own.buffers))
+            self.forward(
+                {**trained(member.params), **member.fixed}, *self.read(batch)[:-1], buffers=cloned(member.buffers)
+            )
         return mode.calls > 0
 
     @torch.enable_grad()  # Without, checkpointing warns.
-    def remembers(self, own: Own, batch: Tensor, key: Key) -> bool:
-        """Whether what the network of a single member computes depends on earlier calls by more than its buffers."""
+    def remembers(self, member: MemberTensors, batch: Tensor, key: Key) -> bool:
+        """Returns True if the output of a single member's network depends on earlier calls by more than buffers."""
         inputs = self.read(batch)[:-1]
 
         def use(model: nn.Module) -> list[dict[str, Any]]:
             with seeded(key):
                 return [describe_tensor(leaf) for leaf in tree_leaves(model(*inputs)) if isinstance(leaf, Tensor)]
 
-        return self.forward.remembers({**trained(own.params), **own.fixed}, own.buffers, use)
+        return self.forward.remembers({**trained(member.params), **member.fixed}, member.buffers, use)
 
-    def seen_redrawing(self, own: Own, batch: Tensor, key: Key) -> bool:
-        """Whether the backward pass of a single member draws numbers, as do layers that run again in it."""
-        forward = partial(replace(self, draws=False).loss_of, own=own, key=key, batch=self.read(batch))
+    def draws_in_backward(self, member: MemberTensors, batch: Tensor, key: Key) -> bool:
+        """Returns True if the backward pass of a single member draws numbers, as layers that run again in it do."""
+        forward = partial(replace(self, draws=False).loss_of, member=member, key=key, batch=self.read(batch))
         with seeded(key):
-            return draws_backward(forward, own.params)
+            return draws_backward(forward, member.params)
 
     def learn(
-        self, gradient: Gradient, acting: Sequence[int], own: Own, batch: Tensor, key: Key
+        self, gradient: Gradient, acting: Sequence[int], member: MemberTensors, batch: Tensor, key: Key
     ) -> tuple[Tensors, dict[str, Any], Tensor]:
-        """Computes the gradient, and what the mechanisms in its place make of it.
+        """Computes the gradient, and runs the mechanisms that act on it.
 
         Args:
             gradient: How to take the gradient.
             acting: Positions of the mechanisms that act in this step.
-            own: What belongs to the member.
+            member: Tensors of the member.
             batch: See ``read``.
             key: Key of the step's noise.
 
         Returns:
-            Gradients, what has changed of ``own``, and the loss.
+            Gradients, the changed tensors of ``member``, and the loss.
         """
-        measured = partial(self.loss_of, own=own, key=key, batch=self.read(batch))
-        grads, (loss, (buffers, activity)) = gradient(measured, own.params)
-        state = own.state
+        measured = partial(self.loss_of, member=member, key=key, batch=self.read(batch))
+        grads, (loss, (buffers, activity)) = gradient(measured, member.params)
+        state = member.state
         if self.config.records_activity:
             state = state._replace(activity=tree_map(torch.add, state.activity, activity))
-        if not self.decoupled and "weight_decay" in own.numbers:
-            grads = {name: grad + own.numbers["weight_decay"] * own.params[name] for name, grad in grads.items()}
-        params, grads, state = self.treat("gradient", acting, own.params, grads, state, own.numbers, key)
-        return grads, changes(own, params=params, buffers=buffers, state=state), loss
+        if not self.decoupled and "weight_decay" in member.numbers:
+            grads = {name: grad + member.numbers["weight_decay"] * member.params[name] for name, grad in grads.items()}
+        params, grads, state = self.treat("gradient", acting, member.params, grads, state, member.numbers, key)
+        return grads, changes(member, params=params, buffers=buffers, state=state), loss
 
-    def apply(self, acting: Sequence[int], own: Own, direction: Tensors, key: Key) -> dict[str, Any]:
-        """Moves the weights along the optimizer's direction; returns what has changed of ``own``."""
-        lr = own.numbers["lr"]
-        if self.decoupled and "weight_decay" in own.numbers:
-            decay = own.numbers["weight_decay"]
-            direction = {name: step - decay * own.params[name] for name, step in direction.items()}
+    def apply(self, acting: Sequence[int], member: MemberTensors, direction: Tensors, key: Key) -> dict[str, Any]:
+        """Moves the weights along the optimizer's direction; returns the changed tensors of ``member``."""
+        lr = member.numbers["lr"]
+        if self.decoupled and "weight_decay" in member.numbers:
+            decay = member.numbers["weight_decay"]
+            direction = {name: step - decay * member.params[name] for name, step in direction.items()}
         update = {name: (lr * step).to(step.dtype) for name, step in direction.items()}
-        params, update, state = self.treat("update", acting, own.params, update, own.state, own.numbers, key)
+        params, update, state = self.treat("update", acting, member.params, update, member.state, member.numbers, key)
         params = {name: weight + update[name] for name, weight in params.items()}
-        params, _, state = self.treat("after", acting, params, update, state, own.numbers, key)
-        return changes(own, params=params, state=state)
+        params, _, state = self.treat("after", acting, params, update, state, member.numbers, key)
+        return changes(member, params=params, state=state)
 
-    def measure(self, metrics: Mapping[str, Callable[..., Tensor]], own: Own, batch: Sequence[Tensor]) -> Tensors:
+    def measure(
+        self, metrics: Mapping[str, Callable[..., Tensor]], member: MemberTensors, batch: Sequence[Tensor]
+    ) -> Tensors:
         """Measures the network on a batch, without dropout and with the statistics as they are."""
-        with Keyed(own.keys["noise"]):  # Also keeps torch off code for evaluation that vmap does not know.
-            output, _ = self.still({**own.params, **own.fixed}, *batch[:-1], buffers=cloned(own.buffers))
-            found = {name: metric(output, batch[-1]) for name, metric in metrics.items()}
-        numbers = {name: one_number(f"metrics[{name!r}]", value) for name, value in found.items()}
+        with Keyed(member.keys["noise"]):  # Also keeps torch off code for evaluation that vmap does not know.
+            output, _ = self.still({**member.params, **member.fixed}, *batch[:-1], buffers=cloned(member.buffers))
+            values = {name: metric(output, batch[-1]) for name, metric in metrics.items()}
+        numbers = {name: one_number(f"metrics[{name!r}]", value) for name, value in values.items()}
         return {name: value.to(torch.promote_types(value.dtype, torch.float32)) for name, value in numbers.items()}
 
     def loss_of(
-        self, params: Tensors, *, own: Own, key: Key, batch: Sequence[Tensor], then: Callable[..., Any] | None = None
+        self,
+        params: Tensors,
+        *,
+        member: MemberTensors,
+        key: Key,
+        batch: Sequence[Tensor],
+        on_loss: Callable[..., Any] | None = None,
     ) -> tuple[Tensor, tuple[Tensors, Tensors]]:
         """Returns the loss, and buffers and activity after the forward pass.
 
         Args:
             params: The parameters that are trained.
-            own: What belongs to the member.
+            member: Tensors of the member.
             key: Key of the step's noise.
             batch: Inputs and target.
-            then: Is called with the loss while the network still holds these tensors.
+            on_loss: Is called with the loss while the network still holds these tensors.
         """
-        buffers = cloned(own.buffers)
-        with self.forward.opened({**params, **own.fixed}, buffers) as call:
+        buffers = cloned(member.buffers)
+        with self.forward.opened({**params, **member.fixed}, buffers) as call:
             with Keyed(key) if self.draws else nullcontext():
                 output, activity = call(*batch[:-1])
                 loss = one_number("loss", self.loss(output, batch[-1]))
-            if then is not None:
-                then(loss)
+            if on_loss is not None:
+                on_loss(loss)
         return loss, (buffers, {name: activity[name] for name in params})
 
     def treat(
@@ -189,8 +199,8 @@ class Rules:
 
     def _bound(self, mechanism: Mechanism, numbers: Tensors) -> Feature:
         row = mechanism.row
-        own = {keyword: numbers[name] for keyword, name in row.fields.items() if name in numbers}
-        return row.bound(self.config, **own)
+        hyper = {keyword: numbers[name] for keyword, name in row.fields.items() if name in numbers}
+        return row.bound(self.config, **hyper)
 
 
 def cloned(buffers: Tensors) -> Tensors:
@@ -198,17 +208,17 @@ def cloned(buffers: Tensors) -> Tensors:
     return {name: buffer.clone() for name, buffer in buffers.items()}
 
 
-def changes(own: Own, **new: Any) -> dict[str, Any]:
-    """Keeps only the tensors that are others than before, so that nothing else needs to be written."""
-    found: dict[str, Any] = {}
+def changes(member: MemberTensors, **new: Any) -> dict[str, Any]:
+    """Keeps only the tensors that have changed, so that the others need not be written."""
+    changed: dict[str, Any] = {}
     for name, tree in new.items():
-        old = getattr(own, name)
+        old = getattr(member, name)
         if isinstance(tree, BioState):
             pairs = {field: (value, getattr(old, field)) for field, value in tree._asdict().items()}
-            found[name] = {field: _changed(*pair) for field, pair in pairs.items() if pair[0] is not pair[1]}
+            changed[name] = {field: _changed(*pair) for field, pair in pairs.items() if pair[0] is not pair[1]}
         else:
-            found[name] = _changed(tree, old)
-    return found
+            changed[name] = _changed(tree, old)
+    return changed
 
 
 def _changed(new: Any, old: Any) -> Any:
@@ -218,10 +228,10 @@ def _changed(new: Any, old: Any) -> Any:
 
 
 def networks(model: nn.Module, synapses: Choice, config: BioConfig) -> tuple[Observed, Observed]:
-    """Makes the network while it learns, and while it is measured, as functions of parameters and buffers."""
+    """Makes the network in training and in evaluation mode, as functions of parameters and buffers."""
     for name, module in model.named_modules():
         _check_part(name, module)
-    with _flags_kept(model):  # The network may be the user's own, which others use too.
+    with _flags_kept(model):  # The user may use the same network elsewhere.
         for module in model.modules():
             if vars(module).get("sparse") is True:
                 # The sparse gradient of an embedding holds the same numbers, and fits no transform.

@@ -1,4 +1,4 @@
-"""Torch's modes of a thread, taken off by whoever put them on."""
+"""Removal of torch's modes that an interrupt left on a thread."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ STACKS = (
 
 @contextmanager
 def modes_taken_off() -> Iterator[None]:
-    """Takes off at the end what an interrupt left on, as one just before the end of a ``with`` does."""
+    """Removes at the end the modes that an interrupt left on, such as one just before the end of a ``with``."""
     before = [len(modes()) for modes, _ in STACKS]
     try:
         yield

@@ -32,13 +32,13 @@ TECHNICAL = ("params", "lr", "weight_decay", "maximize", "foreach", "capturable"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make an optimizer.
+    """Describes how to make an optimizer.
 
     Attributes:
         make: A class of ``torch.optim``, or an object with ``init`` and ``update``.
         numbers: Learning rate and weight decay: each member may have its own.
         options: Names of the further options of a class.
-        fixed: Those that were given.
+        fixed: Those that the user set, by name.
     """
 
     make: Any
@@ -54,40 +54,40 @@ class Recipe:
 
 
 def recipe(optimizer: Any, lr: float | None) -> Recipe:
-    """Reads what was given as optimizer: a class of torch.optim, a partial of one, or a functional optimizer.
+    """Reads the argument ``optimizer``: a class of torch.optim, a partial of one, or a functional optimizer.
 
     Raises:
         ValueError: If it is none of them, mixes members, or is given an option that it does not have.
     """
     if hasattr(optimizer, "init") and hasattr(optimizer, "update"):
         return Recipe(optimizer, {"lr": 1.0 if lr is None else lr}, (), {})
-    given = dict(optimizer.keywords) if isinstance(optimizer, partial) else {}
-    made = optimizer.func if isinstance(optimizer, partial) else optimizer
-    if made not in ELEMENTWISE:
+    keywords = dict(optimizer.keywords) if isinstance(optimizer, partial) else {}
+    optimizer_class = optimizer.func if isinstance(optimizer, partial) else optimizer
+    if optimizer_class not in ELEMENTWISE:
         names = ", ".join(cls.__name__ for cls in ELEMENTWISE)
         raise ValueError(
             f"optimizer should be one of torch.optim's {names}, a partial of one, or an object with init and update, "
-            f"because others would mix the members that train together; found {made!r}"
+            f"because others would mix the members that train together; found {optimizer_class!r}"
         )
-    defaults = {name: item.default for name, item in inspect.signature(made).parameters.items()}
+    defaults = {name: item.default for name, item in inspect.signature(optimizer_class).parameters.items()}
     options = tuple(name for name in defaults if name not in TECHNICAL)
-    for name in given:
+    for name in keywords:
         if name not in (*options, "lr", "weight_decay"):
-            should = f"given options of {made.__name__}{perhaps(name, options)}"
+            should = f"given options of {optimizer_class.__name__}{perhaps(name, options)}"
             raise ValueError(f"optimizer should be {should}; found {name!r}")
-    numbers = {name: given.pop(name, defaults[name]) for name in ("lr", "weight_decay")}
+    numbers = {name: keywords.pop(name, defaults[name]) for name in ("lr", "weight_decay")}
     if lr is not None:
         numbers["lr"] = lr
-    return Recipe(made, numbers, options, given)
+    return Recipe(optimizer_class, numbers, options, keywords)
 
 
-def decoupled(made: type, options: Mapping[str, Any]) -> bool:
-    """Whether weight decay acts on the weights, not on the gradient."""
-    return made is optim.AdamW or bool(options.get("decoupled_weight_decay", False))
+def decoupled(optimizer_class: type, options: Mapping[str, Any]) -> bool:
+    """Returns True if weight decay acts on the weights, not on the gradient."""
+    return optimizer_class is optim.AdamW or bool(options.get("decoupled_weight_decay", False))
 
 
 class Torch:
-    """An optimizer of torch over stacked parameters, asked for its step from zero at learning rate one.
+    """Runs an optimizer of torch over stacked parameters, for its step from zero at learning rate one.
 
     That step is its direction: learning rate and weight decay of every member are applied outside, and no direction is
     lost to rounding against the weight. The first step is that of the optimizer object, which makes the state; later
@@ -96,12 +96,15 @@ class Torch:
 
     def __init__(self, make: Callable[..., optim.Optimizer], decoupled: bool) -> None:
         self.make, self.decoupled = partial(make, lr=1.0, weight_decay=0.0), decoupled
-        made = self.make([torch.zeros(1)])
-        self.function = getattr(sys.modules[type(made).__module__], type(made).__name__.lower())
+        sample = self.make([torch.zeros(1)])
+        self.function = getattr(sys.modules[type(sample).__module__], type(sample).__name__.lower())
         arguments = inspect.signature(self.function).parameters
         needed = [name for name, item in arguments.items() if item.default is item.empty]
         keywords = [name for name in needed if arguments[name].kind is inspect.Parameter.KEYWORD_ONLY]
-        group = {**made.param_groups[0], **dict(zip(("beta1", "beta2"), made.defaults.get("betas", ()), strict=False))}
+        group = {
+            **sample.param_groups[0],
+            **dict(zip(("beta1", "beta2"), sample.defaults.get("betas", ()), strict=False)),
+        }
         self.hyper = {name: group[name] for name in keywords}
         self.entries = [_entry(name) for name in needed if name not in keywords][2:]  # Behind weights and gradients.
         self.has_capturable = "capturable" in arguments
@@ -113,7 +116,7 @@ class Torch:
             state: Lists of tensors by name; empty before the first step.
             params: Weights, with a leading dimension of members.
             grads: Their gradients.
-            over_members: Unused: what acts on every element alone needs no mapping.
+            over_members: Unused: an elementwise optimizer needs no mapping.
         """
         del over_members
         steps = {name: torch.zeros_like(p) for name, p in params.items()}
@@ -121,7 +124,7 @@ class Torch:
             return steps, self._begin(steps, grads)
         lists = [state.get(entry, [None] * len(steps)) for entry in self.entries]
         ordered = [grads[name] for name in steps]
-        # Not to ask for the value of a step counter within a graph.
+        # So that a graph does not ask for the value of a step counter.
         flags = {"capturable": torch.compiler.is_compiling()} if self.has_capturable else {}
         self.function(list(steps.values()), ordered, *lists, foreach=False, **flags, **self.hyper)
         return steps, state
@@ -136,20 +139,20 @@ class Torch:
             step.grad = grads[name]
         optimizer = self.make(list(steps.values()))
         optimizer.step()
-        held = [optimizer.state[step] for step in steps.values()]
+        states = [optimizer.state[step] for step in steps.values()]
         for step in steps.values():
             step.grad = None
-        return {entry: [one[entry] for one in held] for entry in held[0]} or {"begun": []}
+        return {entry: [state[entry] for state in states] for entry in states[0]} or {"begun": []}
 
 
 def _entry(name: str) -> str:
-    """Name in an optimizer's state of what its function takes as a list."""
+    """Returns the key in an optimizer's state of a list that its function takes."""
     special = {"momentum_buffer_list": "momentum_buffer", "state_steps": "step", "state_sums": "sum"}
     return special.get(name, name.removesuffix("s"))
 
 
 class Functional:
-    """An optimizer with ``init(params) -> state`` and ``update(grads, state, params=params) -> (updates, state)``."""
+    """Runs an optimizer with ``init(params) -> state`` and ``update(grads, state, params=) -> (updates, state)``."""
 
     decoupled = False
 
@@ -160,8 +163,8 @@ class Functional:
         """Returns what to add to the weights at learning rate one, and the new state; see ``Torch``."""
         if not state:
             state = {"own": over_members(self.functions.init)(params)}
-        updates, own = over_members(self._update)(grads, state["own"], params)
-        return updates, {"own": own}
+        updates, new_state = over_members(self._update)(grads, state["own"], params)
+        return updates, {"own": new_state}
 
     def restored(self, leaves: dict[str, list[Tensor]], params: Tensors, over_members: Callable[..., Any]) -> Any:
         """Returns a state from its leaves."""

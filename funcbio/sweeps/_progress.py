@@ -1,4 +1,4 @@
-"""The progress bar; nothing where nobody looks."""
+"""The progress bar; none where the output is no terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,18 +14,18 @@ def bar(total: int, *, show: bool | None) -> Iterator[Callable[[int, float], Non
         show: Whether to show it; None if the output is a terminal.
 
     Yields:
-        A function to be told how many more were done, and the mean loss, nan if it is not known.
+        A function of the number of further member-steps done and the mean loss, nan if there is none.
     """
     if show is False or find_spec("tqdm") is None:
         yield lambda _, __: None
         return
     from tqdm import tqdm
 
-    with tqdm(total=total, unit=" member-steps", unit_scale=True, disable=None if show is None else False) as shown:
+    with tqdm(total=total, unit=" member-steps", unit_scale=True, disable=None if show is None else False) as progress:
 
         def tick(count: int, loss: float) -> None:
             if loss == loss:
-                shown.set_postfix(loss=f"{loss:.4g}", refresh=False)
-            shown.update(count)
+                progress.set_postfix(loss=f"{loss:.4g}", refresh=False)
+            progress.update(count)
 
         yield tick

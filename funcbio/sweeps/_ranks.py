@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 STORES: list[tuple[Any, int, int]] = []
-"""Where the processes of this program first met, with rank and number: they can meet there only once."""
+"""Store of the first rendezvous of these processes, with rank and their number: they can meet there only once."""
 
 GROUPS = itertools.count()
 
@@ -40,24 +40,24 @@ def group() -> Iterator[None]:
 
 
 def rank() -> int:
-    """Number of this process."""
+    """Returns the number of this process."""
     return dist.get_rank() if _joined() else 0
 
 
 def world() -> int:
-    """Number of processes."""
+    """Counts the processes."""
     return dist.get_world_size() if _joined() else 1
 
 
 def own_device() -> torch.device:
-    """The device of this process."""
+    """Returns the device of this process."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if _joined() else torch.cuda.current_device())
 
 
 def by_first(make: Callable[[], Any]) -> Any:
-    """Lets rank 0 do something, and returns everywhere what it returns, or raises what it raises."""
+    """Calls a function on rank 0, and returns its result, or raises its error, on every rank."""
     if not _joined():
         return make()
     box: list[Any] = [None, None]
@@ -66,7 +66,7 @@ def by_first(make: Callable[[], Any]) -> Any:
         try:
             box[0] = make()
         except Exception as error:
-            # The others get its words: not every error can be sent.
+            # The others get its text: not every error can be sent.
             failed, box[1] = error, f"{error}"
     dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     if box[1] is not None:
@@ -75,12 +75,12 @@ def by_first(make: Callable[[], Any]) -> Any:
 
 
 def gathered(value: Any) -> list[Any] | None:
-    """Returns what every rank has, on rank 0; None on the others."""
+    """Returns the values of all ranks, on rank 0; None on the others."""
     if not _joined():
         return [value]
-    found = [None] * world() if rank() == 0 else None
-    dist.gather_object(value, found, dst=0)
-    return found
+    values = [None] * world() if rank() == 0 else None
+    dist.gather_object(value, values, dst=0)
+    return values
 
 
 def _joined() -> bool:

@@ -1,4 +1,4 @@
-"""Everything that a sweep will do, tried before its first step on two members that are thrown away."""
+"""A rehearsal: training, measuring and saving, tried before the first step on two members that are thrown away."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -33,31 +33,31 @@ def rehearse(job: Job, trials: Sequence[Trial], *, saves: bool) -> None:
     if kind.rehearsed:
         return
     engine = job.engine(trials[:2])
-    course, rest = Course(job, engine, trials[:2]), ", and without compile=True" if kind.compile else ""
-    _settle(kind, lambda: _train(engine, course), "looped", f"this model trains member by member{rest}")
-    _settle(kind, lambda: _measure(engine, course), "measures_looped", "this model is measured member by member")
+    course, suffix = Course(job, engine, trials[:2]), ", and without compile=True" if kind.compile else ""
+    _try_vmap(kind, lambda: _train(engine, course), "looped", f"this model trains member by member{suffix}")
+    _try_vmap(kind, lambda: _measure(engine, course), "measures_looped", "this model is measured member by member")
     if kind.rules.remembers(*course.first):
         should = "model should keep what its forward passes change in registered buffers"
-        found = "an output that changes from call to call: members are then not what they are alone"
-        warnings.warn(f"{should}; found {found}", stacklevel=outside())
+        problem = "an output that changes from call to call: members are then not what they are alone"
+        warnings.warn(f"{should}; found {problem}", stacklevel=outside())
     if saves:
         _save(engine)
     kind.rehearsed = True
 
 
-def _settle(kind: Kind, act: Callable[[], None], loop: str, says: str) -> None:
-    """Does something by vmap, or else in a loop."""
+def _try_vmap(kind: Kind, act: Callable[[], None], loop: str, message: str) -> None:
+    """Runs ``act`` by vmap; if that fails, switches to a loop over members and warns."""
     reason = None if getattr(kind, loop) else _failure(act)
     if reason is None:
         return
     setattr(kind, loop, True)
     kind.compile = kind.compile and not kind.looped
     act()
-    warnings.warn(f"{says}: torch cannot vmap it ({reason})", stacklevel=outside())
+    warnings.warn(f"{message}: torch cannot vmap it ({reason})", stacklevel=outside())
 
 
 def _failure(act: Callable[[], None]) -> str | None:
-    """Does something; returns why it failed."""
+    """Runs ``act``; returns why it failed, None if it did not."""
     try:
         with QUIET.changed():
             act()
@@ -70,14 +70,14 @@ def _failure(act: Callable[[], None]) -> str | None:
 def _train(engine: Engine, course: Course) -> None:
     """Makes two steps with all mechanisms: in the second one, optimizers act by other code."""
     kind, everything = engine.kind, tuple(range(len(engine.kind.rules.mechanisms)))
-    kind.rules = replace(kind.rules, draws=kind.rules.seen_drawing(*course.first))
-    if kind.looped and kind.rules.draws and kind.rules.seen_redrawing(*course.first):
+    kind.rules = replace(kind.rules, draws=kind.rules.draws_in_forward(*course.first))
+    if kind.looped and kind.rules.draws and kind.rules.draws_in_backward(*course.first):
         # Checkpointing puts torch's own generator back, which in a loop follows from the member's key.
         kind.rules = replace(kind.rules, draws=False)
-    engine.own, engine.moments = course.start.map(torch.clone), {}
+    engine.members, engine.moments = course.start.map(torch.clone), {}
     for number in range(2):
-        changes, engine.moments, _ = kind.advance(everything, engine.own, engine.moments, *course.at(number))
-        engine.own = replaced(engine.own, changes)
+        changes, engine.moments, _ = kind.advance(everything, engine.members, engine.moments, *course.at(number))
+        engine.members = replaced(engine.members, changes)
 
 
 def _measure(engine: Engine, course: Course) -> None:
@@ -88,7 +88,7 @@ def _measure(engine: Engine, course: Course) -> None:
 
 
 def _save(engine: Engine) -> None:
-    """Writes and reads what the folder of a sweep will hold, in another one."""
+    """Writes and reads a state in a temporary folder."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "rehearsal"
         save_checkpoint(path, engine=engine, **result(engine, [])._asdict())

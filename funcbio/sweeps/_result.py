@@ -1,4 +1,4 @@
-"""What came out of a sweep: one table of numbers, and the parameters of every member."""
+"""The result of a sweep: one table of numbers, and the parameters of every member."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class SweepResult:
-    """The table of a sweep and the final parameters of its members.
+    """Holds the table of a sweep and the final parameters of its members.
 
     A member is one training run: a seed with a combination of hyper-parameters. A member whose value is not finite has
     diverged: the tables and figures count such members and give means and intervals over the others.
@@ -33,10 +33,10 @@ class SweepResult:
             once, by the first of their names.
         buffers: Final buffers, likewise.
         names: Every name in a ``state_dict`` of the model, and that of its tensor in params or buffers.
-        members: How many members there are.
+        members: Number of members.
         seconds: Time of all training steps but the first of each kind, on all processes together.
         compile_seconds: Time of the first steps of each kind, in which compilation happens.
-        member_steps: How many steps of one member ``seconds`` is the time of.
+        member_steps: Number of steps of single members that ``seconds`` is the time of.
 
     Example:
         >>> table = {"member": [0, 1], "seed": [0, 1], "step": [9, 9], "loss": [0.5, 0.25]}
@@ -81,12 +81,12 @@ class SweepResult:
                 raise ValueError(f"{name} should have {should}; found shape {tuple(stack.shape)}")
 
     def __repr__(self) -> str:
-        """Says how much there is, not all of it."""
+        """Names the number of members, the hyper-parameters and the metrics."""
         return f"SweepResult(members={self.members}, hyper={list(self.hyper)}, metrics={self.metrics})"
 
     @property
     def metrics(self) -> list[str]:
-        """Names of the metrics: the columns behind "step"."""
+        """Lists the names of the metrics: the columns behind "step"."""
         return list(self.table)[len(self.hyper) + 3 :]
 
     def to_pandas(self) -> "DataFrame":
@@ -162,8 +162,8 @@ class SweepResult:
             <All keys matched successfully>
         """
         statistics.require_one_of("members", range(self.members), member=i)
-        own = {name: stack[i].clone().contiguous() for name, stack in (self.params | self.buffers).items()}
-        return {name: own[first] for name, first in self.names.items()}
+        tensors = {name: stack[i].clone().contiguous() for name, stack in (self.params | self.buffers).items()}
+        return {name: tensors[first] for name, first in self.names.items()}
 
     def save_parameters(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Writes the final parameters and buffers of every member as safetensors.
@@ -183,7 +183,7 @@ class SweepResult:
         width = max(4, len(str(self.members - 1)))
         paths = [folder / f"member-{i:0{width}d}.safetensors" for i in range(self.members)]
         for i, path in enumerate(paths):
-            # A file of this kind holds no tensor under two names.
+            # Safetensors refuses a tensor under two names.
             content = safetensors.save({name: tensor.clone() for name, tensor in self.member(i).items()})
             write_aside(path, lambda file, content=content: file.write(content))
         return paths

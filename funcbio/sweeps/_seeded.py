@@ -16,7 +16,7 @@ from funcbio.sweeps._shared import Alone, Shared
 
 @cleaned_up
 def seeded(stack: ExitStack, key: Key) -> Iterator[None]:
-    """Lets all that torch draws in this thread follow from a key: the numbers after ``torch.manual_seed``."""
+    """Seeds all draws of torch in this thread from a key: they are those after ``torch.manual_seed``."""
     high, low = key.tolist()
     stack.enter_context(_forwarding.changed())
     stack.enter_context(Seeded((high & 0x7FFFFFFF) << 32 | (low & 0xFFFFFFFF)))
@@ -24,7 +24,7 @@ def seeded(stack: ExitStack, key: Key) -> Iterator[None]:
 
 
 class Seeded(TorchDispatchMode):
-    """While active, draws from the default generators come from generators of its own.
+    """Redirects draws from the default generators, while active, to generators of this mode.
 
     Args:
         seed: Their seed.
@@ -54,11 +54,11 @@ class Seeded(TorchDispatchMode):
         return self._through_the_default(device, func, args, kwargs)
 
     def generator(self, device: torch.device) -> torch.Generator:
-        """Returns the own generator of a device."""
+        """Returns this mode's generator of a device."""
         if device not in self.generators:
-            made = torch.Generator(device)
-            made.manual_seed(self.start)
-            self.generators[device] = made  # Only when it is seeded, should an interrupt come between.
+            generator = torch.Generator(device)
+            generator.manual_seed(self.start)
+            self.generators[device] = generator  # Only when it is seeded, should an interrupt come between.
         return self.generators[device]
 
     def manual_seed(self, seed: int) -> torch.Generator:
@@ -74,13 +74,13 @@ class Seeded(TorchDispatchMode):
 
     @Alone()
     def _through_the_default(self, device: torch.device, func: Any, args: Any, kwargs: Any) -> Any:
-        """Runs an operation that takes no generator, with the state of the own one in the default one."""
-        own, default = self.generator(device), default_generator(device)
+        """Runs an operation that takes no generator, with the state of this mode's generator in the default one."""
+        generator, default = self.generator(device), default_generator(device)
         cuda = [] if device.type == "cpu" else [device.index or 0]
         with torch.random.fork_rng(cuda):
-            default.set_state(own.get_state())
+            default.set_state(generator.get_state())
             result = func(*args, **kwargs)
-            own.set_state(default.get_state())
+            generator.set_state(default.get_state())
         return result
 
 
@@ -107,10 +107,10 @@ def _drawing(func: Any) -> tuple[Any, int | None]:
     if torch.Tag.nondeterministic_seeded not in func.tags:
         return None, None
     packet = func.overloadpacket
-    for other in (getattr(packet, name) for name in packet.overloads()):
-        taken = _names(other)
-        if "generator" in taken and [name for name in taken if name != "generator"] == names:
-            return other, taken.index("generator")
+    for overload in (getattr(packet, name) for name in packet.overloads()):
+        overload_names = _names(overload)
+        if "generator" in overload_names and [name for name in overload_names if name != "generator"] == names:
+            return overload, overload_names.index("generator")
     return func, None
 
 
@@ -122,10 +122,10 @@ def _chosen(place: int | None, args: Any, kwargs: Any) -> bool:
     """Returns True if a generator other than the default one was given."""
     if place is None:
         return False
-    given: Any = args[place] if len(args) > place else kwargs.get("generator")
+    generator: Any = args[place] if len(args) > place else kwargs.get("generator")
     # Torch wraps a generator anew for every call, so that ``is`` finds no two the same.
-    default: Any = default_generator(given.device) if given is not None else None
-    return given is not None and given._cdata != default._cdata
+    default: Any = default_generator(generator.device) if generator is not None else None
+    return generator is not None and generator._cdata != default._cdata
 
 
 def _device(args: Any, kwargs: Any) -> torch.device:
@@ -135,11 +135,11 @@ def _device(args: Any, kwargs: Any) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
 
 
-# What Python code in torch.random does with the default generator
+# Python code in torch.random that uses the default generator
 
 
 class _Forwarded:
-    """In the place of the default generator: this thread's own while it is seeded, the default one otherwise."""
+    """Stands for the default generator: forwards to the one of this thread while it is seeded."""
 
     def __getattr__(self, name: str) -> Any:
         seeds = [mode for mode in _get_current_dispatch_mode_stack() if isinstance(mode, Seeded)]
@@ -152,9 +152,9 @@ _random: Any = torch.random
 _forwarded: Any = _Forwarded()
 
 
-def _put(generator: Any) -> None:
+def _set_generator(generator: Any) -> None:
     _random.default_generator = generator
 
 
-_forwarding = Shared(lambda: _put(_forwarded), lambda: _put(torch.default_generator))
+_forwarding = Shared(lambda: _set_generator(_forwarded), lambda: _set_generator(torch.default_generator))
 """Lets ``torch.manual_seed``, ``get_rng_state`` and their kin find the generator of their thread."""

@@ -1,4 +1,4 @@
-"""What belongs to the whole process, and is another while somebody needs it, in whatever thread."""
+"""Settings of the whole process, changed while a thread needs them changed."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -10,50 +10,50 @@ import torch
 from funcbio.files._cleanup import cleaned_up
 
 LOCK = threading.RLock()
-"""Held by whoever changes what belongs to the whole process: its generators, names in ``torch.random``."""
+"""Held while settings of the whole process change: its generators, names in ``torch.random``."""
 
 
 class Alone(ContextDecorator):
-    """Lets a function run while nobody else changes what belongs to the process; an interrupt frees the lock too."""
+    """Runs a function while no other thread changes settings of the process; an interrupt frees the lock too."""
 
     __enter__, __exit__ = LOCK.__enter__, LOCK.__exit__
 
 
 class Shared:
-    """Something of the process that the first who needs it changes, and the last one puts back.
+    """Changes a setting of the process for the first user, and restores it after the last one.
 
-    Each putting back what he found would, of two threads, leave what the first one had changed.
+    If each thread restored what it had seen, the second of two would restore the change of the first.
 
     Args:
-        change: Changes it; may be called again.
-        restore: Puts it back.
+        change: Changes the setting; may be called again.
+        restore: Restores it.
     """
 
     def __init__(self, change: Callable[[], None], restore: Callable[[], None]) -> None:
-        self.change, self.restore, self.needing = change, restore, set[object]()
+        self.change, self.restore, self.users = change, restore, set[object]()
 
     def changed(self) -> AbstractContextManager[None]:
-        """Keeps it changed for as long as the context lasts."""
+        """Keeps the setting changed for as long as the context lasts."""
         return _needed(self)
 
     @Alone()
-    def _need(self, mark: object) -> None:
-        self.needing.add(mark)
+    def _need(self, user: object) -> None:
+        self.users.add(user)
         self.change()
 
     @Alone()
-    def _leave(self, mark: object) -> None:
-        self.needing.discard(mark)
-        if not self.needing:
+    def _leave(self, user: object) -> None:
+        self.users.discard(user)
+        if not self.users:
             self.restore()
 
 
 @cleaned_up
 def _needed(stack: ExitStack, shared: Shared) -> Iterator[None]:
-    mark = object()
+    user = object()
     for _ in range(2):  # Should an interrupt stop one of them.
-        stack.callback(shared._leave, mark)
-    shared._need(mark)
+        stack.callback(shared._leave, user)
+    shared._need(user)
     yield
 
 
@@ -65,4 +65,4 @@ def _warn_of_loops(warn: bool) -> None:
 
 
 QUIET = Shared(lambda: _warn_of_loops(False), lambda: _warn_of_loops(True))
-"""Ignores what torch says of recurrent layers: its way is still several times faster than a loop over members."""
+"""Ignores torch's warning of recurrent layers: its fallback is still several times faster than a loop over members."""

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from funcbio.anatomy._synapses import Choice
 from funcbio.functional._bind import bind
 from funcbio.functional._stateless import first_names, named_tensors
-from funcbio.sweeps._member import Own
+from funcbio.sweeps._member import MemberTensors
 from funcbio.sweeps._seeded import seeded
 from funcbio.sweeps._trials import Trial
 
 
 def build(make: Callable[[], nn.Module], trial: Trial, shared: Sequence[str]) -> nn.Module:
-    """Makes the model of one member: whatever its code draws from torch's generator follows from the member's key."""
+    """Makes the model of one member: all draws of its code from torch's generator follow from the member's key."""
     with seeded(trial.key("weights", shared)):
         model = make()
     if not isinstance(model, nn.Module):
@@ -23,8 +23,8 @@ def build(make: Callable[[], nn.Module], trial: Trial, shared: Sequence[str]) ->
     return model
 
 
-def begin(model: nn.Module, trial: Trial, shared: Sequence[str], synapses: Choice) -> Own:
-    """Returns what belongs to one member at the start."""
+def begin(model: nn.Module, trial: Trial, shared: Sequence[str], synapses: Choice) -> MemberTensors:
+    """Returns the tensors of one member at the start."""
     bio = bind(model, trial.config, synapses)
     for name, synapse in bio.synapses.items():
         if synapse.named and not model.get_parameter(name).requires_grad:
@@ -39,7 +39,7 @@ def begin(model: nn.Module, trial: Trial, shared: Sequence[str], synapses: Choic
         params, _, state = bio.apply_dales_principle(params, params, state)
     firsts = first_names(dict(named_tensors(model)))
     dtype = torch.float64 if any(p.dtype == torch.float64 for p in params.values()) else torch.float32
-    return Own(
+    return MemberTensors(
         params,
         {name: p for name, p in everything.items() if name not in params},
         {name: b.detach() for name, b in model.named_buffers() if firsts[name] == name},
@@ -63,15 +63,15 @@ def stack(
     shared: Sequence[str],
     synapses: Choice,
     device: torch.device,
-) -> Own:
+) -> MemberTensors:
     """Makes all members of a stack, one after the other, and lays them into one tensor for each leaf."""
-    whole: Own | None = None
+    whole: MemberTensors | None = None
     for position, trial in enumerate(trials):
-        own = begin(build(make, trial, shared), trial, shared, synapses)
+        member = begin(build(make, trial, shared), trial, shared, synapses)
         if whole is None:
             empty = lambda leaf: torch.empty((len(trials), *leaf.shape), dtype=leaf.dtype, device=device)  # noqa: E731
-            whole = own.map(empty)
-        for target, leaf in zip(whole.leaves(), own.leaves(), strict=True):
+            whole = member.map(empty)
+        for target, leaf in zip(whole.leaves(), member.leaves(), strict=True):
             if target.shape[1:] != leaf.shape:
                 raise ValueError(
                     f"model should make the same network for every member; found shapes {tuple(target.shape[1:])} and "
@@ -82,23 +82,23 @@ def stack(
     return whole
 
 
-def merged(first: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
-    """Changes and later changes as one."""
-    both = {**first, **then}
-    for name in first.keys() & then.keys():
+def merged(first: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """Merges changes and later changes into one."""
+    both = {**first, **later}
+    for name in first.keys() & later.keys():
         if isinstance(first[name], dict):
-            both[name] = merged(first[name], then[name])
+            both[name] = merged(first[name], later[name])
     return both
 
 
-def replaced(own: Own, changes: dict[str, Any]) -> Own:
+def replaced(members: MemberTensors, changes: dict[str, Any]) -> MemberTensors:
     """Returns the stack with changes in the place of its tensors."""
     new = {}
     for name, change in changes.items():
-        old = getattr(own, name)
+        old = getattr(members, name)
         if name == "state":
             fields = {f: v if isinstance(v, Tensor) else {**(getattr(old, f) or {}), **v} for f, v in change.items()}
             new[name] = old._replace(**fields)
         else:
             new[name] = {**old, **change}
-    return own._replace(**new)
+    return members._replace(**new)

@@ -1,4 +1,4 @@
-"""Whether seeds differ in their initial weights, as they should."""
+"""A check that seeds differ in their initial weights."""
 
 from torch import Tensor, nn
 
@@ -9,11 +9,11 @@ SHARE = "share=['weights']"
 
 
 def same_starts(job: Job, network: nn.Module) -> list[str]:
-    """Returns why initial weights would not differ between seeds; nothing if they do, or are shared.
+    """Returns why initial weights would not differ between seeds; an empty list if they differ, or are shared.
 
     Args:
         job: The sweep.
-        network: That of the first member, as the factory has just returned it.
+        network: The first member's network, as the factory has just returned it.
 
     Raises:
         ValueError: If the reason is that the factory returns one and the same network.

@@ -23,11 +23,11 @@ from funcbio.sweeps._engine import Engine
 MANIFEST = "sweep.json"
 SHOULD = "output should be a new folder, or that of the same sweep"
 NAMED = 5
-"""How many things a warning names."""
+"""Entries that a warning names."""
 
 
 class Trained(NamedTuple):
-    """What a chunk came to.
+    """Holds the results of a chunk.
 
     Attributes:
         rows: For every recorded step: the step, and each metric's value for every member.
@@ -54,7 +54,7 @@ class Store:
         seconds: Time between two savings of a chunk.
 
     Attributes:
-        sweep: What the files of this sweep are marked with.
+        sweep: Checksum of the sweep's first file, written into all others.
         members: Numbers of the members in every chunk, by its name.
     """
 
@@ -62,15 +62,15 @@ class Store:
         self.folder, self.seconds = folder, seconds if folder else math.inf
         self.sweep, self.members = "", {}
 
-    def open(self, look: Callable[[], Seen], chunk: int) -> tuple[int, str]:
+    def open(self, describe: Callable[[], Seen], chunk: int) -> tuple[int, str]:
         """Takes the folder for this sweep.
 
         Args:
-            look: Returns what can be seen of this sweep.
+            describe: Returns the fingerprint of this sweep.
             chunk: Number of members at once, for a new folder.
 
         Returns:
-            The number of members at once that the folder was begun with, and what its files are marked with.
+            The number of members at once that the folder was begun with, and the checksum of its first file.
 
         Raises:
             ValueError: If it holds another sweep, or one of an earlier version.
@@ -79,28 +79,28 @@ class Store:
         if self.folder is None:
             return chunk, ""
         clear_parts(self.folder)
-        path, seen = self.folder / MANIFEST, json.loads(json.dumps(look()))
+        path, seen = self.folder / MANIFEST, json.loads(json.dumps(describe()))
         new = not path.exists()
         if new:
             write_aside(path, lambda file: file.write(sealed_json({"chunk": chunk, "seen": seen})))
         content = read_json(path)
         if content.get("format") != FORMAT:
-            found = f"found one of another version of funcbio in {self.folder}: finish it with that, or take a new one"
-            raise ValueError(f"{SHOULD}; {found}")
+            other = f"found one of another version of funcbio in {self.folder}: finish it with that, or take a new one"
+            raise ValueError(f"{SHOULD}; {other}")
         if not new:
             _require_same(content["seen"], seen, self.folder)
         return content["chunk"], hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
     def take(self, sweep: str, members: Mapping[str, list[int]]) -> None:
-        """Learns what to mark files with: this sweep, and the members of every chunk."""
+        """Sets what is written into every file: the sweep, and the members of the chunk."""
         self.sweep, self.members = sweep, members
 
     def resume(self, name: str, engine: Engine, lost: Tensor) -> tuple[int, int, list[dict[str, Any]]]:
-        """Brings a chunk to where it was saved; returns steps done, steps since the last row, and the rows."""
+        """Restores a chunk as it was saved; returns steps done, steps since the last row, and the rows."""
         parts = self._read(name, "state")
         if parts is None:
             return 0, 0, []
-        shapes = [[leaf.shape for leaf in leaves] for leaves in (parts["engine"]["own"], engine.own.leaves())]
+        shapes = [[leaf.shape for leaf in leaves] for leaves in (parts["engine"]["own"], engine.members.leaves())]
         if shapes[0] != shapes[1] or parts["lost"].shape != lost.shape:
             raise FileError(f"{self._path(name, 'state')} should hold the tensors of its members; found others")
         engine.load_state_dict(parts["engine"])
@@ -108,23 +108,23 @@ class Store:
         return parts["done"], parts["since"], parts["rows"]
 
     def save(self, name: str, engine: Engine, done: int, since: int, rows: list[dict[str, Any]], lost: Tensor) -> None:
-        """Writes where a chunk is."""
+        """Writes the state of a chunk."""
         where = {"done": done, "since": since, "rows": rows, "lost": lost}
         save_checkpoint(self._path(name, "state"), about=self._about(name, "state"), engine=engine, **where)
 
-    def finish(self, name: str, found: Trained) -> None:
-        """Writes what a chunk came to, in the place of its state."""
+    def finish(self, name: str, trained: Trained) -> None:
+        """Writes the results of a chunk, in the place of its state."""
         if self.folder is not None:
-            save_checkpoint(self._path(name, "done"), about=self._about(name, "done"), **found._asdict())
+            save_checkpoint(self._path(name, "done"), about=self._about(name, "done"), **trained._asdict())
             self._path(name, "state").unlink(missing_ok=True)
 
     def finished(self, name: str) -> Trained | None:
-        """Returns what a chunk came to, if it did."""
+        """Returns the results of a chunk; None if it is not finished."""
         parts = self._read(name, "done")
         return None if parts is None else Trained(**parts)
 
     def _read(self, name: str, kind: str) -> dict[str, Any] | None:
-        """The content of a file of this sweep, if it is there.
+        """Returns the content of a file of this sweep; None if it is not there.
 
         Raises:
             FileError: If it is damaged, or belongs to another sweep, chunk or members.
@@ -132,15 +132,15 @@ class Store:
         if self.folder is None or not self._path(name, kind).exists():
             return None
         parts = load_checkpoint(self._path(name, kind))
-        found = parts.pop("about", {})
-        for what, wanted in self._about(name, kind).items():
-            if not isinstance(found, dict) or found.get(what) != wanted:
-                mine = found.get(what, "nothing") if isinstance(found, dict) else found
-                raise FileError(f"{self._path(name, kind)} should have {what} {wanted}; found {mine}")
+        about = parts.pop("about", {})
+        for what, expected in self._about(name, kind).items():
+            if not isinstance(about, dict) or about.get(what) != expected:
+                actual = about.get(what, "nothing") if isinstance(about, dict) else about
+                raise FileError(f"{self._path(name, kind)} should have {what} {expected}; found {actual}")
         return parts
 
     def _about(self, name: str, kind: str) -> dict[str, Any]:
-        """What a file says of itself."""
+        """Returns the entries by which a file is recognized."""
         return {"format": FORMAT, "kind": kind, "sweep": self.sweep, "chunk": name, "members": self.members[name]}
 
     def _path(self, name: str, kind: str) -> Path:
@@ -149,19 +149,19 @@ class Store:
 
 
 def _require_same(before: Seen, now: Seen, folder: Path) -> None:
-    """Raises ValueError if a folder is of another sweep, and warns of what cannot be compared."""
-    found = compare(before, now)
-    if found.different is not None:
-        path, old, new = found.different
+    """Raises ValueError if a folder is of another sweep, and warns of entries that cannot be compared."""
+    comparison = compare(before, now)
+    if comparison.different is not None:
+        path, old, new = comparison.different
         raise ValueError(f"{SHOULD}; found another {path} in {folder}: {_short(old)} instead of {_short(new)}")
     for should, names in (
-        ("be as they were, which cannot be compared", found.unseen),
-        ("be as they were; found differences that may be another machine's rounding", found.rounded),
-        ("compute as before", found.versions),
+        ("be as they were, which cannot be compared", comparison.unseen),
+        ("be as they were; found differences that may be another machine's rounding", comparison.rounded),
+        ("compute as before", comparison.versions),
     ):
         if names:
-            rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            text = f"{', '.join(names[:NAMED])}{rest} should {should}: the sweep in {folder} goes on with them"
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            text = f"{', '.join(names[:NAMED])}{more} should {should}: the sweep in {folder} goes on with them"
             warnings.warn(text, stacklevel=outside())
 
 

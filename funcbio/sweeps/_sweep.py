@@ -109,50 +109,50 @@ def sweep(
 
     Example:
         >>> x = torch.randn(64, 4)
-        >>> found = sweep(
+        >>> result = sweep(
         ...     lambda: torch.nn.Linear(4, 1), torch.nn.functional.mse_loss, (x, x.sum(1, keepdim=True)),
         ...     steps=3, batch_size=16, lr=0.1, mechanisms=["fuzzy_learning_rates"], seeds=2,
         ...     grid={"fuzzy_learning_rate_factor_nu": [0.1, 0.3]},
         ... )
-        >>> found.table["fuzzy_learning_rate_factor_nu"], found.table["seed"]
+        >>> result.table["fuzzy_learning_rate_factor_nu"], result.table["seed"]
         ([0.1, 0.1, 0.3, 0.3], [0, 1, 0, 1])
     """
-    made = recipe(optimizer, lr)
-    held = as_folds(folds, data, test)
-    trials = make_trials(_seeds(seeds), grid, as_variants(mechanisms), config, made, len(held))
+    optimizer_recipe = recipe(optimizer, lr)
+    row_folds = as_folds(folds, data, test)
+    trials = make_trials(_seeds(seeds), grid, as_variants(mechanisms), config, optimizer_recipe, len(row_folds))
     require("save_seconds", save_seconds, "a number >= 0", is_number(save_seconds) and save_seconds >= 0)
     require("compile", compile, "True or False", isinstance(compile, bool))
     require("chunk", chunk, "an integer >= 1", chunk is None or is_count(chunk))
     with _ranks.group(), modes_taken_off():
-        placed = _ranks.own_device() if device is None else _device(device)
+        chosen_device = _ranks.own_device() if device is None else _device(device)
         job = Job(
             model=model,
             loss=loss,
             data=data,
             steps=steps,
             batch_size=batch_size,
-            recipe=made,
+            recipe=optimizer_recipe,
             trials=trials,
             shared=share if isinstance(share, str) else tuple(share),
             test=test,
             metrics={} if metrics is None else metrics,
             record_every=steps if record_every is None else record_every,
             synapses=synapses,
-            compile=compile and compiles(placed),
-            device=placed,
-            folds=held,
+            compile=compile and compiles(chosen_device),
+            device=chosen_device,
+            folds=row_folds,
         )
         store = Store(None if output is None else Path(output), save_seconds)
         return _run(job, store, chunk, progress)
 
 
 def _run(job: Job, store: Store, chunk: int | None, progress: bool | None) -> SweepResult | None:
-    """Trains while others are kept off the folder, if there is one."""
+    """Trains while this run owns the output folder, if there is one."""
     folder, stack = store.folder, ExitStack()
     try:
         if folder is not None:
             _ranks.by_first(lambda: stack.enter_context(owned(folder)))
-        _look(job)
+        _warn_of_no_effect(job)
         result = _trained(job, store, chunk, progress)
         if result is not None and folder is not None:
             result.to_csv(folder / "table.csv")
@@ -161,16 +161,16 @@ def _run(job: Job, store: Store, chunk: int | None, progress: bool | None) -> Sw
         stack.close()
 
 
-def _look(job: Job) -> None:
-    """Warns of what would do nothing, and of seeds that start alike."""
+def _warn_of_no_effect(job: Job) -> None:
+    """Warns of mechanisms and fields without effect, and of seeds that start alike."""
 
     def reasons() -> list[str]:
         network = build(job.model, job.trials[0], job.shared)
         return [*idle_members(job, network), *same_starts(job, network)]
 
-    found = _ranks.by_first(reasons)
+    warnings = _ranks.by_first(reasons)
     if _ranks.rank() == 0:
-        warn(found)
+        warn(warnings)
 
 
 def _trained(job: Job, store: Store, chunk: int | None, progress: bool | None) -> SweepResult | None:
@@ -178,33 +178,33 @@ def _trained(job: Job, store: Store, chunk: int | None, progress: bool | None) -
     chunks = _plan(job, store, chunk)
     mine = list(chunks.items())[_ranks.rank() :: _ranks.world()]
     done = {name: trained for name, _ in mine if (trained := store.finished(name)) is not None}
-    left = [(name, members) for name, members in mine if name not in done]
-    for _, members in left:
+    remaining = [(name, members) for name, members in mine if name not in done]
+    for _, members in remaining:
         rehearse(job, members, saves=store.folder is not None)
     total = sum(len(members) for _, members in mine) * job.steps
     with bar(total, show=progress if _ranks.rank() == 0 else False) as tick:
         tick(sum(len(members) for name, members in mine if name in done) * job.steps, float("nan"))
-        done |= {name: train(job, members, name, store, tick) for name, members in left}
-    found = _ranks.gathered(done)
-    if found is None:
+        done |= {name: train(job, members, name, store, tick) for name, members in remaining}
+    results = _ranks.gathered(done)
+    if results is None:
         return None
-    return collect(job, chunks, {name: trained for part in found for name, trained in part.items()})
+    return collect(job, chunks, {name: trained for part in results for name, trained in part.items()})
 
 
-def _device(given: torch.device | str) -> torch.device:
+def _device(device: torch.device | str) -> torch.device:
     try:
-        return torch.device(given)
+        return torch.device(device)
     except (RuntimeError, TypeError):
-        raise ValueError(f"device should be one that torch knows; found {given!r}") from None
+        raise ValueError(f"device should be one that torch knows; found {device!r}") from None
 
 
-def _seeds(given: int | Iterable[int]) -> list[int]:
+def _seeds(seeds: int | Iterable[int]) -> list[int]:
     should = "an integer >= 1, or one or more different integers"
-    require("seeds", given, should, is_count(given) or (isinstance(given, Iterable) and not isinstance(given, str)))
-    found = list(range(given)) if isinstance(given, int) else list(given)
-    whole = all(isinstance(seed, int) and not isinstance(seed, bool) for seed in found)
-    require("seeds", given, should, bool(found) and whole and len(set(found)) == len(found))
-    return found
+    require("seeds", seeds, should, is_count(seeds) or (isinstance(seeds, Iterable) and not isinstance(seeds, str)))
+    numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    whole = all(isinstance(seed, int) and not isinstance(seed, bool) for seed in numbers)
+    require("seeds", seeds, should, bool(numbers) and whole and len(set(numbers)) == len(numbers))
+    return numbers
 
 
 def _plan(job: Job, store: Store, chunk: int | None) -> dict[str, list[Trial]]:
@@ -231,17 +231,17 @@ def _even(members: list[Trial], most: int) -> list[list[Trial]]:
     return [members[at : at + size] for at in range(0, len(members), size)]
 
 
-def collect(job: Job, chunks: Mapping[str, Sequence[Trial]], found: Mapping[str, Trained]) -> SweepResult:
-    """Puts what all chunks came to into one table and one tree, in order of member."""
-    hyper, parts = list(job.trials[0].values), list(found.values())
+def collect(job: Job, chunks: Mapping[str, Sequence[Trial]], results: Mapping[str, Trained]) -> SweepResult:
+    """Puts the results of all chunks into one table and one tree, in order of member."""
+    hyper, parts = list(job.trials[0].values), list(results.values())
     metrics = [name for name in parts[0].rows[0] if name not in ("step", "mean")]
     rows: list[tuple[Any, ...]] = []
     places: dict[int, tuple[Trained, int]] = {}
     for name, members in chunks.items():
         for position, trial in enumerate(members):
-            places[trial.index] = found[name], position
+            places[trial.index] = results[name], position
             start = (trial.index, trial.seed, *(_plain(trial.values[n]) for n in hyper))
-            rows += [(*start, row["step"], *(row[n][position] for n in metrics)) for row in found[name].rows]
+            rows += [(*start, row["step"], *(row[n][position] for n in metrics)) for row in results[name].rows]
     rows.sort(key=lambda row: (row[0], row[2 + len(hyper)]))
     columns = ["member", "seed", *hyper, "step", *metrics]
     ordered = [places[trial.index] for trial in job.trials]
@@ -263,6 +263,6 @@ def collect(job: Job, chunks: Mapping[str, Sequence[Trial]], found: Mapping[str,
 
 
 def _plain(value: Any) -> Any:
-    """A value as it can stand in a table."""
+    """Returns a value as it can stand in a table."""
     value = value.value if isinstance(value, Enum) else value
     return value if type(value) in (int, float, str, bool) else str(value)

@@ -1,6 +1,6 @@
 """The draws of a forward pass that a sweep takes over, as torch makes them but from a key.
 
-A form of a call that is not known here, or that torch refuses, is left to torch: its handler returns NotImplemented.
+Calls of a form that is not supported here, or that torch refuses, are left to torch: handlers return NotImplemented.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 SELU_NEGATIVE = -1.7580993408473766
-"""What a dropped unit of alpha dropout is set to: the limit of SELU, minus its scale times its alpha."""
+"""Value of a dropped unit in alpha dropout: the limit of SELU, minus its scale times its alpha."""
 
 
 class Source(Protocol):
-    """Where numbers come from."""
+    """Describes a source of random numbers."""
 
     def uniform(self, shape: torch.Size, dtype: torch.dtype = torch.float32) -> Tensor:
         """Draws the next uniform numbers."""
@@ -28,9 +28,9 @@ class Source(Protocol):
 
 
 def with_own_draws(function: Any) -> Any:
-    """Returns torch's own code, which does not ask for a handler of itself: so it runs while one is active."""
-    asked = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
-    names = {**vars(F), **dict.fromkeys(asked, _nothing_handles)}
+    """Returns a copy of torch's function that does not look for handlers, so that it runs while a mode is active."""
+    checks = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+    names = {**vars(F), **dict.fromkeys(checks, _nothing_handles)}
     return FunctionType(function.__code__, names, function.__name__, function.__defaults__)
 
 
@@ -54,8 +54,8 @@ def _alpha_dropped(source: Source, values: Tensor, p: float, *, channels: bool =
     if p in (0.0, 1.0):
         return values if p == 0.0 else _gone(values)
     scale = ((1.0 - p) * (1.0 + p * SELU_NEGATIVE**2)) ** -0.5
-    kept = torch.where(_keep(source, values, p, channels), values, SELU_NEGATIVE)
-    return scale * (kept - p * SELU_NEGATIVE)
+    masked = torch.where(_keep(source, values, p, channels), values, SELU_NEGATIVE)
+    return scale * (masked - p * SELU_NEGATIVE)
 
 
 def _gone(values: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def _gone(values: Tensor) -> Tensor:
 
 
 def _keep(source: Source, values: Tensor, p: float, channels: bool) -> Tensor:
-    """Tosses for every element, or every channel, whether it is kept."""
+    """Tosses a coin for every element, or every channel: True keeps it."""
     shape = torch.Size([*values.shape[:2], *[1] * (values.ndim - 2)]) if channels else values.shape
     return source.uniform(shape) >= p
 
@@ -108,15 +108,15 @@ def _like(
 
 
 def _bernoulli(source: Source, input: Tensor, *p: Any, **options: Any) -> Any:
-    # As torch, which takes p by name and by position, and no None for it.
-    given = {"p": p[0], **options} if p else dict(options)
-    chance = given.pop("p", input)
-    known = is_chance(chance) if chance is not input else input.is_floating_point()
-    if any(value is not None for value in given.values()) or not known or not plain(input) or input.is_complex():
+    # As in torch, p comes by name or by position, and None is refused.
+    keywords = {"p": p[0], **options} if p else dict(options)
+    chance = keywords.pop("p", input)
+    supported = is_chance(chance) if chance is not input else input.is_floating_point()
+    if any(value is not None for value in keywords.values()) or not supported or not plain(input) or input.is_complex():
         return NotImplemented
-    drawn = (source.uniform(input.shape) < chance).to(input.dtype)
+    heads = (source.uniform(input.shape) < chance).to(input.dtype)
     # Torch's can be differentiated, with a gradient of zero.
-    return torch.where(torch.ones_like(drawn, dtype=torch.bool), drawn, input) if input.is_floating_point() else drawn
+    return torch.where(torch.ones_like(heads, dtype=torch.bool), heads, input) if input.is_floating_point() else heads
 
 
 DRAWS: dict[Any, Callable[..., Any]] = {

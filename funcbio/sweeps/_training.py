@@ -1,4 +1,4 @@
-"""Trains the members of one chunk from where they are to the end, noting what was measured."""
+"""Training of the members of one chunk from where they are to the end, with a row of numbers at every record."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from funcbio.sweeps._trials import Trial
 
 
 class Course:
-    """What members read: their batches and keys in every step, and the examples on which they are measured.
+    """Holds what members read: their batches and keys in every step, and the examples on which they are measured.
 
     Args:
         job: The sweep.
@@ -26,14 +26,14 @@ class Course:
 
     Attributes:
         held_out: Number of examples to measure on.
-        rows: Which of the data those are, shape ``(members, examples)``; None if all members share test data.
+        rows: Their row numbers in the data, shape ``(members, examples)``; None if all members share test data.
     """
 
     def __init__(self, job: Job, engine: Engine, trials: Sequence[Trial]) -> None:
         learned, self.rows = (rows_of(job.folds, trials, part, job.device) for part in (0, 1))
-        self.job, self.start = job, engine.own
-        self.batches = Batches(job, engine.own.keys["batches"], learned)
-        self.noise = StepKeys(engine.own.keys["noise"])
+        self.job, self.start = job, engine.members
+        self.batches = Batches(job, engine.members.keys["batches"], learned)
+        self.noise = StepKeys(engine.members.keys["noise"])
         self.held_out = (len(job.held_out[0]) if job.held_out else 0) if self.rows is None else self.rows.shape[1]
 
     def at(self, number: int) -> tuple[Tensor, Tensor]:
@@ -42,29 +42,29 @@ class Course:
 
     @property
     def first(self) -> tuple[Any, Tensor, Tensor]:
-        """The first member alone, its first batch and key."""
+        """Returns the first member alone, its first batch and key."""
         batches, keys = self.at(0)
         return self.start.map(lambda leaf: leaf[0]), batches[0], keys[0]
 
 
 def train(job: Job, trials: Sequence[Trial], name: str, store: Store, tick: Callable[[int, float], None]) -> Trained:
-    """Trains a chunk, or goes on with it.
+    """Trains a chunk, or resumes it.
 
     Args:
         job: The sweep.
         trials: Its members; all of one kind.
         name: Name of the chunk.
         store: Where its state is kept.
-        tick: Told the number of member-steps done, and the mean loss.
+        tick: Is called with the number of member-steps done, and the mean loss.
 
     Returns:
         What was measured, and the final tensors.
     """
     with QUIET.changed():
         engine = job.engine(trials)
-        found = _run(Course(job, engine, trials), engine, name, store, tick)
-    store.finish(name, found)
-    return found
+        trained = _run(Course(job, engine, trials), engine, name, store, tick)
+    store.finish(name, trained)
+    return trained
 
 
 def _run(course: Course, engine: Engine, name: str, store: Store, tick: Callable[[int, float], None]) -> Trained:
@@ -90,31 +90,31 @@ def _run(course: Course, engine: Engine, name: str, store: Store, tick: Callable
 
 
 def result(engine: Engine, rows: list[dict[str, Any]]) -> Trained:
-    """Returns what members came to, on the CPU."""
-    own = engine.own
+    """Returns the results of members, on the CPU."""
+    members = engine.members
     return Trained(
         rows,
-        {leaf: tensor.cpu() for leaf, tensor in {**own.params, **own.fixed}.items()},
-        {leaf: tensor.cpu() for leaf, tensor in own.buffers.items()},
+        {leaf: tensor.cpu() for leaf, tensor in {**members.params, **members.fixed}.items()},
+        {leaf: tensor.cpu() for leaf, tensor in members.buffers.items()},
         engine.seconds,
         engine.compile_seconds,
-        engine.timed * len(own.keys["noise"]),
+        engine.timed * len(members.keys["noise"]),
     )
 
 
 def spans(count: int) -> list[slice]:
-    """Cuts so many examples into parts that are measured at once."""
+    """Cuts the examples into parts that are measured at once."""
     return [slice(at, min(at + MEASURED_AT_ONCE, count)) for at in range(0, count, MEASURED_AT_ONCE)]
 
 
 def measured(engine: Engine, course: Course, parts: Sequence[slice]) -> dict[str, list[float]]:
-    """Returns what every member's network measures on parts of the examples, averaged over them all."""
+    """Returns the metrics of every member on parts of the examples, averaged over all parts."""
     job, rows, totals = course.job, course.rows, dict[str, Any]()
     metrics = {"loss": job.loss, **job.metrics}
     for part in parts:
         shared = [tensor[part] for tensor in job.held_out]
-        found = engine.measure(metrics, shared) if rows is None else engine.measure_rows(metrics, rows[:, part])
-        for name, value in found.items():
+        values = engine.measure(metrics, shared) if rows is None else engine.measure_rows(metrics, rows[:, part])
+        for name, value in values.items():
             share = value * ((part.stop - part.start) / course.held_out)
             totals[name] = totals.get(name, 0.0) + share.double()
     return {f"test_{name}": total.tolist() for name, total in totals.items()}

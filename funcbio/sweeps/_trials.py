@@ -1,4 +1,4 @@
-"""Members: one run for every seed and every combination of hyper-parameters, each with all that it needs to know."""
+"""Members: one run for every seed and every combination of hyper-parameters, each with all of its settings."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,10 +13,10 @@ from funcbio.rng import fold_in, key
 from funcbio.sweeps._optimizers import Recipe
 
 SHARED = ("weights", "rates", "batches", "noise")
-"""What is drawn for a member, each from a key of its own."""
+"""Things drawn for a member, each from a key of its own."""
 
 STRUCTURE = ("weight_splitting_Gamma", "fuzzy_lr_layer_index", "fuzzy_lr_total_layers")
-"""Numbers of the configuration that change what is computed, not only with which values."""
+"""Numbers of the configuration that change the computation, not only its values."""
 
 VARIANT = "mechanisms"
 """Hyper-parameter that chooses among several lists of mechanisms."""
@@ -29,14 +29,14 @@ FOLD = "fold"
 
 @dataclass(frozen=True)
 class Trial:
-    """One member, resolved.
+    """Describes one member, with all settings resolved.
 
     Attributes:
         index: Position in the sweep's table.
         seed: Its seed.
         values: Its hyper-parameters, by name, as they stand in the table.
         config: Its configuration.
-        numbers: What may differ between members that train together: learning rate, weight decay, configuration.
+        numbers: Settings that may differ between members that train together: learning rate, weight decay, fields.
         options: Options of its optimizer.
         mechanisms: Its mechanisms in order.
     """
@@ -51,26 +51,26 @@ class Trial:
 
     @property
     def kind(self) -> str:
-        """The same for all members that can train together."""
+        """Returns a text that is the same for all members that can train together."""
         static = {name: value for name, value in vars(self.config).items() if name not in self.numbers}
         return repr((sorted(static.items()), sorted(self.options.items()), self.mechanisms))
 
     def key(self, what: str, shared: Sequence[str]) -> Key:
-        """The key of one thing that is drawn; that of all members if it is shared."""
+        """Returns the key of one thing that is drawn; that of all members if it is shared."""
         return fold_in(key(0 if what in shared else self.seed), what)
 
 
 def numbers_of(config: BioConfig) -> dict[str, float]:
-    """The fields that rules take as numbers; those that count something as integers, all others not.
+    """Returns the fields that rules take as numbers: counts as integers, all others as floats.
 
     So 1 and 2.5 of one field can stand in one tensor.
     """
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for item in fields(config):
         value, counts = getattr(config, item.name), item.metadata.get("should", "").startswith("an integer")
         if isinstance(value, int | float) and not isinstance(value, bool) and item.name not in STRUCTURE:
-            found[item.name] = value if counts else float(value)
-    return found
+            numbers[item.name] = value if counts else float(value)
+    return numbers
 
 
 def make_trials(
@@ -84,24 +84,24 @@ def make_trials(
     """Lists the members: every combination of hyper-parameters in the order of the grid, each with all seeds."""
     combinations = _combinations(grid)
     if len(variants) > 1 and not any(VARIANT in combination for combination in combinations):
-        combinations = [{VARIANT: name, **rest} for name in variants for rest in combinations]
+        combinations = [{VARIANT: name, **combination} for name in variants for combination in combinations]
     if folds and not any(FOLD in combination for combination in combinations):
-        combinations = [{**rest, FOLD: fold} for rest in combinations for fold in range(folds)]
-    found = []
+        combinations = [{**combination, FOLD: fold} for combination in combinations for fold in range(folds)]
+    trials = []
     for combination in combinations:
         _check_fold(combination, folds)
         resolved = _resolve(combination, variants, config, recipe, [FOLD] if folds else [])
         for seed in seeds:
-            found.append(Trial(len(found), seed, combination, **resolved))
-    if not any(trial.numbers.get(DECAY) for trial in found):
-        # Nothing decays: then no step needs to look at all weights for it.
-        found = [replace(trial, numbers={n: v for n, v in trial.numbers.items() if n != DECAY}) for trial in found]
-    return found
+            trials.append(Trial(len(trials), seed, combination, **resolved))
+    if not any(trial.numbers.get(DECAY) for trial in trials):
+        # Without weight decay, no step needs to read all weights for it.
+        trials = [replace(trial, numbers={n: v for n, v in trial.numbers.items() if n != DECAY}) for trial in trials]
+    return trials
 
 
-def as_variants(given: Any) -> dict[str, tuple[Mechanism, ...]]:
+def as_variants(mechanisms: Any) -> dict[str, tuple[Mechanism, ...]]:
     """Takes a list of mechanisms, or several by name."""
-    named = given if isinstance(given, Mapping) else {"": given}
+    named = mechanisms if isinstance(mechanisms, Mapping) else {"": mechanisms}
     if not named:
         raise ValueError("mechanisms should be a list, or one or more lists by name; found {}")
     for name, items in named.items():
@@ -134,13 +134,13 @@ def _resolve(
     recipe: Recipe,
     others: Sequence[str],
 ) -> dict[str, Any]:
-    """What the hyper-parameters of one combination set: configuration, numbers, options, mechanisms."""
-    own = {item.name for item in fields(config)}
-    known = [*own, *recipe.numbers, *recipe.options, *([VARIANT] if len(variants) > 1 else []), *others]
+    """Resolves one combination of hyper-parameters: configuration, numbers, options, mechanisms."""
+    config_fields = {item.name for item in fields(config)}
+    names = [*config_fields, *recipe.numbers, *recipe.options, *([VARIANT] if len(variants) > 1 else []), *others]
     for name in combination:
-        if name not in known:
-            raise ValueError(f"grid should name hyper-parameters{perhaps(name, known)}; found {name!r}")
-    config = config.replace(**{name: value for name, value in combination.items() if name in own})
+        if name not in names:
+            raise ValueError(f"grid should name hyper-parameters{perhaps(name, names)}; found {name!r}")
+    config = config.replace(**{name: value for name, value in combination.items() if name in config_fields})
     mechanisms = variants[_variant(combination, variants)]
     _check_mechanisms(mechanisms, config)
     numbers = {**recipe.numbers, **{n: v for n, v in combination.items() if n in recipe.numbers}}
