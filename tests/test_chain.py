@@ -9,9 +9,10 @@ from torch import nn
 
 import funcbio
 from funcbio import BioConfig, bind, chain, key
+from funcbio.engine import _run as engine
 from funcbio.engine._reductions import CHUNK, compiled_reductions
 from funcbio.engine._statistics import largest, mean, totals
-from funcbio.functional import _fused as fusing
+from funcbio.functional._chain import _merged
 
 
 def world(width=40, dtype=torch.float32, seed=0, **config):
@@ -47,7 +48,7 @@ def same(first, second):
 @pytest.fixture
 def tiled(monkeypatch):
     """Without the compiler: then the loop over tiles does the same, bit for bit."""
-    monkeypatch.setattr(fusing, "run_fused", None)
+    monkeypatch.setattr(engine, "run_fused", lambda *_: False)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -63,11 +64,10 @@ def test_a_fused_chain_is_the_chain(dtype, tiled):
 
 def test_what_follows_one_another_fuses():
     bio, _ = world()
-    parts = fusing.fused(
-        [bio.volume_dependent_lr, partial(funcbio.crystallize, threshold=1e-3), forget, bio.crystallize]
-    )
-    assert [type(part) for part in parts] == [fusing.Fused, type(forget), fusing.Fused]
-    assert len(parts[0].features) == 2
+    ours = bio.volume_dependent_lr, partial(funcbio.crystallize, threshold=1e-3)
+    parts = _merged([*ours, forget, bio.crystallize], True)
+    assert [part is forget for part in parts] == [False, True, False]
+    assert len(_merged(ours, False)) == 1
 
 
 @pytest.mark.parametrize("transform", ["vmap", "grad", "signs", "lists"])

@@ -13,11 +13,12 @@ from worlds import MODELS
 import funcbio
 from funcbio import BioConverter, BioModule
 from funcbio.engine import _compiled as fused
-from funcbio.engine import _in_place as inplace
+from funcbio.engine import _eager as inplace
 from funcbio.engine import _noise as ahead
 from funcbio.engine import _reductions as reductions
 from funcbio.engine import _statistics as statistics
 from funcbio.engine import _tiles as tiles
+from funcbio.mechanisms import ROWS
 from funcbio.objects import _method as bio_method
 from funcbio.objects import _step as bio_step
 
@@ -182,7 +183,7 @@ def test_a_verdict_that_is_a_tensor_decides_without_being_asked(finite, monkeypa
     for module in (bio_method, bio_step):
         monkeypatch.setattr(module, "finite_gradients", lambda *_, **__: torch.tensor(finite))
     # Rates scale gradients that have overflowed too: that harms nothing, and nobody looks.
-    chain = CHAIN if finite else [name for name in CHAIN if name != bio_method.HARMLESS]
+    chain = CHAIN if finite else [name for name in CHAIN if not ROWS[name].ignores_overflow]
     bio_model.bio_step(*chain, "update_fuzzy_learning_rates")
     replaced = bio_model.rejuvenate_weights()
     if not finite:
@@ -248,7 +249,7 @@ def test_passes_end_where_a_statistic_needs_what_was_written():
     def named(*names):
         bio_model, _ = twins()
         bio = bio_model[0].bio_mod
-        steps = funcbio.objects._ready.steps_of(bio, [(name, ()) for name in names])
+        steps = funcbio.objects._ready.steps_of(bio, names)
         return [[step.name for step in group] for group in inplace.passes(steps)]
 
     assert named(*CHAIN) == [list(CHAIN)]

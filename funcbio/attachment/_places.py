@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from funcbio.attachment._turnover import Masks, merge
-from funcbio.engine._in_place import Layer, Step
+from funcbio.engine._layers import Layer, Step
 from funcbio.mechanisms._placed import Mechanism
 from funcbio.objects._checks import check_method
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._memory import check_apart
-from funcbio.objects._ready import bring, run_layers
+from funcbio.objects._ready import bring, run_calls
 
 Group = list[Mechanism]
 
@@ -103,7 +103,7 @@ def run(ready: Ready, finite: bool | Tensor = True, updates: Mapping[BioLayer, U
     """
     together = [item for item in ready.together if updates is None or item[0] in updates]
     flag = None if isinstance(finite, bool) else finite
-    masks = dict(run_layers([(_around(bio, layer, updates), steps) for bio, layer, steps in together], flag))
+    masks = dict(run_calls([(_around(bio, layer, updates), steps) for bio, layer, steps in together], flag))
     for bio, layer, steps in together:
         for step in steps:
             bio.finish(bio.row(step.name), masks.get(layer.name), flag)

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Size, Tensor
 
-from funcbio.engine._in_place import Columns, Layer, Step, know, small_draws
 from funcbio.engine._kernel import Draw, Kernel, bare, optional
+from funcbio.engine._layers import Columns, Layer, Step, know, small_draws
 from funcbio.engine._program import LANES, Program, program, works
 from funcbio.engine._reductions import compiled_reductions
 from funcbio.engine._tiles import write_all

@@ -1,7 +1,7 @@
-"""Kernels: a mechanism as what it must know of a whole layer, what it draws, and an elementwise rule.
+"""Kernels: a mechanism as statistics of a whole layer, draws, and an elementwise rule.
 
-The same kernel runs on trees, as a pure function (here), and in place over parts of layers, eager or compiled; all of
-them call ``apply``, so that they compute in the same type and round at the same place.
+The same kernel runs leaf by leaf, in tiles, or compiled; all of them call ``apply``, so that they compute in the same
+type and round at the same place.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,17 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from optree import tree_leaves, tree_map
 from torch import Tensor
 
-from funcbio._checks import Limit, require_like, require_within, shown
-from funcbio.base import Key, Tree, leaves_as, tree_as
-from funcbio.rng import Law, draw_tree
+from funcbio._checks import Limit
+from funcbio.rng import Law
 from funcbio.tensors._arithmetic import number, rounded, work_type
 
 WEIGHT, GRAD = "weight", "grad"
-TREES = ("rate", "sign", "activity")
-"""Fields of the state that are trees like the parameters."""
 Operands = Mapping[str, Any]
 """Tensors by name; None where a layer has none of that name."""
 
@@ -68,7 +64,7 @@ class Kernel:
     statistics: Callable[..., tuple[Tensor, ...]] | None = None
     of: tuple[str, ...] = (WEIGHT,)
     marks: tuple[str, ...] = ("rate",)
-    limits: Mapping[str, Limit] = field(default_factory=dict)
+    limits: Mapping[str, Limit] = field(default_factory=dict, compare=False)
     advances: bool = False
     growth: Callable[[Operands, Mapping[str, Any]], float] | None = None
     in_place: Callable[..., None] | None = None
@@ -122,77 +118,6 @@ def apply(
         name: value if name == "replaced" else rounded(value, operands[name].dtype, finite=name == "rate")
         for name, value in written
     }
-
-
-def run_kernel(
-    kernel: Kernel, params: Tree, grads: Tree, state: Any, /, *, key: Key | None = None, **hyper: Any
-) -> tuple[Tree, Tree, Any]:
-    """Runs a kernel on every synapse of the trees, as a pure function.
-
-    Raises:
-        ValueError: If the trees that it reads do not fit, a hyper-parameter is out of its limits, or a key is missing.
-    """
-    require_within(kernel.limits, hyper)
-    _require_trees(kernel, params, grads, state)
-    trees = {WEIGHT: params, GRAD: grads}
-    count = len(tree_leaves(params))
-
-    def tree_of(name: str) -> Any:
-        return trees[name] if name in trees else getattr(state, name, ())
-
-    def column(name: str) -> list[Any]:
-        leaves = tree_leaves(tree_of(name))
-        if name == "updates":
-            return leaves * count
-        return leaves_as(tree_of(name), params) if leaves else [None] * count
-
-    columns = {name: column(name) for name in dict.fromkeys((*map(bare, kernel.reads), *kernel.of, *kernel.marks))}
-    layers = [dict(zip(columns, leaves, strict=True)) for leaves in zip(*columns.values(), strict=True)]
-    for layer in layers:
-        layer.update({bare(name): optional(name, layer[bare(name)]) for name in kernel.reads})
-    draws = [_drawn(kernel, draw, key, state, params, layers) for draw in kernel.draws]
-    results = {name: column(name) for name in kernel.writes}
-    for index, layer in enumerate(layers):
-        marks = [layer[name] for name in kernel.marks]
-        if any(mark.ndim == 0 for mark in marks):
-            if "replaced" in results:
-                results["replaced"][index] = torch.zeros_like(marks[0], dtype=torch.bool)
-            continue
-        statistics = kernel.know([layer[name] for name in kernel.of])
-        for name, value in apply(kernel, layer, [leaves[index] for leaves in draws], statistics, hyper).items():
-            results[name][index] = value
-    new: dict[str, Any] = {}
-    for name, leaves in results.items():
-        new[name] = tree_as(tree_of(name) if tree_leaves(tree_of(name)) else params, params, leaves)
-    params, grads = new.pop(WEIGHT, params), new.pop(GRAD, grads)
-    if kernel.advances:
-        new["updates"] = state.updates + 1
-    return params, grads, state._replace(**new) if new else state
-
-
-def _require_trees(kernel: Kernel, params: Tree, grads: Tree, state: Any) -> None:
-    """Raises ValueError if a tree that a kernel reads does not fit ``params``."""
-    needs, optionals = kernel.needs(), {bare(name) for name in kernel.reads if name.endswith("?")}
-    fields = {name: getattr(state, name) for name in TREES if name in needs}
-    present = {name: tree for name, tree in fields.items() if name not in optionals or tree_leaves(tree)}
-    require_like(params, grads=grads, **present)
-    updates = state.updates if "updates" in needs else None
-    counts = isinstance(updates, Tensor) and not updates.ndim and updates.dtype in (torch.int64, torch.int32)
-    if "updates" in needs and not counts:
-        raise ValueError(f"updates should be an int64 tensor of no dimensions; found {shown(updates)}")
-
-
-def _drawn(
-    kernel: Kernel, draw: Draw, key: Key | None, state: Any, params: Tree, layers: Sequence[Operands]
-) -> list[Any]:
-    """A draw of a kernel for every leaf; those of the weights' size in the type that the rule computes in."""
-    field: Tree = state.rate if draw.like == "rate" else state.activity
-    like, dtypes = tree_as(params, params, leaves_as(field, params)), [torch.float32] * len(layers)
-    if draw.like == "rate":
-        dtypes = [kernel.work(one) if one["rate"].ndim else torch.float32 for one in layers]
-    elif draw.like == "one":
-        like = tree_map(lambda leaf: leaf[(slice(0, 1),) * leaf.ndim], like)
-    return tree_leaves(draw_tree(draw.law, key, draw.stream, like, dtypes))
 
 
 def bare(name: str) -> str:

@@ -29,10 +29,11 @@ class Ahead:
         names: Names of the layers' weights.
         keys: Their keys.
         sizes: How many elements each of them has.
+        goes_on: Whether the keys are going to move on, call by call, so that later numbers are worth keeping.
     """
 
-    def __init__(self, names: Sequence[str], keys: Sequence[Key], sizes: Sequence[int]) -> None:
-        self.names, self.keys, self.sizes = names, keys, sizes
+    def __init__(self, names: Sequence[str], keys: Sequence[Key], sizes: Sequence[int], *, goes_on: bool) -> None:
+        self.names, self.keys, self.sizes, self.goes_on = names, keys, sizes, goes_on
         self.made: dict[Draw, tuple[int, int, Tensor]] = {}
 
     def numbers(self, pieces: Sequence[Piece], draw: Draw, dtype: torch.dtype) -> Tensor:
@@ -65,7 +66,7 @@ class Ahead:
         words = _words(streams, tuple([piece.count for piece in pieces]), size, device)
         chosen = [self.keys[piece.layer] for piece in pieces]
         calls = AHEAD // (len(words.first) * size) if device.type == "cpu" else 1
-        if calls < 2 or not is_bare():
+        if calls < 2 or not self.goes_on or not is_bare():
             return _drawn(draw, torch.stack(chosen), words, dtype, 1)[0]
         keys = torch.stack(chosen)
         owner = chosen[0].data_ptr(), streams, words.lengths, draw, dtype

@@ -1,9 +1,16 @@
 """Chains: features one after the other, as one feature."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from funcbio._checks import is_number, is_real
 from funcbio.base import Feature, Key, Tree
-from funcbio.functional._fused import fused
+from funcbio.engine._layers import Step
+from funcbio.engine._run import run_steps
+from funcbio.mechanisms import ROWS
+from funcbio.tensors._kept import is_watched
+from funcbio.tensors._sharding import is_plain
 
 
 def chain(*features: Feature, compile: bool = False) -> Feature:
@@ -35,7 +42,8 @@ def chain(*features: Feature, compile: bool = False) -> Feature:
     """
     if not isinstance(compile, bool):
         raise ValueError(f"compile should be True or False; found {compile!r}")
-    parts = fused(_flat(features)) if compile else features
+    # Where every operation has to be seen, all go leaf by leaf.
+    parts = features if is_watched() else _merged(_flat(features), compile)
 
     def chained(params: Tree, grads: Tree, state: Any, /, *, key: Key | None = None) -> tuple[Tree, Tree, Any]:
         for part in parts:
@@ -46,6 +54,52 @@ def chain(*features: Feature, compile: bool = False) -> Feature:
     return chained
 
 
+def _merged(features: Sequence[Feature], compiled: bool) -> list[Feature]:
+    """Puts features of the library that follow one another together, to run in as few passes as they allow."""
+    parts: list[Feature] = []
+    steps: list[Step] = []
+    for feature in features:
+        step = _step(feature)
+        if step is None or (step.kernel.advances and any(other.kernel.advances for other in steps)):
+            parts, steps = [*parts, *_part(steps, compiled)], []
+        if step is None:
+            parts.append(feature)
+        else:
+            steps.append(step)
+    return [*parts, *_part(steps, compiled)]
+
+
+def _part(steps: Sequence[Step], compiled: bool) -> list[Feature]:
+    if not steps:
+        return []
+
+    def part(params: Tree, grads: Tree, state: Any, /, *, key: Key | None = None) -> tuple[Tree, Tree, Any]:
+        return run_steps(steps, params, grads, state, key=key, compiled=compiled)
+
+    return [part]
+
+
 def _flat(features: tuple[Feature, ...]) -> list[Feature]:
     """The features of chains within a chain: they too may share a loop with their neighbours."""
     return [inner for one in features for inner in (_flat(one.features) if hasattr(one, "features") else [one])]  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
+
+
+def _step(feature: Feature) -> Step | None:
+    """Returns a feature as a step; None if it is none of the library, or not called as it should be."""
+    partly = isinstance(feature, partial)
+    function, given = (feature.func, feature.keywords) if partly else (feature, {})
+    name = getattr(function, "__name__", "")
+    row = ROWS.get(name)
+    if row is None or row.feature is not function or (partly and feature.args):
+        return None
+    hyper = {**row.defaults, **given}
+    if hyper.keys() != row.defaults.keys() or not all(map(_is_hyper, hyper.values())):
+        return None
+    try:
+        return row.step(name, hyper)
+    except KeyError:  # An unknown option, of which the feature itself will say so.
+        return None
+
+
+def _is_hyper(value: object) -> bool:
+    return isinstance(value, str) or is_number(value) or (is_real(value) and is_plain(value) and value.ndim == 0)  # pyright: ignore[reportAttributeAccessIssue]

@@ -5,8 +5,9 @@ from torch import Tensor
 
 from funcbio._checks import FRACTION, NOT_NEGATIVE, POSITIVE
 from funcbio.base import BioState, Key, Number, Tree, clamp
-from funcbio.engine._kernel import Kernel, run_kernel
+from funcbio.engine._kernel import Kernel
 from funcbio.engine._masks import above, bounded, choose, either
+from funcbio.engine._run import run_kernel
 from funcbio.engine._statistics import mean
 
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from funcbio.base import BioState, Key, Tree
-from funcbio.engine._kernel import Kernel, run_kernel
+from funcbio.engine._kernel import Kernel
+from funcbio.engine._run import run_kernel
 
 
 def give_sign(weight: Tensor, sign: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from funcbio.base import BioState, Key, Tree
-from funcbio.engine._kernel import Kernel, apply, run_kernel
+from funcbio.engine._kernel import Kernel, apply
+from funcbio.engine._run import run_kernel
 from funcbio.engine._tiles import parts_of
 from funcbio.tensors._arithmetic import product
 

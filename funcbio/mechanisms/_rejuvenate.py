@@ -9,8 +9,9 @@ from torch import Tensor
 
 from funcbio._checks import LARGEST, POSITIVE
 from funcbio.base import BioState, Key, Number, Tree, at_least, check_option
-from funcbio.engine._kernel import Draw, Kernel, run_kernel
+from funcbio.engine._kernel import Draw, Kernel
 from funcbio.engine._masks import above, finite, finite_or, number_or
+from funcbio.engine._run import run_kernel
 from funcbio.engine._statistics import largest, totals
 from funcbio.rng import NORMAL, UNIFORM
 from funcbio.tensors._arithmetic import work_type

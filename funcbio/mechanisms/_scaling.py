@@ -8,7 +8,8 @@ from torch import Tensor
 
 from funcbio._checks import NOT_NEGATIVE, POSITIVE
 from funcbio.base import BioState, Key, Number, Tree, clamp
-from funcbio.engine._kernel import Kernel, run_kernel
+from funcbio.engine._kernel import Kernel
+from funcbio.engine._run import run_kernel
 from funcbio.engine._statistics import mean
 from funcbio.mechanisms._rates import MAXIMUM, MINIMUM, RANGE
 from funcbio.tensors._arithmetic import power, product

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from funcbio._checks import Limit
 from funcbio.base import Feature
-from funcbio.engine._in_place import Step
 from funcbio.engine._kernel import Kernel
+from funcbio.engine._layers import Step
 from funcbio.mechanisms._crystallize import CRYSTALLIZE, crystallize
 from funcbio.mechanisms._dale import GIVE_SIGN, KEEP_SIGN, apply_dales_principle, enforce_dales_principle
 from funcbio.mechanisms._fuzzy import FUZZY, fuzzy_learning_rates

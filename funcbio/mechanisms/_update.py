@@ -8,8 +8,9 @@ from torch import Tensor
 
 from funcbio._checks import COUNT, FRACTION_OR_ONE, POSITIVE
 from funcbio.base import BioState, Key, Number, Tree, check_option
-from funcbio.engine._kernel import Draw, Kernel, run_kernel
+from funcbio.engine._kernel import Draw, Kernel
 from funcbio.engine._masks import bounded, choose
+from funcbio.engine._run import run_kernel
 from funcbio.engine._statistics import mean
 from funcbio.mechanisms._rates import MAXIMUM, MINIMUM, NU, RANGE, SAMPLERS, activity_nu, limited, spread, weight_nu
 from funcbio.rng import UNIFORM

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from funcbio._checks import FRACTION, POSITIVE
 from funcbio.base import BioState, Key, Number, Tree
-from funcbio.engine._kernel import Draw, Kernel, run_kernel
+from funcbio.engine._kernel import Draw, Kernel
+from funcbio.engine._run import run_kernel
 from funcbio.rng import NORMAL, REACH
 from funcbio.tensors._arithmetic import product
 

@@ -10,6 +10,7 @@ from funcbio._checks import is_real, shown
 from funcbio.anatomy._choice import is_scripted
 from funcbio.anatomy._synapses import Synapse, is_treated, require_layout
 from funcbio.bio_config import BioConfig
+from funcbio.engine._layers import broadcasts
 from funcbio.mechanisms import Row, check_divides
 from funcbio.tensors._overlap import overlaps_itself
 from funcbio.tensors._sharding import is_distributed, same_everywhere
@@ -122,12 +123,6 @@ def _check_buffers(layer: Layer) -> None:
         }
         if not fits.get(name, True) or buffer.device != weight.device:
             raise RuntimeError(f"{name} of {leaf} should be as the conversion made it; found {shown(buffer)}")
-
-
-def broadcasts(values: Tensor, weight: Tensor) -> bool:
-    """Whether a tensor has one element for each of the weight's, along some of its axes."""
-    sizes = zip(values.shape, weight.shape, strict=False)
-    return values.ndim == weight.ndim and all(one in (1, size) for one, size in sizes)
 
 
 def _check_sharding(layer: Layer) -> None:

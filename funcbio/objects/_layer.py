@@ -13,12 +13,13 @@ from funcbio import rng
 from funcbio.anatomy._synapses import Synapse, is_treated, synapses
 from funcbio.base import BioState, Key, Tree
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError, Distribution
+from funcbio.engine._layers import broadcasts
 from funcbio.functional._init import initial_activity, initial_rate, initial_sign
 from funcbio.functional._observe import unit_dim
 from funcbio.mechanisms import METHODS, ROWS, Row, count_active, moves, split_output
-from funcbio.objects._checks import broadcasts, check_method, check_output, check_weight
+from funcbio.objects._checks import check_method, check_output, check_weight
 from funcbio.objects._memory import check_apart
-from funcbio.objects._ready import bring, run_layers, steps_of
+from funcbio.objects._ready import bring, run_calls, steps_of
 from funcbio.tensors._sharding import agreed, is_distributed, is_plain, local, shard_like, whole
 
 
@@ -138,7 +139,7 @@ class BioLayer(nn.Module):
             return self.run_row(row)
         brought = bring(self, [name])
         check_apart([(self, brought[1] if brought else steps_of(self, [name]))])
-        return self.run_row(row) if brought is None else run_layers([brought]).get(self.synapse.weight)
+        return self.run_row(row) if brought is None else run_calls([brought]).get(self.synapse.weight)
 
     def run_and_finish(self, name: str) -> Any:
         """Runs a row and what remains to do after it; returns what its method returns."""

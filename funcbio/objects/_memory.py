@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from funcbio.engine._in_place import Step
+from funcbio.engine._layers import Step
 from funcbio.tensors._overlap import Part, find_overlap, overlaps_itself, part_of
 
 FIELDS = {

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from funcbio.engine._in_place import Layer, Step
+from funcbio.engine._layers import Layer, Step
 from funcbio.functional._observe import run_once
 from funcbio.mechanisms import ROWS, Row
 from funcbio.objects._checks import NO_GRADIENTS, check_configured, check_method
 from funcbio.objects._finite import finite_gradients
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._memory import check_apart
-from funcbio.objects._ready import bring, run_layers, steps_of
+from funcbio.objects._ready import bring, run_calls, steps_of
 from funcbio.objects._survey import Overview, Survey, bio_modules, once
 from funcbio.tensors._sharding import local, reshard
 
@@ -132,7 +132,7 @@ class ModelMethod:
         if others and not bool(finite):
             return self._nothing(bio_mods) or {}
         flag = None if isinstance(finite, bool) else finite
-        replaced = run_layers([(layer, steps) for _, layer, steps in ready], flag)
+        replaced = run_calls([(layer, steps) for _, layer, steps in ready], flag)
         results = self._one_by_one(others, *args, **kwargs)
         for bio, layer, _ in ready:
             results[layer.name] = bio.finish(bio.row(self.name), replaced.get(layer.name), flag)

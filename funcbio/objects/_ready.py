@@ -9,17 +9,14 @@ from torch import Tensor, nn
 
 from funcbio.anatomy._synapses import Synapse
 from funcbio.bio_config import BioConfig
-from funcbio.engine._compiled import run_fused
-from funcbio.engine._in_place import Layer, Step, is_alike, is_key, run_in_place
-from funcbio.engine._kernel import optional
+from funcbio.engine._layers import Layer, Step, broadcasts, is_alike, is_key, takes_part
+from funcbio.engine._run import run_layers
 from funcbio.mechanisms import ROWS, Row
-from funcbio.objects._checks import broadcasts, check_method
+from funcbio.objects._checks import check_method
 from funcbio.objects._memory import FIELDS
 from funcbio.rng import step_of
 from funcbio.tensors._overlap import overlaps_itself
 from funcbio.tensors._sharding import is_plain
-
-OPERANDS = ("weight", "grad", "rate", "sign", "activity")
 
 
 class Bio(Protocol):
@@ -122,34 +119,17 @@ def _plain(value: Any, weight: Tensor) -> bool:
     return is_alike(value, weight) and (value.is_contiguous() or not overlaps_itself(value))
 
 
-def takes_part(layer: Layer, step: Step) -> bool:
-    """Whether a layer has the marks that a kernel asks for."""
-    marks = [layer.operands[name] for name in step.kernel.marks]
-    return layer.operands["weight"].numel() > 0 and all(mark is not None and mark.ndim > 0 for mark in marks)
-
-
-def run_layers(layers: Sequence[tuple[Layer, Sequence[Step]]], finite: Tensor | None = None) -> Mapping[str, Tensor]:
+def run_calls(calls: Sequence[tuple[Layer, Sequence[Step]]], finite: Tensor | None = None) -> Mapping[str, Tensor]:
     """Runs every layer's steps on it, layers of one kind together, and moves their keys on.
 
     Returns:
         Which weights were replaced, by name of the weight, if a step says so.
     """
-    groups: dict[Any, tuple[list[Step], list[Layer]]] = {}
-    for layer, asked in layers:
-        steps = [step for step in asked if takes_part(layer, step)]
-        present = {name: optional("?", layer.operands.get(name)) for name in OPERANDS}
-        types = [None if value is None else value.dtype for value in present.values()]
-        kind = (*map(id, steps), layer.compiles, layer.operands["weight"].device, *types)
-        groups.setdefault(kind, (steps, []))[1].append(layer)
-    replaced: dict[str, Tensor] = {}
-    for steps, group in groups.values():
-        if steps:
-            columns = run_in_place(steps, group, finite, run_fused if group[0].compiles else None)
-            replaced.update(zip((layer.name for layer in group), columns.get("replaced", ()), strict=False))
-    for layer, asked in layers:
-        for step in asked:
+    masks = run_layers([(layer, [step for step in steps if takes_part(layer, step)]) for layer, steps in calls], finite)
+    for layer, steps in calls:
+        for step in steps:
             _move_on(layer, step, finite)
-    return replaced
+    return {layer.name: mask for (layer, _), mask in zip(calls, masks, strict=True) if mask is not None}
 
 
 def _move_on(layer: Layer, step: Step, finite: Tensor | None) -> None:

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from funcbio._checks import perhaps
-from funcbio.engine._in_place import Layer, Step
+from funcbio.engine._layers import Layer, Step
 from funcbio.mechanisms import METHODS, ROWS
 from funcbio.objects._finite import finite_gradients, peak
 from funcbio.objects._method import ModelMethod, Plan
-from funcbio.objects._ready import run_layers
+from funcbio.objects._ready import run_calls
 from funcbio.objects._survey import Overview
 
 STEPS = ("crystallize", "volume_dependent_lr", "fuzzy_learning_rates")
@@ -90,7 +90,7 @@ def _run(segment: Planned, finite: bool | Tensor) -> dict[str, Tensor] | None:
         for bio, layer, steps in plan.ready:
             first, before = layers.get(bio, (layer, []))
             layers[bio] = first._replace(operands={**first.operands, **layer.operands}), [*before, *steps]
-    masks, result = run_layers(list(layers.values()), flag), None
+    masks, result = run_calls(list(layers.values()), flag), None
     for method, plan in segment:
         row = ROWS[method.name]
         results = {

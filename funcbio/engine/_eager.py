@@ -1,64 +1,16 @@
 """Kernels in place: several of them, over the weights of several layers, in as few passes as their statistics allow."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Size, Tensor
 
-from funcbio._checks import is_real
-from funcbio.base import Key
-from funcbio.engine._kernel import Draw, Kernel, apply, bare, optional
+from funcbio.engine._kernel import apply, bare, optional
+from funcbio.engine._layers import Columns, Layer, Step, know, small_draws
 from funcbio.engine._noise import Ahead
 from funcbio.engine._tiles import Piece, gather, keep_freed_memory, scatter, spread, tile_size, tiles
-from funcbio.rng import uniform
-from funcbio.tensors._sharding import is_plain
 
-
-class Step(NamedTuple):
-    """A kernel and its hyper-parameters, under the name of the method that asks for it.
-
-    Attributes:
-        name: The name.
-        kernel: The kernel.
-        hyper: Numbers, or tensors of no dimensions.
-        needs: Names of the operands.
-    """
-
-    name: str
-    kernel: Kernel
-    hyper: Mapping[str, Any]
-    needs: frozenset[str]
-
-
-class Layer(NamedTuple):
-    """A layer's tensors, by the names that kernels know, and what its draws come from.
-
-    Attributes:
-        name: Name of its weight.
-        key: Key of its draws.
-        operands: The tensors.
-        compiles: Whether kernels are to run on it compiled.
-    """
-
-    name: str
-    key: Key
-    operands: dict[str, Any]
-    compiles: bool = False
-
-
-def is_key(key: Any) -> bool:
-    """Whether a key is plain memory."""
-    return type(key) is Tensor and key.dtype == torch.int32 and key.shape == (2,)
-
-
-def is_alike(value: Any, weight: Any) -> bool:
-    """Whether a tensor is plain memory that lies beside a weight, of its shape and a type that kernels work in."""
-    plain = is_plain(value) and is_real(value) and value.layout is torch.strided
-    return plain and value.shape == weight.shape and value.device == weight.device
-
-
-Columns = dict[str, list[Any]]
 Runner = Callable[[Sequence[Step], Sequence[Layer], Columns, Tensor | None], bool]
 
 
@@ -112,7 +64,7 @@ def run_pass(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, f
     small = [small_draws(step.kernel, layers, columns) for step in steps]
     known = [know(step.kernel, columns, len(layers)) for step in steps]
     names, keys = [layer.name for layer in layers], [layer.key for layer in layers]
-    ahead = Ahead(names, keys, [weight.numel() for weight in weights])
+    ahead = Ahead(names, keys, [weight.numel() for weight in weights], goes_on=layers[0].goes_on)
     prepared = list(zip(small, known, strict=True))
     for pieces in tiles(shapes, tile_size(weights[0].device), not simple):
         run_tile(steps, ahead, columns, shapes, pieces, prepared, finite)
@@ -155,25 +107,3 @@ def run_tile(
         if finite is not None:
             value = torch.where(finite, value, gather(pieces, columns[name], shapes))
         scatter(pieces, value, columns[name])
-
-
-def know(kernel: Kernel, columns: Columns, number: int) -> list[list[Tensor]]:
-    """Statistics of every layer: a list by layer for each of them."""
-    found = [kernel.know([columns[name][layer] for name in kernel.of]) for layer in range(number)]
-    return [list(column) for column in zip(*found, strict=True)]
-
-
-def small_draws(kernel: Kernel, layers: Sequence[Layer], columns: Columns) -> list[list[Tensor] | None]:
-    """Draws that have not the size of the weights: made for whole layers; None for the others."""
-
-    def made(draw: Draw) -> list[Tensor] | None:
-        if draw.like == "rate":
-            return None
-        shapes = [count.shape if draw.like == "activity" else [1] * count.ndim for count in columns["activity"]]
-        streams = [f"{draw.stream}/{layer.name}" for layer in layers]
-        return [
-            uniform(layer.key, tuple(shape), stream=stream)
-            for layer, shape, stream in zip(layers, shapes, streams, strict=True)
-        ]
-
-    return [made(draw) for draw in kernel.draws]

@@ -1,0 +1,95 @@
+"""Layers and steps: what kernels run on, and which of them with which hyper-parameters."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from funcbio._checks import is_real
+from funcbio.base import Key
+from funcbio.engine._kernel import Draw, Kernel
+from funcbio.rng import uniform
+from funcbio.tensors._sharding import is_plain
+
+Columns = dict[str, list[Any]]
+"""Operands by name, a list by layer each."""
+
+
+class Step(NamedTuple):
+    """A kernel and its hyper-parameters, under the name of the method that asks for it.
+
+    Attributes:
+        name: The name.
+        kernel: The kernel.
+        hyper: Numbers, or tensors of no dimensions.
+        needs: Names of the operands.
+    """
+
+    name: str
+    kernel: Kernel
+    hyper: Mapping[str, Any]
+    needs: frozenset[str]
+
+
+class Layer(NamedTuple):
+    """A layer's tensors, by the names that kernels know, and what its draws come from.
+
+    Attributes:
+        name: Name of its weight.
+        key: Key of its draws.
+        operands: The tensors.
+        compiles: Whether kernels are to run on it compiled.
+        goes_on: Whether its key is going to move on, call by call, so that numbers of later calls may be made early.
+    """
+
+    name: str
+    key: Key
+    operands: dict[str, Any]
+    compiles: bool = False
+    goes_on: bool = True
+
+
+def is_key(key: Any) -> bool:
+    """Returns True if a key is plain memory."""
+    return type(key) is Tensor and key.dtype == torch.int32 and key.shape == (2,)
+
+
+def is_alike(value: Any, weight: Any) -> bool:
+    """Returns True if a tensor is plain memory beside a weight, of its shape and a type that kernels work in."""
+    plain = is_plain(value) and is_real(value) and value.layout is torch.strided
+    return plain and value.shape == weight.shape and value.device == weight.device
+
+
+def takes_part(layer: Layer, step: Step) -> bool:
+    """Returns True if a layer has elements, and the fields that a kernel asks for."""
+    marks = [layer.operands[name] for name in step.kernel.marks]
+    return layer.operands["weight"].numel() > 0 and all(mark is not None and mark.ndim > 0 for mark in marks)
+
+
+def broadcasts(values: Tensor, weight: Tensor) -> bool:
+    """Returns True if a tensor has one element for each of the weight's, along some of its axes."""
+    sizes = zip(values.shape, weight.shape, strict=False)
+    return values.ndim == weight.ndim and all(one in (1, size) for one, size in sizes)
+
+
+def know(kernel: Kernel, columns: Columns, number: int) -> list[list[Tensor]]:
+    """Statistics of every layer: a list by layer for each of them."""
+    found = [kernel.know([columns[name][layer] for name in kernel.of]) for layer in range(number)]
+    return [list(column) for column in zip(*found, strict=True)]
+
+
+def small_draws(kernel: Kernel, layers: Sequence[Layer], columns: Columns) -> list[list[Tensor] | None]:
+    """Draws that have not the size of the weights: made for whole layers; None for the others."""
+
+    def made(draw: Draw) -> list[Tensor] | None:
+        if draw.like == "rate":
+            return None
+        shapes = [count.shape if draw.like == "activity" else [1] * count.ndim for count in columns["activity"]]
+        streams = [f"{draw.stream}/{layer.name}" for layer in layers]
+        return [
+            uniform(layer.key, tuple(shape), stream=stream)
+            for layer, shape, stream in zip(layers, shapes, streams, strict=True)
+        ]
+
+    return [made(draw) for draw in kernel.draws]

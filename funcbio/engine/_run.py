@@ -1,0 +1,153 @@
+"""The engine: runs kernels on layers and on trees, each by the fastest of three ways that gives the same numbers."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from optree import tree_leaves
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from funcbio._checks import require_like, require_within, shown
+from funcbio.base import Key, Tree, leaf_names
+from funcbio.engine._compiled import run_fused
+from funcbio.engine._eager import run_in_place
+from funcbio.engine._kernel import Kernel, bare, optional
+from funcbio.engine._layers import Layer, Step, broadcasts, is_alike, is_key, takes_part
+from funcbio.engine._trees import layers_of, run_on_leaves, with_leaves
+from funcbio.tensors._kept import is_watched
+from funcbio.tensors._sharding import is_plain
+
+TREES = ("rate", "sign", "activity")
+"""Fields of the state that are trees like the parameters."""
+TYPED = ("weight", "grad", "rate", "sign", "activity")
+"""Operands whose types decide which layers can run together."""
+Calls = Sequence[tuple[Layer, Sequence[Step]]]
+
+
+def run_kernel(
+    kernel: Kernel, params: Tree, grads: Tree, state: Any, /, *, key: Key | None = None, **hyper: Any
+) -> tuple[Tree, Tree, Any]:
+    """Runs a kernel on every synapse of the trees, as a pure function.
+
+    Raises:
+        ValueError: If the trees that it reads do not fit, a hyper-parameter is out of its limits, or a key is missing.
+    """
+    return run_steps((Step("", kernel, hyper, kernel.needs()),), params, grads, state, key=key)
+
+
+def run_steps(
+    steps: Sequence[Step], params: Tree, grads: Tree, state: Any, /, *, key: Key | None, compiled: bool = False
+) -> tuple[Tree, Tree, Any]:
+    """Runs kernels one after the other on trees, as a pure function: in tiles of fresh copies wherever that can be.
+
+    Args:
+        steps: The kernels; at most one of them counts updates.
+        params: Tree of weights.
+        grads: Tree of gradients.
+        state: The state.
+        key: The key of all their draws.
+        compiled: Whether large layers run as a compiled program.
+    """
+    for step in steps:
+        require_within(step.kernel.limits, step.hyper)
+        _require_trees(step, params, grads, state)
+    needs = frozenset({"weight"}).union(*(step.needs for step in steps))
+    layers = layers_of(needs, params, grads, state)
+    if not _fits(steps, layers, key, compiled=compiled):
+        for step in steps:
+            params, grads, state = run_on_leaves(step, params, grads, state, key)
+        return params, grads, state
+    names, written = leaf_names(params), {name for step in steps for name in step.kernel.writes}
+    results = {name: [layer.get(name) for layer in layers] for name in written}
+    calls = []
+    for index, (name, operands) in enumerate(zip(names, layers, strict=True)):
+        layer = Layer(name, key, operands, compiled, False)  # pyright: ignore[reportArgumentType]
+        acting = [step for step in steps if takes_part(layer, step)]
+        for own in {name for step in acting for name in step.kernel.writes} & operands.keys():
+            results[own][index] = operands[own] = _copy(operands[own], compiled)
+        calls.append((layer, acting))
+    masks = run_layers(calls)
+    if "replaced" in results:
+        results["replaced"] = [
+            mask if mask is not None else _none(layer) for mask, layer in zip(masks, layers, strict=True)
+        ]
+    return with_leaves(results, params, grads, state, updates=sum(step.kernel.advances for step in steps))
+
+
+def run_layers(calls: Calls, finite: Tensor | None = None) -> list[Tensor | None]:
+    """Runs every layer's steps on it, in place, layers of one kind together.
+
+    Args:
+        calls: Layers of plain memory, each with those steps that it takes part in.
+        finite: If given and False, nothing is changed.
+
+    Returns:
+        Which weights of each layer were replaced; None if no step says so.
+    """
+    groups: dict[Any, tuple[Sequence[Step], list[int]]] = {}
+    for index, (layer, steps) in enumerate(calls):
+        if steps:
+            types = [optional("?", layer.operands.get(name)) for name in TYPED]
+            types = [None if value is None else value.dtype for value in types]
+            kind = (*map(id, steps), layer.compiles, layer.operands["weight"].device, *types)
+            groups.setdefault(kind, (steps, []))[1].append(index)
+    replaced: list[Tensor | None] = [None] * len(calls)
+    for steps, chosen in groups.values():
+        layers = [calls[index][0] for index in chosen]
+        columns = run_in_place(steps, layers, finite, run_fused if layers[0].compiles else None)
+        for index, mask in zip(chosen, columns.get("replaced", ()), strict=False):
+            replaced[index] = mask
+    return replaced
+
+
+def _require_trees(step: Step, params: Tree, grads: Tree, state: Any) -> None:
+    """Raises ValueError if a tree that a kernel reads does not fit ``params``."""
+    optionals = {bare(name) for name in step.kernel.reads if name.endswith("?")}
+    fields = {name: getattr(state, name) for name in TREES if name in step.needs}
+    present = {name: tree for name, tree in fields.items() if name not in optionals or tree_leaves(tree)}
+    require_like(params, grads=grads, **present)
+    updates = state.updates if "updates" in step.needs else None
+    counts = isinstance(updates, Tensor) and not updates.ndim and updates.dtype in (torch.int64, torch.int32)
+    if "updates" in step.needs and not counts:
+        raise ValueError(f"updates should be an int64 tensor of no dimensions; found {shown(updates)}")
+
+
+def _fits(steps: Sequence[Step], layers: Sequence[dict[str, Any]], key: Key | None, *, compiled: bool) -> bool:
+    """Returns True if steps can run on copies in tiles: all is plain memory, and no operation has to be seen."""
+    draws = any(step.kernel.draws for step in steps)
+    if is_watched() or forward_ad._current_level >= 0 or (draws and not is_key(key)):
+        return False
+    numbers = [value for step in steps for value in step.hyper.values() if isinstance(value, Tensor)]
+    tensors = [value for layer in layers for value in layer.values() if isinstance(value, Tensor)]
+    if torch.is_grad_enabled() and any(value.requires_grad for value in (*numbers, *tensors)):
+        if compiled:
+            warnings.warn("compile=True has no effect while gradients are recorded: use torch.no_grad()", stacklevel=5)
+        return False
+    device = None if key is None or not draws else key.device
+    return all(map(is_plain, numbers)) and all(_is_plain(layer, device) for layer in layers)
+
+
+def _is_plain(layer: dict[str, Any], device: torch.device | None) -> bool:
+    """Returns True if a layer is memory that tiles can work on, or has no synapses."""
+    weight, rate, sign = layer["weight"], layer.get("rate"), layer.get("sign")
+    marks = [mark for mark in (rate, sign, layer.get("activity")) if mark is not None]
+    if not any(mark.ndim for mark in marks):
+        return True
+    whole = [layer[name] for name in ("weight", "grad", "rate") if name in layer and layer[name].ndim]
+    spread = [mark for mark in marks if mark is not rate and mark.ndim]
+    if device is not None and weight.device != device:
+        return False
+    return all(is_alike(value, weight) for value in whole) and all(
+        is_plain(value) and value.device == weight.device and broadcasts(value, weight) for value in spread
+    )
+
+
+def _copy(value: Tensor, compiled: bool) -> Tensor:
+    return value.detach().clone(memory_format=torch.contiguous_format if compiled else torch.preserve_format)
+
+
+def _none(layer: dict[str, Any]) -> Tensor:
+    """Returns a mask that says that no weight was replaced, of no dimensions where there is no synapse."""
+    return torch.zeros_like(layer["rate"], dtype=torch.bool)

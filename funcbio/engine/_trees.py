@@ -1,0 +1,80 @@
+"""Kernels leaf by leaf: where every operation has to be seen, or a tensor is none that the tiles can take."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from optree import tree_leaves, tree_map
+from torch import Tensor
+
+from funcbio.base import Key, Tree, leaves_as, tree_as
+from funcbio.engine._kernel import GRAD, WEIGHT, Draw, Kernel, Operands, apply, bare, optional
+from funcbio.engine._layers import Step
+from funcbio.rng import draw_tree
+
+
+def run_on_leaves(step: Step, params: Tree, grads: Tree, state: Any, key: Key | None) -> tuple[Tree, Tree, Any]:
+    """Runs a kernel on every synapse of the trees, which have been checked; makes new trees."""
+    kernel, layers = step.kernel, layers_of(step.needs, params, grads, state)
+    for layer in layers:
+        layer.update({bare(name): optional(name, layer[bare(name)]) for name in kernel.reads})
+    draws = [_drawn(kernel, draw, key, state, params, layers) for draw in kernel.draws]
+    results: dict[str, list[Any]] = {name: [layer.get(name) for layer in layers] for name in kernel.writes}
+    for index, layer in enumerate(layers):
+        marks = [layer[name] for name in kernel.marks]
+        if any(mark.ndim == 0 for mark in marks):
+            if "replaced" in results:
+                results["replaced"][index] = torch.zeros_like(marks[0], dtype=torch.bool)
+            continue
+        statistics = kernel.know([layer[name] for name in kernel.of])
+        values = apply(kernel, layer, [leaves[index] for leaves in draws], statistics, step.hyper)
+        for name, value in values.items():
+            results[name][index] = value
+    return with_leaves(results, params, grads, state, updates=int(kernel.advances))
+
+
+def layers_of(names: frozenset[str], params: Tree, grads: Tree, state: Any) -> list[dict[str, Any]]:
+    """Returns the named tensors of every parameter; None where the state has no such tree."""
+    count = len(tree_leaves(params))
+
+    def column(name: str) -> list[Any]:
+        tree = tree_of(name, params, grads, state)
+        leaves = tree_leaves(tree)
+        if name == "updates":
+            return leaves * count
+        return leaves_as(tree, params) if leaves else [None] * count
+
+    columns = {name: column(name) for name in names}
+    return [dict(zip(columns, leaves, strict=True)) for leaves in zip(*columns.values(), strict=True)]
+
+
+def tree_of(name: str, params: Tree, grads: Tree, state: Any) -> Any:
+    """Returns the tree behind an operand."""
+    return {WEIGHT: params, GRAD: grads}[name] if name in (WEIGHT, GRAD) else getattr(state, name, ())
+
+
+def with_leaves(
+    results: dict[str, list[Any]], params: Tree, grads: Tree, state: Any, *, updates: int
+) -> tuple[Tree, Tree, Any]:
+    """Returns the trees with new leaves in the place of those that kernels have written."""
+    new: dict[str, Any] = {}
+    for name, leaves in results.items():
+        tree = tree_of(name, params, grads, state)
+        new[name] = tree_as(tree if tree_leaves(tree) else params, params, leaves)
+    params, grads = new.pop(WEIGHT, params), new.pop(GRAD, grads)
+    if updates:
+        new["updates"] = state.updates + updates
+    return params, grads, state._replace(**new) if new else state
+
+
+def _drawn(
+    kernel: Kernel, draw: Draw, key: Key | None, state: Any, params: Tree, layers: Sequence[Operands]
+) -> list[Tensor]:
+    """Draws numbers for every leaf; those of the weights' size in the type that the rule computes in."""
+    field: Tree = state.rate if draw.like == "rate" else state.activity
+    like, dtypes = tree_as(params, params, leaves_as(field, params)), [torch.float32] * len(layers)
+    if draw.like == "rate":
+        dtypes = [kernel.work(one) if one["rate"].ndim else torch.float32 for one in layers]
+    elif draw.like == "one":
+        like = tree_map(lambda leaf: leaf[(slice(0, 1),) * leaf.ndim], like)
+    return tree_leaves(draw_tree(draw.law, key, draw.stream, like, dtypes))
