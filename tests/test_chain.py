@@ -10,6 +10,7 @@ from torch import nn
 import funcbio
 from funcbio import BioConfig, bind, chain, key
 from funcbio.engine import _run as engine
+from funcbio.engine._options import OPTIONS
 from funcbio.engine._reductions import CHUNK, compiled_reductions
 from funcbio.engine._statistics import largest, mean, totals
 from funcbio.functional._chain import _merged
@@ -49,6 +50,8 @@ def same(first, second):
 def tiled(monkeypatch):
     """Without the compiler: then the loop over tiles does the same, bit for bit."""
     monkeypatch.setattr(engine, "run_fused", lambda *_: False)
+    monkeypatch.setattr(OPTIONS, "tree_elements", 0)
+    monkeypatch.setattr(OPTIONS, "compiled_elements", 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

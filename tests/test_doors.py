@@ -8,7 +8,7 @@ from optree import tree_leaves
 
 import funcbio
 from funcbio import chain, key, split
-from funcbio.engine import _noise as ahead
+from funcbio.engine._options import OPTIONS
 
 pytestmark = [  # Generated mixes often leave nothing to do.
     pytest.mark.filterwarnings("ignore::funcbio.IdleWarning"),
@@ -24,7 +24,7 @@ TRIED = []
 @pytest.fixture(autouse=True)
 def _few_numbers_ahead(monkeypatch):
     """Every model is a new one here: numbers of many calls to come would take most of the time."""
-    monkeypatch.setattr(ahead, "AHEAD", 1 << 12)
+    monkeypatch.setattr(OPTIONS, "drawn_elements", 1 << 12)
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ from funcbio.engine import _noise as ahead
 from funcbio.engine import _reductions as reductions
 from funcbio.engine import _statistics as statistics
 from funcbio.engine import _tiles as tiles
+from funcbio.engine._options import OPTIONS
 from funcbio.mechanisms import ROWS
 from funcbio.objects import _method as bio_method
 from funcbio.objects import _step as bio_step
@@ -65,8 +66,8 @@ def test_the_size_of_tiles_changes_no_bit(method, tile, monkeypatch):
     bio_model, other = twins(width=300, **FULL, fuzzy_lr_distribution="weight_adaptive")
     for _ in range(2):
         getattr(bio_model, method)()
-    monkeypatch.setitem(tiles.TILE, "cpu", tile)
-    monkeypatch.setattr(ahead, "AHEAD", 4096)
+    monkeypatch.setattr(OPTIONS, "tile_elements", tile)
+    monkeypatch.setattr(OPTIONS, "drawn_elements", 4096)
     for _ in range(2):
         getattr(other, method)()
     same(states(bio_model), states(other))
@@ -76,7 +77,7 @@ def test_the_size_of_tiles_changes_no_bit(method, tile, monkeypatch):
 def test_statistics_do_not_depend_on_tiles(tile, monkeypatch):
     values = torch.randn(50_001)
     whole = statistics.mean(values, torch.abs), statistics.total(values)
-    monkeypatch.setattr(statistics, "TILE", tile)
+    monkeypatch.setattr(OPTIONS, "sum_elements", tile)
     assert torch.equal(torch.stack(whole), torch.stack((statistics.mean(values, torch.abs), statistics.total(values))))
 
 
@@ -104,7 +105,7 @@ def test_numbers_drawn_ahead_are_those_of_the_calls_to_come():
         ahead._memory.clear()
         other.volume_dependent_lr()
     same(states(bio_model), states(other))
-    assert len(ahead._memory) <= ahead.KEPT
+    assert len(ahead._memory) <= OPTIONS.drawn_sets
 
 
 def test_keys_set_by_hand_are_followed():
@@ -264,7 +265,7 @@ def close(first, second, tolerance=1e-6):
 
 @pytest.mark.slow
 def test_compiled_methods_equal_the_eager_ones_and_compile_once(monkeypatch):
-    monkeypatch.setattr(fused, "FEWEST", 0)
+    monkeypatch.setattr(OPTIONS, "compiled_elements", 0)
     for number, width in enumerate((64, 300, 1000)):
         bio_model, other = twins(width)
         for bio in (m for m in bio_model.modules() if isinstance(m, BioModule)):
@@ -287,7 +288,7 @@ def test_compiled_methods_equal_the_eager_ones_and_compile_once(monkeypatch):
 
 @pytest.mark.slow
 def test_a_changed_hyper_parameter_compiles_nothing_anew(monkeypatch):
-    monkeypatch.setattr(fused, "FEWEST", 0)
+    monkeypatch.setattr(OPTIONS, "compiled_elements", 0)
     bio_model, _ = twins()
     first = BioConverter(compile=True)(bio_model)
     first(torch.randn(5, 30)).sum().backward()
@@ -305,7 +306,7 @@ def test_without_a_compiler_methods_go_on_and_say_so_once(monkeypatch):
         raise RuntimeError("no compiler here")
 
     monkeypatch.setattr(fused, "_broken", [])
-    monkeypatch.setattr(fused, "FEWEST", 0)
+    monkeypatch.setattr(OPTIONS, "compiled_elements", 0)
     monkeypatch.setattr(program.Program, "__call__", refuse)
     program.program.cache_clear()
     bio_model, other = twins()
@@ -335,7 +336,7 @@ def test_without_a_compiler_methods_go_on_and_say_so_once(monkeypatch):
     ],
 )
 def test_methods_compile_that_read_signs_and_activity(options, methods, monkeypatch):
-    monkeypatch.setattr(fused, "MOST", 100)
+    monkeypatch.setattr(OPTIONS, "spread_groups", 100)
     bio_model, other = twins(1100, fuzzy_lr_dynamic=True, **options)
     for bio in (m for m in bio_model.modules() if isinstance(m, BioModule)):
         bio.compiles = True

@@ -15,6 +15,7 @@ from worlds import FEATURES, MODELS, TYPES, model_world, world
 
 import funcbio
 from funcbio import BioConfig, BioState, Distribution, chain, fold_in, init, key, metrics, split
+from funcbio.engine._options import OPTIONS
 
 every_feature = pytest.mark.parametrize("name", FEATURES)
 every_model = pytest.mark.parametrize("model", MODELS)
@@ -64,6 +65,29 @@ def test_structure_shape_and_type_are_kept(name, model, dtype):
 
 
 @pytest.mark.sampled(11)
+@pytest.mark.parametrize("tile", [100, 1 << 17])
+@every_feature
+@every_model
+@every_type
+def test_tiles_equal_leaves(name, model, types, tile, monkeypatch):
+    dtype, rate_dtype = types
+    feature, args = FEATURES[name][0], model_world(model, 1, dtype, rate_dtype=rate_dtype)
+    before = tree_map(torch.clone, args)
+    by_leaf = feature(*args, key=KEY)
+    monkeypatch.setattr(OPTIONS, "tree_elements", 0)
+    monkeypatch.setattr(OPTIONS, "tile_elements", tile)
+    by_tile = feature(*args, key=KEY)
+    same(by_tile, by_leaf)
+    same(args, before)
+    written = {leaf.data_ptr() for leaf in tree_leaves(args)} & {
+        leaf.data_ptr()
+        for old, leaf in zip(tree_leaves(args), tree_leaves(by_tile), strict=False)
+        if leaf.shape == old.shape and not torch.equal(leaf, old)
+    }
+    assert not written - {0}  # What has changed lies in memory of its own.
+
+
+@pytest.mark.sampled(11)
 @every_feature
 @every_model
 @every_type
@@ -103,7 +127,8 @@ def test_vmap_and_grad_reach_every_hyper_parameter(name, hyper, types):
         return feature(*args, key=KEY, **{**hypers, hyper: value})
 
     for kind in (torch.float32, torch.float64, types[0]):
-        values = (torch.tensor([0.5, 1.0, 1.1]) * hypers[hyper]).to(kind)
+        factors = [1.0, 1.1, 1.5] if hyper == "maximum" else [0.5, 1.0, 1.1]  # It stays above the minimum.
+        values = (torch.tensor(factors) * hypers[hyper]).to(kind)
         together = torch.vmap(call)(values)
         same(together, stacked([call(value) for value in values]))
         same(together, stacked([call(value.item()) for value in values]))

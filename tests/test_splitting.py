@@ -17,7 +17,7 @@ from torch.func import functional_call, grad, vmap
 from torch.utils.checkpoint import checkpoint
 
 from funcbio import BioConverter, BioModule, count_active
-from funcbio.engine import _tiles as tiles
+from funcbio.engine._options import OPTIONS
 from funcbio.mechanisms import identity, repeated
 from funcbio.objects import _splitting as splitting
 
@@ -399,7 +399,7 @@ PIECED = [((3, 5, 40, 50), 1), ((3, 5, 40, 50), -3), ((7, 5000), -1), ((5000, 7)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(("shape", "dim"), PIECED)
 def test_counts_of_pieces_add_up_to_those_of_the_whole(shape, dim, dtype, monkeypatch):
-    monkeypatch.setitem(tiles.TILE, "cpu", 100)
+    monkeypatch.setattr(OPTIONS, "tile_elements", 100)
     output = (0.02 * torch.randn(shape)).to(dtype)
     for start, value in enumerate((0.01, float("nan"), -float("inf"))):
         output.view(-1)[start::7] = value

@@ -17,6 +17,7 @@ from torch import Size, Tensor
 
 from funcbio.engine._kernel import Draw, Kernel, bare, optional
 from funcbio.engine._layers import Columns, Layer, Step, know, small_draws
+from funcbio.engine._options import OPTIONS
 from funcbio.engine._program import LANES, Program, program, works
 from funcbio.engine._reductions import compiled_reductions
 from funcbio.engine._tiles import write_all
@@ -25,12 +26,8 @@ from funcbio.tensors._arithmetic import work_type
 from funcbio.tensors._kept import is_watched, kept
 
 GROUP = LANES * LANE
-SMALL = 64 * GROUP
+PACKED_BELOW = 64 * GROUP
 """A layer of fewer elements is copied together with others: a call costs more than the copy."""
-FEWEST = 1 << 16
-"""With fewer elements altogether, the call takes longer than the tiles do."""
-MOST = 1 << 12
-"""Groups at a time where operands that only broadcast with the weight have to be laid out."""
 SPREAD = frozenset({"sign", "activity"})
 """Operands that only broadcast with the weight."""
 Span = tuple[int, int, int]
@@ -47,7 +44,7 @@ def can_fuse(steps: Sequence[Step], layers: Sequence[Layer]) -> bool:
     # One operation is as good as a program; and operands are laid out only where much else is saved.
     filling = len(steps) == 1 and steps[0].kernel.in_place is not None
     filling |= whole != read and not any(step.kernel.draws for step in steps)
-    enough = sum(layer.operands["weight"].numel() for layer in layers) >= FEWEST
+    enough = sum(layer.operands["weight"].numel() for layer in layers) >= OPTIONS.compiled_elements
     may = not (_broken or is_watched())
     return may and not filling and enough and numeric and flat and whole <= {"weight", "grad", "rate"}
 
@@ -77,7 +74,7 @@ def run_fused(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, 
         for at, step in enumerate(steps)
     ]
     spreads = any(value.shape != weights[0].shape for name in run.names for value in operands[name][:1])
-    whole, rest = spans(tuple(weight.shape for weight in weights), MOST if spreads else 1 << 40)
+    whole, rest = spans(tuple(weight.shape for weight in weights), OPTIONS.spread_groups if spreads else 1 << 40)
     try:
         with compiled_reductions():
             known = [know(step.kernel, columns, len(layers)) for step in steps]
@@ -108,7 +105,7 @@ def spans(shapes: tuple[Size, ...], most: int) -> tuple[tuple[Span, ...], tuple[
     whole, rest = [], []
     for layer, shape in enumerate(shapes):
         count = math.prod(shape)
-        full = count // GROUP if count >= SMALL else 0
+        full = count // GROUP if count >= PACKED_BELOW else 0
         whole += [(layer, first, min(most, full - first)) for first in range(0, full, most)]
         if count > full * GROUP:
             rest.append((layer, full, -(-count // GROUP) - full))

@@ -12,14 +12,10 @@ from torch import Tensor
 
 from funcbio.base import Key
 from funcbio.engine._kernel import Draw
+from funcbio.engine._options import OPTIONS
 from funcbio.engine._tiles import Piece
 from funcbio.rng import LANE, block_numbers, blocks, lanes, step_of
 from funcbio.tensors._kept import is_bare, kept
-
-AHEAD = 1 << 18
-"""Numbers made at once: enough for torch to share the work among threads."""
-KEPT = 2
-"""Sets of small layers whose next numbers are kept, a megabyte each."""
 
 
 class Ahead:
@@ -41,7 +37,8 @@ class Ahead:
         if len(pieces) > 1:
             return self._together(pieces, draw, dtype)
         layer, start, count = pieces[0].layer, pieces[0].start, pieces[0].count
-        firsts = range(start - start % AHEAD, start + count, AHEAD)
+        most = OPTIONS.drawn_elements
+        firsts = range(start - start % most, start + count, most)
         chunks = [self._chunk(draw, layer, first, dtype) for first in firsts]
         found = [
             chunk[max(start - first, 0) : start + count - first] for chunk, first in zip(chunks, firsts, strict=True)
@@ -53,7 +50,7 @@ class Ahead:
         at, begin, chunk = self.made.get(draw, (-1, -1, torch.empty(0)))
         if (at, begin) != (layer, first):
             size, key = LANE * lanes(draw.law, dtype), self.keys[layer]
-            number = -(-min(AHEAD, self.sizes[layer] - first) // size)
+            number = -(-min(OPTIONS.drawn_elements, self.sizes[layer] - first) // size)
             words = blocks([f"{draw.stream}/{self.names[layer]}"], [(first // size, number)], key.device)
             chunk = block_numbers(draw.law, key, *words, dtype)
             self.made[draw] = layer, first, chunk
@@ -65,7 +62,7 @@ class Ahead:
         streams = tuple([f"{draw.stream}/{self.names[piece.layer]}" for piece in pieces])
         words = _words(streams, tuple([piece.count for piece in pieces]), size, device)
         chosen = [self.keys[piece.layer] for piece in pieces]
-        calls = AHEAD // (len(words.first) * size) if device.type == "cpu" else 1
+        calls = OPTIONS.drawn_elements // (len(words.first) * size) if device.type == "cpu" else 1
         if calls < 2 or not self.goes_on or not is_bare():
             return _drawn(draw, torch.stack(chosen), words, dtype, 1)[0]
         keys = torch.stack(chosen)
@@ -111,6 +108,6 @@ def _remembered(owner: Any, keys: Tensor, drawn: Callable[[int], list[Tensor]], 
     waiting = waiting or drawn(calls)[::-1]
     numbers = waiting.pop()
     _memory[owner] = keys + step_of(keys.device), waiting
-    while len(_memory) > KEPT:
+    while len(_memory) > OPTIONS.drawn_sets:
         _memory.popitem(last=False)
     return numbers

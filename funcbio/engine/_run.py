@@ -15,6 +15,7 @@ from funcbio.engine._compiled import run_fused
 from funcbio.engine._eager import run_in_place
 from funcbio.engine._kernel import Kernel, bare, optional
 from funcbio.engine._layers import Layer, Step, broadcasts, is_alike, is_key, takes_part
+from funcbio.engine._options import OPTIONS
 from funcbio.engine._trees import layers_of, run_on_leaves, with_leaves
 from funcbio.tensors._kept import is_watched
 from funcbio.tensors._sharding import is_plain
@@ -124,6 +125,9 @@ def _fits(steps: Sequence[Step], layers: Sequence[dict[str, Any]], key: Key | No
     if torch.is_grad_enabled() and any(value.requires_grad for value in (*numbers, *tensors)):
         if compiled:
             warnings.warn("compile=True has no effect while gradients are recorded: use torch.no_grad()", stacklevel=5)
+        return False
+    elements = sum(layer["weight"].numel() for layer in layers)
+    if elements < (OPTIONS.compiled_elements if compiled else OPTIONS.tree_elements):
         return False
     device = None if key is None or not draws else key.device
     return all(map(is_plain, numbers)) and all(_is_plain(layer, device) for layer in layers)

@@ -7,11 +7,11 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from funcbio.engine._options import OPTIONS
 from funcbio.engine._reductions import CHUNK, are_compiled, reduced_rows
 from funcbio.rng import constants
 from funcbio.tensors._sharding import is_distributed, reduced
 
-TILE = 1 << 18  # Elements at a time: temporaries stay in the cache.
 Elementwise: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
 
 
@@ -50,7 +50,8 @@ def _reduced(values: Tensor, of: Elementwise, kind: str) -> tuple[list[tuple[Ten
 
 def _parts(values: Tensor) -> tuple[Tensor, ...]:
     flat = values.flatten()
-    return (flat,) if flat.numel() <= TILE or torch.compiler.is_compiling() else flat.split(TILE)
+    most = OPTIONS.sum_elements
+    return (flat,) if flat.numel() <= most or torch.compiler.is_compiling() else flat.split(most)
 
 
 def _rows(values: Tensor) -> Tensor:

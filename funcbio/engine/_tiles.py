@@ -9,20 +9,17 @@ from typing import Any
 import torch
 from torch import Size, Tensor
 
+from funcbio.engine._options import OPTIONS
 from funcbio.tensors._kept import kept
 
-TILE = {"cpu": 1 << 17}
-"""Elements of a tile: small enough that the temporaries of a rule stay in the caches, large enough to share."""
-WIDE = 1 << 22
-"""Elements of a tile on other devices, where launches cost more than memory."""
-FEW = 16
+FEW_PIECES = 16
 """Pieces up to which one call for each is faster than one clever call for all."""
 Index = tuple[slice, ...]
 
 
 def tile_size(device: torch.device) -> int:
-    """Elements of a tile on a device."""
-    return TILE.get(device.type, WIDE)
+    """Returns the number of elements of a tile on a device."""
+    return OPTIONS.tile_elements if device.type == "cpu" else OPTIONS.launch_elements
 
 
 @kept(1)
@@ -106,7 +103,7 @@ def spread(pieces: Sequence[Piece], values: Sequence[Tensor]) -> Tensor:
     """One number of each layer, laid out over the elements of a tile."""
     if len(pieces) == 1:
         return values[pieces[0].layer]
-    if len(pieces) <= FEW:
+    if len(pieces) <= FEW_PIECES:
         return torch.cat([values[piece.layer].expand(piece.count) for piece in pieces])
     counts = _counts(tuple(piece.count for piece in pieces), values[0].device)
     chosen = torch.stack([values[piece.layer] for piece in pieces])
