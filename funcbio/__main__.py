@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from funcbio.experiments.commands import COMMANDS
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.settings import SettingError
 
 
 class Parser(argparse.ArgumentParser):

@@ -7,10 +7,10 @@ import pytest
 
 from funcbio import __main__ as command
 from funcbio import mechanism
-from funcbio.experiments.each import protocol, report
+from funcbio.experiments.each import protocol, tables
 from funcbio.experiments.each.settings import RATES, Settings
-from funcbio.experiments.intervals import interval, paired
-from funcbio.experiments.kept import numbers_of
+from funcbio.experiments.frame.intervals import interval, paired
+from funcbio.experiments.frame.kept import numbers_of
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--seeds", "3", "--tuning-seeds", "1", "--steps", "4", "--hidden", "8", "--rejuvenate-every", "2"]
@@ -52,7 +52,7 @@ def test_the_page_has_the_tables_of_its_numbers():
     results = json.loads((ROOT / "docs" / "assets" / "each.json").read_text())
     page = (ROOT / "docs" / "results-each.md").read_text()
     assert results["settings"] == numbers_of(Settings())
-    assert all(report.markdown(results, optimizer) in page for optimizer in RATES)
+    assert all(tables.markdown(results, optimizer) in page for optimizer in RATES)
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from funcbio.experiments.compare.settings import Settings
 from funcbio.experiments.each.settings import Settings as EachSettings
 from funcbio.experiments.flatness.settings import Settings as FlatnessSettings
+from funcbio.experiments.frame.options import add_options
+from funcbio.experiments.frame.settings import SettingError
 from funcbio.experiments.grid.settings import GridSettings
 from funcbio.experiments.inversion.settings import Settings as InversionSettings
-from funcbio.experiments.options import add_options
 from funcbio.experiments.plasticity.settings import Settings as PlasticitySettings
-from funcbio.experiments.settings import SettingError, Settings
 
 EXTRAS = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "rich": "rich", "scipy": "scipy"}
 """Module and package of everything that only experiments need."""
@@ -58,12 +59,12 @@ def run_compare(options: dict[str, Any]) -> None:
     tune = options.pop("tune")
     settings = Settings(**options)
     require_extras("experiments", EXTRAS)
-    from funcbio.experiments import compare
+    from funcbio.experiments.compare import run
 
     if tune:
-        compare.tune_only(settings)
+        run.tune_only(settings)
     else:
-        compare.compare(settings)
+        run.compare(settings)
 
 
 def add_plasticity(plasticity: ArgumentParser) -> None:
@@ -77,9 +78,9 @@ def run_plasticity(options: dict[str, Any]) -> None:
     """Runs the experiment on plasticity, or the search before it."""
     tune, settings = options.pop("tune"), PlasticitySettings(**options)
     require_extras("experiments", EXTRAS)
-    from funcbio.experiments.plasticity import command
+    from funcbio.experiments.plasticity import run
 
-    command.run(settings, tune=tune)
+    run.run(settings, tune=tune)
 
 
 def add_each(each: ArgumentParser) -> None:
@@ -91,9 +92,9 @@ def run_each(options: dict[str, Any]) -> None:
     """Compares single mechanisms with plain networks."""
     settings = EachSettings(**options)
     require_extras("sweep,experiments", SWEEP_EXTRAS)
-    from funcbio.experiments.each import command
+    from funcbio.experiments.each import run
 
-    command.run(settings)
+    run.run(settings)
 
 
 def add_flatness(flatness: ArgumentParser) -> None:
@@ -105,9 +106,9 @@ def run_flatness(options: dict[str, Any]) -> None:
     """Runs the measurement of flatness."""
     settings = FlatnessSettings(**options)
     require_extras("experiments", EXTRAS)
-    from funcbio.experiments.flatness import command
+    from funcbio.experiments.flatness import run
 
-    command.run(settings)
+    run.run(settings)
 
 
 def add_grid(grid: ArgumentParser) -> None:
@@ -124,12 +125,12 @@ def run_grid(options: dict[str, Any]) -> None:
     quick, check, path = options.pop("quick"), not options.pop("no_check"), options.pop("draw")
     settings = GridSettings(**options)
     require_extras("sweep,experiments", SWEEP_EXTRAS)
-    from funcbio.experiments.grid import command
+    from funcbio.experiments.grid import run
 
     if path is not None:
-        command.draw(path)
+        run.draw(path)
     else:
-        command.run(settings.quick() if quick else settings, check=check)
+        run.run(settings.quick() if quick else settings, check=check)
 
 
 def add_invert(invert: ArgumentParser) -> None:
@@ -144,13 +145,13 @@ def run_invert(options: dict[str, Any]) -> None:
     path = options.pop("draw")
     settings = InversionSettings(**options)
     require_extras("experiments", INVERT_EXTRAS)
-    from funcbio.experiments.files import prepare
-    from funcbio.experiments.inversion import command
+    from funcbio.experiments.frame.files import prepare
+    from funcbio.experiments.inversion import run
 
     if path is None:
-        command.run(settings)
+        run.run(settings)
     else:
-        command.draw(path, prepare(settings.output))
+        run.draw(path, prepare(settings.output))
 
 
 def add_sweep(sweep: ArgumentParser) -> None:
@@ -165,9 +166,9 @@ def add_sweep(sweep: ArgumentParser) -> None:
 def run_sweep(options: dict[str, Any]) -> None:
     """Runs the sweep of a file."""
     require_extras("sweep,experiments", SWEEP_EXTRAS)
-    from funcbio.experiments import sweep_command
+    from funcbio.experiments.sweep_file import run
 
-    sweep_command.run(options["experiment"], options["output"], check=options["check"])
+    run.run(options["experiment"], options["output"], check=options["check"])
 
 
 COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None], Callable[[dict[str, Any]], None], str]] = {

@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.settings import SettingError
 
 BRIGHTEST = 16.0
 

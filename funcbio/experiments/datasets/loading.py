@@ -9,7 +9,7 @@ from torch import Tensor
 
 from funcbio.experiments.datasets.finding import find
 from funcbio.experiments.datasets.layouts import PUBLISHED, Layout
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.settings import SettingError
 
 NAMES = ("digits", *PUBLISHED)
 FOLDER = "data"

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.settings import SettingError
 
 KNOWN = """
 PROTO STOP MARK POP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 STRING BINSTRING SHORT_BINSTRING UNICODE

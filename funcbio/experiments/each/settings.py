@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from funcbio.experiments.settings import check, option
+from funcbio.experiments.frame.settings import check, option
 
 RATES = {"sgd": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), "adam": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)}
 """The learning rates that are tried for every mechanism, by optimizer."""

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from funcbio.drawing import PALETTE, draw_mean, figure_of
-from funcbio.experiments.intervals import interval
+from funcbio.experiments.frame.intervals import interval
 
 COLORS = ("#000000", *(color for color in PALETTE if color != "#000000"))
 SAID = {"largest": "largest eigenvalue of the Hessian", "trace": "trace of the Hessian"}

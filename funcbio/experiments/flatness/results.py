@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from funcbio.experiments.intervals import interval, paired
+from funcbio.experiments.frame.intervals import interval, paired
 
 EQUAL_LOSS = 0.2
 """Training loss at which networks are also compared: one that learns faster is flatter at the same epoch."""

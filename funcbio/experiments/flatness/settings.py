@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import ceil
 
-from funcbio.experiments.settings import check, option
+from funcbio.experiments.frame.settings import check, option
 
 
 @dataclass(frozen=True)

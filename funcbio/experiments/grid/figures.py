@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from funcbio.drawing import PALETTE, draw_mean, figure_of
 from funcbio.experiments.grid.protocol import MECHANISMS, PROTOCOLS
-from funcbio.experiments.grid.report import headings
+from funcbio.experiments.grid.tables import headings
 
 COLORS = dict(zip(MECHANISMS, ("#000000", PALETTE[2], PALETTE[0], PALETTE[1]), strict=True))
 SHOWN = ("accuracy", "loss", "epochs", "gap", "area")

@@ -7,8 +7,8 @@ import numpy as np
 from scipy import stats
 
 from funcbio import SweepResult
+from funcbio.experiments.frame.intervals import adjusted, interval
 from funcbio.experiments.grid.protocol import Cell, name_of
-from funcbio.experiments.intervals import adjusted, interval
 
 MEASURES = {
     "accuracy": "test accuracy, %",

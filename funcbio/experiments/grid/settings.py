@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from funcbio.experiments.settings import check, option
+from funcbio.experiments.frame.settings import check, option
 
 DATA = ("digits", "mnist", "cifar10", "cifar100")
 NETS = ("fcnet", "alexnetmini", "resnet8", "resnet20", "resnet32", "resnet44", "resnet56")

@@ -8,7 +8,7 @@ import numpy as np
 
 from funcbio.aside import write_aside
 from funcbio.drawing import PALETTE, count, figure_of
-from funcbio.experiments.intervals import interval
+from funcbio.experiments.frame.intervals import interval
 from funcbio.experiments.inversion.cells import KNOWN, OTHER, RAW, REFERENCE, SCALED
 from funcbio.experiments.inversion.metrics import METRICS
 from funcbio.experiments.inversion.victims import VICTIMS

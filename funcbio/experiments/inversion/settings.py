@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from funcbio.experiments.settings import WHOLE_NUMBERS, SettingError, check, option
+from funcbio.experiments.frame.settings import WHOLE_NUMBERS, SettingError, check, option
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from funcbio.drawing import PALETTE, figure_of
-from funcbio.experiments.intervals import interval
+from funcbio.experiments.frame.intervals import interval
 from funcbio.experiments.plasticity.methods import BENCHMARKS, METHODS, PLAIN, START
 from funcbio.experiments.plasticity.tables import NAMES, TITLES
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from funcbio.experiments.intervals import adjusted, interval, p_value, paired
+from funcbio.experiments.frame.intervals import adjusted, interval, p_value, paired
 from funcbio.experiments.plasticity.methods import PLAIN, method_named
 from funcbio.experiments.plasticity.settings import Settings
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from funcbio.experiments.frame.settings import SettingError, check, option
 from funcbio.experiments.plasticity.tasks import BATCH, Tasks
-from funcbio.experiments.settings import SettingError, check, option
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from funcbio.experiments.intervals import Interval
+from funcbio.experiments.frame.intervals import Interval, spell
 from funcbio.experiments.plasticity.methods import BENCHMARKS, OPTIMIZERS, is_limit
 from funcbio.experiments.plasticity.settings import Settings
-from funcbio.experiments.report import spell
 
 HEADINGS = (
     "method",

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from funcbio.experiments.files import write_sealed
-from funcbio.experiments.kept import kept, numbers_of, versions
+from funcbio.experiments.frame.files import write_sealed
+from funcbio.experiments.frame.kept import kept, numbers_of, versions
 from funcbio.experiments.plasticity.methods import BENCHMARKS, OPTIMIZERS, Method, methods_of, spans_of, value_of
 from funcbio.experiments.plasticity.searching import Point, explore, finalists
 from funcbio.experiments.plasticity.settings import Settings

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 import funcbio
 from funcbio import BioState, Key, Tree, fold_in
+from funcbio.experiments.compare.history import History, stack
+from funcbio.experiments.compare.settings import Settings
 from funcbio.experiments.data import Digits
-from funcbio.experiments.history import History, stack
 from funcbio.experiments.nets import initial_params, mlp
-from funcbio.experiments.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,15 @@ def adjusted(p_values: Sequence[float]) -> list[float]:
     return stats.false_discovery_control(p_values).tolist() if p_values else []
 
 
+def spell(found: Interval, *, scale: float = 1.0, sign: str = "") -> str:
+    """Writes an interval as ``mean [low, high]``, or only what there is of it."""
+    mean, low, high = (number * scale for number in found)
+    if math.isnan(mean):
+        return "never"
+    ends = "" if math.isnan(low) else f" [{low:{sign}.1f}, {high:{sign}.1f}]"
+    return f"{mean:{sign}.1f}{ends}"
+
+
 def reading(difference: Interval) -> str:
     """Says in words what a paired difference in accuracy shows."""
     if difference.low <= 0.0 <= difference.high:

@@ -7,7 +7,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from funcbio.experiments.intervals import Interval, adjusted, interval, p_value, paired
+from funcbio.experiments.frame.intervals import Interval, adjusted, interval, p_value, paired
 from funcbio.experiments.inversion.cells import OTHER, RAW, REFERENCE
 from funcbio.experiments.inversion.metrics import METRICS
 from funcbio.experiments.inversion.victims import VICTIMS

@@ -6,14 +6,14 @@ from typing import Any
 import torch
 
 from funcbio.aside import write_aside
-from funcbio.experiments import report as terminal
-from funcbio.experiments.each import protocol, report
+from funcbio.experiments.each import figures, protocol, tables
 from funcbio.experiments.each.protocol import OPTIMIZERS, PLAIN
 from funcbio.experiments.each.settings import Settings
-from funcbio.experiments.files import prepare, write_json
-from funcbio.experiments.intervals import adjusted, interval, p_value, paired
-from funcbio.experiments.kept import numbers_of, versions
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.files import prepare, write_json
+from funcbio.experiments.frame.intervals import adjusted, interval, p_value, paired
+from funcbio.experiments.frame.kept import numbers_of, versions
+from funcbio.experiments.frame.settings import SettingError
+from funcbio.experiments.frame.terminal import console as terminal
 
 
 def run(settings: Settings) -> dict[str, Any]:
@@ -30,19 +30,19 @@ def run(settings: Settings) -> dict[str, Any]:
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    output, console = prepare(settings.output), terminal.console()
+    output, console = prepare(settings.output), terminal()
     results: dict[str, Any] = {"settings": numbers_of(settings), "versions": versions()}
     try:
         for optimizer in OPTIMIZERS:
-            console.print(f"{report.NAMES[optimizer]}: learning rates, then all seeds", highlight=False)
+            console.print(f"{tables.NAMES[optimizer]}: learning rates, then all seeds", highlight=False)
             results[optimizer] = _compared(settings, optimizer, output)
     except ValueError as error:
         raise SettingError(f"{error}") from error
     write_json(output / "results.json", results)
-    figure = report.figure(results)
+    figure = figures.figure(results)
     write_aside(output / "each.svg", lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
     for optimizer in OPTIMIZERS:
-        console.print(report.table(results, optimizer), "")
+        console.print(tables.table(results, optimizer), "")
     console.print(f"Written: {output}", highlight=False, soft_wrap=True)
     return results
 

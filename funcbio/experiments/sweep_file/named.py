@@ -12,7 +12,7 @@ from typing import Any
 
 import funcbio
 from funcbio.checks import perhaps
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.settings import SettingError
 
 
 def require(name: str, value: object, should: str, holds: bool) -> None:

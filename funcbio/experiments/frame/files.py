@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from funcbio.aside import write_aside
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.settings import SettingError
 from funcbio.files._seal import sealed_json
 
 

@@ -13,12 +13,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import funcbio
 from funcbio.aside import write_aside
-from funcbio.experiments import classic, figures, functional, report, tune
+from funcbio.experiments.compare import classic, figures, functional, tables, tune
+from funcbio.experiments.compare.history import NAMES, VARIANTS, History, share_slow
+from funcbio.experiments.compare.settings import Settings
 from funcbio.experiments.data import Digits, check_batch_size, digits, validation
-from funcbio.experiments.files import prepare, write_json
-from funcbio.experiments.history import NAMES, VARIANTS, History, share_slow
-from funcbio.experiments.intervals import interval
-from funcbio.experiments.settings import Settings
+from funcbio.experiments.frame.files import prepare, write_json
+from funcbio.experiments.frame.intervals import interval
+from funcbio.experiments.frame.terminal import console
 
 
 def compare(settings: Settings) -> None:
@@ -32,13 +33,13 @@ def compare(settings: Settings) -> None:
     """
     data = _begin(settings)
     check_batch_size(settings.batch_size, data)
-    output, console = prepare(settings.output), report.console()
+    output, terminal = prepare(settings.output), console()
     histories = train_all(settings, data)
-    console.print(report.result_table(histories, test_images=len(data.test_y), epochs=settings.epochs))
-    for line in report.difference_lines(histories) + report.rate_lines(histories):
-        console.print(line, highlight=False, soft_wrap=True)
+    terminal.print(tables.result_table(histories, test_images=len(data.test_y), epochs=settings.epochs))
+    for line in tables.difference_lines(histories) + tables.rate_lines(histories):
+        terminal.print(line, highlight=False, soft_wrap=True)
     save(output, settings, histories)
-    console.print(f"Written: {output / 'results.json'} and {output / 'compare.png'}", highlight=False, soft_wrap=True)
+    terminal.print(f"Written: {output / 'results.json'} and {output / 'compare.png'}", highlight=False, soft_wrap=True)
 
 
 def tune_only(settings: Settings) -> None:
@@ -54,10 +55,10 @@ def tune_only(settings: Settings) -> None:
     check_batch_size(settings.batch_size, validation(data))
     with _progress() as progress:
         rows = tune.search(settings, data, _ticker(progress, "searching", 2 * settings.epochs))
-    console = report.console()
-    console.print(report.tuning_table(rows))
+    terminal = console()
+    terminal.print(tables.tuning_table(rows))
     chosen = " ".join(f"--lr-{row.variant} {row.lr:g}" for row in rows if row.chosen)
-    console.print(f"Use them by: python -m funcbio compare {chosen}", highlight=False, soft_wrap=True)
+    terminal.print(f"Use them by: python -m funcbio compare {chosen}", highlight=False, soft_wrap=True)
 
 
 def train_all(settings: Settings, data: Digits) -> list[History]:
@@ -78,7 +79,7 @@ def save(output: Path, settings: Settings, histories: Sequence[History]) -> None
     """Writes the figure and the numbers."""
     figure = figures.comparison(histories)
     write_aside(output / "compare.png", lambda file: figure.savefig(file, format="png", dpi=150))
-    differences = {name: found._asdict() for name, found in report.differences(histories).items()}
+    differences = {name: found._asdict() for name, found in tables.differences(histories).items()}
     versions = {"python": platform.python_version(), "torch": torch.__version__, "funcbio": funcbio.__version__}
     runs = [_as_json(history) for history in histories]
     content = {"settings": asdict(settings), "versions": versions, "runs": runs, "bio_minus_plain": differences}

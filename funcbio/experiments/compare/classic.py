@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import funcbio
+from funcbio.experiments.compare.history import History, stack
+from funcbio.experiments.compare.settings import Settings
 from funcbio.experiments.data import Digits
-from funcbio.experiments.history import History, stack
 from funcbio.experiments.nets import mlp
-from funcbio.experiments.settings import Settings
 from funcbio.idle import fixed_rates
 
 

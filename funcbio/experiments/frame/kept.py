@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 import funcbio
-from funcbio.experiments.files import write_sealed
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.files import write_sealed
+from funcbio.experiments.frame.settings import SettingError
 from funcbio.files import FileError
 from funcbio.files._seal import read_json
 

@@ -7,15 +7,15 @@ from typing import Any
 import torch
 
 from funcbio.aside import write_aside
-from funcbio.experiments import report
-from funcbio.experiments.bar import bar
 from funcbio.experiments.data import check_batch_size, digits
-from funcbio.experiments.files import prepare, write_json
 from funcbio.experiments.flatness import figures, tables
 from funcbio.experiments.flatness.results import compared
 from funcbio.experiments.flatness.settings import Settings
 from funcbio.experiments.flatness.training import VARIANTS, train
-from funcbio.experiments.kept import kept, numbers_of, versions
+from funcbio.experiments.frame.bar import bar
+from funcbio.experiments.frame.files import prepare, write_json
+from funcbio.experiments.frame.kept import kept, numbers_of, versions
+from funcbio.experiments.frame.terminal import console as terminal
 
 
 def run(settings: Settings) -> None:
@@ -31,7 +31,7 @@ def run(settings: Settings) -> None:
         torch.set_num_threads(settings.threads)
     data = digits()
     check_batch_size(settings.batch_size, data)
-    output, console, runs = prepare(settings.output), report.console(), []
+    output, console, runs = prepare(settings.output), terminal(), []
     each = len(settings.moments)
     with bar("measurements", each * len(VARIANTS)) as tick:
         for variant in VARIANTS:

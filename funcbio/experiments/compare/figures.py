@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from funcbio.experiments.history import INTERFACES, NAMES, SLOW, History, share_slow
-from funcbio.experiments.intervals import interval
+from funcbio.experiments.compare.history import INTERFACES, NAMES, SLOW, History, share_slow
+from funcbio.experiments.frame.intervals import interval
 
 COLORS = {"plain": "#0072B2", "bio": "#D55E00", "start": "#56B4E9", "end": "#D55E00"}
 """From the palette of Okabe and Ito, which colour-blind readers can tell apart."""

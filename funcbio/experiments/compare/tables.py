@@ -1,30 +1,13 @@
 """What the terminal shows at the end: tables and sentences."""
 
-import math
-import sys
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from funcbio.experiments.history import INTERFACES, NAMES, SLOW, History, share_slow
-from funcbio.experiments.intervals import Interval, interval, paired, reading
-from funcbio.experiments.tune import Tried
-
-
-def console() -> Console:
-    """Makes the console; without a terminal there is no width to keep to, and a table cut to fit one helps nobody."""
-    return Console(width=None if sys.stdout.isatty() else 150)
-
-
-def spell(found: Interval, *, scale: float = 1.0, sign: str = "") -> str:
-    """Writes an interval as ``mean [low, high]``, or only what there is of it."""
-    mean, low, high = (number * scale for number in found)
-    if math.isnan(mean):
-        return "never"
-    ends = "" if math.isnan(low) else f" [{low:{sign}.1f}, {high:{sign}.1f}]"
-    return f"{mean:{sign}.1f}{ends}"
+from funcbio.experiments.compare.history import INTERFACES, NAMES, SLOW, History, share_slow
+from funcbio.experiments.compare.tune import Tried
+from funcbio.experiments.frame.intervals import Interval, interval, paired, reading, spell
 
 
 def spell_goal(epochs: Sequence[int | None]) -> str:

@@ -1,0 +1,178 @@
+"""``python -m funcbio invert``: trains, attacks, measures; shows and writes what came out."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, vmap
+
+import funcbio
+from funcbio.experiments.frame.files import prepare, write_json
+from funcbio.experiments.frame.kept import kept, numbers_of, versions
+from funcbio.experiments.frame.settings import SettingError
+from funcbio.experiments.inversion import figures, tables
+from funcbio.experiments.inversion.cells import REFERENCE, Aim, Trained, aimed, attack, cells_of, measured, reference
+from funcbio.experiments.inversion.images import Images, load
+from funcbio.experiments.inversion.nets import COMPILES, NETS
+from funcbio.experiments.inversion.settings import Settings
+from funcbio.experiments.inversion.victims import VICTIMS, Training
+
+NAME = "inversion"
+COMPILED_FROM = 150_000
+"""Steps of single attacks from which on compiling pays."""
+
+GREYS, DIGITS = 255, 5
+"""Shades of the pixels in the results, and significant digits of the numbers."""
+
+PICTURES = ("shown", "original")
+DRAWN = 4
+"""Size of the batches whose pictures are kept and drawn, or the nearest there is."""
+
+
+def run(settings: Settings) -> None:
+    """Runs the experiment, or goes on with it; prints its tables and writes its files.
+
+    Args:
+        settings: The settings.
+
+    Raises:
+        SettingError: If a setting does not fit the data or the output cannot be written; before any training.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    images = load(settings.data, settings.folder)
+    _check(settings, images)
+    folder = prepare(settings.output)
+    with _progress() as begin:
+        trained, parts = _train(settings, images, begin), []
+        for size in settings.batch_sizes:
+            aim = aimed(images, _keys(settings), size)
+            for group, names in _groups().items():
+                make = partial(_part, settings, trained, aim, names, partial(begin, f"{size} images, {group}"))
+                parts.append(kept(folder, f"batch-{size}-{group}", settings, make))
+            parts.append({"rows": [_reference(aim)]})
+    networks = [
+        {"victim": name, "epochs": epochs}
+        | {what: _rounded(getattr(at, what).tolist()) for what in ("accuracy", "loss")}
+        for name, (_, checkpoints) in trained.items()
+        for epochs, at in checkpoints.items()
+    ]
+    found = {"settings": numbers_of(settings), "seeds": list(range(settings.seeds))}
+    found |= {"versions": versions() | {"scikit-image": version("scikit-image")}, "networks": networks}
+    drawn = min(settings.batch_sizes, key=lambda size: abs(size - DRAWN))
+    found |= {"shape": list(images.shape), "rows": [_kept(row, drawn) for part in parts for row in part["rows"]]}
+    write_json(folder / f"{NAME}.json", found | {"differences": tables.differences(found["rows"])})
+    draw(folder / f"{NAME}.json", folder)
+
+
+def draw(path: Path, folder: Path) -> None:
+    """Prints the tables of a file of results and draws its figures.
+
+    Args:
+        path: The file.
+        folder: Where the figures go.
+
+    Raises:
+        SettingError: If there is no such file.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise SettingError(f"draw should be a file that this command wrote; found {str(path)!r} ({error})") from None
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    for table in tables.tables(found):
+        console.print(table, "")
+    for kind, figure in figures.all_of(found).items():
+        figures.save(figure, folder / f"{NAME}-{kind}.svg")
+    console.print(f"Written: {folder}", highlight=False, soft_wrap=True)
+
+
+def _check(settings: Settings, images: Images) -> None:
+    count = min(len(images.test_y), len(images.train_y))
+    for name, value in (("batches", max(settings.batch_sizes)), ("train_batch", settings.train_batch)):
+        if value > count:
+            raise SettingError(f"{name} should be at most {count}, the number of images; found {value}")
+
+
+def _groups() -> dict[str, list[str]]:
+    """Networks that compute alike, so that they can be attacked at once, by name of the group."""
+    groups: dict[str, list[str]] = {}
+    for name, victim in VICTIMS.items():
+        faster = f"-lr-x-{victim.speed:g}" if victim.speed != 1.0 else ""
+        groups.setdefault(f"gamma-{victim.gamma}{faster}", []).append(name)
+    return groups
+
+
+def _keys(settings: Settings) -> Tensor:
+    return vmap(funcbio.key)(torch.arange(settings.seeds))
+
+
+def _train(settings: Settings, images: Images, begin: Callable[[str, int], Callable[[int], None]]) -> Trained:
+    """Trains all kinds of networks, all seeds; it takes seconds, so it is done again when a run goes on."""
+    net, last = NETS[settings.net](images.shape, images.classes), max(settings.checkpoints)
+    tick, trained = begin("training", last * len(VICTIMS)), {}
+    for name, victim in VICTIMS.items():
+        training = Training(net, victim, images, settings)
+        trained[name] = training, training.run(_keys(settings), partial(tick, 1))
+    return trained
+
+
+def _part(
+    settings: Settings, trained: Trained, aim: Aim, names: list[str], begin: Callable[[int], Callable[[int], None]]
+) -> dict[str, Any]:
+    """Attacks all networks of one group with one size of batches."""
+    cells = cells_of(names, settings.checkpoints)
+    total = len(cells) * settings.seeds * settings.restarts * settings.iterations
+    options = {name: getattr(settings, name) for name in ("iterations", "lr", "tv")}
+    compiled = settings.net in COMPILES and total >= COMPILED_FROM
+    found = attack(cells, trained, aim, settings.restarts, begin(total), compile=compiled, **options)
+    return {"rows": [_row(*cell, aim, *measured(one, aim)) for cell, one in zip(cells, found, strict=True)]}
+
+
+def _reference(aim: Aim) -> dict[str, Any]:
+    row = _row(REFERENCE, None, "nothing", aim, *reference(aim))
+    true = aim.images.unit(aim.images.test_x[aim.places[0]])
+    return row | {"original": _grey(true)}
+
+
+def _row(
+    victim: str, epochs: int | None, leak: str, aim: Aim, found: dict[str, list[float]], shown: Tensor
+) -> dict[str, Any]:
+    """What one cell came to: a number for every seed, and the pictures of the first seed."""
+    row = {"victim": victim, "epochs": epochs, "leak": leak, "batch": aim.places.shape[1]}
+    return row | {name: _rounded(values) for name, values in found.items()} | {"shown": _grey(shown)}
+
+
+def _kept(row: dict[str, Any], drawn: int) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in PICTURES or row["batch"] == drawn}
+
+
+def _rounded(values: list[float]) -> list[float]:
+    return [float(f"{value:.{DIGITS}g}") for value in values]
+
+
+def _grey(images: Tensor) -> list[str]:
+    """Writes every image as hexadecimal digits, two for each value."""
+    return [bytes(image).hex() for image in (images.clamp(0.0, 1.0) * GREYS).round().int().flatten(1).tolist()]
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
+    """Yields what begins a bar with a name and a length, and gives what advances it."""
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %")
+    times = TimeElapsedColumn(), TimeRemainingColumn()
+    with Progress(*columns, *times, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+
+        def begin(name: str, total: int) -> Callable[[int], None]:
+            task = progress.add_task(name, total=total)
+            return lambda count: progress.advance(task, count)
+
+        yield begin
