@@ -4,5 +4,5 @@ from torch import Tensor
 
 
 def accuracy(output: Tensor, target: Tensor) -> Tensor:
-    """Share of the examples whose largest output is that of their class."""
+    """Returns the share of the examples whose largest output is that of their class."""
     return (output.argmax(-1) == target).float().mean()

@@ -19,7 +19,7 @@ EDGES = np.linspace(0.0, 2.0, 51)
 
 
 def shares(rates: Tensor) -> list[float]:
-    """Share of the rate factors in every bin of ``EDGES``."""
+    """Returns the share of the rate factors in every bin of ``EDGES``."""
     return (np.histogram(rates.double().numpy(), bins=EDGES)[0] / max(len(rates), 1)).tolist()
 
 

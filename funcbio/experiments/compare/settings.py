@@ -13,19 +13,7 @@ class Settings:
     The two learning rates are those with the best validation accuracy in ``python -m funcbio compare --tune``,
     which searches a grid of the same size and spacing for both networks and never looks at the test images.
 
-    Attributes:
-        seeds: Runs of every network in the functional loop, with seeds 0, 1, 2, ...
-        loop_seeds: Runs of every network in the classic loop.
-        epochs: Epochs of every run.
-        batch_size: Images in a batch.
-        hidden: Hidden units.
-        lr_plain: Learning rate of the plain network.
-        lr_bio: Learning rate of the bio-inspired network.
-        distribution: Distribution of the rate factors.
-        floor: The rate factor at which crystallization ends; without one many weights come to stand still.
-        rejuvenate_every: Epochs between two rejuvenations; 0 for none.
-        threads: Threads of torch; 0 leaves the choice to torch.
-        output: Directory of the results.
+    Seeds are 0, 1, 2, ... Without a floor of crystallization many weights come to stand still.
 
     Raises:
         SettingError: If a value is out of its limits.
@@ -54,15 +42,15 @@ class Settings:
 
     @property
     def config(self) -> BioConfig:
-        """Configuration of the mechanisms; the rates of the distributions that follow something are updated."""
+        """Returns the configuration of the mechanisms; rates of distributions that follow something are updated."""
         return BioConfig(
             fuzzy_lr_distribution=self.distribution, fuzzy_lr_dynamic=True, crystallization_floor=self.floor
         )
 
     def lr(self, variant: str) -> float:
-        """Learning rate of a variant, "plain" or "bio"."""
+        """Returns the learning rate of a variant, "plain" or "bio"."""
         return self.lr_bio if variant == "bio" else self.lr_plain
 
     def rejuvenates(self, epoch: int) -> bool:
-        """Whether weak weights are replaced before this epoch (counted from 0)."""
+        """Returns True if weak weights are replaced before this epoch (counted from 0)."""
         return epoch > 0 and self.rejuvenate_every > 0 and epoch % self.rejuvenate_every == 0

@@ -15,16 +15,7 @@ FIRST_TUNING_SEED = 10_000
 class Settings:
     """The settings of one comparison; immutable, checked when created.
 
-    Attributes:
-        seeds: Runs of every mechanism, with seeds 0, 1, 2, ...
-        tuning_seeds: Runs of every learning rate in the search.
-        steps: Steps of every run.
-        batch_size: Images in a batch.
-        hidden: Hidden units.
-        momentum: Of SGD.
-        rejuvenate_every: Steps between two rejuvenations.
-        threads: Threads of torch; 0 leaves the choice to torch.
-        output: Directory of the results.
+    Seeds of the results are 0, 1, 2, ...
 
     Raises:
         SettingError: If a value is out of its limits.

@@ -10,18 +10,7 @@ from funcbio.experiments.frame.settings import check, option
 class Settings:
     """The settings of one measurement; immutable, checked when created.
 
-    Attributes:
-        seeds: Runs of every variant, with seeds 0, 1, 2, ...
-        epochs: Epochs of every run.
-        points: About how many times each run is measured, closer together at the start.
-        batch_size: Images in a batch.
-        hidden: Hidden units.
-        lr: Learning rate of the plain network; volume-dependent variants have a multiple of it.
-        iterations: Lanczos iterations of every eigenvalue.
-        probes: Random vectors of every trace.
-        rejuvenate_every: Epochs between two rejuvenations.
-        threads: Threads of torch; 0 leaves the choice to torch.
-        output: Directory of the results.
+    Seeds are 0, 1, 2, ... Volume-dependent variants have a multiple of the learning rate.
 
     Raises:
         SettingError: If a value is out of its limits.
@@ -45,10 +34,10 @@ class Settings:
 
     @property
     def moments(self) -> tuple[int, ...]:
-        """Epochs after which runs are measured, from 0 to the last."""
+        """Returns the epochs after which runs are measured, from 0 to the last."""
         places = (index / (self.points - 1) for index in range(self.points))
         return tuple(sorted({ceil(self.epochs * place**2) for place in places}))
 
     def rejuvenates(self, epoch: int) -> bool:
-        """Whether weak weights are replaced before this epoch (counted from 0), of which there is one more."""
+        """Returns True if weak weights are replaced before this epoch (counted from 0), of which there is one more."""
         return 0 < epoch < self.epochs and epoch % self.rejuvenate_every == 0

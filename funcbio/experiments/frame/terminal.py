@@ -5,6 +5,15 @@ import sys
 from rich.console import Console
 
 
-def console() -> Console:
-    """Makes the console; without a terminal there is no width to keep to, and a table cut to fit one helps nobody."""
-    return Console(width=None if sys.stdout.isatty() else 150)
+def console(width: int = 150) -> Console:
+    """Makes the console.
+
+    Args:
+        width: Columns where there is no terminal, so that no table is cut to fit one.
+    """
+    return Console(width=None if sys.stdout.isatty() else width)
+
+
+def say(terminal: Console, text: str) -> None:
+    """Prints a line of text as it is, without colours or line breaks."""
+    terminal.print(text, highlight=False, soft_wrap=True)

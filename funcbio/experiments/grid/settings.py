@@ -24,23 +24,8 @@ QUICK = {"seeds": 2, "folds": 2, "epochs": 2, "epochs_tuned": 2}
 class GridSettings:
     """The settings of one grid; immutable, checked when created. Defaults are those of the paper where it has any.
 
-    Attributes:
-        data: The images; see ``funcbio.experiments.datasets``.
-        net: The network; see ``funcbio.experiments.networks``.
-        seeds: Runs of every cell and fold, with seeds 0, 1, 2, ...
-        folds: Random splits into nine tenths to learn from and a tenth to measure on, the same for all seeds.
-        epochs: Epochs of the paper's protocol: plain SGD.
-        lr: Its learning rate.
-        epochs_tuned: Epochs of the tuned protocol: SGD with momentum, and the best learning rate of every cell.
-        momentum: Its momentum.
-        batch_size: Images in a batch.
-        nu: Spread of the rate factors.
-        dre: How seldom weights are replaced.
-        gamma: Sub-synapses of each connection in the cells with weight splitting.
-        goal: Test accuracy of which is measured how soon it is reached.
-        threads: Threads of torch; 0 leaves the choice to torch.
-        folder: Where the files of the images are, other than those of the digits.
-        output: Directory of the results.
+    Seeds are 0, 1, 2, ... Each of the folds, the same for all seeds, has nine tenths of the images to learn from and a
+    tenth to measure on. For "data" and "net" see ``funcbio.experiments.datasets`` and ``networks``.
 
     Raises:
         SettingError: If a value is out of its limits.

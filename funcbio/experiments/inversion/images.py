@@ -33,7 +33,7 @@ class Images(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
+        """Returns channels, height and width."""
         channels, height, width = self.test_x.shape[1:]
         return channels, height, width
 
@@ -105,5 +105,5 @@ def others(images: Images, keys: Tensor, places: Tensor) -> Tensor:
 
 
 def class_means(images: Images) -> Tensor:
-    """The mean image of every class: the best guess of somebody who knows labels and has seen no gradient."""
+    """Returns the mean image of every class, the best guess of who knows the labels and has seen no gradient."""
     return torch.stack([images.train_x[images.train_y == label].mean(0) for label in range(images.classes)])

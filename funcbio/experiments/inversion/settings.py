@@ -9,22 +9,7 @@ from funcbio.experiments.frame.settings import WHOLE_NUMBERS, SettingError, chec
 class Settings:
     """The settings of one experiment; immutable, checked when created.
 
-    Attributes:
-        data: Name of the images.
-        folder: Where the files of images are that do not ship with a package.
-        net: Network that is attacked.
-        seeds: Networks of every kind, each with images of its own.
-        batches: How many images are behind one gradient.
-        epochs: Epochs of training after which the network is attacked.
-        train_lr: Learning rate of the network.
-        train_batch: Images in a batch of its training.
-        nu: Spread of the rate factors.
-        iterations: Steps of the attack.
-        restarts: Attacks on every gradient; the one that fits it best counts.
-        lr: Learning rate of the attack.
-        tv: Weight of the total variation.
-        threads: Threads of torch.
-        output: Directory of the results.
+    Seeds are 0, 1, 2, ...
 
     Raises:
         SettingError: If a value is out of its limits.
@@ -54,12 +39,12 @@ class Settings:
 
     @property
     def batch_sizes(self) -> list[int]:
-        """Sizes of batches, as numbers."""
+        """Returns the sizes of batches, as numbers."""
         return numbers(self.batches)
 
     @property
     def checkpoints(self) -> list[int]:
-        """Epochs of the checkpoints, as numbers."""
+        """Returns the epochs of the checkpoints, as numbers."""
         return numbers(self.epochs)
 
 

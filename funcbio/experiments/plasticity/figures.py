@@ -44,7 +44,7 @@ def tasks(content: dict[str, Any], optimizer: str) -> Figure:
 
 
 def runs_of(content: dict[str, Any], benchmark: str, optimizer: str) -> list[dict[str, Any]]:
-    """The runs of a benchmark with an optimizer."""
+    """Returns the runs of a benchmark with an optimizer."""
     return [run for run in content["runs"] if (run["benchmark"], run["optimizer"]) == (benchmark, optimizer)]
 
 

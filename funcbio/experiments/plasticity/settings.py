@@ -12,20 +12,8 @@ from funcbio.experiments.plasticity.tasks import BATCH, Tasks
 class Settings:
     """The settings of one experiment; immutable, checked when created.
 
-    Attributes:
-        tasks: Tasks in a row.
-        seeds: Runs of every method, with seeds 0, 1, 2, ...
-        images: Images of the "shuffled" tasks.
-        epochs: Epochs in each of the "shuffled" tasks.
-        permuted_images: Images of the "permuted" tasks, each shown once in a task.
-        blocks: Blocks of tasks over which results are averaged; the last one is the one that counts.
-        tuning_tasks: Tasks in a row in the search.
-        rounds: Rounds of candidates in the search.
-        tuning_seeds: Runs of every candidate in the search, with seeds 1000, 1001, ...
-        deciding_seeds: Runs of the best candidates, with the seeds that follow.
-        compile: Whether steps are compiled, "yes" or "no".
-        threads: Threads of torch; 0 leaves the choice to torch.
-        output: Directory of the results.
+    Seeds of the results are 0, 1, 2, ..., those of the search 1000, 1001, ... The last block of tasks is the one that
+    counts.
 
     Raises:
         SettingError: If a value is out of its limits.
@@ -55,7 +43,7 @@ class Settings:
             raise SettingError(f"blocks should divide the {self.tasks} tasks; found {self.blocks}")
 
     def row(self, benchmark: str, x: Tensor, y: Tensor) -> Tasks:
-        """The tasks of a benchmark, from images and digits."""
+        """Returns the tasks of a benchmark, from images and digits."""
         images, epochs = (self.permuted_images, 1) if benchmark == "permuted" else (self.images, self.epochs)
         if images > len(y):
             raise SettingError(f"images of the {benchmark} tasks should be at most {len(y)}; found {images}")

@@ -35,7 +35,7 @@ class Tasks:
 
     @property
     def steps(self) -> int:
-        """Batches in a task; what does not fill a batch of an epoch is left out."""
+        """Returns the number of batches in a task; what does not fill a batch of an epoch is left out."""
         return self.epochs * (self.images // BATCH)
 
     def draw(self, key: Key, task: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ def write_figures(result: SweepResult, folder: Path) -> None:
 
 
 def _lines(result: SweepResult) -> str | None:
-    """The hyper-parameter with a line for each value; None if there are colours for all combinations."""
+    """Returns the hyper-parameter with a line for each value; None if there are colours for all combinations."""
     combinations = set(zip(*(result.table[name] for name in result.hyper), strict=True))
     if len(combinations) <= len(PALETTE):
         return None

@@ -29,7 +29,7 @@ FUNCTION = "weight_splitting_activation_function"
 
 
 def digits_parts() -> dict[str, Any]:
-    """The handwritten digits, with their test part."""
+    """Returns the handwritten digits, with their test part."""
     data = digits()
     return {"data": (data.train_x, data.train_y), "test": (data.test_x, data.test_y)}
 
@@ -133,7 +133,7 @@ def _mechanism(where: str, item: object) -> Mechanism:
 
 
 def _made(where: str, section: Mapping[str, Any], built_in: Mapping[str, Callable[..., Any]]) -> partial[Any]:
-    """The function that a table names, with the other keys of the table as its arguments."""
+    """Returns the function that a table names, with the other keys of the table as its arguments."""
     rest = {key: value for key, value in section.items() if key not in ("name", "factory")}
     if ("name" in section) == ("factory" in section):
         raise SettingError(

@@ -12,7 +12,7 @@ from funcbio.aside import write_aside
 from funcbio.checks import is_count
 from funcbio.experiments.frame.files import prepare
 from funcbio.experiments.frame.settings import SettingError
-from funcbio.experiments.frame.terminal import console
+from funcbio.experiments.frame.terminal import console, say
 from funcbio.experiments.sweep_file import figures, tables
 from funcbio.experiments.sweep_file.named import described, ours
 from funcbio.experiments.sweep_file.settings import Experiment, parse, read
@@ -113,12 +113,12 @@ def _finish(result: funcbio.SweepResult, experiment: Experiment, folder: Path) -
     tables.write_tables(result, experiment.compare, folder)
     result.save_parameters(folder / "parameters")
     figures.write_figures(result, folder)
-    terminal.print("; ".join(_took(result, experiment)), highlight=False, soft_wrap=True)
-    terminal.print(f"Written: {folder}", highlight=False, soft_wrap=True)
+    say(terminal, "; ".join(_took(result, experiment)))
+    say(terminal, f"Written: {folder}")
 
 
 def _took(result: funcbio.SweepResult, experiment: Experiment) -> list[str]:
-    """How much was trained, and the time it took."""
+    """Returns how much was trained, and the time it took."""
     said = [f"{result.members} members trained"]
     if result.member_steps:
         said.append(f"{1e6 * result.seconds / result.member_steps:.0f} µs for a step of one member")
@@ -132,11 +132,11 @@ def _say_checked(path: Path, experiment: Experiment, found: funcbio.SweepResult 
         seeds = experiment.arguments["seeds"]
         each = seeds if isinstance(seeds, int) else len(seeds)
         size = f"{found.members * each} members would train {experiment.arguments['steps']} steps"
-        console().print(f"{path} is right: {size}", highlight=False, soft_wrap=True)
+        say(console(), f"{path} is right: {size}")
 
 
 def _flat(content: dict[str, Any]) -> dict[str, Any]:
-    """What determines the numbers, by dotted name."""
+    """Returns what determines the numbers, by dotted name."""
     flat = {}
     for section, value in content.items():
         if section != "compare":

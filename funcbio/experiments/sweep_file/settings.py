@@ -131,7 +131,7 @@ def _training(section: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str,
 
 
 def _steps(section: Mapping[str, Any], data: Any) -> Any:
-    """Steps, given themselves or as epochs."""
+    """Returns the steps, given themselves or as epochs."""
     if ("steps" in section) == ("epochs" in section):
         raise SettingError(f"training should have one of the keys steps and epochs; found {', '.join(section)}")
     if "steps" in section:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich import box
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from funcbio import SweepResult
-from funcbio.aside import write_aside
+from funcbio.experiments.frame.files import write_text
+from funcbio.experiments.frame.table import Table
 from funcbio.sweeps.figures import spell
 
 MOST_ROWS = 40
@@ -26,14 +26,14 @@ def write_tables(result: SweepResult, compare: Mapping[str, Any] | None, folder:
 
 
 def summaries(result: SweepResult) -> pd.DataFrame:
-    """The summaries of all metrics at the last step, below one another."""
+    """Returns the summaries of all metrics at the last step, below one another."""
     frames = [result.summary(metric) for metric in result.metrics]
     for metric, frame in zip(result.metrics, frames, strict=True):
         frame.insert(0, "metric", metric)
     return pd.concat(frames, ignore_index=True)
 
 
-def summary_table(result: SweepResult, metric: str) -> Table:
+def summary_table(result: SweepResult, metric: str) -> RichTable:
     """Shows mean and interval of a metric for every combination of hyper-parameters."""
     frame = result.summary(metric)
     columns = {**_columns(frame, result.hyper), "seeds": [f"{count}" for count in frame["members"]]}
@@ -43,7 +43,7 @@ def summary_table(result: SweepResult, metric: str) -> Table:
     return _table(f"{metric} at step {result.table['step'][-1]}", columns)
 
 
-def comparison_table(result: SweepResult, metric: str, by: str, baseline: Any) -> Table:
+def comparison_table(result: SweepResult, metric: str, by: str, baseline: Any) -> RichTable:
     """Shows what every value of a hyper-parameter changes, paired by seed."""
     frame = result.compare(metric, by, baseline)
     columns = {**_columns(frame, result.hyper), "pairs": [f"{count}" for count in frame["pairs"]]}
@@ -61,20 +61,14 @@ def _intervals(frame: pd.DataFrame, middle: str) -> list[str]:
     return [f"{m:#.4g}" + ("" if math.isnan(low) else f" [{low:#.4g}, {high:#.4g}]") for m, low, high in rows]
 
 
-def _table(title: str, columns: Mapping[str, Sequence[str]]) -> Table:
-    # Without edges the table fits into 80 columns.
-    table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title_justify="left")
-    table.min_width = len(title)
-    for name in columns:
-        table.add_column(name)
+def _table(title: str, columns: Mapping[str, Sequence[str]]) -> RichTable:
     rows = list(zip(*columns.values(), strict=True))
-    for row in rows[:MOST_ROWS]:
-        table.add_row(*row)
+    table = Table(list(columns), rows[:MOST_ROWS], {"title": title, "title_justify": "left", "min_width": len(title)})
+    made = table.rich()
     if len(rows) > MOST_ROWS:
-        table.add_row(f"... and {len(rows) - MOST_ROWS} more")
-    return table
+        made.add_row(f"... and {len(rows) - MOST_ROWS} more")
+    return made
 
 
 def _write_csv(path: Path, frame: pd.DataFrame) -> None:
-    text = frame.to_csv(index=False, lineterminator="\n")
-    write_aside(path, lambda file: file.write(text.encode()))
+    write_text(path, frame.to_csv(index=False, lineterminator="\n"))
