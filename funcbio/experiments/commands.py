@@ -58,8 +58,7 @@ class Command(NamedTuple):
         function: Module below ``funcbio.experiments`` and function that run it.
         settings: The class of its settings, every field of which is an option; None if they come from a file.
         options: Its other options, which the function takes by name: flag and arguments of ``add_argument``.
-        extras: Extras of this library that the user should install if packages are missing.
-        packages: Modules and packages that it needs.
+        needs: The extras to install for it, and the modules and packages that they bring.
     """
 
     about: str
@@ -67,8 +66,7 @@ class Command(NamedTuple):
     function: str
     settings: Any
     options: Mapping[str, dict[str, Any]] = {}
-    extras: str = "experiments"
-    packages: Mapping[str, str] = EXTRAS
+    needs: tuple[str, Mapping[str, str]] = ("experiments", EXTRAS)
 
     def add(self, parser: ArgumentParser) -> None:
         """Adds the options."""
@@ -81,7 +79,7 @@ class Command(NamedTuple):
         """Checks the settings, then the packages, and only then loads and runs the experiment."""
         names = [item.name for item in fields(self.settings)] if self.settings else []
         settings = [self.settings(**{name: options[name] for name in names})] if self.settings else []
-        require_extras(self.extras, self.packages)
+        require_extras(*self.needs)
         module, _, function = self.function.partition(":")
         run = getattr(import_module(f"funcbio.experiments.{module}"), function)
         run(*settings, **{name: value for name, value in options.items() if name not in names})
@@ -92,10 +90,15 @@ def _switch(explained: str, **arguments: Any) -> dict[str, Any]:
 
 
 def _drawing(explained: str) -> dict[str, Any]:
-    return {"dest": "path", "type": Path, "metavar": "FILE", "help": f"{explained} (default: off)"}
+    return {"dest": "path", "type": Path, "metavar": "FILE", "help": f"only {explained} (default: off)"}
 
 
+SWEEPS = "sweep,experiments", SWEEP_EXTRAS
+STOP = "print the table and stop"
 GOES_ON = "the same command goes on from what was saved"
+
+FILE = "a TOML file such as docs/experiment.toml, which shows all keys"
+FOLDER = "directory of the results; the same command goes on where it was stopped"
 
 COMMANDS = {
     "compare": Command(
@@ -103,26 +106,21 @@ COMMANDS = {
         "nothing written",
         "compare.run:run",
         CompareSettings,
-        {
-            "--tune": _switch(
-                "search both learning rates on a validation part of the training images, print the table and stop"
-            )
-        },
+        {"--tune": _switch("search both learning rates on a validation part of the training images, " + STOP)},
     ),
     "each": Command(
         "train every mechanism alone, at its own best learning rate, and compare it with a plain network",
         GOES_ON,
         "each.run:run",
         EachSettings,
-        extras="sweep,experiments",
-        packages=SWEEP_EXTRAS,
+        needs=SWEEPS,
     ),
     "plasticity": Command(
         "train networks on hundreds of tasks in a row, and see which still learn",
         "the same command goes on after the last finished method",
         "plasticity.run:run",
         PlasticitySettings,
-        {"--tune": _switch("search the numbers of every method on other seeds, print the table and stop")},
+        {"--tune": _switch("search the numbers of every method on other seeds, " + STOP)},
     ),
     "flatness": Command(
         "measure how sharply the loss of plain and bio-inspired networks curves",
@@ -135,12 +133,8 @@ COMMANDS = {
         "the same command goes on from the parts that were done",
         "inversion.run:main",
         InversionSettings,
-        {
-            "--draw": _drawing(
-                "only print the tables of a file of results and draw its figures, into the output directory"
-            )
-        },
-        packages=INVERT_EXTRAS,
+        {"--draw": _drawing("print the tables of a file of results and draw its figures, into the output directory")},
+        needs=("experiments", INVERT_EXTRAS),
     ),
     "sweep": Command(
         "train many seeds and hyper-parameters, all described in a TOML file, as one run",
@@ -148,20 +142,11 @@ COMMANDS = {
         "sweep_file.run:run",
         None,
         {
-            "path": {
-                "metavar": "experiment",
-                "type": Path,
-                "help": "a TOML file such as docs/experiment.toml, which shows all keys",
-            },
-            "--output": {
-                "metavar": "FOLDER",
-                "help": "directory of the results; the same command goes on where it was stopped "
-                "(default: results and the name of the file)",
-            },
+            "path": {"metavar": "experiment", "type": Path, "help": FILE},
+            "--output": {"metavar": "FOLDER", "help": f"{FOLDER} (default: results and the name of the file)"},
             "--check": _switch("check the file and stop"),
         },
-        "sweep,experiments",
-        SWEEP_EXTRAS,
+        SWEEPS,
     ),
     "grid": Command(
         "train the paper's grid of weight splitting, rejuvenation and fuzzy rates",
@@ -171,9 +156,8 @@ COMMANDS = {
         {
             "--quick": _switch("only see that it works, in seconds"),
             "--no-check": _switch("read files with other checksums, too", action="store_false", dest="check"),
-            "--draw": _drawing("only draw the figures and write the tables of a results file, beside it"),
+            "--draw": _drawing("draw the figures and write the tables of a results file, beside it"),
         },
-        "sweep,experiments",
-        SWEEP_EXTRAS,
+        SWEEPS,
     ),
 }

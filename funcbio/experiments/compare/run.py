@@ -29,9 +29,6 @@ def run(settings: Settings, *, tune: bool) -> None:
 def compare(settings: Settings) -> None:
     """Runs the comparison, prints its table and writes its files.
 
-    Args:
-        settings: The settings.
-
     Raises:
         SettingError: If a setting does not fit the data or the output cannot be written; before any training.
     """
@@ -56,9 +53,6 @@ def load(settings: Settings) -> Digits:
 
 def tune_only(settings: Settings) -> None:
     """Searches both learning rates, prints the table and the options that use the best ones.
-
-    Args:
-        settings: The settings.
 
     Raises:
         SettingError: If a setting does not fit the data; before any training.

@@ -3,20 +3,17 @@
 from dataclasses import dataclass
 
 from funcbio.bio_config import BioConfig, Distribution
-from funcbio.experiments.frame.settings import check, option
+from funcbio.experiments.frame.settings import Checked, option
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings of one comparison; immutable, checked when created.
+class Settings(Checked):
+    """The settings of one comparison.
 
     The two learning rates are those with the best validation accuracy in ``python -m funcbio compare --tune``,
     which searches a grid of the same size and spacing for both networks and never looks at the test images.
 
     Seeds are 0, 1, 2, ... Without a floor of crystallization many weights come to stand still.
-
-    Raises:
-        SettingError: If a value is out of its limits.
     """
 
     seeds: int = option(10, "an integer from 2 to 1000", "runs of every network in the functional loop")
@@ -35,10 +32,6 @@ class Settings:
     )
     threads: int = option(0, "an integer from 0 to 1024", "threads of torch; 0 leaves the choice to torch")
     output: str = option("results/compare", "a directory", "directory of the figure and the results")
-
-    def __post_init__(self) -> None:
-        """Checks every value."""
-        check(self)
 
     @property
     def config(self) -> BioConfig:

@@ -16,9 +16,6 @@ from funcbio.experiments.frame.settings import SettingError
 def run(settings: Settings) -> dict[str, Any]:
     """Runs the comparison, or goes on with it.
 
-    Args:
-        settings: The settings.
-
     Returns:
         What stands in ``results.json``.
 

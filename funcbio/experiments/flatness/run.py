@@ -17,9 +17,6 @@ from funcbio.experiments.frame.table import NARROW
 def run(settings: Settings) -> None:
     """Runs the measurement, prints its table and writes its files.
 
-    Args:
-        settings: The settings.
-
     Raises:
         SettingError: If a setting does not fit the data or the output cannot be written; before any training.
     """

@@ -3,17 +3,14 @@
 from dataclasses import dataclass
 from math import ceil
 
-from funcbio.experiments.frame.settings import check, option
+from funcbio.experiments.frame.settings import Checked, option
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings of one measurement; immutable, checked when created.
+class Settings(Checked):
+    """The settings of one measurement.
 
     Seeds are 0, 1, 2, ... Volume-dependent variants have a multiple of the learning rate.
-
-    Raises:
-        SettingError: If a value is out of its limits.
     """
 
     seeds: int = option(10, "an integer from 2 to 1000", "runs of every variant")
@@ -27,10 +24,6 @@ class Settings:
     rejuvenate_every: int = option(5, "an integer from 1 to 10000", "epochs between two rejuvenations")
     threads: int = option(0, "an integer from 0 to 1024", "threads of torch; 0 leaves the choice to torch")
     output: str = option("results/flatness", "a directory", "directory of the results; finished variants are kept")
-
-    def __post_init__(self) -> None:
-        """Checks every value."""
-        check(self)
 
     @property
     def moments(self) -> tuple[int, ...]:

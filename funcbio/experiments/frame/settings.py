@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from funcbio.bio_config import Distribution
@@ -43,7 +42,10 @@ def _whole_numbers(value: Any) -> bool:
 
 WHOLE_NUMBERS = "whole numbers with commas between"
 
-CHECKS: dict[str, Callable[[Any], bool]] = {
+Checks = Mapping[str, Callable[[Any], bool]]
+"""Checks of values, by what they should be."""
+
+CHECKS: Checks = {
     "an integer from 2 to 1000": _integer(2, 1000),
     "an integer from 1 to 10000": _integer(1, 10000),
     "an integer from 0 to 10000": _integer(0, 10000),
@@ -56,16 +58,23 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def check(settings: Any, own: Mapping[str, Callable[[Any], bool]] = MappingProxyType({})) -> None:
-    """Raises SettingError if a value is out of its limits.
+@dataclass(frozen=True)
+class Checked:
+    """Settings whose fields are made by ``option``: immutable, and checked when they are created.
 
-    Args:
-        settings: A dataclass whose fields are made by ``option``.
-        own: Checks beside those that all experiments share.
+    Raises:
+        SettingError: If a value is out of its limits.
     """
-    checks = {**CHECKS, **own}
-    for item in fields(settings):
-        value, should = getattr(settings, item.name), item.metadata["should"]
-        if not (checks[should](value) if should in checks else value in should.split(", ")):
-            prefix = "" if should in checks else "one of "
-            raise SettingError(f"{item.name} should be {prefix}{should}; found {value!r}")
+
+    def __post_init__(self) -> None:
+        """Checks every value."""
+        checks = self.checks()
+        for item in fields(self):
+            value, should = getattr(self, item.name), item.metadata["should"]
+            if not (checks[should](value) if should in checks else value in should.split(", ")):
+                prefix = "" if should in checks else "one of "
+                raise SettingError(f"{item.name} should be {prefix}{should}; found {value!r}")
+
+    def checks(self) -> Checks:
+        """Returns the checks, by what a value should be."""
+        return CHECKS

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from funcbio.experiments.frame.settings import check, option
+from funcbio.experiments.frame.settings import Checked, Checks, option
 
 DATA = ("digits", "mnist", "cifar10", "cifar100")
 NETS = ("fcnet", "alexnetmini", "resnet8", "resnet20", "resnet32", "resnet44", "resnet56")
@@ -21,14 +21,11 @@ QUICK = {"seeds": 2, "folds": 2, "epochs": 2, "epochs_tuned": 2}
 
 
 @dataclass(frozen=True)
-class GridSettings:
-    """The settings of one grid; immutable, checked when created. Defaults are those of the paper where it has any.
+class GridSettings(Checked):
+    """The settings of one grid, with the defaults of the paper where it has any.
 
     Seeds are 0, 1, 2, ... Each of the folds, the same for all seeds, has nine tenths of the images to learn from and a
     tenth to measure on. For "data" and "net" see ``funcbio.experiments.datasets`` and ``networks``.
-
-    Raises:
-        SettingError: If a value is out of its limits.
     """
 
     data: str = option("digits", f"one of {', '.join(DATA)}", f"the images: {', '.join(DATA)}")
@@ -48,9 +45,9 @@ class GridSettings:
     folder: str = option("data", "a folder", "where the files of mnist, cifar10 or cifar100 are")
     output: str = option("results/grid", "a directory", "directory of the results; goes on where it was stopped")
 
-    def __post_init__(self) -> None:
-        """Checks every value."""
-        check(self, OWN)
+    def checks(self) -> Checks:
+        """Returns the checks of all experiments, and those of the grid."""
+        return {**super().checks(), **OWN}
 
     def quick(self) -> "GridSettings":
         """Returns the same at a size that takes seconds."""

@@ -48,9 +48,6 @@ def main(settings: Settings, *, path: Path | None) -> None:
 def run(settings: Settings) -> None:
     """Runs the experiment, or goes on with it; prints its tables and writes its files.
 
-    Args:
-        settings: The settings.
-
     Raises:
         SettingError: If a setting does not fit the data or the output cannot be written; before any training.
     """

@@ -2,17 +2,14 @@
 
 from dataclasses import dataclass
 
-from funcbio.experiments.frame.settings import WHOLE_NUMBERS, SettingError, check, option
+from funcbio.experiments.frame.settings import WHOLE_NUMBERS, Checked, SettingError, option
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings of one experiment; immutable, checked when created.
+class Settings(Checked):
+    """The settings of one experiment.
 
     Seeds are 0, 1, 2, ...
-
-    Raises:
-        SettingError: If a value is out of its limits.
     """
 
     data: str = option("digits", "digits, mnist, cifar10, cifar100", "images: digits, mnist, cifar10 or cifar100")
@@ -33,7 +30,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Checks every value."""
-        check(self)
+        super().__post_init__()
         if min(self.batch_sizes) < 1:
             raise SettingError(f"batches should be at least 1; found {self.batches!r}")
 

@@ -4,19 +4,16 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from funcbio.experiments.frame.settings import SettingError, check, option
+from funcbio.experiments.frame.settings import Checked, SettingError, option
 from funcbio.experiments.plasticity.tasks import BATCH, Tasks
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings of one experiment; immutable, checked when created.
+class Settings(Checked):
+    """The settings of one experiment.
 
     Seeds of the results are 0, 1, 2, ..., those of the search 1000, 1001, ... The last block of tasks is the one that
     counts.
-
-    Raises:
-        SettingError: If a value is out of its limits.
     """
 
     tasks: int = option(200, "an integer from 2 to 1000", "tasks in a row")
@@ -35,7 +32,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Checks every value."""
-        check(self)
+        super().__post_init__()
         for name in ("images", "permuted_images"):
             if getattr(self, name) < BATCH:
                 raise SettingError(f"{name} should be at least {BATCH}, one batch; found {getattr(self, name)}")
