@@ -15,7 +15,7 @@ from funcbio import BioState, Key, Tree, fold_in
 from funcbio.experiments.compare.history import History, stack
 from funcbio.experiments.compare.settings import Settings
 from funcbio.experiments.data import Digits
-from funcbio.experiments.nets import initial_params, mlp
+from funcbio.experiments.nets import initial_params, mlp, random_order
 from funcbio.experiments.sweep_parts import accuracy
 
 
@@ -44,8 +44,7 @@ class Run:
 
     def shuffle(self, key: Key, epoch: int) -> Tensor:
         """Draws the order of the training images in one epoch."""
-        unit = funcbio.uniform(fold_in(fold_in(key, "batches"), epoch), (len(self.digits.train_x),))
-        return unit.argsort(stable=True)
+        return random_order(fold_in(fold_in(key, "batches"), epoch), len(self.digits.train_x))
 
     def loss(self, params: Tree, x: Tensor, y: Tensor) -> Tensor:
         """Returns the cross entropy of one batch."""

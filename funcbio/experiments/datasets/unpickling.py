@@ -109,7 +109,7 @@ def unpickle(content: bytes, name: str) -> Any:
         >>> unpickle(pickle.dumps(print, protocol=2), "batch")
         Traceback (most recent call last):
         ...
-        funcbio.experiments.settings.SettingError: batch should hold only ...; found a call of __builtin__.print
+        funcbio.experiments.frame.settings.SettingError: batch should hold only ...; found a call of __builtin__.print
     """
     try:
         _look_through(content)

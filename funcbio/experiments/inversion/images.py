@@ -8,6 +8,7 @@ from torch import Tensor, vmap
 import funcbio
 from funcbio import Key, fold_in
 from funcbio.experiments.data import Digits, digits, validation
+from funcbio.experiments.nets import random_order
 
 
 class Images(NamedTuple):
@@ -79,8 +80,7 @@ def chosen(images: Images, keys: Tensor, count: int) -> Tensor:
     Returns:
         Their places in the test part, shape ``(seeds, count)``; a smaller count gives the first of a larger one.
     """
-    draw = lambda key: funcbio.uniform(fold_in(key, "images"), (len(images.test_y),)).argsort(stable=True)  # noqa: E731
-    return vmap(draw)(keys)[:, :count]
+    return vmap(lambda key: random_order(fold_in(key, "images"), len(images.test_y)))(keys)[:, :count]
 
 
 def others(images: Images, keys: Tensor, places: Tensor) -> Tensor:
