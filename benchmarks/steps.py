@@ -45,7 +45,7 @@ from steps_models import (
     trainee,
 )
 
-from funcbio.experiments.files import prepare, write_json
+from funcbio.experiments.frame.files import prepare, write_json
 
 CONTENDERS = (*CONVERTERS, "floor", "step")
 QUICK = ["mlp-32", "mlp-256", "layer"]

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from sweep_contenders import NETWORKS, Runner, contenders, jax_task, run_sweep
 
-from funcbio.experiments.files import prepare, write_json
+from funcbio.experiments.frame.files import prepare, write_json
 
 ROUNDING = 1e-5
 NAMES = {"release": "a", "classic": "b", "eager": "c", "compiled": "d", "jax": "e"}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from funcbio.experiments.commands import COMMANDS
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.settings import SettingError
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,11 +21,12 @@ def parser() -> tuple[Parser, dict[str, Parser]]:
     """Makes the parser, and those of the subcommands by name."""
     whole = Parser(prog="funcbio", description="Diverse, dynamic synapses for PyTorch.", allow_abbrev=False)
     commands = whole.add_subparsers(dest="command", required=True, metavar="command")
-    found = {}
-    for name, (about, add, _, _) in COMMANDS.items():
-        found[name] = commands.add_parser(name, help=about, description=f"{about.capitalize()}.", allow_abbrev=False)
-        add(found[name])
-    return whole, found
+    parsers = {}
+    for name, command in COMMANDS.items():
+        description = f"{command.about.capitalize()}."
+        parsers[name] = commands.add_parser(name, help=command.about, description=description, allow_abbrev=False)
+        command.add(parsers[name])
+    return whole, parsers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,13 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     whole, commands = parser()
     options = vars(whole.parse_args(argv))
     name = options.pop("command")
-    _, _, run, left = COMMANDS[name]
     try:
-        run(options)
+        COMMANDS[name].run(options)
     except SettingError as error:
         commands[name].error(str(error))
     except KeyboardInterrupt:
-        print(f"funcbio {name}: interrupted; {left}", file=sys.stderr)
+        print(f"funcbio {name}: interrupted; {COMMANDS[name].interrupted}", file=sys.stderr)
         return 130
     return 0
 

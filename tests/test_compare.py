@@ -11,9 +11,12 @@ from torch import vmap
 
 import funcbio
 import funcbio.__main__ as command
-from funcbio.experiments import classic, commands, files, functional, intervals, report, tune
+from funcbio.experiments import commands
+from funcbio.experiments.compare import classic, functional, tables, tune
+from funcbio.experiments.compare.settings import Settings
 from funcbio.experiments.data import digits, validation
-from funcbio.experiments.settings import SettingError, Settings
+from funcbio.experiments.frame import files, intervals
+from funcbio.experiments.frame.settings import SettingError
 
 TINY = ["--seeds", "2", "--loop-seeds", "2", "--epochs", "2", "--batch-size", "256", "--hidden", "8"]
 
@@ -155,8 +158,8 @@ def test_reading_of_a_difference():
 
 
 def test_runs_that_never_reach_the_goal_are_counted():
-    assert report.spell_goal([3, None, 5, None]) == "4.0 [-8.7, 16.7]\n2 of 4 reached"
-    assert report.spell_goal([None, None]) == "never\n0 of 2 reached"
+    assert tables.spell_goal([3, None, 5, None]) == "4.0 [-8.7, 16.7]\n2 of 4 reached"
+    assert tables.spell_goal([None, None]) == "never\n0 of 2 reached"
 
 
 def test_tune_prints_the_search_and_chooses_the_best(data, monkeypatch, capsys):

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 
+from funcbio.experiments.compare.settings import Settings
 from funcbio.experiments.datasets import layouts, load
 from funcbio.experiments.datasets.idx import read_idx
 from funcbio.experiments.datasets.unpickling import unpickle
-from funcbio.experiments.kept import kept
-from funcbio.experiments.settings import SettingError, Settings
+from funcbio.experiments.frame.kept import kept
+from funcbio.experiments.frame.settings import SettingError
 from funcbio.files import FileError
 
 NUMBERS = np.random.default_rng(0)

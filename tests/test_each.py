@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from funcbio import __main__ as command
-from funcbio.experiments.each import protocol, report
+from funcbio.experiments.each import protocol, tables
 from funcbio.experiments.each.settings import RATES, Settings
-from funcbio.experiments.intervals import interval, paired
-from funcbio.experiments.kept import numbers_of
+from funcbio.experiments.frame.intervals import interval, paired
+from funcbio.experiments.frame.kept import numbers_of
 from funcbio.mechanisms import METHODS
 
 ROOT = Path(__file__).parent.parent
@@ -53,7 +53,7 @@ def test_the_page_has_the_tables_of_its_numbers():
     results = json.loads((ROOT / "docs" / "assets" / "each.json").read_text())
     page = (ROOT / "docs" / "results-each.md").read_text()
     assert results["settings"] == numbers_of(Settings())
-    assert all(report.markdown(results, optimizer) in page for optimizer in RATES)
+    assert all(tables.table(results, optimizer).markdown() in page for optimizer in RATES)
 
 
 @pytest.mark.parametrize(

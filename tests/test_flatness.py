@@ -118,7 +118,7 @@ def test_tiny_run_writes_consistent_files_and_goes_on(tmp_path, capsys, monkeypa
         assert row["largest"]["mean"] == pytest.approx(sum(seed[-1] for seed in run["largest"]) / 2)
         assert all(torch.tensor(run["largest"]).flatten() > torch.tensor(run["smallest"]).flatten())
     assert b"<svg" in (tmp_path / "flatness-curvature.svg").read_bytes()
-    monkeypatch.setattr("funcbio.experiments.flatness.command.train", lambda: None)  # Fails if it is called again.
+    monkeypatch.setattr("funcbio.experiments.flatness.run.train", lambda: None)  # Fails if it is called again.
     assert command.main(arguments) == 0
     with pytest.raises(SystemExit):
         command.main([*arguments, "--lr", "0.5"])

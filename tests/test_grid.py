@@ -15,13 +15,13 @@ import funcbio
 import funcbio.__main__ as command
 from funcbio import BioConfig, SweepResult
 from funcbio.experiments.datasets import load
-from funcbio.experiments.grid import measures, report
-from funcbio.experiments.grid.command import draw
+from funcbio.experiments.frame.kept import numbers_of
+from funcbio.experiments.frame.settings import SettingError
+from funcbio.experiments.grid import measures, tables
 from funcbio.experiments.grid.protocol import MECHANISMS, TUNING_LRS, cells, chosen, folds_of, name_of, validation_of
+from funcbio.experiments.grid.run import draw
 from funcbio.experiments.grid.settings import DATA, NETS, GridSettings
-from funcbio.experiments.kept import numbers_of
 from funcbio.experiments.networks import NETWORKS
-from funcbio.experiments.settings import SettingError
 
 FILES = ["curves.svg", "effects.svg", "paper", "results.json", "tables.md", "tune", "tuned"]
 
@@ -103,11 +103,11 @@ def test_a_results_file_is_drawn_again_beside_itself(finished, tmp_path, capsys)
 def test_the_page_has_the_tables_of_its_numbers():
     docs = Path(__file__).parent.parent / "docs"
     results = json.loads((docs / "assets" / "grid.json").read_text())
-    assert report.page(results).strip() in (docs / "results-grid.md").read_text()
+    assert tables.page(results).strip() in (docs / "results-grid.md").read_text()
     assert results["settings"] == numbers_of(GridSettings())
     small = json.loads((docs / "assets" / "grid-resnet8.json").read_text())
-    tables = [report.markdown(report.difference_table(small, protocol)) for protocol in ("paper", "tuned")]
-    assert all(table in (docs / "results-grid.md").read_text() for table in tables)
+    written = [tables.markdown(tables.difference_table(small, protocol)) for protocol in ("paper", "tuned")]
+    assert all(table in (docs / "results-grid.md").read_text() for table in written)
 
 
 def table_of(accuracy, loss, train):

@@ -14,11 +14,12 @@ from torch import vmap
 
 import funcbio
 import funcbio.__main__ as program
-from funcbio.experiments.inversion import attack, cells, command, figures, images, metrics, report
+from funcbio.experiments.frame.settings import SettingError
+from funcbio.experiments.inversion import attack, cells, figures, images, metrics, tables
+from funcbio.experiments.inversion import run as command
 from funcbio.experiments.inversion.nets import NETS
 from funcbio.experiments.inversion.settings import Settings
 from funcbio.experiments.inversion.victims import VICTIMS, Training
-from funcbio.experiments.settings import SettingError
 
 ASSETS = Path(__file__).parent.parent / "docs" / "assets"
 TINY = ["--seeds", "2", "--batches", "1,2", "--epochs", "0,1", "--iterations", "2", "--train-batch", "256"]
@@ -177,8 +178,8 @@ def test_rows_have_means_over_images_and_differences_are_paired():
     plain = row | {name: [10.0, 20.0, 30.0] for name in metrics.METRICS}
     same, lower = (plain | {"victim": name} for name in ("fuzzy", "split"))
     lower |= {"psnr": [9.0, 18.0, 27.0]}
-    found = {(each["victim"], each["metric"]): each for each in report.differences([plain, same, lower])}
-    assert set(found) == {(name, metric) for name in ("fuzzy", "split") for metric in report.COMPARED}
+    found = {(each["victim"], each["metric"]): each for each in tables.differences([plain, same, lower])}
+    assert set(found) == {(name, metric) for name in ("fuzzy", "split") for metric in tables.COMPARED}
     assert found["fuzzy", "psnr"]["p"] == 1.0
     assert found["split", "psnr"]["mean"] == pytest.approx(-2.0)
     assert found["split", "psnr"]["p"] == pytest.approx(0.25)  # The least of three pairs: 2 / 2 ** 3.
@@ -251,5 +252,5 @@ def test_the_numbers_of_the_page_are_a_run_of_this_experiment():
         assert set(content["versions"]) == {"python", "torch", "funcbio", "scikit-image"}
         stored = content["differences"]
         assert [row | {"p": 0, "p_corrected": 0} for row in stored] == [
-            pytest.approx(row | {"p": 0, "p_corrected": 0}) for row in report.differences(content["rows"])
+            pytest.approx(row | {"p": 0, "p_corrected": 0}) for row in tables.differences(content["rows"])
         ]

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 import funcbio
 from funcbio import BioConfig, BioConverter, Mechanism
+from funcbio.experiments.frame.settings import SettingError
 from funcbio.experiments.networks import NETWORKS, network
-from funcbio.experiments.settings import SettingError
 
 MNIST, CIFAR, DIGITS = (1, 28, 28), (3, 32, 32), (1, 8, 8)
 

@@ -11,13 +11,12 @@ from torch.nn import functional as F
 
 import funcbio
 from funcbio import __main__ as command
-from funcbio.experiments.intervals import paired
-from funcbio.experiments.kept import numbers_of
+from funcbio.experiments.frame.intervals import paired, spell
+from funcbio.experiments.frame.kept import numbers_of
 from funcbio.experiments.plasticity import figures, learner, measures, methods, results, searching, tables, tuning
 from funcbio.experiments.plasticity.crowd import UPKEEP_EVERY, Crowd
 from funcbio.experiments.plasticity.settings import Settings
 from funcbio.experiments.plasticity.tasks import BATCH, Tasks
-from funcbio.experiments.report import spell
 from funcbio.files import FileError
 
 TINY = ["--tasks", "4", "--blocks", "2", "--seeds", "2", "--images", "16", "--epochs", "2", "--permuted-images", "16"]
@@ -265,7 +264,7 @@ def test_tiny_run_searches_trains_writes_and_goes_on(tmp_path, capsys, monkeypat
     assert len(tests) == 34 + 8
     assert all(test["q"] >= test["p"] for test in tests)
     assert all(b"<svg" in path.read_bytes() for path in tmp_path.glob("*.svg"))
-    monkeypatch.setattr("funcbio.experiments.plasticity.command.train", None)  # Not called again.
+    monkeypatch.setattr("funcbio.experiments.plasticity.run.train", None)  # Not called again.
     assert command.main(arguments) == 0
     with pytest.raises(SystemExit):
         command.main([*arguments, "--epochs", "3"])

@@ -18,9 +18,10 @@ from torch.nn import functional as F
 
 import funcbio
 import funcbio.__main__ as command
-from funcbio.experiments import commands, named, nets, sweep_command, sweep_file, sweep_parts, sweep_report
+from funcbio.experiments import commands, nets
 from funcbio.experiments.data import digits
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.settings import SettingError
+from funcbio.experiments.sweep_file import named, parts, run, settings, tables
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "experiment.toml"
 BASE = """
@@ -167,7 +168,7 @@ def test_saved_parameters_are_those_that_were_measured(finished):
             output = net(data.test_x)
         row = table[(table.member == member) & (table.step == 4)].iloc[0]
         assert float(F.cross_entropy(output, data.test_y)) == pytest.approx(row.test_loss, rel=1e-5)
-        assert float(sweep_parts.accuracy(output, data.test_y)) == pytest.approx(row.test_accuracy, abs=1e-6)
+        assert float(parts.accuracy(output, data.test_y)) == pytest.approx(row.test_accuracy, abs=1e-6)
 
 
 def test_numbers_are_those_of_the_function(finished):
@@ -184,7 +185,7 @@ def test_numbers_are_those_of_the_function(finished):
         seeds=2,
         grid={"lr": [0.1, 1], "crystal_thresh": [1e-5, 1e-4]},
         test=(data.test_x, data.test_y),
-        metrics={"accuracy": sweep_parts.accuracy},
+        metrics={"accuracy": parts.accuracy},
         record_every=2,
     )
     assert result is not None
@@ -237,7 +238,7 @@ def test_example_runs(here, capsys):
 
 def test_example_shows_every_key():
     text = EXAMPLE.read_text()
-    keys = {*sweep_file.SECTIONS, *sweep_file.TRAINING, *sweep_file.COMPARE, *sweep_parts.MODELS, *sweep_parts.METRICS}
+    keys = {*settings.SECTIONS, *settings.TRAINING, *settings.COMPARE, *parts.MODELS, *parts.METRICS}
     for key in keys | {"factory", "feature", "every", "hyper"}:
         assert re.search(rf"\b{key}\b", text), key
 
@@ -532,9 +533,9 @@ def test_command_line_imports_no_extras():
 
 def test_long_tables_are_cut_on_the_screen_only(capsys):
     table = {"member": [*range(99)], "seed": [0] * 99, "lr": [*range(99)], "step": [1] * 99, "loss": [0.5] * 99}
-    found = sweep_report.summary_table(funcbio.SweepResult(table, ["lr"], {}, {}), "loss")
-    assert found.row_count == sweep_report.MOST_ROWS + 1
-    assert len(sweep_report.summaries(funcbio.SweepResult(table, ["lr"], {}, {}))) == 99
+    found = tables.summary_table(funcbio.SweepResult(table, ["lr"], {}, {}), "loss")
+    assert found.row_count == tables.MOST_ROWS + 1
+    assert len(tables.summaries(funcbio.SweepResult(table, ["lr"], {}, {}))) == 99
 
 
 def test_an_error_of_the_library_is_told_from_others():
@@ -547,12 +548,12 @@ def test_an_error_of_the_library_is_told_from_others():
 
 
 def test_bugs_in_the_middle_of_training_keep_their_traceback(here, monkeypatch):
-    experiment = sweep_file.read(Path(write(here)))
+    experiment = settings.read(Path(write(here)))
     monkeypatch.setattr(funcbio, "sweep", lambda **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        sweep_command._sweep(experiment.arguments, whole=True)
+        run._sweep(experiment.arguments, whole=True)
     with pytest.raises(SettingError, match="ZeroDivisionError: division by zero"):
-        sweep_command._sweep(experiment.arguments, whole=False)
+        run._sweep(experiment.arguments, whole=False)
 
 
 LONG = BASE.replace("steps = 4\n", "steps = 600\nsave_seconds = 0.1\n").replace(

@@ -2,18 +2,21 @@
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from funcbio.experiments.compare.settings import Settings as CompareSettings
 from funcbio.experiments.each.settings import Settings as EachSettings
 from funcbio.experiments.flatness.settings import Settings as FlatnessSettings
+from funcbio.experiments.frame.options import add_options
+from funcbio.experiments.frame.settings import SettingError
 from funcbio.experiments.grid.settings import GridSettings
 from funcbio.experiments.inversion.settings import Settings as InversionSettings
-from funcbio.experiments.options import add_options
 from funcbio.experiments.plasticity.settings import Settings as PlasticitySettings
-from funcbio.experiments.settings import SettingError, Settings
 
 EXTRAS = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "rich": "rich", "scipy": "scipy"}
 """Module and package of everything that only experiments need."""
@@ -26,7 +29,7 @@ SWEEP_EXTRAS = {
     **{name: name for name in ("pandas", "pyarrow", "safetensors", "tqdm")},
     **({} if sys.version_info >= (3, 11) else {"tomli": "tomli"}),
 }
-"""Those of ``sweep``."""
+"""Those of sweeps."""
 
 
 def parse_number(text: str) -> int | float | str:
@@ -46,172 +49,115 @@ def require_extras(names: str, packages: Mapping[str, str]) -> None:
         raise SettingError(f"{', '.join(missing)} not found; install with: pip install 'funcbio[{names}]'")
 
 
-def add_compare(compare: ArgumentParser) -> None:
-    """Adds the options of ``compare``."""
-    add_options(compare, Settings, parse_number)
-    search = "search both learning rates on a validation part of the training images, print the table and stop"
-    compare.add_argument("--tune", action="store_true", help=f"{search} (default: off)")
+class Command(NamedTuple):
+    """A subcommand.
+
+    Attributes:
+        about: The help.
+        interrupted: The state of its work after an interrupt.
+        function: Module below ``funcbio.experiments`` and function that run it.
+        settings: The class of its settings, every field of which is an option; None if they come from a file.
+        options: Its other options, which the function takes by name: flag and arguments of ``add_argument``.
+        needs: The extras to install for it, and the modules and packages that they bring.
+    """
+
+    about: str
+    interrupted: str
+    function: str
+    settings: Any
+    options: Mapping[str, dict[str, Any]] = {}
+    needs: tuple[str, Mapping[str, str]] = ("experiments", EXTRAS)
+
+    def add(self, parser: ArgumentParser) -> None:
+        """Adds the options."""
+        if self.settings:
+            add_options(parser, self.settings, parse_number)
+        for flag, arguments in self.options.items():
+            parser.add_argument(flag, **arguments)
+
+    def run(self, options: Mapping[str, Any]) -> None:
+        """Checks the settings, then the packages, and only then loads and runs the experiment."""
+        names = [item.name for item in fields(self.settings)] if self.settings else []
+        settings = [self.settings(**{name: options[name] for name in names})] if self.settings else []
+        require_extras(*self.needs)
+        module, _, function = self.function.partition(":")
+        run = getattr(import_module(f"funcbio.experiments.{module}"), function)
+        run(*settings, **{name: value for name, value in options.items() if name not in names})
 
 
-def run_compare(options: dict[str, Any]) -> None:
-    """Runs the comparison or the search; only now are the packages of the experiments loaded."""
-    tune = options.pop("tune")
-    settings = Settings(**options)
-    require_extras("experiments", EXTRAS)
-    from funcbio.experiments import compare
-
-    if tune:
-        compare.tune_only(settings)
-    else:
-        compare.compare(settings)
+def _switch(explained: str, **arguments: Any) -> dict[str, Any]:
+    return {"action": "store_true", "help": f"{explained} (default: off)", **arguments}
 
 
-def add_plasticity(plasticity: ArgumentParser) -> None:
-    """Adds the options of ``plasticity``."""
-    add_options(plasticity, PlasticitySettings, parse_number)
-    search = "search the numbers of every method on other seeds, print the table and stop"
-    plasticity.add_argument("--tune", action="store_true", help=f"{search} (default: off)")
+def _drawing(explained: str) -> dict[str, Any]:
+    return {"dest": "path", "type": Path, "metavar": "FILE", "help": f"only {explained} (default: off)"}
 
 
-def run_plasticity(options: dict[str, Any]) -> None:
-    """Runs the experiment on plasticity, or the search before it."""
-    tune, settings = options.pop("tune"), PlasticitySettings(**options)
-    require_extras("experiments", EXTRAS)
-    from funcbio.experiments.plasticity import command
+SWEEPS = "sweep,experiments", SWEEP_EXTRAS
+STOP = "print the table and stop"
+GOES_ON = "the same command goes on from what was saved"
 
-    command.run(settings, tune=tune)
+FILE = "a TOML file such as docs/experiment.toml, which shows all keys"
+FOLDER = "directory of the results; the same command goes on where it was stopped"
 
-
-def add_each(each: ArgumentParser) -> None:
-    """Adds the options of ``each``."""
-    add_options(each, EachSettings, parse_number)
-
-
-def run_each(options: dict[str, Any]) -> None:
-    """Compares single mechanisms with plain networks."""
-    settings = EachSettings(**options)
-    require_extras("sweep,experiments", SWEEP_EXTRAS)
-    from funcbio.experiments.each import command
-
-    command.run(settings)
-
-
-def add_flatness(flatness: ArgumentParser) -> None:
-    """Adds the options of ``flatness``."""
-    add_options(flatness, FlatnessSettings, parse_number)
-
-
-def run_flatness(options: dict[str, Any]) -> None:
-    """Runs the measurement of flatness."""
-    settings = FlatnessSettings(**options)
-    require_extras("experiments", EXTRAS)
-    from funcbio.experiments.flatness import command
-
-    command.run(settings)
-
-
-def add_grid(grid: ArgumentParser) -> None:
-    """Adds the options of ``grid``."""
-    add_options(grid, GridSettings, parse_number)
-    grid.add_argument("--quick", action="store_true", help="only see that it works, in seconds (default: off)")
-    grid.add_argument("--no-check", action="store_true", help="read files with other checksums, too (default: off)")
-    figures = "only draw the figures and write the tables of a results file, beside it (default: off)"
-    grid.add_argument("--draw", type=Path, metavar="FILE", help=figures)
-
-
-def run_grid(options: dict[str, Any]) -> None:
-    """Runs the grid, or draws what came out of one."""
-    quick, check, path = options.pop("quick"), not options.pop("no_check"), options.pop("draw")
-    settings = GridSettings(**options)
-    require_extras("sweep,experiments", SWEEP_EXTRAS)
-    from funcbio.experiments.grid import command
-
-    if path is not None:
-        command.draw(path)
-    else:
-        command.run(settings.quick() if quick else settings, check=check)
-
-
-def add_invert(invert: ArgumentParser) -> None:
-    """Adds the options of ``invert``."""
-    add_options(invert, InversionSettings, parse_number)
-    drawn = "only print the tables of a file of results and draw its figures, into the output directory"
-    invert.add_argument("--draw", type=Path, metavar="FILE", help=f"{drawn} (default: off)")
-
-
-def run_invert(options: dict[str, Any]) -> None:
-    """Attacks gradients, or draws what an attack came to."""
-    path = options.pop("draw")
-    settings = InversionSettings(**options)
-    require_extras("experiments", INVERT_EXTRAS)
-    from funcbio.experiments.files import prepare
-    from funcbio.experiments.inversion import command
-
-    if path is None:
-        command.run(settings)
-    else:
-        command.draw(path, prepare(settings.output))
-
-
-def add_sweep(sweep: ArgumentParser) -> None:
-    """Adds the options of ``sweep``."""
-    sweep.add_argument("experiment", type=Path, help="a TOML file such as docs/experiment.toml, which shows all keys")
-    folder = "directory of the results; the same command goes on where it was stopped"
-    default = "results and the name of the file"
-    sweep.add_argument("--output", metavar="FOLDER", help=f"{folder} (default: {default})")
-    sweep.add_argument("--check", action="store_true", help="check the file and stop (default: off)")
-
-
-def run_sweep(options: dict[str, Any]) -> None:
-    """Runs the sweep of a file."""
-    require_extras("sweep,experiments", SWEEP_EXTRAS)
-    from funcbio.experiments import sweep_command
-
-    sweep_command.run(options["experiment"], options["output"], check=options["check"])
-
-
-COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None], Callable[[dict[str, Any]], None], str]] = {
-    "compare": (
+COMMANDS = {
+    "compare": Command(
         "train plain and bio-inspired networks on handwritten digits and compare them",
-        add_compare,
-        run_compare,
         "nothing written",
+        "compare.run:run",
+        CompareSettings,
+        {"--tune": _switch("search both learning rates on a validation part of the training images, " + STOP)},
     ),
-    "each": (
+    "each": Command(
         "train every mechanism alone, at its own best learning rate, and compare it with a plain network",
-        add_each,
-        run_each,
-        "the same command goes on from what was saved",
+        GOES_ON,
+        "each.run:run",
+        EachSettings,
+        needs=SWEEPS,
     ),
-    "plasticity": (
+    "plasticity": Command(
         "train networks on hundreds of tasks in a row, and see which still learn",
-        add_plasticity,
-        run_plasticity,
         "the same command goes on after the last finished method",
+        "plasticity.run:run",
+        PlasticitySettings,
+        {"--tune": _switch("search the numbers of every method on other seeds, " + STOP)},
     ),
-    "flatness": (
+    "flatness": Command(
         "measure how sharply the loss of plain and bio-inspired networks curves",
-        add_flatness,
-        run_flatness,
         "the same command goes on after the last finished variant",
+        "flatness.run:run",
+        FlatnessSettings,
     ),
-    "invert": (
+    "invert": Command(
         "reconstruct images from gradients of plain and bio-inspired networks",
-        add_invert,
-        run_invert,
         "the same command goes on from the parts that were done",
+        "inversion.run:main",
+        InversionSettings,
+        {"--draw": _drawing("print the tables of a file of results and draw its figures, into the output directory")},
+        needs=("experiments", INVERT_EXTRAS),
     ),
-    "sweep": (
+    "sweep": Command(
         "train many seeds and hyper-parameters, all described in a TOML file, as one run",
-        add_sweep,
-        run_sweep,
-        "the same command goes on from what was saved",
+        GOES_ON,
+        "sweep_file.run:run",
+        None,
+        {
+            "path": {"metavar": "experiment", "type": Path, "help": FILE},
+            "--output": {"metavar": "FOLDER", "help": f"{FOLDER} (default: results and the name of the file)"},
+            "--check": _switch("check the file and stop"),
+        },
+        SWEEPS,
     ),
-    "grid": (
+    "grid": Command(
         "train the paper's grid of weight splitting, rejuvenation and fuzzy rates",
-        add_grid,
-        run_grid,
-        "the same command goes on from what was saved",
+        GOES_ON,
+        "grid.run:main",
+        GridSettings,
+        {
+            "--quick": _switch("only see that it works, in seconds"),
+            "--no-check": _switch("read files with other checksums, too", action="store_false", dest="check"),
+            "--draw": _drawing("draw the figures and write the tables of a results file, beside it"),
+        },
+        SWEEPS,
     ),
 }
-"""Of each subcommand: what it does, what adds its options, what runs it, and how things are after an interrupt."""

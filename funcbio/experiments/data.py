@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.settings import SettingError
 
 BRIGHTEST = 16.0
 
@@ -30,9 +30,13 @@ class Digits(NamedTuple):
 
 def digits() -> Digits:
     """Loads all 1,797 images; a fifth of them, the same share of every digit, is the test part."""
+    return _split(*all_digits())
+
+
+def all_digits() -> tuple[Tensor, Tensor]:
+    """Returns all 1,797 images as rows of 64 numbers in [0, 1], and their digits, int64."""
     images, labels = load_digits(return_X_y=True)
-    x = torch.from_numpy(images).to(torch.float32) / BRIGHTEST
-    return _split(x, torch.from_numpy(labels).to(torch.int64))
+    return torch.from_numpy(images).to(torch.float32) / BRIGHTEST, torch.from_numpy(labels).to(torch.int64)
 
 
 def validation(data: Digits) -> Digits:

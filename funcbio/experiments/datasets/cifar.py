@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from funcbio.experiments.datasets.unpickling import unpickle
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.settings import SettingError
 
 SHAPE = 3, 32, 32
 PIXELS = 3 * 32 * 32

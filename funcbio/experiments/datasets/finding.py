@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from funcbio.experiments.datasets.layouts import LARGEST, LARGEST_ARCHIVE, LARGEST_OTHER, MD5, Layout, Published
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.settings import SettingError
 
 BLOCK_BYTES = 1 << 20
 

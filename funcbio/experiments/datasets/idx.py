@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.settings import SettingError
 
 UBYTE = 0x08
 """Code of unsigned bytes: all that images and labels of MNIST hold."""

@@ -9,14 +9,13 @@ from torch import Tensor
 
 from funcbio.experiments.datasets.finding import find
 from funcbio.experiments.datasets.layouts import PUBLISHED, Layout
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.settings import SettingError
 
 NAMES = ("digits", *PUBLISHED)
 FOLDER = "data"
 """Where files are looked for by default, below the current directory."""
 
 BRIGHTEST = 255
-BRIGHTEST_DIGIT = 16
 
 
 class Images(NamedTuple):
@@ -43,7 +42,7 @@ class Images(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
+        """Returns channels, height and width."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
@@ -89,11 +88,12 @@ def _part(layout: Layout, parts: tuple[tuple[str, ...], ...], contents: dict[str
 
 
 def _digits() -> Images:
-    from sklearn.datasets import load_digits
+    from funcbio.experiments.data import BRIGHTEST as BRIGHTEST_DIGIT
+    from funcbio.experiments.data import all_digits  # Loads scikit-learn, which other images do not need.
 
-    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
-    images = pixels.astype(np.uint8).reshape(-1, 1, 8, 8)
-    return _normalised("digits", images, labels, 10, len(images), BRIGHTEST_DIGIT)
+    x, labels = (part.numpy() for part in all_digits())
+    images = (x * BRIGHTEST_DIGIT).astype(np.uint8).reshape(-1, 1, 8, 8)
+    return _normalised("digits", images, labels, 10, len(images), int(BRIGHTEST_DIGIT))
 
 
 def _normalised(name: str, images: np.ndarray, labels: np.ndarray, classes: int, train: int, brightest: int) -> Images:

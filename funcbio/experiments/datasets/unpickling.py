@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.settings import SettingError
 
 KNOWN = """
 PROTO STOP MARK POP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 STRING BINSTRING SHORT_BINSTRING UNICODE
@@ -109,7 +109,7 @@ def unpickle(content: bytes, name: str) -> Any:
         >>> unpickle(pickle.dumps(print, protocol=2), "batch")
         Traceback (most recent call last):
         ...
-        funcbio.experiments.settings.SettingError: batch should hold only ...; found a call of __builtin__.print
+        funcbio.experiments.frame.settings.SettingError: batch should hold only ...; found a call of __builtin__.print
     """
     try:
         _look_through(content)

@@ -43,7 +43,7 @@ NEUTRAL = {
 
 
 def variants(settings: Settings) -> dict[str, Variant]:
-    """All networks that are compared; the plain one comes first."""
+    """Returns all networks that are compared; the plain one comes first."""
     rejuvenate = Mechanism("rejuvenate_weights", every=settings.rejuvenate_every)
     return {
         PLAIN: Variant([], {}),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from funcbio.experiments.settings import check, option
+from funcbio.experiments.frame.settings import Checked, option
 
 RATES = {"sgd": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), "adam": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)}
 """The learning rates that are tried for every mechanism, by optimizer."""
@@ -12,22 +12,10 @@ FIRST_TUNING_SEED = 10_000
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings of one comparison; immutable, checked when created.
+class Settings(Checked):
+    """The settings of one comparison.
 
-    Attributes:
-        seeds: Runs of every mechanism, with seeds 0, 1, 2, ...
-        tuning_seeds: Runs of every learning rate in the search.
-        steps: Steps of every run.
-        batch_size: Images in a batch.
-        hidden: Hidden units.
-        momentum: Of SGD.
-        rejuvenate_every: Steps between two rejuvenations.
-        threads: Threads of torch; 0 leaves the choice to torch.
-        output: Directory of the results.
-
-    Raises:
-        SettingError: If a value is out of its limits.
+    Seeds of the results are 0, 1, 2, ...
     """
 
     seeds: int = option(30, "an integer from 2 to 1000", "runs of every mechanism")
@@ -39,7 +27,3 @@ class Settings:
     rejuvenate_every: int = option(100, "an integer from 1 to 10000", "steps between two rejuvenations")
     threads: int = option(0, "an integer from 0 to 1024", "threads of torch; 0 leaves the choice to torch")
     output: str = option("results/each", "a directory", "directory of the results; goes on where it was stopped")
-
-    def __post_init__(self) -> None:
-        """Checks every value."""
-        check(self)

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from funcbio.experiments.intervals import interval
+from funcbio.experiments.frame.intervals import interval
 from funcbio.plot._canvas import PALETTE, draw_mean, figure_of
 
 COLORS = ("#000000", *(color for color in PALETTE if color != "#000000"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from funcbio.experiments.intervals import interval, paired
+from funcbio.experiments.frame.intervals import interval, paired
 
 EQUAL_LOSS = 0.2
 """Training loss at which networks are also compared: one that learns faster is flatter at the same epoch."""
@@ -15,7 +15,7 @@ ENDS = ("train_loss", "test_accuracy", "largest", "trace")
 
 
 def compared(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each variant; the first run is the plain network.
+    """Returns one row for each variant; the first run is the plain network.
 
     Sharpness is compared as a ratio: differences are paired by seed, of logarithms.
 
@@ -37,7 +37,7 @@ def compared(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def ratio(one: Sequence[float], plain: Sequence[float]) -> dict[str, float]:
-    """The geometric mean of paired ratios and its interval; of the seeds in which both are positive numbers."""
+    """Returns the geometric mean of paired ratios and its interval; of the seeds in which both are positive numbers."""
     pairs = [(a, b) for a, b in zip(one, plain, strict=True) if a > 0.0 and b > 0.0]
     found = paired([math.log(a) for a, _ in pairs], [math.log(b) for _, b in pairs])
     return {name: math.exp(value) for name, value in found._asdict().items()} | {"seeds": len(pairs)}
@@ -62,5 +62,5 @@ def at_loss(run: dict[str, Any], name: str, loss: float = EQUAL_LOSS) -> list[fl
 
 
 def present(numbers: Sequence[float]) -> list[float]:
-    """Those that are numbers."""
+    """Returns those that are not nan."""
     return [number for number in numbers if not math.isnan(number)]

@@ -3,28 +3,14 @@
 from dataclasses import dataclass
 from math import ceil
 
-from funcbio.experiments.settings import check, option
+from funcbio.experiments.frame.settings import Checked, option
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings of one measurement; immutable, checked when created.
+class Settings(Checked):
+    """The settings of one measurement.
 
-    Attributes:
-        seeds: Runs of every variant, with seeds 0, 1, 2, ...
-        epochs: Epochs of every run.
-        points: About how many times each run is measured, closer together at the start.
-        batch_size: Images in a batch.
-        hidden: Hidden units.
-        lr: Learning rate of the plain network; volume-dependent variants have a multiple of it.
-        iterations: Lanczos iterations of every eigenvalue.
-        probes: Random vectors of every trace.
-        rejuvenate_every: Epochs between two rejuvenations.
-        threads: Threads of torch; 0 leaves the choice to torch.
-        output: Directory of the results.
-
-    Raises:
-        SettingError: If a value is out of its limits.
+    Seeds are 0, 1, 2, ... Volume-dependent variants have a multiple of the learning rate.
     """
 
     seeds: int = option(10, "an integer from 2 to 1000", "runs of every variant")
@@ -39,16 +25,12 @@ class Settings:
     threads: int = option(0, "an integer from 0 to 1024", "threads of torch; 0 leaves the choice to torch")
     output: str = option("results/flatness", "a directory", "directory of the results; finished variants are kept")
 
-    def __post_init__(self) -> None:
-        """Checks every value."""
-        check(self)
-
     @property
     def moments(self) -> tuple[int, ...]:
-        """Epochs after which runs are measured, from 0 to the last."""
+        """Returns the epochs after which runs are measured, from 0 to the last."""
         places = (index / (self.points - 1) for index in range(self.points))
         return tuple(sorted({ceil(self.epochs * place**2) for place in places}))
 
     def rejuvenates(self, epoch: int) -> bool:
-        """Whether weak weights are replaced before this epoch (counted from 0), of which there is one more."""
+        """Returns True if weak weights are replaced before this epoch (counted from 0), of which there is one more."""
         return 0 < epoch < self.epochs and epoch % self.rejuvenate_every == 0

@@ -9,10 +9,10 @@ from torch import Tensor, vmap
 
 import funcbio
 from funcbio import BioConfig, Key, Tree, fold_in
+from funcbio.experiments.compare.functional import Run, train_epoch
 from funcbio.experiments.data import Digits
 from funcbio.experiments.flatness.curvature import extremes, hessian_product, trace
 from funcbio.experiments.flatness.settings import Settings
-from funcbio.experiments.functional import Run, train_epoch
 from funcbio.experiments.nets import mlp
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from funcbio.experiments.grid.protocol import MECHANISMS, PROTOCOLS
-from funcbio.experiments.grid.report import headings
+from funcbio.experiments.grid.tables import headings
 from funcbio.plot._canvas import PALETTE, draw_mean, figure_of
 
 COLORS = dict(zip(MECHANISMS, ("#000000", PALETTE[2], PALETTE[0], PALETTE[1]), strict=True))

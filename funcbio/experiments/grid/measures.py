@@ -7,8 +7,8 @@ import numpy as np
 from scipy import stats
 
 from funcbio import SweepResult
+from funcbio.experiments.frame.intervals import adjusted, interval
 from funcbio.experiments.grid.protocol import Cell, name_of
-from funcbio.experiments.intervals import adjusted, interval
 
 MEASURES = {
     "accuracy": "test accuracy, %",
@@ -28,7 +28,7 @@ def curves_of(result: SweepResult, cells: int, folds: int, metric: str) -> np.nd
 
 
 def measure(result: SweepResult, cells: int, folds: int, goal: float) -> dict[str, np.ndarray]:
-    """Every measure of every run, shape ``(cells, folds, seeds)``.
+    """Returns every measure of every run, shape ``(cells, folds, seeds)``.
 
     "epochs" is the first one, from 1, after which the accuracy is at least the goal; the number of all epochs for runs
     that never get there. "gap" takes the training loss as the mean over the batches of the last epoch, each before it
@@ -73,7 +73,7 @@ def summarise(measured: dict[str, np.ndarray], names: list[Cell], held_out: floa
     for name in MEASURES:
         values = measured[name]
         differences = [_compared(values[index] - values[0], held_out) for index in range(1, len(names))]
-        corrected = _adjusted([found["p"] for found in differences])
+        corrected = adjusted([difference["p"] for difference in differences])
         for index, row in enumerate(rows):
             seeds = values[index].mean(0).tolist()
             row[name] = {**interval(seeds)._asdict(), "seeds": seeds}
@@ -83,7 +83,7 @@ def summarise(measured: dict[str, np.ndarray], names: list[Cell], held_out: floa
 
 
 def curves(result: SweepResult, cells: int, folds: int) -> dict[str, Any]:
-    """The test accuracy of every cell over the epochs, in %, with its interval over seeds; thinned out."""
+    """Returns the test accuracy of every cell over the epochs, in %, with its interval over seeds; thinned out."""
     accuracy = 100.0 * curves_of(result, cells, folds, "test_accuracy").mean(1)
     count = accuracy.shape[-1]
     epochs = np.unique(np.geomspace(1, count, POINTS).round().astype(int))
@@ -96,7 +96,7 @@ def curves(result: SweepResult, cells: int, folds: int) -> dict[str, Any]:
 
 
 def _compared(differences: np.ndarray, held_out: float) -> dict[str, float]:
-    """Of differences, shape ``(folds, seeds)``."""
+    """Compares by differences, shape ``(folds, seeds)``."""
     seeds, folds = differences.mean(0), differences.mean(1)
     return {**interval(seeds.tolist())._asdict(), "p": _p_value(seeds, 0.0), "p_folds": _p_value(folds, held_out)}
 
@@ -110,9 +110,3 @@ def _p_value(differences: np.ndarray, shared: float) -> float:
     count, variance = len(differences), differences.var(ddof=1)
     t = differences.mean() / math.sqrt(variance * (1.0 / count + shared)) if variance > 0.0 else math.inf
     return float(2.0 * stats.t.sf(abs(t), count - 1))
-
-
-def _adjusted(values: list[float]) -> list[float]:
-    finite = [value for value in values if math.isfinite(value)]
-    known = iter(adjusted(finite))
-    return [next(known) if math.isfinite(value) else math.nan for value in values]

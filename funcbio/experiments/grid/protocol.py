@@ -43,7 +43,7 @@ Folds = list[tuple[np.ndarray, np.ndarray]]
 
 
 def cells(settings: GridSettings) -> list[Cell]:
-    """All cells; the plain network comes first."""
+    """Returns all cells; the plain network comes first."""
     return list(product((0, settings.gamma), MECHANISMS))
 
 
@@ -55,7 +55,7 @@ def name_of(cell: Cell) -> str:
 
 
 def config_of(settings: GridSettings) -> BioConfig:
-    """The configuration, with the paper's rules."""
+    """Returns the configuration, with the paper's rules."""
     return BioConfig(
         fuzzy_learning_rate_factor_nu=settings.nu,
         rejuvenation_parameter_dre=settings.dre,
@@ -64,7 +64,7 @@ def config_of(settings: GridSettings) -> BioConfig:
 
 
 def folds_of(images: Images, settings: GridSettings) -> Folds:
-    """The splits of all images, training and test set together, as in the paper."""
+    """Returns the splits of all images, training and test set together, as in the paper."""
     splitter = ShuffleSplit(settings.folds, test_size=HELD_OUT, random_state=0)
     return list(splitter.split(np.arange(len(images.labels))))
 
@@ -146,7 +146,7 @@ class Grid:
 
 
 def chosen(tuning: SweepResult, settings: GridSettings) -> dict[Cell, dict[float, float]]:
-    """The validation accuracy of every cell at every learning rate, over seeds and folds; the best one comes first.
+    """Returns the validation accuracy of every cell at every learning rate, over seeds and folds; best ones first.
 
     Of equal ones, the smallest rate is the best.
     """

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from funcbio.experiments.settings import check, option
+from funcbio.experiments.frame.settings import Checked, Checks, option
 
 DATA = ("digits", "mnist", "cifar10", "cifar100")
 NETS = ("fcnet", "alexnetmini", "resnet8", "resnet20", "resnet32", "resnet44", "resnet56")
@@ -21,29 +21,11 @@ QUICK = {"seeds": 2, "folds": 2, "epochs": 2, "epochs_tuned": 2}
 
 
 @dataclass(frozen=True)
-class GridSettings:
-    """The settings of one grid; immutable, checked when created. Defaults are those of the paper where it has any.
+class GridSettings(Checked):
+    """The settings of one grid, with the defaults of the paper where it has any.
 
-    Attributes:
-        data: The images; see ``funcbio.experiments.datasets``.
-        net: The network; see ``funcbio.experiments.networks``.
-        seeds: Runs of every cell and fold, with seeds 0, 1, 2, ...
-        folds: Random splits into nine tenths to learn from and a tenth to measure on, the same for all seeds.
-        epochs: Epochs of the paper's protocol: plain SGD.
-        lr: Its learning rate.
-        epochs_tuned: Epochs of the tuned protocol: SGD with momentum, and the best learning rate of every cell.
-        momentum: Its momentum.
-        batch_size: Images in a batch.
-        nu: Spread of the rate factors.
-        dre: How seldom weights are replaced.
-        gamma: Sub-synapses of each connection in the cells with weight splitting.
-        goal: Test accuracy of which is measured how soon it is reached.
-        threads: Threads of torch; 0 leaves the choice to torch.
-        folder: Where the files of the images are, other than those of the digits.
-        output: Directory of the results.
-
-    Raises:
-        SettingError: If a value is out of its limits.
+    Seeds are 0, 1, 2, ... Each of the folds, the same for all seeds, has nine tenths of the images to learn from and a
+    tenth to measure on. For "data" and "net" see ``funcbio.experiments.datasets`` and ``networks``.
     """
 
     data: str = option("digits", f"one of {', '.join(DATA)}", f"the images: {', '.join(DATA)}")
@@ -63,9 +45,9 @@ class GridSettings:
     folder: str = option("data", "a folder", "where the files of mnist, cifar10 or cifar100 are")
     output: str = option("results/grid", "a directory", "directory of the results; goes on where it was stopped")
 
-    def __post_init__(self) -> None:
-        """Checks every value."""
-        check(self, OWN)
+    def checks(self) -> Checks:
+        """Returns the checks of all experiments, and those of the grid."""
+        return {**super().checks(), **OWN}
 
     def quick(self) -> "GridSettings":
         """Returns the same at a size that takes seconds."""

@@ -125,7 +125,7 @@ def invert(
 
 
 def _slope(network: Network, tv: float, *, compile: bool) -> Callable[..., tuple[Tensor, Tensor]]:
-    """The gradient over the images, and the objective, of every attack."""
+    """Returns the gradient over the images, and the objective, of every attack."""
 
     def slope(x: Tensor, params: Tree, leaked: Tree, labels: Tensor) -> tuple[Tensor, Tensor]:
         return vmap(grad_and_value(partial(objective, network, tv)))(x, params, leaked, labels)

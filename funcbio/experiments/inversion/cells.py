@@ -46,7 +46,7 @@ class Aim(NamedTuple):
 
     @property
     def labels(self) -> Tensor:
-        """Their classes."""
+        """Returns their classes."""
         return self.images.test_y[self.places]
 
     def starts(self, restart: int) -> Tensor:
@@ -62,12 +62,12 @@ class Aim(NamedTuple):
 
 
 def leaks_of(victim: str) -> list[str]:
-    """What of a kind of network leaks in the experiment."""
+    """Returns the leaks of a kind of network."""
     return [RAW, *([SCALED, KNOWN] if VICTIMS[victim].has_factors else []), *([OTHER] if victim == "plain" else [])]
 
 
 def cells_of(victims: Sequence[str], epochs: Sequence[int]) -> list[Cell]:
-    """All cells of some kinds of networks."""
+    """Returns all cells of some kinds of networks."""
     return [Cell(victim, epoch, leak) for victim in victims for epoch in epochs for leak in leaks_of(victim)]
 
 

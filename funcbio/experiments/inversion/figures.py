@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 
-from funcbio.experiments.intervals import interval
+from funcbio.experiments.frame.files import UNDATED, save_figure
+from funcbio.experiments.frame.intervals import interval
 from funcbio.experiments.inversion.cells import KNOWN, OTHER, RAW, REFERENCE, SCALED
 from funcbio.experiments.inversion.metrics import METRICS
 from funcbio.experiments.inversion.victims import VICTIMS
-from funcbio.files._aside import write_aside
 from funcbio.plot._canvas import PALETTE, count, figure_of
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def all_of(found: Row) -> "dict[str, Figure]":
 def save(figure: "Figure", path: Path) -> None:
     """Writes a figure as SVG: the same numbers give the same bytes."""
     with mpl.rc_context(STYLE):
-        write_aside(path, lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
+        save_figure(path, figure, **UNDATED)
 
 
 def label(row: Row) -> str:
@@ -41,7 +41,7 @@ def label(row: Row) -> str:
 
 
 def _labels(rows: list[Row]) -> list[str]:
-    """All labels in the order of the networks; sorting leaves leaks in theirs."""
+    """Returns all labels in the order of the networks; sorting leaves leaks in theirs."""
     attacked = [row for row in rows if row["epochs"] is not None]
     return list(dict.fromkeys(map(label, sorted(attacked, key=lambda row: list(VICTIMS).index(row["victim"])))))
 

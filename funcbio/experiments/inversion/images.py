@@ -8,6 +8,7 @@ from torch import Tensor, vmap
 import funcbio
 from funcbio import Key, fold_in
 from funcbio.experiments.data import Digits, digits, validation
+from funcbio.experiments.nets import random_order
 
 
 class Images(NamedTuple):
@@ -33,7 +34,7 @@ class Images(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
+        """Returns channels, height and width."""
         channels, height, width = self.test_x.shape[1:]
         return channels, height, width
 
@@ -79,8 +80,7 @@ def chosen(images: Images, keys: Tensor, count: int) -> Tensor:
     Returns:
         Their places in the test part, shape ``(seeds, count)``; a smaller count gives the first of a larger one.
     """
-    draw = lambda key: funcbio.uniform(fold_in(key, "images"), (len(images.test_y),)).argsort(stable=True)  # noqa: E731
-    return vmap(draw)(keys)[:, :count]
+    return vmap(lambda key: random_order(fold_in(key, "images"), len(images.test_y)))(keys)[:, :count]
 
 
 def others(images: Images, keys: Tensor, places: Tensor) -> Tensor:
@@ -105,5 +105,5 @@ def others(images: Images, keys: Tensor, places: Tensor) -> Tensor:
 
 
 def class_means(images: Images) -> Tensor:
-    """The mean image of every class: the best guess of somebody who knows labels and has seen no gradient."""
+    """Returns the mean image of every class, the best guess of who knows the labels and has seen no gradient."""
     return torch.stack([images.train_x[images.train_y == label].mean(0) for label in range(images.classes)])

@@ -2,32 +2,14 @@
 
 from dataclasses import dataclass
 
-from funcbio.experiments.settings import WHOLE_NUMBERS, SettingError, check, option
+from funcbio.experiments.frame.settings import WHOLE_NUMBERS, Checked, SettingError, option
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings of one experiment; immutable, checked when created.
+class Settings(Checked):
+    """The settings of one experiment.
 
-    Attributes:
-        data: Name of the images.
-        folder: Where the files of images are that do not ship with a package.
-        net: Network that is attacked.
-        seeds: Networks of every kind, each with images of its own.
-        batches: How many images are behind one gradient.
-        epochs: Epochs of training after which the network is attacked.
-        train_lr: Learning rate of the network.
-        train_batch: Images in a batch of its training.
-        nu: Spread of the rate factors.
-        iterations: Steps of the attack.
-        restarts: Attacks on every gradient; the one that fits it best counts.
-        lr: Learning rate of the attack.
-        tv: Weight of the total variation.
-        threads: Threads of torch.
-        output: Directory of the results.
-
-    Raises:
-        SettingError: If a value is out of its limits.
+    Seeds are 0, 1, 2, ...
     """
 
     data: str = option("digits", "digits, mnist, cifar10, cifar100", "images: digits, mnist, cifar10 or cifar100")
@@ -48,18 +30,18 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Checks every value."""
-        check(self)
+        super().__post_init__()
         if min(self.batch_sizes) < 1:
             raise SettingError(f"batches should be at least 1; found {self.batches!r}")
 
     @property
     def batch_sizes(self) -> list[int]:
-        """Sizes of batches, as numbers."""
+        """Returns the sizes of batches, as numbers."""
         return numbers(self.batches)
 
     @property
     def checkpoints(self) -> list[int]:
-        """Epochs of the checkpoints, as numbers."""
+        """Returns the epochs of the checkpoints, as numbers."""
         return numbers(self.epochs)
 
 

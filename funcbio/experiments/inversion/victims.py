@@ -15,7 +15,8 @@ from funcbio import BioConfig, BioState, Key, Tree, fold_in
 from funcbio.experiments.inversion.attack import Network
 from funcbio.experiments.inversion.images import Images
 from funcbio.experiments.inversion.settings import Settings
-from funcbio.experiments.nets import initial_params
+from funcbio.experiments.nets import initial_params, random_order
+from funcbio.experiments.sweep_parts import accuracy
 
 WIDEST = 1.0
 """Spread that fills the range which the configuration allows a factor, from 0.5 to 2."""
@@ -38,11 +39,11 @@ class Victim(NamedTuple):
 
     @property
     def has_factors(self) -> bool:
-        """Whether its rate factors act."""
+        """Returns True if its rate factors act."""
         return "fuzzy_learning_rates" in self.mechanisms
 
     def config(self, settings: Settings) -> BioConfig:
-        """The configuration, with the paper's numbers."""
+        """Returns the configuration, with the paper's numbers."""
         return BioConfig(
             fuzzy_learning_rate_factor_nu=settings.nu if self.nu is None else self.nu,
             rejuvenation_parameter_dre=14.0,
@@ -99,12 +100,12 @@ class Training:
 
     @property
     def bio(self) -> funcbio.Bound:
-        """The mechanisms, bound to the network."""
+        """Returns the mechanisms, bound to the network."""
         return funcbio.bind(self.net, self.victim.config(self.settings))
 
     @property
     def network(self) -> Network:
-        """The network as a pure function; a split one splits."""
+        """Returns the network as a pure function; a split one splits."""
         if not self.victim.gamma:
             return lambda params, x: functional_call(self.net, params, (x,))  # pyright: ignore[reportArgumentType]
         observed = funcbio.observe(self.net, config=self.victim.config(self.settings))
@@ -117,8 +118,7 @@ class Training:
 
     def shuffle(self, key: Key, epoch: int) -> Tensor:
         """Draws the order of the images in one epoch."""
-        unit = funcbio.uniform(fold_in(fold_in(key, "batches"), epoch), (len(self.images.train_y),))
-        return unit.argsort(stable=True)
+        return random_order(fold_in(fold_in(key, "batches"), epoch), len(self.images.train_y))
 
     def stepper(self) -> Callable[..., tuple[Tree, BioState]]:
         """Returns one step of all seeds: gradient, mechanisms, gradient descent."""
@@ -134,11 +134,11 @@ class Training:
         return vmap(step, in_dims=(0, 0, 0, 0, None))
 
     def measure(self, params: Tree) -> tuple[Tensor, Tensor]:
-        """Share of the test images that every network gets right, and their mean loss."""
+        """Returns the share of the test images that every network gets right, and their mean loss."""
 
         def one(params: Tree) -> tuple[Tensor, Tensor]:
             output, y = self.network(params, self.images.test_x), self.images.test_y
-            return (output.argmax(1) == y).float().mean(), F.cross_entropy(output, y)
+            return accuracy(output, y), F.cross_entropy(output, y)
 
         return vmap(one)(params)
 

@@ -5,10 +5,10 @@ from functools import partial
 
 from torch import nn
 
+from funcbio.experiments.frame.settings import SettingError
 from funcbio.experiments.networks.alexnet import alexnet_mini
 from funcbio.experiments.networks.fully_connected import fully_connected
 from funcbio.experiments.networks.resnet import resnet
-from funcbio.experiments.settings import SettingError
 
 Shape = tuple[int, int, int]
 

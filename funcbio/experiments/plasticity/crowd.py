@@ -74,7 +74,7 @@ class Crowd:
 
 @cache
 def advance(optimizer: str, rates: str | None, crystallizes: bool, *, compile: bool) -> Callable[..., Any]:
-    """The step of all members; one graph serves all methods that differ in numbers only."""
+    """Returns the step of all members; one graph serves all methods that differ in numbers only."""
     learner = make_learner(Method("", (), rates, crystallizes))
     direct = adam if optimizer == "adam" else sgd
 
@@ -87,13 +87,13 @@ def advance(optimizer: str, rates: str | None, crystallizes: bool, *, compile: b
 
 
 def sgd(grads: Tree, moments: Any, weights: Any) -> tuple[Tree, Any]:
-    """The direction of gradient descent."""
+    """Returns the direction of gradient descent."""
     del weights
     return tree_map(torch.neg, grads), moments
 
 
 def adam(grads: Tree, moments: Any, weights: Any) -> tuple[Tree, Any]:
-    """The direction of Adam, and its new averages; ``weights`` are what they have seen of one so far."""
+    """Returns the direction of Adam, and its new averages; ``weights`` are what they have seen of one so far."""
 
     def average(entry: str, seen: Tree) -> Tree:
         return tree_map(lambda old, new: torch.lerp(old, new, 1.0 - DECAYS[entry]), moments[entry], seen)
@@ -106,7 +106,7 @@ def adam(grads: Tree, moments: Any, weights: Any) -> tuple[Tree, Any]:
 
 @cache
 def upkeep(kind: str, *, compile: bool) -> Callable[..., Any]:
-    """The upkeep of all members."""
+    """Returns the upkeep of all members."""
     learner = make_learner(Method("", upkeep=kind))
 
     def keep_up(members: Any, numbers: Tree, keys: Tensor) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from funcbio.experiments.intervals import interval
+from funcbio.experiments.frame.intervals import interval
 from funcbio.experiments.plasticity.methods import BENCHMARKS, METHODS, PLAIN, START
 from funcbio.experiments.plasticity.tables import NAMES, TITLES
 from funcbio.plot._canvas import PALETTE, figure_of
@@ -44,7 +44,7 @@ def tasks(content: dict[str, Any], optimizer: str) -> Figure:
 
 
 def runs_of(content: dict[str, Any], benchmark: str, optimizer: str) -> list[dict[str, Any]]:
-    """The runs of a benchmark with an optimizer."""
+    """Returns the runs of a benchmark with an optimizer."""
     return [run for run in content["runs"] if (run["benchmark"], run["optimizer"]) == (benchmark, optimizer)]
 
 

@@ -13,6 +13,7 @@ import funcbio
 from funcbio import BioConfig, BioState, Key, Tree, fold_in
 from funcbio.experiments.nets import CLASSES, PIXELS, initial_params
 from funcbio.experiments.plasticity.methods import Method
+from funcbio.experiments.sweep_parts import accuracy
 
 HIDDEN = 100
 WIDE: dict[str, Any] = {"minimum": 0.0, "maximum": 10.0}
@@ -34,7 +35,7 @@ class Member(NamedTuple):
 
 
 def network() -> nn.Sequential:
-    """Two hidden layers of rectified units."""
+    """Makes a network of two hidden layers of rectified units."""
     hidden = (nn.Linear(PIXELS, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU())
     return nn.Sequential(*hidden, nn.Linear(HIDDEN, CLASSES))
 
@@ -62,11 +63,11 @@ class Learner:
         return Member(params, tree_map(torch.clone, params), rate)
 
     def gradient(self, member: Member, numbers: Tree, x: Tensor, y: Tensor) -> tuple[Tree, Tree, Tensor]:
-        """The gradient as the optimizer sees it, the new rate factors, and the share of right answers before."""
+        """Returns the gradient for the optimizer, the new rate factors, and the share of right answers before."""
 
         def loss(params: Tree) -> tuple[Tensor, Tensor]:
             logits = functional_call(self.net, params, (x,))
-            return F.cross_entropy(logits, y), (logits.argmax(-1) == y).float().mean()
+            return F.cross_entropy(logits, y), accuracy(logits, y)
 
         grads, (_, right) = grad_and_value(loss, has_aux=True)(member.params)
         rate = member.rate
@@ -79,7 +80,7 @@ class Learner:
         return self._scaled("gradient", member.params, grads, rate), rate, right
 
     def moved(self, member: Member, rate: Tree, numbers: Tree, direction: Tree) -> Tree:
-        """The weights after the optimizer's step."""
+        """Returns the weights after the optimizer's step."""
         update = tree_map(lambda step: numbers["lr"] * step, direction)
         return tree_map(torch.add, member.params, self._scaled("update", member.params, update, rate))
 
@@ -104,7 +105,7 @@ class Learner:
 
 
 def _spread(params: Tree, rates: Tree, nu: Tensor, key: Key) -> Tree:
-    """Rate factors whose spread is a tensor, as members with a value each need."""
+    """Returns rate factors whose spread is a tensor, as members with a value each need."""
 
     def draw(name: str) -> Tensor:
         stream = f"rate/{name}"
@@ -114,7 +115,7 @@ def _spread(params: Tree, rates: Tree, nu: Tensor, key: Key) -> Tree:
 
 
 def _shuffled(params: Tree, key: Key) -> Tree:
-    """The elements of every leaf in random order."""
+    """Returns the elements of every leaf in random order."""
 
     def shuffle(name: str, leaf: Tensor) -> Tensor:
         order = funcbio.uniform(fold_in(key, name), (leaf.numel(),)).argsort()

@@ -37,7 +37,7 @@ def measure(params: Tree, rate: Tree, x: Tensor) -> dict[str, Tensor]:
 
 
 def activations(params: Tree, x: Tensor) -> list[Tensor]:
-    """Outputs of both layers of rectified units."""
+    """Returns the outputs of both layers of rectified units."""
     first = F.relu(F.linear(x, params["0.weight"], params["0.bias"]))
     return [first, F.relu(F.linear(first, params["2.weight"], params["2.bias"]))]
 

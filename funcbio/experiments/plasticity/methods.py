@@ -27,7 +27,7 @@ class Method:
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """Names of all of its numbers."""
+        """Returns the names of all of its numbers."""
         return ("lr", *self.knobs)
 
 
@@ -63,7 +63,7 @@ METHODS = (
 
 
 def methods_of(optimizer: str) -> tuple[Method, ...]:
-    """All methods for an optimizer, plain training first.
+    """Returns all methods for an optimizer, plain training first.
 
     A step of plain SGD is the gradient times the learning rate: where factors act makes no difference to it.
     """
@@ -71,17 +71,17 @@ def methods_of(optimizer: str) -> tuple[Method, ...]:
 
 
 def method_named(name: str) -> Method:
-    """The method of that name."""
+    """Returns the method of that name."""
     return next(method for method in METHODS if method.name == name)
 
 
 def spans_of(method: Method, optimizer: str) -> list[Span]:
-    """Where a method's numbers are searched."""
+    """Returns where a method's numbers are searched."""
     return [LEARNING_RATES[optimizer], *(SPANS[knob] for knob in method.knobs)]
 
 
 def value_of(power: float) -> float:
-    """The number of a power of ten, with two digits."""
+    """Returns the number of a power of ten, with two digits."""
     return float(f"{10.0**power:.2g}")
 
 

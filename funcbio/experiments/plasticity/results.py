@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from funcbio.experiments.intervals import adjusted, interval, p_value, paired
+from funcbio.experiments.frame.intervals import adjusted, interval, p_value, paired
 from funcbio.experiments.plasticity.methods import PLAIN, method_named
 from funcbio.experiments.plasticity.settings import Settings
 
@@ -31,7 +31,7 @@ def summary(settings: Settings, about: dict[str, Any], found: dict[str, Tensor])
 
 
 def rounded(values: Tensor) -> list[Any]:
-    """As lists, with five digits: what is beyond is less than the rounding of float32 does over a run."""
+    """Returns lists of numbers with five digits: more of them would be rounding errors of float32 over a run."""
     if values.ndim > 1:
         return [rounded(row) for row in values]
     return [float(f"{number:.5g}") for number in values.tolist()]
@@ -64,7 +64,7 @@ def compared(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def beside(runs: Sequence[dict[str, Any]], run: dict[str, Any], method: str) -> dict[str, Any]:
-    """The run of another method with the same benchmark and optimizer."""
+    """Returns the run of another method with the same benchmark and optimizer."""
     same = ("benchmark", "optimizer")
     return next(one for one in runs if one["method"] == method and all(one[name] == run[name] for name in same))
 

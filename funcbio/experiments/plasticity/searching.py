@@ -56,14 +56,14 @@ def explore(spans: Sequence[Span], evaluate: Callable[[list[Point]], list[float]
 
 
 def finalists(scores: Mapping[Point, float], spans: Sequence[Span]) -> list[Point]:
-    """The best candidates that are inside, or the best of all if there are too few."""
+    """Returns the best candidates that are inside, or the best of all if there are too few."""
     best = ranked(scores)
     inside = [point for point in best if is_inside(point, scores, spans)]
     return list(dict.fromkeys([*inside, *best]))[:FINALISTS]
 
 
 def ranked(scores: Mapping[Point, float]) -> list[Point]:
-    """The candidates, best first."""
+    """Returns the candidates, best first."""
     return sorted(scores, key=scores.__getitem__, reverse=True)
 
 
@@ -76,7 +76,7 @@ def is_inside(point: Point, scores: Mapping[Point, float], spans: Sequence[Span]
 
 
 def proposals(scores: Mapping[Point, float], spans: Sequence[Span]) -> Iterator[Point]:
-    """Candidates that were not tried: moves from the best one, from the second best, ..., then from these."""
+    """Yields candidates that were not tried: moves from the best one, the second best, ..., then from these."""
     points = ranked(scores)
     if not points:
         points.append(tuple(span.start for span in spans))
@@ -91,7 +91,7 @@ def proposals(scores: Mapping[Point, float], spans: Sequence[Span]) -> Iterator[
 
 
 def moves(point: Point, spans: Sequence[Span]) -> Iterator[Point]:
-    """Candidates around one, within the limits."""
+    """Yields candidates around one, within the limits."""
     for distance, count in MOVES:
         for places in combinations(range(len(point)), count):
             for signs in product((1.0, -1.0), repeat=count):

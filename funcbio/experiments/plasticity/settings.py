@@ -4,31 +4,16 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from funcbio.experiments.frame.settings import Checked, SettingError, option
 from funcbio.experiments.plasticity.tasks import BATCH, Tasks
-from funcbio.experiments.settings import SettingError, check, option
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings of one experiment; immutable, checked when created.
+class Settings(Checked):
+    """The settings of one experiment.
 
-    Attributes:
-        tasks: Tasks in a row.
-        seeds: Runs of every method, with seeds 0, 1, 2, ...
-        images: Images of the "shuffled" tasks.
-        epochs: Epochs in each of the "shuffled" tasks.
-        permuted_images: Images of the "permuted" tasks, each shown once in a task.
-        blocks: Blocks of tasks over which results are averaged; the last one is the one that counts.
-        tuning_tasks: Tasks in a row in the search.
-        rounds: Rounds of candidates in the search.
-        tuning_seeds: Runs of every candidate in the search, with seeds 1000, 1001, ...
-        deciding_seeds: Runs of the best candidates, with the seeds that follow.
-        compile: Whether steps are compiled, "yes" or "no".
-        threads: Threads of torch; 0 leaves the choice to torch.
-        output: Directory of the results.
-
-    Raises:
-        SettingError: If a value is out of its limits.
+    Seeds of the results are 0, 1, 2, ..., those of the search 1000, 1001, ... The last block of tasks is the one that
+    counts.
     """
 
     tasks: int = option(200, "an integer from 2 to 1000", "tasks in a row")
@@ -47,7 +32,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Checks every value."""
-        check(self)
+        super().__post_init__()
         for name in ("images", "permuted_images"):
             if getattr(self, name) < BATCH:
                 raise SettingError(f"{name} should be at least {BATCH}, one batch; found {getattr(self, name)}")
@@ -55,7 +40,7 @@ class Settings:
             raise SettingError(f"blocks should divide the {self.tasks} tasks; found {self.blocks}")
 
     def row(self, benchmark: str, x: Tensor, y: Tensor) -> Tasks:
-        """The tasks of a benchmark, from images and digits."""
+        """Returns the tasks of a benchmark, from images and digits."""
         images, epochs = (self.permuted_images, 1) if benchmark == "permuted" else (self.images, self.epochs)
         if images > len(y):
             raise SettingError(f"images of the {benchmark} tasks should be at most {len(y)}; found {images}")

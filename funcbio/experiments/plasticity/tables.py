@@ -4,13 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
-from funcbio.experiments.intervals import Interval
+from funcbio.experiments.frame.intervals import spell
+from funcbio.experiments.frame.table import NARROW, Table
 from funcbio.experiments.plasticity.methods import BENCHMARKS, OPTIMIZERS, is_limit
 from funcbio.experiments.plasticity.settings import Settings
-from funcbio.experiments.report import spell
 
 HEADINGS = (
     "method",
@@ -29,69 +26,57 @@ NAMES = {"sgd": "SGD", "adam": "Adam"}
 
 def tuning_table(entries: Sequence[dict[str, Any]]) -> Table:
     """Makes the table of the search: every method's best candidates, as those seeds that decide saw them."""
-    table = Table(title="Accuracy over all tasks, %", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for heading in ("tasks", "optimizer", "method", "tried", "best", "accuracy", "next best", "accuracy"):
-        table.add_column(heading)
+    headings, rows = ("tasks", "optimizer", "method", "tried", "best", "accuracy", "next best", "accuracy"), []
     for entry in entries:
         names = entry["benchmark"], NAMES[entry["optimizer"]], entry["method"], str(len(entry["tried"]))
         ranked = sorted(entry["decided"], key=lambda row: row[-1], reverse=True)
         shown = [(_numbers(dict(zip(entry["numbers"], row, strict=False))), f"{100 * row[-1]:.1f}") for row in ranked]
-        table.add_row(*names, *(cell for cells in shown[:2] for cell in cells))
-    return table
+        rows.append([*names, *(cell for cells in shown[:2] for cell in cells)])
+    return Table(headings, rows, {"title": "Accuracy over all tasks, %"})
 
 
-def result_tables(found: Sequence[dict[str, Any]], settings: Settings) -> list[Table]:
+def result_tables(rows: Sequence[dict[str, Any]], settings: Settings) -> list[Table]:
     """Makes a table for each row of tasks and optimizer."""
-    tables = []
-    for title, rows in _parts(found):
-        title += ": accuracy before learning, %"
-        caption = f"Mean [95 % interval over {settings.seeds} seeds]; {settings.tasks} tasks; q: Wilcoxon's, adjusted."
-        table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-        for heading in HEADINGS:
-            table.add_column(heading)
-        for row in rows:
-            table.add_row(*_cells(row))
-        tables.append(table)
-    return tables
+    caption = f"Mean [95 % interval over {settings.seeds} seeds]; {settings.tasks} tasks; q: Wilcoxon's, adjusted."
+    return [
+        Table(HEADINGS, list(map(_cells, part)), {"title": f"{title}: accuracy before learning, %", "caption": caption})
+        for title, part in _parts(rows)
+    ]
 
 
-def markdown(found: Sequence[dict[str, Any]]) -> str:
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Writes the same tables for the documents."""
-    text = ""
-    for title, rows in _parts(found):
-        text += f"**{title}**\n\n"
-        text += f"| {' | '.join(HEADINGS)} |\n|{'---|' * len(HEADINGS)}\n"
-        text += "".join(f"| {' | '.join(_cells(row))} |\n" for row in rows) + "\n"
-    return text + turnover(found)
+    parts = {title: Table(HEADINGS, list(map(_cells, part))) for title, part in _parts(rows)}
+    text = "".join(f"**{title}**\n\n{table.markdown(NARROW)}\n\n" for title, table in parts.items())
+    return f"{text}{turnover(rows).markdown(NARROW)}\n"
 
 
-def turnover(found: Sequence[dict[str, Any]]) -> str:
-    """Writes what methods add to the one that they stand on."""
-    text = f"| {' | '.join(ADDED)} |\n|{'---|' * len(ADDED)}\n"
-    for title, rows in _parts(found):
-        for row in rows:
+def turnover(rows: Sequence[dict[str, Any]]) -> Table:
+    """Makes the table of what methods add to the one that they stand on."""
+    lines = []
+    for title, part in _parts(rows):
+        for row in part:
             if "against" in row:
-                added = [spell(Interval(**row["against"][name]), scale=100.0, sign="+") for name in ("all", "last")]
-                added.append(f"{row['against']['q']:.3f}")
-                text += f"| {title} | {row['method'].split(',')[0]} | {' | '.join(added)} |\n"
-    return text
+                added = [spell(row["against"][name], scale=100.0, sign="+") for name in ("all", "last")]
+                lines.append([title, row["method"].split(",")[0], *added, f"{row['against']['q']:.3f}"])
+    return Table(ADDED, lines)
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
     means = [f"{100 * row[name]['mean']:.1f}" for name in ("all", "first")]
-    last, lost = (spell(Interval(**row[key]), scale=100.0, sign=sign) for key, sign in (("last", ""), ("lost", "+")))
+    last, lost = (spell(row[key], scale=100.0, sign=sign) for key, sign in (("last", ""), ("lost", "+")))
     cells = [row["method"], _numbers(row["numbers"]), *means, last, lost]
     if "against_plain" not in row:
         return [*cells, "", ""]
-    return [*cells, spell(Interval(**row["against_plain"]), scale=100.0, sign="+"), f"{row['q']:.3f}"]
+    return [*cells, spell(row["against_plain"], scale=100.0, sign="+"), f"{row['q']:.3f}"]
 
 
 def _numbers(numbers: Mapping[str, float]) -> str:
-    """Names and values; a star where a value is at a limit of its search."""
+    """Writes names and values; a star where a value is at a limit of its search."""
     return ", ".join(f"{name} {value:g}{'*' * is_limit(name, value)}" for name, value in numbers.items())
 
 
-def _parts(found: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     for benchmark, optimizer in product(BENCHMARKS, OPTIMIZERS):
         title = f"{TITLES[benchmark]}, {NAMES[optimizer]}"
-        yield title, [row for row in found if (row["benchmark"], row["optimizer"]) == (benchmark, optimizer)]
+        yield title, [row for row in rows if (row["benchmark"], row["optimizer"]) == (benchmark, optimizer)]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 import funcbio
 from funcbio import Key, fold_in
-from funcbio.experiments.nets import CLASSES, PIXELS
+from funcbio.experiments.nets import CLASSES, PIXELS, random_order
 
 BATCH = 16
 
@@ -35,7 +35,7 @@ class Tasks:
 
     @property
     def steps(self) -> int:
-        """Batches in a task; what does not fill a batch of an epoch is left out."""
+        """Returns the number of batches in a task; what does not fill a batch of an epoch is left out."""
         return self.epochs * (self.images // BATCH)
 
     def draw(self, key: Key, task: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,17 +49,15 @@ class Tasks:
             Batches, shape ``(steps, 16, 64)``, and labels, shape ``(steps, 16)``.
         """
         own = fold_in(fold_in(key, "task"), task)
-        chosen = _order(fold_in(key, "images"), len(self.y))[: self.images]
-        orders = torch.stack([_order(fold_in(own, f"epoch {epoch}"), self.images) for epoch in range(self.epochs)])
+        chosen = random_order(fold_in(key, "images"), len(self.y))[: self.images]
+        orders = torch.stack(
+            [random_order(fold_in(own, f"epoch {epoch}"), self.images) for epoch in range(self.epochs)]
+        )
         shown = orders[:, : self.images // BATCH * BATCH].flatten()
         if self.benchmark == "permuted":
-            x = self.x[chosen[shown]][:, _order(fold_in(own, "pixels"), PIXELS)]
+            x = self.x[chosen[shown]][:, random_order(fold_in(own, "pixels"), PIXELS)]
             y = self.y[chosen[shown]]
         else:
             x = self.x[chosen[shown]]
             y = (funcbio.uniform(fold_in(own, "labels"), (self.images,)) * CLASSES).to(torch.int64)[shown]
         return x.reshape(self.steps, BATCH, PIXELS), y.reshape(self.steps, BATCH)
-
-
-def _order(key: Key, count: int) -> Tensor:
-    return funcbio.uniform(key, (count,)).argsort(stable=True)

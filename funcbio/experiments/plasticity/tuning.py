@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from funcbio.experiments.files import write_sealed
-from funcbio.experiments.kept import kept, numbers_of, versions
+from funcbio.experiments.frame.files import write_sealed
+from funcbio.experiments.frame.kept import kept, numbers_of, versions
 from funcbio.experiments.plasticity.methods import BENCHMARKS, OPTIMIZERS, Method, methods_of, spans_of, value_of
 from funcbio.experiments.plasticity.searching import Point, explore, finalists
 from funcbio.experiments.plasticity.settings import Settings
@@ -54,14 +54,14 @@ def search(settings: Settings, rows: dict[str, Tasks], output: Path, tick: Calla
 
 
 def combinations() -> Iterator[tuple[str, str, Method]]:
-    """All that is trained, in order."""
+    """Yields all that is trained, in order."""
     for benchmark, optimizer in product(BENCHMARKS, OPTIMIZERS):
         for method in methods_of(optimizer):
             yield benchmark, optimizer, method
 
 
 def chosen(entries: list[dict[str, Any]]) -> Found:
-    """The best numbers of a search."""
+    """Returns the best numbers of a search."""
     found: Found = {}
     for entry in entries:
         part = found.setdefault(entry["benchmark"], {}).setdefault(entry["optimizer"], {})
@@ -70,7 +70,7 @@ def chosen(entries: list[dict[str, Any]]) -> Found:
 
 
 def known(output: Path) -> Found:
-    """The best numbers: of a search in this folder, or else of the one whose results are published."""
+    """Returns the best numbers: of a search in this folder, or else of the one whose results are published."""
     path = output / FILE
     if not path.exists():
         path = Path(__file__).with_name(FILE)
@@ -98,7 +98,7 @@ def _search(settings: Settings, row: Tasks, method: Method, optimizer: str, tick
 
 
 def values(point: Point) -> list[float]:
-    """The numbers of a candidate."""
+    """Returns the numbers of a candidate."""
     return [value_of(power) for power in point]
 
 

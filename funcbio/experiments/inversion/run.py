@@ -1,29 +1,29 @@
 """``python -m funcbio invert``: trains, attacks, measures; shows and writes what came out."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 from torch import Tensor, vmap
 
 import funcbio
-from funcbio.experiments.files import prepare, write_json
-from funcbio.experiments.inversion import figures, report
+from funcbio.experiments.frame.bar import Begin, Tick, bars
+from funcbio.experiments.frame.experiment import Output, begin
+from funcbio.experiments.frame.files import prepare
+from funcbio.experiments.frame.kept import numbers_of, versions
+from funcbio.experiments.frame.settings import SettingError
+from funcbio.experiments.frame.terminal import console
+from funcbio.experiments.inversion import figures, tables
 from funcbio.experiments.inversion.cells import REFERENCE, Aim, Trained, aimed, attack, cells_of, measured, reference
 from funcbio.experiments.inversion.images import Images, load
 from funcbio.experiments.inversion.nets import COMPILES, NETS
 from funcbio.experiments.inversion.settings import Settings
 from funcbio.experiments.inversion.victims import VICTIMS, Training
-from funcbio.experiments.kept import kept, numbers_of, versions
-from funcbio.experiments.settings import SettingError
 
 NAME = "inversion"
 COMPILED_FROM = 150_000
@@ -37,40 +37,36 @@ DRAWN = 4
 """Size of the batches whose pictures are kept and drawn, or the nearest there is."""
 
 
+def main(settings: Settings, *, path: Path | None) -> None:
+    """Runs the experiment, or draws a file of results."""
+    if path is None:
+        run(settings)
+    else:
+        draw(path, prepare(settings.output))
+
+
 def run(settings: Settings) -> None:
     """Runs the experiment, or goes on with it; prints its tables and writes its files.
-
-    Args:
-        settings: The settings.
 
     Raises:
         SettingError: If a setting does not fit the data or the output cannot be written; before any training.
     """
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    images = load(settings.data, settings.folder)
-    _check(settings, images)
-    folder = prepare(settings.output)
-    with _progress() as begin:
-        trained, parts = _train(settings, images, begin), []
+    images, output = begin(settings, _load)
+    with bars(TimeRemainingColumn()) as new_bar:
+        trained, parts = _train(settings, images, new_bar), []
         for size in settings.batch_sizes:
             aim = aimed(images, _keys(settings), size)
             for group, names in _groups().items():
-                make = partial(_part, settings, trained, aim, names, partial(begin, f"{size} images, {group}"))
-                parts.append(kept(folder, f"batch-{size}-{group}", settings, make))
+                make = partial(_part, settings, trained, aim, names, partial(new_bar, f"{size} images, {group}"))
+                parts.append(output.kept(f"batch-{size}-{group}", make))
             parts.append({"rows": [_reference(aim)]})
-    networks = [
-        {"victim": name, "epochs": epochs}
-        | {what: _rounded(getattr(at, what).tolist()) for what in ("accuracy", "loss")}
-        for name, (_, checkpoints) in trained.items()
-        for epochs, at in checkpoints.items()
-    ]
-    found = {"settings": numbers_of(settings), "seeds": list(range(settings.seeds))}
-    found |= {"versions": versions() | {"scikit-image": version("scikit-image")}, "networks": networks}
     drawn = min(settings.batch_sizes, key=lambda size: abs(size - DRAWN))
-    found |= {"shape": list(images.shape), "rows": [_kept(row, drawn) for part in parts for row in part["rows"]]}
-    write_json(folder / f"{NAME}.json", found | {"differences": report.differences(found["rows"])})
-    draw(folder / f"{NAME}.json", folder)
+    rows = [_kept(row, drawn) for part in parts for row in part["rows"]]
+    content = {"settings": numbers_of(settings), "seeds": list(range(settings.seeds))}
+    content |= {"versions": versions() | {"scikit-image": version("scikit-image")}, "networks": _networks(trained)}
+    content |= {"shape": list(images.shape), "rows": rows, "differences": tables.differences(rows)}
+    output.write(f"{NAME}.json", content)
+    draw(output.folder / f"{NAME}.json", output.folder)
 
 
 def draw(path: Path, folder: Path) -> None:
@@ -84,15 +80,30 @@ def draw(path: Path, folder: Path) -> None:
         SettingError: If there is no such file.
     """
     try:
-        found = json.loads(path.read_text())
+        results = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise SettingError(f"draw should be a file that this command wrote; found {str(path)!r} ({error})") from None
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    for table in report.tables(found):
-        console.print(table, "")
-    for kind, figure in figures.all_of(found).items():
+    output = Output(None, folder, console(200))
+    output.show(*tables.tables(results))
+    for kind, figure in figures.all_of(results).items():
         figures.save(figure, folder / f"{NAME}-{kind}.svg")
-    console.print(f"Written: {folder}", highlight=False, soft_wrap=True)
+    output.end()
+
+
+def _load(settings: Settings) -> Images:
+    images = load(settings.data, settings.folder)
+    _check(settings, images)
+    return images
+
+
+def _networks(trained: Trained) -> list[dict[str, Any]]:
+    """Returns accuracy and loss of the networks of all seeds, for every kind and checkpoint."""
+    return [
+        {"victim": name, "epochs": epochs}
+        | {measure: _rounded(getattr(at, measure).tolist()) for measure in ("accuracy", "loss")}
+        for name, (_, checkpoints) in trained.items()
+        for epochs, at in checkpoints.items()
+    ]
 
 
 def _check(settings: Settings, images: Images) -> None:
@@ -115,25 +126,25 @@ def _keys(settings: Settings) -> Tensor:
     return vmap(funcbio.key)(torch.arange(settings.seeds))
 
 
-def _train(settings: Settings, images: Images, begin: Callable[[str, int], Callable[[int], None]]) -> Trained:
+def _train(settings: Settings, images: Images, new_bar: Begin) -> Trained:
     """Trains all kinds of networks, all seeds; it takes seconds, so it is done again when a run goes on."""
     net, last = NETS[settings.net](images.shape, images.classes), max(settings.checkpoints)
-    tick, trained = begin("training", last * len(VICTIMS)), {}
+    tick, trained = new_bar("training", last * len(VICTIMS)), {}
     for name, victim in VICTIMS.items():
         training = Training(net, victim, images, settings)
-        trained[name] = training, training.run(_keys(settings), partial(tick, 1))
+        trained[name] = training, training.run(_keys(settings), tick)
     return trained
 
 
 def _part(
-    settings: Settings, trained: Trained, aim: Aim, names: list[str], begin: Callable[[int], Callable[[int], None]]
+    settings: Settings, trained: Trained, aim: Aim, names: list[str], new_bar: Callable[[int], Tick]
 ) -> dict[str, Any]:
     """Attacks all networks of one group with one size of batches."""
     cells = cells_of(names, settings.checkpoints)
     total = len(cells) * settings.seeds * settings.restarts * settings.iterations
     options = {name: getattr(settings, name) for name in ("iterations", "lr", "tv")}
     compiled = settings.net in COMPILES and total >= COMPILED_FROM
-    found = attack(cells, trained, aim, settings.restarts, begin(total), compile=compiled, **options)
+    found = attack(cells, trained, aim, settings.restarts, new_bar(total), compile=compiled, **options)
     return {"rows": [_row(*cell, aim, *measured(one, aim)) for cell, one in zip(cells, found, strict=True)]}
 
 
@@ -162,17 +173,3 @@ def _rounded(values: list[float]) -> list[float]:
 def _grey(images: Tensor) -> list[str]:
     """Writes every image as hexadecimal digits, two for each value."""
     return [bytes(image).hex() for image in (images.clamp(0.0, 1.0) * GREYS).round().int().flatten(1).tolist()]
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    """Yields what begins a bar with a name and a length, and gives what advances it."""
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %")
-    times = TimeElapsedColumn(), TimeRemainingColumn()
-    with Progress(*columns, *times, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-
-        def begin(name: str, total: int) -> Callable[[int], None]:
-            task = progress.add_task(name, total=total)
-            return lambda count: progress.advance(task, count)
-
-        yield begin

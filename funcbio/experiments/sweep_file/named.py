@@ -12,7 +12,7 @@ from typing import Any
 
 import funcbio
 from funcbio._checks import perhaps
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.settings import SettingError
 
 
 def require(name: str, value: object, should: str, holds: bool) -> None:
@@ -114,7 +114,7 @@ def described(error: Exception) -> str:
 
 
 def ours(error: Exception) -> bool:
-    """Whether an error is one of our messages to the user: a ValueError raised in this library."""
+    """Returns True if an error is one of our messages to the user: a ValueError raised in this library."""
     frames = traceback.extract_tb(error.__traceback__)
     return isinstance(error, ValueError) and Path(frames[-1].filename).is_relative_to(_root(funcbio))
 

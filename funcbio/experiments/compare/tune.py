@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import torch
 
-from funcbio.experiments import functional
+from funcbio.experiments.compare import functional
+from funcbio.experiments.compare.history import VARIANTS
+from funcbio.experiments.compare.settings import Settings
 from funcbio.experiments.data import Digits, validation
-from funcbio.experiments.history import VARIANTS
-from funcbio.experiments.intervals import Interval, interval
-from funcbio.experiments.settings import Settings
+from funcbio.experiments.frame.intervals import Interval, interval
 
 GRIDS = {"plain": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0), "bio": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)}
 """As many values, as far apart, for both; ten times higher for bio, whose gradients are about ten times smaller."""

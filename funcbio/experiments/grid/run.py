@@ -5,21 +5,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from funcbio import SweepResult
-from funcbio.experiments import report as terminal
 from funcbio.experiments.datasets import load
-from funcbio.experiments.files import prepare, write_json
-from funcbio.experiments.grid import figures, measures, report
+from funcbio.experiments.frame.experiment import Output, begin
+from funcbio.experiments.frame.files import UNDATED, save_figure, write_text
+from funcbio.experiments.frame.kept import about
+from funcbio.experiments.frame.settings import SettingError
+from funcbio.experiments.grid import figures, measures, tables
 from funcbio.experiments.grid.protocol import PROTOCOLS, TUNING_SEEDS, Cell, Grid, cells, chosen, name_of
 from funcbio.experiments.grid.settings import GridSettings
-from funcbio.experiments.kept import numbers_of, versions
-from funcbio.experiments.settings import SettingError
-from funcbio.files._aside import write_aside
+
+
+def main(settings: GridSettings, *, quick: bool, check: bool, path: Path | None) -> None:
+    """Runs the grid, perhaps at a size that takes seconds, or draws a file of results."""
+    if path is not None:
+        draw(path)
+    else:
+        run(settings.quick() if quick else settings, check=check)
 
 
 def run(settings: GridSettings, *, check: bool = True) -> dict[str, Any]:
@@ -35,35 +37,34 @@ def run(settings: GridSettings, *, check: bool = True) -> dict[str, Any]:
     Raises:
         SettingError: If a setting does not fit the images, or the output is that of another grid.
     """
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    images = load(settings.data, settings.folder, check=check)
-    grid, console = Grid(settings, images, prepare(settings.output)), terminal.console()
+    images, output = begin(settings, lambda _: load(settings.data, settings.folder, check=check))
+    grid = Grid(settings, images, output.folder)
     _check_sizes(settings, grid)
     try:
-        tuning, swept = _train(grid, console)
+        tuning, swept = _train(grid, output)
     except ValueError as error:
         raise SettingError(f"{error}") from error
     results = {**_head(grid, tuning), **{name: _summary(grid, result) for name, result in swept.items()}}
-    write_json(grid.output / "results.json", results)
-    draw(grid.output / "results.json")
-    show(results, console)
-    console.print(f"Written: {grid.output}", highlight=False, soft_wrap=True)
+    output.write("results.json", results)
+    draw(output.folder / "results.json")
+    for protocol in PROTOCOLS:
+        output.show(tables.table(results, protocol), tables.difference_table(results, protocol))
+    output.end()
     return results
 
 
-def _train(grid: Grid, console: Console) -> tuple[dict[Cell, dict[float, float]], dict[str, SweepResult]]:
-    console.print("1 of 3: learning rates, on validation images", highlight=False)
+def _train(grid: Grid, output: Output) -> tuple[dict[Cell, dict[float, float]], dict[str, SweepResult]]:
+    output.terminal.print("1 of 3: learning rates, on validation images", highlight=False)
     tuning = chosen(grid.tune(), grid.settings)
-    console.print("2 of 3: the paper's protocol", highlight=False)
+    output.terminal.print("2 of 3: the paper's protocol", highlight=False)
     paper = grid.paper()
-    console.print("3 of 3: the tuned protocol", highlight=False)
+    output.terminal.print("3 of 3: the tuned protocol", highlight=False)
     tuned = grid.tuned({cell: next(iter(rates)) for cell, rates in tuning.items()})
     return tuning, {"paper": paper, "tuned": tuned}
 
 
 def _summary(grid: Grid, result: SweepResult) -> dict[str, Any]:
-    """What the runs of a protocol came to."""
+    """Sums up the runs of a protocol."""
     settings, names = grid.settings, cells(grid.settings)
     measured = measures.measure(result, len(names), settings.folds, settings.goal)
     held_out = len(grid.folds[0][1]) / len(grid.folds[0][0])
@@ -88,32 +89,15 @@ def draw(path: Path) -> list[Path]:
     """
     try:
         results = json.loads(path.read_text())
-        drawn = {
-            "curves.svg": figures.learning_curves(results),
-            "effects.svg": figures.effects(results),
-        }
-        text = report.page(results)
+        drawn = {"curves.svg": figures.learning_curves(results), "effects.svg": figures.effects(results)}
+        text = tables.page(results)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingError(f"draw should be a results file of the grid; found {str(path)!r} ({error})") from None
     stem = "" if path.stem == "results" else f"{path.stem}-"
-    written = [path.with_name(stem + name) for name in drawn]
-    for target, figure in zip(written, drawn.values(), strict=True):
-        write_aside(target, lambda file, figure=figure: figure.savefig(file, format="svg", metadata={"Date": None}))
-    tables = path.with_name(f"{stem}tables.md")
-    write_aside(tables, lambda file: file.write(text.encode()))
-    return [*written, tables]
-
-
-def show(results: Mapping[str, Any], console: Console) -> None:
-    """Prints the tables."""
-    for protocol in PROTOCOLS:
-        for rows in (report.table(results, protocol), report.difference_table(results, protocol)):
-            found = Table(title=report.title_of(protocol, results["settings"]), box=box.SIMPLE_HEAD, show_edge=False)
-            for heading in rows[0]:
-                found.add_column(heading)
-            for row in rows[1:]:
-                found.add_row(*row)
-            console.print(found, "")
+    for name, figure in drawn.items():
+        save_figure(path.with_name(stem + name), figure, **UNDATED)
+    write_text(path.with_name(f"{stem}tables.md"), text)
+    return [path.with_name(stem + name) for name in (*drawn, "tables.md")]
 
 
 def _check_sizes(settings: GridSettings, grid: Grid) -> None:
@@ -123,15 +107,14 @@ def _check_sizes(settings: GridSettings, grid: Grid) -> None:
 
 
 def _head(grid: Grid, tuning: Mapping[Cell, Mapping[float, float]]) -> dict[str, Any]:
-    """What the results are of: settings, versions, images, and the search for learning rates."""
+    """Returns settings, versions, images, and the search for learning rates."""
     settings, images = grid.settings, grid.images
     rates = [
-        {"cell": name_of(cell), "chosen": next(iter(found)), "accuracy": {f"{lr:g}": own for lr, own in found.items()}}
-        for cell, found in tuning.items()
+        {"cell": name_of(cell), "chosen": next(iter(own)), "accuracy": {f"{lr:g}": mean for lr, mean in own.items()}}
+        for cell, own in tuning.items()
     ]
     return {
-        "settings": numbers_of(settings),
-        "versions": versions(),
+        **about(settings),
         "seeds": {"grid": list(range(settings.seeds)), "tuning": list(TUNING_SEEDS)},
         "images": {"name": images.name, "count": len(images.labels), "shape": images.shape},
         "tuning": rates,

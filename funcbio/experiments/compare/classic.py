@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import funcbio
+from funcbio.experiments.compare.history import History, stack
+from funcbio.experiments.compare.settings import Settings
 from funcbio.experiments.data import Digits
-from funcbio.experiments.history import History, stack
 from funcbio.experiments.nets import mlp
-from funcbio.experiments.settings import Settings
+from funcbio.experiments.sweep_parts import accuracy as share_right
 from funcbio.mechanisms import fixed_rates
 
 
@@ -67,12 +68,12 @@ def train_epoch(
 
 @torch.no_grad()
 def accuracy(model: Any, digits: Digits) -> Tensor:
-    """Share of the test images that the network gets right."""
-    return (model(digits.test_x).argmax(dim=1) == digits.test_y).float().mean()
+    """Returns the share of the test images that the network gets right."""
+    return share_right(model(digits.test_x), digits.test_y)
 
 
 def rate_factors(model: Any) -> Tensor:
-    """The rate factors of all synapses of a converted model in one row; empty for a plain model."""
+    """Returns the rate factors of all synapses of a converted model in one row; empty for a plain model."""
     bio_mods = [module for module in model.modules() if isinstance(module, funcbio.BioModule)]
     rates = [bio.fuzzy_learning_rate_parameters.flatten() for bio in bio_mods]
     return torch.cat(rates).clone() if rates else torch.empty(0)

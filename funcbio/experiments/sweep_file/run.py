@@ -9,11 +9,12 @@ from torch import Tensor
 
 import funcbio
 from funcbio._checks import is_count
-from funcbio.experiments import report, sweep_report
-from funcbio.experiments.files import prepare
-from funcbio.experiments.named import described, ours
-from funcbio.experiments.settings import SettingError
-from funcbio.experiments.sweep_file import Experiment, parse, read
+from funcbio.experiments.frame.files import prepare
+from funcbio.experiments.frame.settings import SettingError
+from funcbio.experiments.frame.terminal import console, say
+from funcbio.experiments.sweep_file import figures, tables
+from funcbio.experiments.sweep_file.named import described, ours
+from funcbio.experiments.sweep_file.settings import Experiment, parse, read
 from funcbio.files._aside import write_aside
 from funcbio.sweeps import _ranks
 
@@ -54,7 +55,7 @@ def rehearse(experiment: Experiment) -> funcbio.SweepResult | None:
         result = _sweep(_shortened(experiment.arguments), whole=False)
         if result is not None:
             try:
-                sweep_report.write_tables(result, experiment.compare, Path(folder))
+                tables.write_tables(result, experiment.compare, Path(folder))
             except (ValueError, TypeError) as error:
                 raise SettingError(f"{error}" if ours(error) else f"compare: found {described(error)}") from error
     return result
@@ -104,20 +105,20 @@ def _sweep(arguments: dict[str, Any], *, whole: bool) -> funcbio.SweepResult | N
 
 
 def _finish(result: funcbio.SweepResult, experiment: Experiment, folder: Path) -> None:
-    console = report.console()
+    terminal = console()
     for metric in result.metrics:
-        console.print(sweep_report.summary_table(result, metric), "")
+        terminal.print(tables.summary_table(result, metric), "")
     if experiment.compare is not None:
-        console.print(sweep_report.comparison_table(result, **experiment.compare), "")
-    sweep_report.write_tables(result, experiment.compare, folder)
+        terminal.print(tables.comparison_table(result, **experiment.compare), "")
+    tables.write_tables(result, experiment.compare, folder)
     result.save_parameters(folder / "parameters")
-    sweep_report.write_figures(result, folder)
-    console.print("; ".join(_took(result, experiment)), highlight=False, soft_wrap=True)
-    console.print(f"Written: {folder}", highlight=False, soft_wrap=True)
+    figures.write_figures(result, folder)
+    say(terminal, "; ".join(_took(result, experiment)))
+    say(terminal, f"Written: {folder}")
 
 
 def _took(result: funcbio.SweepResult, experiment: Experiment) -> list[str]:
-    """How much was trained, and the time it took."""
+    """Returns how much was trained, and the time it took."""
     said = [f"{result.members} members trained"]
     if result.member_steps:
         said.append(f"{1e6 * result.seconds / result.member_steps:.0f} µs for a step of one member")
@@ -131,11 +132,11 @@ def _say_checked(path: Path, experiment: Experiment, found: funcbio.SweepResult 
         seeds = experiment.arguments["seeds"]
         each = seeds if isinstance(seeds, int) else len(seeds)
         size = f"{found.members * each} members would train {experiment.arguments['steps']} steps"
-        report.console().print(f"{path} is right: {size}", highlight=False, soft_wrap=True)
+        say(console(), f"{path} is right: {size}")
 
 
 def _flat(content: dict[str, Any]) -> dict[str, Any]:
-    """What determines the numbers, by dotted name."""
+    """Returns what determines the numbers, by dotted name."""
     flat = {}
     for section, value in content.items():
         if section != "compare":

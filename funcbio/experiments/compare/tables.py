@@ -1,30 +1,11 @@
 """What the terminal shows at the end: tables and sentences."""
 
-import math
-import sys
 from collections.abc import Sequence
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
-from funcbio.experiments.history import INTERFACES, NAMES, SLOW, History, share_slow
-from funcbio.experiments.intervals import Interval, interval, paired, reading
-from funcbio.experiments.tune import Tried
-
-
-def console() -> Console:
-    """Makes the console; without a terminal there is no width to keep to, and a table cut to fit one helps nobody."""
-    return Console(width=None if sys.stdout.isatty() else 150)
-
-
-def spell(found: Interval, *, scale: float = 1.0, sign: str = "") -> str:
-    """Writes an interval as ``mean [low, high]``, or only what there is of it."""
-    mean, low, high = (number * scale for number in found)
-    if math.isnan(mean):
-        return "never"
-    ends = "" if math.isnan(low) else f" [{low:{sign}.1f}, {high:{sign}.1f}]"
-    return f"{mean:{sign}.1f}{ends}"
+from funcbio.experiments.compare.history import INTERFACES, NAMES, SLOW, History, share_slow
+from funcbio.experiments.compare.tune import Tried
+from funcbio.experiments.frame.intervals import Interval, interval, paired, reading, spell
+from funcbio.experiments.frame.table import Table
 
 
 def spell_goal(epochs: Sequence[int | None]) -> str:
@@ -35,17 +16,14 @@ def spell_goal(epochs: Sequence[int | None]) -> str:
 
 def result_table(histories: Sequence[History], *, test_images: int, epochs: int) -> Table:
     """Makes the table of the comparison, one row for every interface and network."""
-    title = "Plain and bio-inspired networks on handwritten digits"
     caption = f"Mean [95 % interval over seeds] on {test_images} test images, after {epochs} epochs."
-    # Without edges the table fits into 80 columns.
-    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for heading in ("interface", "network", "lr", "test accuracy, %", "epochs to 90 %", "time"):
-        table.add_column(heading, justify="right" if heading in ("lr", "time") else "left")
+    style = {"title": "Plain and bio-inspired networks on handwritten digits", "caption": caption}
+    headings, rows = ("interface", "network", "lr", "test accuracy, %", "epochs to 90 %", "time"), []
     for history in histories:
         accuracy = spell(interval(history.final.double().tolist()), scale=100.0)
         cells = f"{history.lr:g}", accuracy, spell_goal(history.epochs_to_goal), f"{history.seconds:.1f} s"
-        table.add_row(history.interface, NAMES[history.variant], *cells)
-    return table
+        rows.append([history.interface, NAMES[history.variant], *cells])
+    return Table(headings, rows, style, right=("lr", "time"))
 
 
 def differences(histories: Sequence[History]) -> dict[str, Interval]:
@@ -77,10 +55,9 @@ def rate_lines(histories: Sequence[History]) -> list[str]:
 def tuning_table(rows: Sequence[Tried]) -> Table:
     """Makes the table of the search for learning rates."""
     caption = "Mean [95 % interval over seeds] on the validation images."
-    table = Table(title="Learning rates", caption=caption, box=box.SIMPLE_HEAD, show_edge=False, min_width=len(caption))
-    for heading in ("network", "lr", "validation accuracy, %", ""):
-        table.add_column(heading, justify="right" if heading == "lr" else "left")
-    for row in rows:
-        accuracy = spell(row.accuracy, scale=100.0)
-        table.add_row(NAMES[row.variant], f"{row.lr:g}", accuracy, "best" if row.chosen else "")
-    return table
+    style = {"title": "Learning rates", "caption": caption, "pad_edge": True, "min_width": len(caption)}
+    cells = [
+        [NAMES[row.variant], f"{row.lr:g}", spell(row.accuracy, scale=100.0), "best" if row.chosen else ""]
+        for row in rows
+    ]
+    return Table(("network", "lr", "validation accuracy, %", ""), cells, style, right=("lr",))

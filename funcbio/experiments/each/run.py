@@ -3,24 +3,18 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from funcbio.experiments import report as terminal
-from funcbio.experiments.each import protocol, report
+from funcbio.experiments.each import figures, protocol, tables
 from funcbio.experiments.each.protocol import OPTIMIZERS, PLAIN
 from funcbio.experiments.each.settings import Settings
-from funcbio.experiments.files import prepare, write_json
-from funcbio.experiments.intervals import adjusted, interval, p_value, paired
-from funcbio.experiments.kept import numbers_of, versions
-from funcbio.experiments.settings import SettingError
-from funcbio.files._aside import write_aside
+from funcbio.experiments.frame.experiment import begin
+from funcbio.experiments.frame.files import UNDATED, save_figure
+from funcbio.experiments.frame.intervals import adjusted, interval, p_value, paired
+from funcbio.experiments.frame.kept import about
+from funcbio.experiments.frame.settings import SettingError
 
 
 def run(settings: Settings) -> dict[str, Any]:
     """Runs the comparison, or goes on with it.
-
-    Args:
-        settings: The settings.
 
     Returns:
         What stands in ``results.json``.
@@ -28,22 +22,18 @@ def run(settings: Settings) -> dict[str, Any]:
     Raises:
         SettingError: If a setting does not fit the data, or the output is that of another comparison.
     """
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    output, console = prepare(settings.output), terminal.console()
-    results: dict[str, Any] = {"settings": numbers_of(settings), "versions": versions()}
+    _, output = begin(settings, lambda _: None)
+    results = about(settings)
     try:
         for optimizer in OPTIMIZERS:
-            console.print(f"{report.NAMES[optimizer]}: learning rates, then all seeds", highlight=False)
-            results[optimizer] = _compared(settings, optimizer, output)
+            output.terminal.print(f"{tables.NAMES[optimizer]}: learning rates, then all seeds", highlight=False)
+            results[optimizer] = _compared(settings, optimizer, output.folder)
     except ValueError as error:
         raise SettingError(f"{error}") from error
-    write_json(output / "results.json", results)
-    figure = report.figure(results)
-    write_aside(output / "each.svg", lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
-    for optimizer in OPTIMIZERS:
-        console.print(report.table(results, optimizer), "")
-    console.print(f"Written: {output}", highlight=False, soft_wrap=True)
+    output.write("results.json", results)
+    save_figure(output.folder / "each.svg", figures.figure(results), **UNDATED)
+    output.show(*(tables.table(results, optimizer) for optimizer in OPTIMIZERS))
+    output.end()
     return results
 
 

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from funcbio import BioConfig, ConfigError
 from funcbio._checks import is_count
-from funcbio.experiments import sweep_parts
-from funcbio.experiments.named import named, require, require_given, require_keys, table
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.settings import SettingError
+from funcbio.experiments.sweep_file import parts
+from funcbio.experiments.sweep_file.named import named, require, require_given, require_keys, table
 
 SECTIONS = ("model", "data", "training", "seeds", "synapses", "config", "mechanisms", "grid", "compare")
 COMPARE = ("metric", "by", "baseline")
@@ -98,11 +98,11 @@ def _arguments(content: Mapping[str, Any]) -> dict[str, Any]:
     training = _section(content, "training", TRAINING)
     grid = content.get("grid", {})
     require("grid", grid, "a table, [grid]", isinstance(grid, dict) or _tables(grid))
-    grids = [sweep_parts.with_functions(part, "grid") for part in (grid if isinstance(grid, list) else [grid])]
-    config = sweep_parts.with_functions(_section(content, "config"), "config")
+    grids = [parts.with_functions(part, "grid") for part in (grid if isinstance(grid, list) else [grid])]
+    config = parts.with_functions(_section(content, "config"), "config")
     require("seeds", content["seeds"], "an integer >= 1, or a list of different integers", _seeds(content["seeds"]))
-    found = {"seeds": content["seeds"], "config": _config(config), "model": sweep_parts.model(model)}
-    found |= {"mechanisms": sweep_parts.mechanisms(content.get("mechanisms", [])), **sweep_parts.data(source)}
+    found = {"seeds": content["seeds"], "config": _config(config), "model": parts.model(model)}
+    found |= {"mechanisms": parts.mechanisms(content.get("mechanisms", [])), **parts.data(source)}
     found |= {"grid": grids if isinstance(grid, list) else grids[0]}
     found |= {"synapses": content["synapses"]} if "synapses" in content else {}
     return found | _training(training, found)
@@ -122,16 +122,16 @@ def _training(section: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str,
             require(f"training.{key}", section[key], should, check(section[key]))
     arguments = {key: section[key] for key in OPTIONS if key in section} | {"steps": _steps(section, found["data"])}
     arguments["loss"] = named("training.loss", section["loss"], F)
-    arguments["metrics"] = sweep_parts.metrics(section.get("metrics", []), found.get("test"))
+    arguments["metrics"] = parts.metrics(section.get("metrics", []), found.get("test"))
     options = table("training.options", section.get("options", {}))
     if options or "optimizer" in section:
         require_given("training", section, ("optimizer",))
-        arguments["optimizer"] = sweep_parts.optimizer(section["optimizer"], options)
+        arguments["optimizer"] = parts.optimizer(section["optimizer"], options)
     return arguments
 
 
 def _steps(section: Mapping[str, Any], data: Any) -> Any:
-    """Steps, given themselves or as epochs."""
+    """Returns the steps, given themselves or as epochs."""
     if ("steps" in section) == ("epochs" in section):
         raise SettingError(f"training should have one of the keys steps and epochs; found {', '.join(section)}")
     if "steps" in section:

@@ -4,11 +4,17 @@ import json
 import math
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.settings import SettingError
 from funcbio.files._aside import write_aside
 from funcbio.files._seal import sealed_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+UNDATED = {"metadata": {"Date": None}}
+"""Options of ``save_figure`` for an SVG that does not say when it was drawn."""
 
 
 def prepare(output: str) -> Path:
@@ -37,13 +43,23 @@ def prepare(output: str) -> Path:
 def write_json(path: Path, content: dict[str, Any], *, indent: int | None = 1) -> None:
     """Writes content as JSON; numbers that are not finite become null, which every reader knows."""
     text = json.dumps(_finite(content), indent=indent, allow_nan=False)
-    write_aside(path, lambda file: file.write(text.encode()))
+    write_text(path, text)
 
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
     """Writes the same with a checksum, for what a later run reads."""
     text = sealed_json(_finite(content))
     write_aside(path, lambda file: file.write(text))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text."""
+    write_aside(path, lambda file: file.write(text.encode()))
+
+
+def save_figure(path: Path, figure: "Figure", **options: Any) -> None:
+    """Writes a figure in the format that the name of the file ends with; options are those of ``savefig``."""
+    write_aside(path, lambda file: figure.savefig(file, format=path.suffix[1:], **options))
 
 
 def _finite(content: Any) -> Any:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 import funcbio
-from funcbio.experiments.files import write_sealed
-from funcbio.experiments.settings import SettingError
+from funcbio.experiments.frame.files import write_sealed
+from funcbio.experiments.frame.settings import SettingError
 from funcbio.files import FileError
 from funcbio.files._seal import read_json
 
@@ -19,13 +19,18 @@ FREE = ("threads", "output")
 
 
 def versions() -> dict[str, str]:
-    """Of what computed the numbers."""
+    """Returns the versions of what computes the numbers."""
     return {"python": platform.python_version(), "torch": torch.__version__, "funcbio": funcbio.__version__}
 
 
 def numbers_of(settings: Any) -> dict[str, Any]:
-    """The settings that determine the numbers."""
+    """Returns the settings that determine the numbers."""
     return {name: value for name, value in asdict(settings).items() if name not in FREE}
+
+
+def about(settings: Any) -> dict[str, Any]:
+    """Returns what a file of results begins with: the settings that determine the numbers, and the versions."""
+    return {"settings": numbers_of(settings), "versions": versions()}
 
 
 def kept(folder: Path, name: str, settings: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

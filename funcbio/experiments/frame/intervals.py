@@ -1,7 +1,7 @@
 """Means with intervals, tests of paired differences, and the sentence that reads one."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scipy import stats
@@ -61,8 +61,35 @@ def p_value(bio: Sequence[float], plain: Sequence[float]) -> float:
 
 
 def adjusted(p_values: Sequence[float]) -> list[float]:
-    """Returns p-values after the correction of Benjamini and Hochberg."""
-    return stats.false_discovery_control(p_values).tolist() if p_values else []
+    """Returns p-values after the correction of Benjamini and Hochberg; those that are nan stay so and do not count."""
+    present = [value for value in p_values if not math.isnan(value)]
+    corrected = iter(stats.false_discovery_control(present).tolist() if present else [])
+    return [value if math.isnan(value) else next(corrected) for value in p_values]
+
+
+def spell(
+    ends: Interval | Mapping[str, Any],
+    form: str = ".1f",
+    *,
+    scale: float = 1.0,
+    sign: str = "",
+    missing: str = "never",
+) -> str:
+    """Writes an interval as ``mean [low, high]``.
+
+    Args:
+        ends: The interval, or its three numbers by name, where None stands for nan.
+        form: Format of the numbers.
+        scale: A factor for all of them.
+        sign: "+" to write the sign of positive numbers, too.
+        missing: Text in the place of a mean that is nan; ends that are nan are then left out. "" writes nan.
+    """
+    named = ends._asdict() if isinstance(ends, Interval) else ends
+    mean, low, high = (math.nan if named[end] is None else named[end] * scale for end in Interval._fields)
+    if missing and math.isnan(mean):
+        return missing
+    mean_text, low_text, high_text = (f"{number:{sign}{form}}" for number in (mean, low, high))
+    return mean_text if missing and math.isnan(low) else f"{mean_text} [{low_text}, {high_text}]"
 
 
 def reading(difference: Interval) -> str:

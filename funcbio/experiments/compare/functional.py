@@ -12,10 +12,11 @@ from torch.nn import functional as F
 
 import funcbio
 from funcbio import BioState, Key, Tree, fold_in
+from funcbio.experiments.compare.history import History, stack
+from funcbio.experiments.compare.settings import Settings
 from funcbio.experiments.data import Digits
-from funcbio.experiments.history import History, stack
-from funcbio.experiments.nets import initial_params, mlp
-from funcbio.experiments.settings import Settings
+from funcbio.experiments.nets import initial_params, mlp, random_order
+from funcbio.experiments.sweep_parts import accuracy
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,10 @@ class Run:
 
     def shuffle(self, key: Key, epoch: int) -> Tensor:
         """Draws the order of the training images in one epoch."""
-        unit = funcbio.uniform(fold_in(fold_in(key, "batches"), epoch), (len(self.digits.train_x),))
-        return unit.argsort(stable=True)
+        return random_order(fold_in(fold_in(key, "batches"), epoch), len(self.digits.train_x))
 
     def loss(self, params: Tree, x: Tensor, y: Tensor) -> Tensor:
-        """Cross entropy of one batch."""
+        """Returns the cross entropy of one batch."""
         return F.cross_entropy(functional_call(self.net, params, (x,)), y)
 
     def step(
@@ -69,9 +69,8 @@ class Run:
         return params, state
 
     def accuracy(self, params: Tree) -> Tensor:
-        """Share of the test images that the network gets right."""
-        logits = functional_call(self.net, params, (self.digits.test_x,))
-        return (logits.argmax(dim=1) == self.digits.test_y).float().mean()
+        """Returns the share of the test images that the network gets right."""
+        return accuracy(functional_call(self.net, params, (self.digits.test_x,)), self.digits.test_y)
 
 
 def make_run(settings: Settings, digits: Digits, variant: str) -> Run:
@@ -139,6 +138,6 @@ def train_epoch(
 
 
 def rate_factors(state: BioState) -> Tensor:
-    """The rate factors of all synapses of all runs, in one row."""
+    """Returns the rate factors of all synapses of all runs, in one row."""
     # Under vmap a parameter that is no synapse has one mark for each run, and no further dimension.
     return torch.cat([rate.flatten() for rate in tree_leaves(state.rate) if rate.ndim > 1])

@@ -43,12 +43,12 @@ class History(NamedTuple):
 
     @property
     def final(self) -> Tensor:
-        """Test accuracy of every run after the last epoch."""
+        """Returns the test accuracy of every run after the last epoch."""
         return self.test_accuracy[:, -1]
 
     @property
     def epochs_to_goal(self) -> list[int | None]:
-        """First epoch, counted from 1, after which a run had 90 % test accuracy; None if it never did."""
+        """Returns the first epoch, counted from 1, after which a run had 90 % test accuracy; None if it never did."""
         reached = self.test_accuracy >= GOAL
         first = reached.int().argmax(dim=1) + 1
         return [int(epoch) if hit else None for epoch, hit in zip(first, reached.any(dim=1), strict=True)]
@@ -60,5 +60,5 @@ def stack(epochs: list[Tensor]) -> Tensor:
 
 
 def share_slow(rates: Tensor) -> float:
-    """Share of the rate factors up to ``SLOW``."""
+    """Returns the share of the rate factors up to ``SLOW``."""
     return (rates <= SLOW).double().mean().item()

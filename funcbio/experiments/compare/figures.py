@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from funcbio.experiments.history import INTERFACES, NAMES, SLOW, History, share_slow
-from funcbio.experiments.intervals import interval
+from funcbio.experiments.compare.history import INTERFACES, NAMES, SLOW, History, share_slow
+from funcbio.experiments.frame.intervals import interval
 
 COLORS = {"plain": "#0072B2", "bio": "#D55E00", "start": "#56B4E9", "end": "#D55E00"}
 """From the palette of Okabe and Ito, which colour-blind readers can tell apart."""
@@ -19,7 +19,7 @@ EDGES = np.linspace(0.0, 2.0, 51)
 
 
 def shares(rates: Tensor) -> list[float]:
-    """Share of the rate factors in every bin of ``EDGES``."""
+    """Returns the share of the rate factors in every bin of ``EDGES``."""
     return (np.histogram(rates.double().numpy(), bins=EDGES)[0] / max(len(rates), 1)).tolist()
 
 

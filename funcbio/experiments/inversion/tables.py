@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich import box
-from rich.table import Table
 
-from funcbio.experiments.intervals import Interval, adjusted, interval, p_value, paired
-from funcbio.experiments.inversion.cells import OTHER, RAW, REFERENCE
+from funcbio.experiments.frame import intervals
+from funcbio.experiments.frame.intervals import Interval, adjusted, interval, p_value, paired
+from funcbio.experiments.frame.table import Table
+from funcbio.experiments.inversion.cells import RAW, REFERENCE
 from funcbio.experiments.inversion.metrics import METRICS
 from funcbio.experiments.inversion.victims import VICTIMS
 
@@ -17,6 +18,9 @@ NETWORKS = (("accuracy", "Test accuracy, %", 100.0, "psnr"), ("loss", "Test loss
 
 COMPARED = ("psnr", "recovered")
 SIGNIFICANT = 0.05
+
+STYLE: dict[str, Any] = {"box": box.MARKDOWN, "show_edge": True, "pad_edge": True, "title_justify": "left"}
+"""Of tables on the terminal, which can be pasted into a page."""
 
 Row = dict[str, Any]
 """One cell with one size of batches, as in the file."""
@@ -62,10 +66,8 @@ def tables(found: Row) -> list[Table]:
         made.append(_table(f"{title}. {caption}", cells, sizes))
     for metric in COMPARED:
         cells = {(*_name(row), row["batch"]): _apart(row) for row in found["differences"] if row["metric"] == metric}
-        title = (
-            f"{METRICS[metric]}: difference from the plain network's gradient, paired. * p < {SIGNIFICANT}, corrected"
-        )
-        made.append(_table(title, cells, sizes))
+        title = f"difference from the plain network's gradient, paired. * p < {SIGNIFICANT}, corrected"
+        made.append(_table(f"{METRICS[metric]}: {title}", cells, sizes))
     return [*made, _table("PSNR, dB: split minus plain at four times the rate, paired (p)", _fair(rows), sizes)]
 
 
@@ -74,8 +76,7 @@ def _fair(rows: Sequence[Row]) -> dict[tuple[str, str, str, int], str]:
     base = {(row["epochs"], row["batch"]): row for row in rows if row["victim"] == "plain, lr x 4"}
     split = [row for row in rows if row["victim"] == "split"]
     apart = [_difference("psnr", row, base[row["epochs"], row["batch"]]) for row in split]
-    ends = [Interval(row["mean"], row["low"], row["high"]) for row in apart]
-    cells = [f"{spell(found, 'psnr', '+')} ({row['p']:.2g})" for found, row in zip(ends, apart, strict=True)]
+    cells = [f"{spell(row, 'psnr', '+')} ({row['p']:.2g})" for row in apart]
     return {(*_name(row), row["batch"]): cell for row, cell in zip(split, cells, strict=True)}
 
 
@@ -84,16 +85,12 @@ def _name(row: Row) -> tuple[str, str, str]:
 
 
 def _table(title: str, cells: dict[tuple[str, str, str, int], str], sizes: Iterable[int]) -> Table:
-    table = Table(title=title, box=box.MARKDOWN, title_justify="left")
-    for heading in ("epochs", "network", "leak", *(f"{size} image{'s' * (size > 1)}" for size in sizes)):
-        table.add_column(heading)
+    headings = ("epochs", "network", "leak", *(f"{size} image{'s' * (size > 1)}" for size in sizes))
     order = [*VICTIMS, REFERENCE]
     # The sort is stable: leaks stay in their order.
-    for name in sorted(
-        dict.fromkeys(key[:3] for key in cells), key=lambda name: (_number(name[0]), order.index(name[1]))
-    ):
-        table.add_row(*name, *(cells.get((*name, size), "") for size in sizes))
-    return table
+    names = sorted(dict.fromkeys(key[:3] for key in cells), key=lambda name: (_number(name[0]), order.index(name[1])))
+    rows = [[*name, *(cells.get((*name, size), "") for size in sizes)] for name in names]
+    return Table(headings, rows, {**STYLE, "title": title})
 
 
 def _number(epochs: str) -> float:
@@ -101,30 +98,22 @@ def _number(epochs: str) -> float:
 
 
 def _networks(rows: Sequence[Row], name: str, title: str, scale: float, metric: str) -> Table:
-    table = Table(title=title, box=box.MARKDOWN, title_justify="left")
     epochs = sorted({row["epochs"] for row in rows})
-    for heading in ("network", *(f"{epoch} epochs" for epoch in epochs)):
-        table.add_column(heading)
-    cells = {(row["victim"], row["epochs"]): [scale * value for value in row[name]] for row in rows}
-    for victim in dict.fromkeys(row["victim"] for row in rows):
-        table.add_row(victim, *(spell(interval(cells[victim, epoch]), metric) for epoch in epochs))
-    return table
+    values = {(row["victim"], row["epochs"]): [scale * value for value in row[name]] for row in rows}
+    cells = [
+        [victim, *(spell(interval(values[victim, epoch]), metric) for epoch in epochs)]
+        for victim in dict.fromkeys(row["victim"] for row in rows)
+    ]
+    return Table(("network", *(f"{epoch} epochs" for epoch in epochs)), cells, {**STYLE, "title": title})
 
 
 DECIMALS = {"psnr": 1, "recovered": 2, "ssim": 3, "mse": 4}
 
 
-def spell(found: Interval, metric: str, sign: str = "") -> str:
+def spell(ends: Interval | Row, metric: str, sign: str = "") -> str:
     """Writes an interval with the decimals of its metric."""
-    mean, low, high = (f"{value:{sign}.{DECIMALS[metric]}f}" for value in found)
-    return f"{mean} [{low}, {high}]"
+    return intervals.spell(ends, f".{DECIMALS[metric]}f", sign=sign, missing="")
 
 
 def _apart(row: Row) -> str:
-    found = Interval(row["mean"], row["low"], row["high"])
-    return spell(found, row["metric"], "+") + " *" * (row["p_corrected"] < SIGNIFICANT)
-
-
-def is_check(row: Row) -> bool:
-    """Whether a row is no leak, but shows what somebody finds who has not seen this gradient."""
-    return row["leak"] == OTHER or row["victim"] == REFERENCE
+    return spell(row, row["metric"], "+") + " *" * (row["p_corrected"] < SIGNIFICANT)

@@ -1,0 +1,43 @@
+"""``python -m funcbio flatness``: trains every variant, measures it on the way, shows and writes what came out."""
+
+from functools import partial
+
+from funcbio.experiments.data import Digits, check_batch_size, digits
+from funcbio.experiments.flatness import figures, tables
+from funcbio.experiments.flatness.results import compared
+from funcbio.experiments.flatness.settings import Settings
+from funcbio.experiments.flatness.training import VARIANTS, train
+from funcbio.experiments.frame.bar import bars
+from funcbio.experiments.frame.experiment import begin
+from funcbio.experiments.frame.files import save_figure, write_text
+from funcbio.experiments.frame.kept import about
+from funcbio.experiments.frame.table import NARROW
+
+
+def run(settings: Settings) -> None:
+    """Runs the measurement, prints its table and writes its files.
+
+    Raises:
+        SettingError: If a setting does not fit the data or the output cannot be written; before any training.
+    """
+    data, output = begin(settings, load)
+    with bars() as new_bar:
+        tick, runs = new_bar("measurements", len(settings.moments) * len(VARIANTS)), []
+        for variant in VARIANTS:
+            measures = output.kept(variant.name, partial(train, settings, data, variant, tick))
+            runs.append({"variant": variant.name, "lr": settings.lr * variant.lr, **measures})
+    rows, seeds = compared(runs), list(range(settings.seeds))
+    content = {**about(settings), "seeds": seeds, "moments": list(settings.moments), "table": rows, "runs": runs}
+    output.write("results.json", content, indent=None)
+    table = tables.result_table(rows, settings)
+    output.terminal.print(table)
+    write_text(output.folder / "table.md", f"{table.markdown(NARROW)}\n")
+    save_figure(output.folder / "flatness-curvature.svg", figures.curvature(content))
+    output.end()
+
+
+def load(settings: Settings) -> Digits:
+    """Loads the images and checks that they fill a batch."""
+    data = digits()
+    check_batch_size(settings.batch_size, data)
+    return data

@@ -1,0 +1,1 @@
+"""What all experiments share: settings as options, files and what is kept of them, bars, tables, intervals."""

@@ -1,0 +1,34 @@
+"""Progress bars on stderr, shown only where it is a terminal."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+
+Tick = Callable[..., None]
+"""Advances a bar by a count, or by one."""
+
+Begin = Callable[[str, int], Tick]
+"""Begins a bar with a name and a length."""
+
+
+@contextmanager
+def bars(*columns: ProgressColumn) -> Iterator[Begin]:
+    """Shows how much is done.
+
+    Args:
+        *columns: Columns in addition to the name, the bar, the share and the time that has passed.
+
+    Yields:
+        A function that begins a bar with a name and a length, and returns one that advances it.
+    """
+    shown = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn()
+    with Progress(*shown, *columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+
+        def begin(name: str, total: int) -> Tick:
+            task = progress.add_task(name, total=total)
+            return lambda count=1: progress.advance(task, count)
+
+        yield begin

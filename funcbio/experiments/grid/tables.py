@@ -1,0 +1,89 @@
+"""The tables of the grid, from its results."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from funcbio.experiments.frame import intervals
+from funcbio.experiments.frame.table import Table
+from funcbio.experiments.grid.measures import MEASURES
+
+DIGITS = {"accuracy": 2, "loss": 4, "epochs": 1, "gap": 4, "area": 2}
+TITLES = {
+    "paper": "The paper's protocol: SGD, learning rate {lr:g}, {epochs} epochs",
+    "tuned": "Tuned: SGD, momentum {momentum:g}, the best learning rate of every cell, {epochs_tuned} epochs",
+}
+HEADINGS = {**MEASURES, "epochs": "epochs to {goal:.0%}", "gap": "loss gap", "area": "area, %"}
+
+
+def title_of(protocol: str, settings: Mapping[str, Any]) -> str:
+    """Returns how the runs of a protocol were trained."""
+    return TITLES[protocol].format(**settings)
+
+
+def headings(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Returns short names of the measures."""
+    return {name: text.format(**settings) for name, text in HEADINGS.items()}
+
+
+def table(results: Mapping[str, Any], protocol: str) -> Table:
+    """Makes the table of means and intervals of every measure."""
+    rows = []
+    for row in results[protocol]["cells"]:
+        cells = [spell(row[name], DIGITS[name]) for name in MEASURES]
+        missed = row["runs"] - row["reached"]
+        cells[list(MEASURES).index("epochs")] += f" ({missed} of {row['runs']} never)" if missed else ""
+        rows.append([row["cell"], *cells])
+    return _table("cell", rows, results["settings"], protocol)
+
+
+def difference_table(results: Mapping[str, Any], protocol: str) -> Table:
+    """Makes the table of differences from the plain cell, paired; a star where q < 0.05."""
+    rows = []
+    for row in results[protocol]["cells"][1:]:
+        changes = {name: row[name]["difference"] for name in MEASURES}
+        cells = [spell(change, DIGITS[name], "+") + stars(change) for name, change in changes.items()]
+        rows.append([row["cell"], *cells])
+    return _table("cell minus plain", rows, results["settings"], protocol)
+
+
+def _table(first: str, rows: list[list[str]], settings: Mapping[str, Any], protocol: str) -> Table:
+    style = {"title": title_of(protocol, settings), "pad_edge": True}
+    return Table([first, *headings(settings).values()], rows, style)
+
+
+def stars(change: Mapping[str, Any]) -> str:
+    """Returns one star if the difference holds over seeds, adjusted for all cells; two if also over folds."""
+    sure = [change[name] is not None and change[name] < 0.05 for name in ("q", "p_folds")]
+    return " **" if all(sure) else " *" if sure[0] else ""
+
+
+def spell(ends: Mapping[str, Any], digits: int, sign: str = "") -> str:
+    """Writes mean and interval."""
+    if ends["mean"] is None or ends["low"] is None:
+        return "diverged"
+    return intervals.spell(ends, f".{digits}f", sign=sign, missing="")
+
+
+def rates_table(results: Mapping[str, Any]) -> Table:
+    """Makes the table of validation accuracies at every learning rate, the chosen one in brackets."""
+    rates, rows = [f"{lr:g}" for lr in sorted(map(float, results["tuning"][0]["accuracy"]))], []
+    for row in results["tuning"]:
+        percent = {f"{float(lr):g}": f"{100.0 * value:.2f}" for lr, value in row["accuracy"].items()}
+        best = f"{row['chosen']:g}"
+        rows.append([row["cell"], *(f"[{percent[lr]}]" if lr == best else percent[lr] for lr in rates)])
+    return Table(["cell", *rates], rows)
+
+
+def markdown(table: Table) -> str:
+    """Writes a table for a page, on which a star is no mark of Markdown."""
+    return table.markdown(escape="*")
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """Writes all tables for a page."""
+    parts = []
+    for protocol in ("paper", "tuned"):
+        parts += [f"**{title_of(protocol, results['settings'])}**", markdown(table(results, protocol))]
+        parts.append(markdown(difference_table(results, protocol)))
+    parts += ["**Validation accuracy in the search for learning rates, %**", markdown(rates_table(results))]
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,91 @@
+"""``python -m funcbio plasticity``: trains every method through both rows of tasks, shows and writes what came out."""
+
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from funcbio.experiments.data import all_digits
+from funcbio.experiments.frame.bar import bars
+from funcbio.experiments.frame.experiment import Output, begin
+from funcbio.experiments.frame.files import save_figure, write_text
+from funcbio.experiments.frame.kept import about
+from funcbio.experiments.plasticity import figures, tables, tuning
+from funcbio.experiments.plasticity.methods import BENCHMARKS, OPTIMIZERS, Method
+from funcbio.experiments.plasticity.results import compared, summary
+from funcbio.experiments.plasticity.settings import Settings
+from funcbio.experiments.plasticity.tasks import Tasks
+from funcbio.experiments.plasticity.training import train
+
+
+def run(settings: Settings, *, tune: bool) -> None:
+    """Runs the experiment, or the search for every method's numbers.
+
+    Args:
+        settings: The settings.
+        tune: Whether to search and stop.
+
+    Raises:
+        SettingError: If a setting does not fit the data or the output cannot be written; before any training.
+    """
+    rows, output = begin(settings, rows_of)
+    each = settings.tuning_tasks * (settings.rounds + 1) if tune else settings.tasks
+    with bars() as new_bar:
+        tick = new_bar("tasks", each * len(list(tuning.combinations())))
+        if tune:
+            output.terminal.print(tables.tuning_table(tuning.search(settings, rows, output.folder, tick)))
+            return
+        runs = train_all(settings, rows, output, tick)
+    table = compared(runs)
+    content = {**about(settings), "table": table, "runs": runs}
+    output.write("results.json", content, indent=None)
+    output.show(*tables.result_tables(table, settings))
+    write_text(output.folder / "table.md", tables.markdown(table))
+    draw(content, output.folder)
+    output.end()
+
+
+def rows_of(settings: Settings) -> dict[str, Tasks]:
+    """Returns both rows of tasks, of all images: none is held back where every task is new."""
+    x, y = all_digits()
+    return {benchmark: settings.row(benchmark, x, y) for benchmark in BENCHMARKS}
+
+
+def train_all(
+    settings: Settings, rows: dict[str, Tasks], output: Output, tick: Callable[[], None]
+) -> list[dict[str, Any]]:
+    """Trains every method, or takes from the folder what was trained before."""
+    best, runs = tuning.known(output.folder), []
+    for benchmark, optimizer, method in tuning.combinations():
+        names: dict[str, Any] = {"benchmark": benchmark, "optimizer": optimizer, "method": method.name}
+        names["numbers"] = best[benchmark][optimizer][method.name]
+        name = f"{benchmark} {optimizer} {method.name}"
+        runs.append(output.kept(name, partial(_train, settings, rows, names, method, tick)))
+    return runs
+
+
+def _train(
+    settings: Settings, rows: dict[str, Tasks], names: dict[str, Any], method: Method, tick: Callable[[], None]
+) -> dict[str, Any]:
+    numbers = {name: torch.full((settings.seeds,), value) for name, value in names["numbers"].items()}
+    measured = train(
+        rows[names["benchmark"]],
+        method,
+        names["optimizer"],
+        range(settings.seeds),
+        numbers,
+        tasks=settings.tasks,
+        measured_every=settings.tasks // settings.blocks,
+        compile=settings.compile == "yes",
+        tick=tick,
+    )
+    return summary(settings, names, measured)
+
+
+def draw(content: dict[str, Any], folder: Path) -> None:
+    """Draws the figures from the content of a results file."""
+    for (name, drawn), optimizer in product((("tasks", figures.tasks), ("inside", figures.inside)), OPTIMIZERS):
+        save_figure(folder / f"plasticity-{name}-{optimizer}.svg", drawn(content, optimizer))
