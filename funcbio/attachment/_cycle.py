@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from funcbio.attachment._closure import Watched
 from funcbio.attachment._layers import Layers
-from funcbio.attachment._places import Ready, groups, prepare, run
+from funcbio.attachment._places import Group, Ready, groups, look, run
 from funcbio.attachment._scaler import unscale
 from funcbio.attachment._turnover import Ages, Masks, merge, renew
 from funcbio.attachment._update import Old, scale_update
@@ -192,14 +192,20 @@ class Cycle:
 
     def _prepare(self, step: Open, place: str) -> list[Ready]:
         chosen = groups([mechanism for mechanism in step.acting if mechanism.where == place])
-        return [prepare(group, step.bios) for group in chosen]
+        return [self._looked(group, step.bios) for group in chosen]
+
+    def _looked(self, group: Group, bios: Sequence[BioLayer]) -> Ready:
+        """Returns what looking at the layers finds, or has found if they are as they were."""
+        key = (*map(id, group), *map(id, bios))
+        plans = self.layers.overview.plans
+        return Ready(group, plans.get(key, self.layers.mark, lambda: look(group, bios).prepared))
 
     def _run(self, step: Open, place: str) -> None:
         fresh = False
         for ready in step.ready[place]:
             # What ran alone may have put other tensors in the place of those that were looked at.
-            self._renew(step, run(prepare(ready.group, step.bios) if fresh else ready, step.finite))
-            fresh = fresh or bool(ready.alone)
+            self._renew(step, run(look(ready.group, step.bios) if fresh else ready, step.finite))
+            fresh = fresh or bool(ready.prepared.alone)
 
     def _renew(self, step: Open, masks: Masks) -> None:
         renew(step.bios, masks, self.optimizer, fresh_rates=self.fresh_rates)

@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from funcbio.attachment._optimizers import groups_by_weight
+from funcbio.objects._calls import Signature
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._survey import Overview
 
@@ -58,11 +59,12 @@ class Layers:
     def __init__(self, overview: Overview, optimizer: Optimizer | None, handle: Any) -> None:
         self.overview, self.optimizer, self.handle = overview, optimizer, handle
         self.known: list[BioLayer] = []
+        self.mark: Signature | None = None
         self.trained = False
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has to take its own layers."""
-        return {**vars(self), "known": []}
+        return {**vars(self), "known": [], "mark": None}
 
     def look(self) -> list[BioLayer]:
         """The layers as they are now; those of parameters that the optimizer was given since are taken up.
@@ -70,7 +72,8 @@ class Layers:
         Raises:
             RuntimeError: If a layer has left the model or the optimizer, as after another conversion of the model.
         """
-        found = of_optimizer(self.overview.look().layers(), self.optimizer)
+        survey = self.overview.look()
+        self.mark, found = survey.mark, of_optimizer(survey.layers(), self.optimizer)
         if found != self.known:
             gone = [bio.synapse.weight for bio in self.known if bio not in found]
             if gone:

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from funcbio.attachment._turnover import Masks, merge
-from funcbio.engine._layers import Layer, Step
+from funcbio.engine._layers import Layer
+from funcbio.mechanisms import Row
 from funcbio.mechanisms._placed import Mechanism
-from funcbio.objects._checks import check_method
+from funcbio.objects._calls import Prepared, prepare, takes_part
 from funcbio.objects._layer import BioLayer
-from funcbio.objects._memory import check_apart
-from funcbio.objects._ready import bring, run_calls
+from funcbio.objects._ready import finished, run_calls
 
 Group = list[Mechanism]
 
@@ -25,11 +25,10 @@ class Update(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """Mechanisms that run as one call, the layers that are plain memory, and those that have to run one by one."""
+    """Mechanisms that run as one call, and the layers that have been looked at for them."""
 
     group: Group
-    together: list[tuple[BioLayer, Layer, list[Step]]]
-    alone: list[BioLayer]
+    prepared: Prepared
 
 
 def groups(mechanisms: Sequence[Mechanism]) -> list[Group]:
@@ -46,47 +45,27 @@ def groups(mechanisms: Sequence[Mechanism]) -> list[Group]:
     return found
 
 
-def prepare(group: Group, bios: Sequence[BioLayer]) -> Ready:
-    """Returns what every layer brings to a group.
+def look(group: Group, bios: Sequence[BioLayer]) -> Ready:
+    """Looks at every layer for a group.
 
     Raises:
         RuntimeError: If a mechanism cannot run on a layer as it is; nothing has been changed then.
         AttributeError: If the configuration of a layer does not allow it.
     """
-    together, alone = [], []
-    for bio in bios:
-        own = [mechanism for mechanism in group if takes_part(bio, mechanism)]
-        brought = _bring(bio, own) if own else None
-        if brought is not None:
-            together.append((bio, *brought))
-        elif own:
-            alone.append(bio)
-    calls = [*((bio, steps) for bio, _, steps in together), *((bio, None) for bio in alone)]
-    check_apart(calls, on_update=group[0].where == "update")
-    return Ready(group, together, alone)
+    asked = [(bio, [(m.name, row_of(bio, m)) for m in group if takes_part(bio, m.row)]) for bio in bios]
+    chosen = ((bio, methods) for bio, methods in asked if methods)
+    return Ready(group, prepare(chosen, on_update=group[0].where == "update"))
+
+
+def row_of(bio: BioLayer, mechanism: Mechanism) -> Row:
+    """Returns what a layer holds of a method, or the row of a function of the user's own."""
+    return mechanism.row if mechanism.is_own else bio.row(mechanism.name) or mechanism.row
 
 
 def may_replace(ready: Ready) -> bool:
     """Returns True if a group may change weights; nothing is known of what runs on layers one by one."""
-    return bool(ready.alone) or any("weight" in step.kernel.writes for *_, steps in ready.together for step in steps)
-
-
-def takes_part(bio: BioLayer, mechanism: Mechanism) -> bool:
-    """Returns True if a mechanism runs on a layer: not on frozen ones, nor without a gradient or units to see."""
-    if not bio.participates:
-        return False
-    if mechanism.row.per_unit and not bio.synapse.observable:
-        return False
-    return bio.has_gradient() or not mechanism.row.needs_grad
-
-
-def _bring(bio: BioLayer, own: Group) -> tuple[Layer, list[Step]] | None:
-    names = [mechanism.name for mechanism in own]
-    if own[0].is_own:
-        check_method(bio, own[0].row)
-        return None
-    brought = bring(bio, names)
-    return brought if bio.inherits(names) else None
+    layers, alone = ready.prepared
+    return bool(alone) or any("weight" in step.kernel.writes for *_, steps in layers for step in steps)
 
 
 @torch.no_grad()
@@ -101,18 +80,17 @@ def run(ready: Ready, finite: bool | Tensor = True, updates: Mapping[BioLayer, U
     Returns:
         Which weights were replaced, by name of the weight, if a mechanism says so.
     """
-    together = [item for item in ready.together if updates is None or item[0] in updates]
+    layers = [item for item in ready.prepared.ready if updates is None or item[0] in updates]
     flag = None if isinstance(finite, bool) else finite
-    masks = dict(run_calls([(_around(bio, layer, updates), steps) for bio, layer, steps in together], flag))
-    for bio, layer, steps in together:
-        for step in steps:
-            bio.finish(bio.row(step.name), masks.get(layer.name), flag)
-    alone = [bio for bio in ready.alone if updates is None or bio in updates]
+    masks = run_calls([(_around(bio, layer, updates), steps) for bio, layer, steps in layers], flag)
+    for mechanism in ready.group:
+        finished(layers, mechanism.row, masks, flag)
+    alone = [bio for bio in ready.prepared.alone if updates is None or bio in updates]
     if alone and not bool(finite):
         return masks
     for bio in alone:
         for mechanism in ready.group:
-            if takes_part(bio, mechanism):
+            if takes_part(bio, mechanism.row):
                 mask = _call(bio, mechanism, None if updates is None else updates[bio])
                 merge(masks, {} if mask is None else {bio.synapse.weight: mask})
     return masks
@@ -133,7 +111,7 @@ def _call(bio: BioLayer, mechanism: Mechanism, around: Update | None) -> Tensor 
     if around is None:
         return getattr(bio, mechanism.name)()
     if bio.inherits([mechanism.name]):
-        return bio.run_row(bio.row(mechanism.name) or mechanism.row, around=around)
+        return bio.run_row(row_of(bio, mechanism), around=around)
     return _exchanged(bio, mechanism.name, around)
 
 

@@ -6,11 +6,13 @@ from typing import Any
 import torch
 from torch import Size, Tensor
 
-from funcbio.engine._kernel import apply, bare, optional
+from funcbio.engine._kernel import apply
 from funcbio.engine._layers import Columns, Layer, Step, know, small_draws
 from funcbio.engine._noise import Ahead
 from funcbio.engine._tiles import Piece, gather, keep_freed_memory, scatter, spread, tile_size, tiles
 
+FULL = ("weight", "grad", "rate")
+"""Operands with an element for each of the weight's: every kernel that draws reads one."""
 Runner = Callable[[Sequence[Step], Sequence[Layer], Columns, Tensor | None], bool]
 
 
@@ -45,7 +47,7 @@ def run_in_place(
     columns: Columns = {name: [layer.operands[name] for layer in layers] for name in sorted(names)}
     if any("replaced" in step.kernel.writes for step in steps):
         columns["replaced"] = [torch.zeros_like(weight, dtype=torch.bool) for weight in columns["weight"]]
-    for group in passes(steps):
+    for group in passes(steps) if len(steps) > 1 else (steps,):
         if runner is None or not runner(group, layers, columns, finite):
             run_pass(group, layers, columns, finite)
     return columns
@@ -61,8 +63,8 @@ def run_pass(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, f
     weights: list[Tensor] = columns["weight"]
     shapes = tuple(weight.shape for weight in weights)
     simple = len(steps) == 1 and not first.draws and first.statistics is None
-    small = [small_draws(step.kernel, layers, columns) for step in steps]
-    known = [know(step.kernel, columns, len(layers)) for step in steps]
+    small = [small_draws(step.kernel, layers, columns) if step.kernel.draws else [] for step in steps]
+    known = [know(step.kernel, columns, len(layers)) if step.kernel.statistics else [] for step in steps]
     names, keys = [layer.name for layer in layers], [layer.key for layer in layers]
     ahead = Ahead(names, keys, [weight.numel() for weight in weights], goes_on=layers[0].goes_on)
     prepared = list(zip(small, known, strict=True))
@@ -81,26 +83,24 @@ def run_tile(
 ) -> None:
     """Runs the steps of one pass on one tile."""
     values: dict[str, Any] = {}
-
-    def operand(name: str) -> Any:
-        if bare(name) not in values:
-            column = columns[bare(name)]
-            absent = optional(name, column[pieces[0].layer]) is None
-            values[bare(name)] = None if absent else gather(pieces, column, shapes)
-        return values[bare(name)]
-
     written: dict[str, None] = {}
-    for (_, kernel, hyper, _), (small, known) in zip(steps, prepared, strict=True):
-        operands = {bare(name): operand(name) for name in kernel.reads}
-        work = kernel.work(operands)
-        draws = [
-            ahead.numbers(pieces, draw, work).view(operand("weight").shape)
-            if few is None
-            else gather(pieces, few, shapes)
-            for draw, few in zip(kernel.draws, small, strict=True)
-        ]
-        statistics = [spread(pieces, column) for column in known]
-        values.update(apply(kernel, operands, draws, statistics, hyper))
+    first = pieces[0].layer
+    for (_, kernel, hyper, _), (small, statistics) in zip(steps, prepared, strict=True):
+        for name, is_optional in kernel.inputs:
+            if name not in values:
+                column = columns[name]
+                absent = is_optional and (column[first] is None or column[first].ndim == 0)
+                values[name] = None if absent else gather(pieces, column, shapes)
+        draws = []
+        if kernel.draws:
+            work = kernel.work(values)
+            shape = next(values[name].shape for name in FULL if values.get(name) is not None)
+            draws = [
+                ahead.numbers(pieces, draw, work).view(shape) if few is None else gather(pieces, few, shapes)
+                for draw, few in zip(kernel.draws, small, strict=True)
+            ]
+        facts = [spread(pieces, column) for column in statistics]
+        values.update(apply(kernel, values, draws, facts, hyper))
         written.update(dict.fromkeys(kernel.writes))
     for name in written:
         value = values[name]

@@ -6,6 +6,7 @@ type and round at the same place.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from funcbio._checks import Limit
 from funcbio.rng import Law
-from funcbio.tensors._arithmetic import number, rounded, work_type
+from funcbio.tensors._arithmetic import constant, number, rounded, work_type
+from funcbio.tensors._kept import is_watched
 
 WEIGHT, GRAD = "weight", "grad"
 Operands = Mapping[str, Any]
@@ -69,6 +71,11 @@ class Kernel:
     growth: Callable[[Operands, Mapping[str, Any]], float] | None = None
     in_place: Callable[..., None] | None = None
 
+    @cached_property
+    def inputs(self) -> tuple[tuple[str, bool], ...]:
+        """Names of the operands that the rule reads, in order, and whether each is optional."""
+        return tuple((bare(name), name.endswith("?")) for name in self.reads)
+
     def know(self, operands: Sequence[Any]) -> tuple[Tensor, ...]:
         """Returns the statistics of one layer, from the operands ``of``."""
         return () if self.statistics is None else self.statistics(*operands)
@@ -83,7 +90,7 @@ class Kernel:
 
     def work(self, operands: Operands) -> torch.dtype:
         """Returns the type that the rule computes in, and that its draws are made in."""
-        return work_type(operands[bare(name)] for name in self.reads)
+        return work_type([operands[name] for name, _ in self.inputs])
 
 
 def apply(
@@ -106,9 +113,9 @@ def apply(
         What it writes, by name. A rate is never infinite because its type is too small.
     """
     work = kernel.work(operands)
-    values = [operands[bare(name)] for name in kernel.reads]
+    values = [operands[name] for name, _ in kernel.inputs]
     device = next(value.device for value in values if value is not None)
-    numbers = {name: value if kernel.is_whole(name) else number(value, work, device) for name, value in hyper.items()}
+    numbers = numbers_of(kernel, hyper, work, device)
     if kernel.statistics is not None:
         numbers["statistics"] = tuple([fact.to(work) if fact.is_floating_point() else fact for fact in statistics])
     wide = [None if value is None else value.to(work) for value in (*values, *draws)]
@@ -118,6 +125,18 @@ def apply(
         name: value if name == "replaced" else rounded(value, operands[name].dtype, finite=name == "rate")
         for name, value in written
     }
+
+
+def numbers_of(kernel: Kernel, hyper: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """Returns hyper-parameters as tensors of no dimensions; integers as they are."""
+    watched, numbers = is_watched(), dict(hyper)
+    for name, value in hyper.items():
+        if name in kernel.limits and kernel.limits[name].whole:
+            continue
+        fixed = not (watched or isinstance(value, Tensor))
+        # As -0.0 equals 0.0, one would be kept for both.
+        numbers[name] = constant(dtype, value + 0.0, device) if fixed else number(value, dtype, device)
+    return numbers
 
 
 def bare(name: str) -> str:

@@ -13,7 +13,7 @@ from funcbio._checks import require_like, require_within, shown
 from funcbio.base import Key, Tree, leaf_names
 from funcbio.engine._compiled import run_fused
 from funcbio.engine._eager import run_in_place
-from funcbio.engine._kernel import Kernel, bare, optional
+from funcbio.engine._kernel import Kernel, bare
 from funcbio.engine._layers import Layer, Step, broadcasts, is_alike, is_key, takes_part
 from funcbio.engine._options import OPTIONS
 from funcbio.engine._trees import layers_of, run_on_leaves, with_leaves
@@ -90,8 +90,8 @@ def run_layers(calls: Calls, finite: Tensor | None = None) -> list[Tensor | None
     groups: dict[Any, tuple[Sequence[Step], list[int]]] = {}
     for index, (layer, steps) in enumerate(calls):
         if steps:
-            types = [optional("?", layer.operands.get(name)) for name in TYPED]
-            types = [None if value is None else value.dtype for value in types]
+            values = [layer.operands.get(name) for name in TYPED]
+            types = [None if value is None or value.ndim == 0 else value.dtype for value in values]
             kind = (*map(id, steps), layer.compiles, layer.operands["weight"].device, *types)
             groups.setdefault(kind, (steps, []))[1].append(index)
     replaced: list[Tensor | None] = [None] * len(calls)

@@ -24,9 +24,11 @@ def totals(values: Tensor, of: Elementwise) -> list[Tensor]:
     """
     if is_distributed(values):
         return [*reduced(values, lambda part: torch.stack(totals(part, of))).unbind()]
-    sums, rest = _reduced(values, of, "sum")
-    columns = zip(*sums, *([_rows(item) for item in of(part)] for part in _parts(rest)), strict=True)
-    return [_sum(rows[0] if len(rows) == 1 else torch.cat(rows)) for rows in columns]
+    sums, rest = _reduced(values, of, "sum") if are_compiled() else ([], values)
+    columns = [*sums, *([_rows(item) for item in of(part)] for part in _parts(rest))]
+    if len(columns) == 1:  # Of a small layer.
+        return [rows.reshape(()) if rows.numel() == 1 else _sum(rows) for rows in columns[0]]
+    return [_sum(torch.cat(rows)) for rows in zip(*columns, strict=True)]
 
 
 def total(values: Tensor) -> Tensor:
@@ -42,8 +44,6 @@ def _sum(rows: Tensor) -> Tensor:
 
 def _reduced(values: Tensor, of: Elementwise, kind: str) -> tuple[list[tuple[Tensor, ...]], Tensor]:
     """What a program has reduced, if one is wanted, and the elements that are left."""
-    if not are_compiled():
-        return [], values
     rows, rest = reduced_rows(values.flatten(), of, kind)
     return ([rows] if rows else []), rest
 
@@ -82,6 +82,6 @@ def largest(values: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
         return reduced(values, partial(largest, of=of), "max")
     if values.numel() == 0:
         return of(values.new_zeros(()))
-    rows, rest = _reduced(values, lambda part: (of(part),), "amax")
+    rows, rest = _reduced(values, lambda part: (of(part),), "amax") if are_compiled() else ([], values)
     tops = [found.amax() for (found,) in rows] + [of(part).amax() for part in _parts(rest) if part.numel()]
     return tops[0] if len(tops) == 1 else torch.stack(tops).amax()

@@ -92,11 +92,8 @@ def gather(pieces: Sequence[Piece], values: Sequence[Any], shapes: Sequence[Size
     """One operand of a tile: a view for a single piece, a flat copy for several."""
     if len(pieces) == 1:
         return part(values[pieces[0].layer], pieces[0].index)
-    return torch.cat([_flat(values[piece.layer], shapes[piece.layer]) for piece in pieces])
-
-
-def _flat(value: Tensor, shape: Size) -> Tensor:
-    return value.reshape(-1) if value.shape == shape else value.expand(shape).reshape(-1)
+    chosen = [(values[piece.layer], shapes[piece.layer]) for piece in pieces]
+    return torch.cat([(v if v.shape == shape else v.expand(shape)).reshape(-1) for v, shape in chosen])
 
 
 def spread(pieces: Sequence[Piece], values: Sequence[Tensor]) -> Tensor:

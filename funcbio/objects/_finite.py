@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from funcbio._checks import is_real
+from funcbio._checks import FLOATING
 from funcbio.tensors._sharding import holds_everywhere, is_plain, local
+
+PLAIN = (Tensor, nn.Parameter)
 
 
 @torch.no_grad()
@@ -27,13 +29,13 @@ def finite_gradients(modules: Sequence[nn.Module], *, heals: bool = False) -> bo
     if grads and grads[0].device.type != "cpu" and len(devices) == 1 and all(map(is_plain, asked)):
         verdict = _verdict(grads)
         return verdict | ~_verdict(parameters) if heals else verdict
-    if all(_is_usual(grad) for grad in grads) and math.isfinite(sum(float(grad.sum()) for grad in grads)):
+    usual = all(
+        type(grad) in PLAIN and grad.dtype in FLOATING and grad.layout == torch.strided and not grad.is_nested
+        for grad in grads
+    )
+    if usual and math.isfinite(sum(float(grad.sum()) for grad in grads)):
         return True
     return all_finite(grads) or (heals and not all_finite(parameters))
-
-
-def _is_usual(tensor: Tensor) -> bool:
-    return is_plain(tensor) and is_real(tensor) and tensor.layout == torch.strided and not tensor.is_nested
 
 
 def _verdict(tensors: Sequence[Tensor]) -> Tensor:

@@ -6,26 +6,23 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from funcbio.engine._layers import Layer, Step
 from funcbio.functional._observe import run_once
 from funcbio.mechanisms import ROWS, Row
+from funcbio.objects._calls import Prepared, prepare
 from funcbio.objects._checks import NO_GRADIENTS, check_configured, check_method
 from funcbio.objects._finite import finite_gradients
 from funcbio.objects._layer import BioLayer
-from funcbio.objects._memory import check_apart
-from funcbio.objects._ready import bring, run_calls, steps_of
+from funcbio.objects._ready import finished, run_calls
 from funcbio.objects._survey import Overview, Survey, bio_modules, once
 from funcbio.tensors._sharding import local, reshard
 
-Ready = list[tuple[BioLayer, Layer, list[Step]]]
-
 
 class Plan(NamedTuple):
-    """Which layers a method runs on: those that are plain memory with what they bring, and the others."""
+    """Which layers a method runs on: those of plain memory, and all others; and what the table holds of the method."""
 
     bio_mods: list[BioLayer]
-    ready: Ready
-    others: list[BioLayer]
+    prepared: Prepared
+    row: Row | None
 
 
 class ModelMethod:
@@ -43,51 +40,46 @@ class ModelMethod:
 
     def __init__(self, overview: Overview, name: str, *, summed: bool = False) -> None:
         self.overview, self.name, self.summed = overview, name, summed
-        self.__doc__ = f"Runs ``{name}`` on every layer with synapses; see ``BioLayer.{name}``."
+        self.__doc__ = f"Runs ``{name}`` on every layer with synapses; see ``BioModule.{name}``."
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the method on every layer, and returns what they return, by name of the weight."""
         if torch.compiler.is_compiling():
             return self._results(self._in_a_graph(*args, **kwargs))
-        found = self.overview.look()
-        plan = self.plan(found.layers())
-        finite = self.verdict(found, plan)
+        survey = self.overview.look()
+        plan = self.plan(survey)
+        finite = self.verdict(survey, plan)
         if finite is False:
             return self._nothing(plan.bio_mods)
-        row = self.row(plan.bio_mods)
-        if row is not None and row.counts:
+        if plan.row is not None and plan.row.counts:
             if self._observe(plan.bio_mods, *args, **kwargs):
-                plan = self.plan(found.layers())  # The counts may be copies.
+                plan = self.plan(self.overview.look())  # The counts may be copies.
             args, kwargs = (), {}  # The model has seen its input; the layers need none of their own.
         return self._results(self._together(plan, finite, *args, **kwargs))
 
-    def plan(self, bio_mods: list[BioLayer]) -> Plan:
+    def plan(self, survey: Survey) -> Plan:
         """Looks at every layer, and changes nothing.
 
         Raises:
             RuntimeError: If the method cannot run on a layer as it is, or needs gradients and there are none.
             AttributeError: If the configuration of a layer does not allow it.
         """
-        bio_mods = self._taking_part(bio_mods)
-        self.overview.warn_of_idle(self.row(bio_mods), bio_mods)
-        ready, others = [], []
-        for bio in bio_mods:
-            brought = self._brought(bio)
-            if brought is None or not bio.inherits([self.name]):
-                others.append(bio)
-            else:
-                ready.append((bio, *brought))
-        ours = [bio for bio in others if bio.row(self.name) is not None]
-        alone = [(bio, steps_of(bio, [self.name]) if bio.inherits([self.name]) else None) for bio in ours]
-        check_apart([*((bio, steps) for bio, _, steps in ready), *alone])
-        return Plan(bio_mods, ready, others)
+        bio_mods: list[BioLayer] = []
 
-    def verdict(self, found: Survey, plan: Plan) -> bool | Tensor:
+        def look() -> Prepared:
+            bio_mods.extend(self._taking_part(survey.layers()))
+            self.overview.warn_of_idle(self.row(bio_mods), bio_mods)
+            return prepare((bio, [(self.name, bio.row(self.name))]) for bio in bio_mods)
+
+        prepared = self.overview.plans.get(self.name, survey.mark, look)
+        bio_mods = bio_mods or prepared.layers
+        return Plan(bio_mods, prepared, self.row(bio_mods))
+
+    def verdict(self, survey: Survey, plan: Plan) -> bool | Tensor:
         """Returns whether the method may act: not while a gradient has overflowed, if it looks at them."""
-        row = self.row(plan.bio_mods)
-        if row is None or row.ignores_overflow:
+        if plan.row is None or plan.row.ignores_overflow:
             return True
-        return finite_gradients(found.modules, heals=row.replaces)
+        return finite_gradients(survey.modules, heals=plan.row.replaces)
 
     @property
     def replaces(self) -> bool:
@@ -96,12 +88,10 @@ class ModelMethod:
 
     def row(self, bio_mods: Sequence[BioLayer]) -> Row | None:
         """Returns what the table holds of the method; None if it holds nothing, or there are no layers."""
-        return next((row for row in (bio.row(self.name) for bio in bio_mods) if row is not None), None)
-
-    def _brought(self, bio: BioLayer) -> tuple[Layer, list[Step]] | None:
-        if bio.row(self.name) is not None:
-            return bring(bio, [self.name])
-        check_method(bio, None)
+        for bio in bio_mods:
+            row = bio.row(self.name)
+            if row is not None:
+                return row
         return None
 
     def _in_a_graph(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -128,14 +118,15 @@ class ModelMethod:
 
     def _together(self, plan: Plan, finite: bool | Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Runs plain layers in few passes, and the method of every other layer."""
-        bio_mods, ready, others = plan
-        if others and not bool(finite):
+        bio_mods, (ready, alone), _ = plan
+        if alone and not bool(finite):
             return self._nothing(bio_mods) or {}
         flag = None if isinstance(finite, bool) else finite
-        replaced = run_calls([(layer, steps) for _, layer, steps in ready], flag)
-        results = self._one_by_one(others, *args, **kwargs)
-        for bio, layer, _ in ready:
-            results[layer.name] = bio.finish(bio.row(self.name), replaced.get(layer.name), flag)
+        masks = run_calls([(layer, steps) for _, layer, steps in ready], flag)
+        results = finished(ready, plan.row, masks, flag)
+        if not alone:
+            return results
+        results.update(self._one_by_one(alone, *args, **kwargs))
         return {bio.synapse.weight: results[bio.synapse.weight] for bio in bio_mods}
 
     def _one_by_one(self, bio_mods: Sequence[BioLayer], *args: Any, **kwargs: Any) -> dict[str, Any]:

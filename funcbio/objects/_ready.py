@@ -119,8 +119,12 @@ def _plain(value: Any, weight: Tensor) -> bool:
     return is_alike(value, weight) and (value.is_contiguous() or not overlaps_itself(value))
 
 
-def run_calls(calls: Sequence[tuple[Layer, Sequence[Step]]], finite: Tensor | None = None) -> Mapping[str, Tensor]:
+def run_calls(calls: Sequence[tuple[Layer, Sequence[Step]]], finite: Tensor | None = None) -> dict[str, Tensor]:
     """Runs every layer's steps on it, layers of one kind together, and moves their keys on.
+
+    Args:
+        calls: Layers of plain memory, with all steps that are asked of them.
+        finite: If given and False, nothing is changed.
 
     Returns:
         Which weights were replaced, by name of the weight, if a step says so.
@@ -128,14 +132,19 @@ def run_calls(calls: Sequence[tuple[Layer, Sequence[Step]]], finite: Tensor | No
     masks = run_layers([(layer, [step for step in steps if takes_part(layer, step)]) for layer, steps in calls], finite)
     for layer, steps in calls:
         for step in steps:
-            _move_on(layer, step, finite)
+            if step.kernel.draws:
+                by = step_of(layer.key.device)
+                layer.key.add_(by if finite is None else by * finite)
+            if step.kernel.advances:
+                layer.operands["updates"].add_(1 if finite is None else finite)
     return {layer.name: mask for (layer, _), mask in zip(calls, masks, strict=True) if mask is not None}
 
 
-def _move_on(layer: Layer, step: Step, finite: Tensor | None) -> None:
-    """Goes to the next key if this one was used, and counts updates of the rates."""
-    if step.kernel.draws:
-        by = step_of(layer.key.device)
-        layer.key.add_(by if finite is None else by * finite)
-    if step.kernel.advances:
-        layer.operands["updates"].add_(1 if finite is None else finite)
+def finished(
+    ready: Iterable[tuple[Any, Layer, Any]], row: Row | None, masks: Mapping[str, Tensor], finite: Tensor | None
+) -> dict[str, Any]:
+    """Does what remains after a method has run; returns what it returns on each layer, by name of the weight."""
+    if row is None or not (row.counts or row.replaces):
+        return {layer.name: None for _, layer, _ in ready}
+    masks = masks if row.replaces else {}
+    return {layer.name: bio.finish(row, masks.get(layer.name), finite) for bio, layer, _ in ready}

@@ -11,7 +11,7 @@ from funcbio.engine._layers import Layer, Step
 from funcbio.mechanisms import METHODS, ROWS
 from funcbio.objects._finite import finite_gradients, peak
 from funcbio.objects._method import ModelMethod, Plan
-from funcbio.objects._ready import run_calls
+from funcbio.objects._ready import finished, run_calls
 from funcbio.objects._survey import Overview
 
 STEPS = ("crystallize", "volume_dependent_lr", "fuzzy_learning_rates")
@@ -58,15 +58,15 @@ class BioStep:
         methods = [ModelMethod(self.overview, name) for name in names]
         if torch.compiler.is_compiling():
             return _one_by_one(methods)
-        found = self.overview.look()
-        planned = [(method, method.plan(found.layers())) for method in methods]
+        survey = self.overview.look()
+        planned = [(method, method.plan(survey)) for method in methods]
         looking = [number for number, name in enumerate(names) if not ROWS[name].ignores_overflow]
-        finite = not looking or finite_gradients(found.modules)
+        finite = not looking or finite_gradients(survey.modules)
         known = finite is True and _stays_finite(planned[: max(looking, default=0)])
-        if any(plan.others for _, plan in planned) or not (known or isinstance(finite, Tensor)):
+        if any(plan.prepared.alone for _, plan in planned) or not (known or isinstance(finite, Tensor)):
             return _one_by_one(methods)  # Each looks for itself at what the one before it has done.
         runs = (
-            _run(segment, True if known else segment[0][0].verdict(found, segment[0][1]))
+            _run(segment, True if known else segment[0][0].verdict(survey, segment[0][1]))
             for segment in segments(planned, known=known)
         )
         return _last(runs)
@@ -87,17 +87,13 @@ def _run(segment: Planned, finite: bool | Tensor) -> dict[str, Tensor] | None:
     flag = None if isinstance(finite, bool) else finite
     layers: dict[Any, tuple[Layer, list[Step]]] = {}
     for _, plan in segment:
-        for bio, layer, steps in plan.ready:
+        for bio, layer, steps in plan.prepared.ready:
             first, before = layers.get(bio, (layer, []))
             layers[bio] = first._replace(operands={**first.operands, **layer.operands}), [*before, *steps]
     masks, result = run_calls(list(layers.values()), flag), None
-    for method, plan in segment:
-        row = ROWS[method.name]
-        results = {
-            layer.name: bio.finish(row, masks.get(layer.name) if row.replaces else None, flag)
-            for bio, layer, _ in plan.ready
-        }
-        result = results if row.replaces else result
+    for _, plan in segment:
+        results = finished(plan.prepared.ready, plan.row, masks, flag)
+        result = results if plan.row is not None and plan.row.replaces else result
     return result
 
 
@@ -126,7 +122,7 @@ def _draws(method: ModelMethod) -> bool:
 
 
 def _writes_gradients(plan: Plan) -> bool:
-    return any("grad" in step.kernel.writes for _, _, steps in plan.ready for step in steps)
+    return any("grad" in step.kernel.writes for _, _, steps in plan.prepared.ready for step in steps)
 
 
 def _stays_finite(planned: Planned) -> bool:
@@ -136,7 +132,7 @@ def _stays_finite(planned: Planned) -> bool:
     bounds: dict[Any, float] = {}
     rates: dict[Any, float] = {}
     for _, plan in planned:
-        for bio, layer, steps in plan.ready:
+        for bio, layer, steps in plan.prepared.ready:
             for kernel, hyper in [(step.kernel, step.hyper) for step in steps]:
                 if "rate" in kernel.writes:
                     rates[bio] = max(rates.get(bio, 0.0), hyper.get("maximum", 0.0), hyper.get("floor", 0.0))

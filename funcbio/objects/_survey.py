@@ -9,6 +9,7 @@ from torch import nn
 from funcbio.anatomy._choice import LAYERS
 from funcbio.functional._idle import outside, warn
 from funcbio.mechanisms import Row
+from funcbio.objects._calls import Plans, Signature, signature
 from funcbio.objects._layer import BioLayer
 from funcbio.tensors._sharding import reshard
 
@@ -21,6 +22,7 @@ class Survey(NamedTuple):
     modules: list[nn.Module]
     bio_mods: list[BioLayer]
     plain: list[str]
+    mark: Signature | None = None
 
     def layers(self) -> list[BioLayer]:
         """One BioModule for each weight."""
@@ -42,17 +44,20 @@ class Overview:
 
     def __init__(self, model: nn.Module, left_out: frozenset[str] = frozenset()) -> None:
         self.model, self.left_out = model, left_out
-        self.known: Survey | None = None
+        self.survey: Survey | None = None
+        self.plans = Plans()
         self.warned: set[str] = set()
 
     def look(self) -> Survey:
-        """What the model consists of now. Warns of layers added since the conversion; gathered shards are let go."""
+        """Returns what the model consists of now. Warns of layers added since; gathered shards are let go."""
         modules = every_module(self.model)
-        if self.known is None or self.known.modules != modules:
-            self.known = Survey(modules, bio_modules(self.model), plain_layers(self.model))
-        warn_of_added(self.known.plain, self.left_out)
+        if self.survey is None or self.survey.modules != modules:
+            self.survey = Survey(modules, bio_modules(self.model), plain_layers(self.model))
+            self.plans = Plans()
+        if self.survey.plain:
+            warn_of_added(self.survey.plain, self.left_out)
         reshard(modules)
-        return self.known
+        return self.survey._replace(mark=signature(self.survey.bio_mods))
 
     def warn_of_nothing(self, what: str) -> None:
         """Warns, once, that all weights that could be treated are frozen."""
@@ -75,7 +80,7 @@ class Overview:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves what can be looked up again out of copies and pickles."""
-        return {**vars(self), "known": None}
+        return {**vars(self), "survey": None, "plans": Plans()}
 
 
 def every_module(model: nn.Module) -> list[nn.Module]:

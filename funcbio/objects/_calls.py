@@ -1,0 +1,118 @@
+"""Calls: what every door does before the engine runs. Each layer is looked at, and nothing is changed meanwhile."""
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from funcbio.engine._layers import Layer, Step
+from funcbio.mechanisms import Row
+from funcbio.objects._checks import check_method
+from funcbio.objects._layer import BioLayer
+from funcbio.objects._memory import check_apart
+from funcbio.objects._ready import bring, steps_of
+
+Ready = list[tuple[BioLayer, Layer, list[Step]]]
+Methods = Sequence[tuple[str, Row | None]]
+"""Names, and what the table holds of each; None is a method of a subclass."""
+Signature = list[tuple[Any, ...]]
+
+
+class Prepared(NamedTuple):
+    """Layers that have been looked at: those of plain memory, with their tensors and kernels, and all others."""
+
+    ready: Ready
+    alone: list[BioLayer]
+
+    @property
+    def layers(self) -> list[BioLayer]:
+        """All of the layers; those of plain memory first."""
+        return [*(bio for bio, _, _ in self.ready), *self.alone]
+
+
+def takes_part(bio: BioLayer, row: Row | None) -> bool:
+    """Returns True if a method runs on a layer: not on frozen ones, nor without a gradient or units to see."""
+    if not bio.participates or (row is not None and row.per_unit and not bio.synapse.observable):
+        return False
+    return row is None or not row.needs_grad or bio.has_gradient()
+
+
+def prepare(asked: Iterable[tuple[BioLayer, Methods]], *, on_update: bool = False) -> Prepared:
+    """Looks at layers, each with the methods that are to run on it as one.
+
+    Raises:
+        RuntimeError: If a method cannot run on a layer as it is.
+        AttributeError: If the configuration of a layer does not allow it.
+    """
+    ready: Ready = []
+    alone: list[BioLayer] = []
+    calls: list[tuple[BioLayer, Sequence[Step] | None]] = []
+    for bio, methods in asked:
+        names = [name for name, _ in methods]
+        ours = all(row is not None and bio.row(name) is row for name, row in methods)
+        brought = bring(bio, names) if ours else None
+        if not ours:
+            for _, row in methods:
+                check_method(bio, row)
+        if brought is not None and bio.inherits(names):
+            ready.append((bio, *brought))
+            calls.append((bio, brought[1]))
+            continue
+        alone.append(bio)
+        if any(row is not None for _, row in methods):  # Else nothing is known of what it writes.
+            calls.append((bio, steps_of(bio, names) if ours and bio.inherits(names) else None))
+    check_apart(calls, on_update=on_update)
+    return Prepared(ready, alone)
+
+
+def signature(bios: Iterable[BioLayer]) -> Signature | None:
+    """Returns all that decides how layers run, to be compared with that of an earlier call; None if it cannot be told.
+
+    Gradients are compared by where they lie: each backward pass may make new ones.
+    """
+    found: Signature = []
+    try:
+        for bio in bios:
+            parent = bio._parent[0]
+            weight: Any = parent._parameters[bio.synapse.attribute]
+            if type(weight) is not nn.Parameter:
+                return None
+            held = [t for t in (*bio._buffers.values(), *bio._parameters.values(), weight) if t is not None]
+            tensors = held if weight.grad is None else [*held, weight.grad]
+            found.append(
+                (bio.config, bio.compiles, type(bio), parent.__dict__.get("padding_idx"), weight.requires_grad)
+            )
+            found.append(tuple(map(id, held)))
+            found.extend([(type(t), t.data_ptr(), t.shape, t.stride(), t.dtype, t.device) for t in tensors])
+    except (RuntimeError, KeyError, AttributeError):  # Inside transforms, of sparse gradients, or without a weight.
+        return None
+    return found
+
+
+class Plans:
+    """Keeps what has been looked at, as long as nothing that matters has changed: looking takes longer than running.
+
+    Only layers of plain memory are kept, and no gradients.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[Hashable, tuple[Signature, Ready]] = {}
+
+    def get(self, key: Hashable, mark: Signature | None, look: Callable[[], Prepared]) -> Prepared:
+        """Returns what is kept under a key if the signature is the same, or what looking finds."""
+        kept = self.kept.get(key)
+        if kept is not None and kept[0] == mark:
+            return Prepared([_with_gradient(*entry) for entry in kept[1]], [])
+        prepared = look()
+        if mark is not None and prepared.ready and not prepared.alone:
+            self.kept[key] = mark, [(bio, _without_gradient(layer), steps) for bio, layer, steps in prepared.ready]
+        return prepared
+
+
+def _without_gradient(layer: Layer) -> Layer:
+    return layer._replace(operands={name: value for name, value in layer.operands.items() if name != "grad"})
+
+
+def _with_gradient(bio: BioLayer, layer: Layer, steps: list[Step]) -> tuple[BioLayer, Layer, list[Step]]:
+    operands = {**layer.operands, "grad": layer.operands["weight"].grad}
+    return bio, Layer(layer.name, layer.key, operands, layer.compiles), steps
