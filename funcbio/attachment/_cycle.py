@@ -126,7 +126,10 @@ class Cycle:
         bios = self.layers.look()
         self.ages.begin(bios)
         finite = self._settled(finite, bios)
-        acting = [mechanism for mechanism in self.mechanisms if finite is not False and mechanism.acts(self._step())]
+        if finite is False:
+            return Open(finite, bios, [])
+        number = self.steps if any(mechanism.every > 1 for mechanism in self.mechanisms) else 0
+        acting = [mechanism for mechanism in self.mechanisms if mechanism.every == 1 or mechanism.acts(number)]
         return Open(finite, bios, acting)
 
     def _before(self, step: Open) -> None:
@@ -178,10 +181,6 @@ class Cycle:
             missed = (~step.finite).long()
             self.skipped = missed if self.skipped is None else self.skipped + missed
 
-    def _step(self) -> int:
-        """Number of the step for ``acts``; nobody needs to ask a device for it if everything acts in every step."""
-        return self.steps if any(mechanism.every > 1 for mechanism in self.mechanisms) else 0
-
     def _settled(self, finite: bool | Tensor, bios: Sequence[BioLayer]) -> bool | Tensor:
         """The verdict as a bool, unless it can be used where it is."""
         if isinstance(finite, bool):
@@ -191,8 +190,8 @@ class Cycle:
         return finite if everywhere and not own else bool(finite)
 
     def _prepare(self, step: Open, place: str) -> list[Ready]:
-        chosen = groups([mechanism for mechanism in step.acting if mechanism.where == place])
-        return [self._looked(group, step.bios) for group in chosen]
+        acting = [mechanism for mechanism in step.acting if mechanism.where == place]
+        return [self._looked(group, step.bios) for group in groups(acting)] if acting else []
 
     def _looked(self, group: Group, bios: Sequence[BioLayer]) -> Ready:
         """Returns what looking at the layers finds, or has found if they are as they were."""
@@ -208,5 +207,7 @@ class Cycle:
             fresh = fresh or bool(ready.prepared.alone)
 
     def _renew(self, step: Open, masks: Masks) -> None:
+        if not masks:
+            return
         renew(step.bios, masks, self.optimizer, fresh_rates=self.fresh_rates)
         merge(step.masks, masks)

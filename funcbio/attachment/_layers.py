@@ -60,11 +60,12 @@ class Layers:
         self.overview, self.optimizer, self.handle = overview, optimizer, handle
         self.known: list[BioLayer] = []
         self.mark: Signature | None = None
+        self.seen: tuple[Signature | None, list[int]] | None = None
         self.trained = False
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has to take its own layers."""
-        return {**vars(self), "known": [], "mark": None}
+        return {**vars(self), "known": [], "mark": None, "seen": None}
 
     def look(self) -> list[BioLayer]:
         """The layers as they are now; those of parameters that the optimizer was given since are taken up.
@@ -73,7 +74,13 @@ class Layers:
             RuntimeError: If a layer has left the model or the optimizer, as after another conversion of the model.
         """
         survey = self.overview.look()
-        self.mark, found = survey.mark, of_optimizer(survey.layers(), self.optimizer)
+        held = (
+            [] if self.optimizer is None else [id(p) for group in self.optimizer.param_groups for p in group["params"]]
+        )
+        if survey.mark is not None and (survey.mark, held) == self.seen:
+            return self.known
+        self.mark, self.seen = survey.mark, None
+        found = of_optimizer(survey.layers(), self.optimizer)
         if found != self.known:
             gone = [bio.synapse.weight for bio in self.known if bio not in found]
             if gone:
@@ -87,7 +94,7 @@ class Layers:
         trained = any(bio.participates for bio in found)
         if found and self.trained and not trained:  # Frozen since; who attaches to frozen weights was told then.
             self.overview.warn_of_nothing("mechanisms")
-        self.trained = trained
+        self.trained, self.seen = trained, (survey.mark, held)
         return found
 
 

@@ -84,7 +84,8 @@ def run(ready: Ready, finite: bool | Tensor = True, updates: Mapping[BioLayer, U
     flag = None if isinstance(finite, bool) else finite
     masks = run_calls([(_around(bio, layer, updates), steps) for bio, layer, steps in layers], flag)
     for mechanism in ready.group:
-        finished(layers, mechanism.row, masks, flag)
+        if mechanism.row.counts:
+            finished(layers, mechanism.row, masks, flag)
     alone = [bio for bio in ready.prepared.alone if updates is None or bio in updates]
     if alone and not bool(finite):
         return masks

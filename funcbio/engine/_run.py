@@ -81,15 +81,20 @@ def run_layers(calls: Calls, finite: Tensor | None = None) -> list[Tensor | None
     """Runs every layer's steps on it, in place, layers of one kind together.
 
     Args:
-        calls: Layers of plain memory, each with those steps that it takes part in.
+        calls: Layers of plain memory, each with steps; those that ask for fields it does not have are left out.
         finite: If given and False, nothing is changed.
 
     Returns:
         Which weights of each layer were replaced; None if no step says so.
     """
     groups: dict[Any, tuple[Sequence[Step], list[int]]] = {}
-    for index, (layer, steps) in enumerate(calls):
-        if steps:
+    for index, (layer, asked) in enumerate(calls):
+        steps = [
+            step
+            for step in asked
+            if all(layer.operands[m] is not None and layer.operands[m].ndim for m in step.kernel.marks)
+        ]
+        if steps and layer.operands["weight"].numel():
             values = [layer.operands.get(name) for name in TYPED]
             types = [None if value is None or value.ndim == 0 else value.dtype for value in values]
             kind = (*map(id, steps), layer.compiles, layer.operands["weight"].device, *types)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from funcbio._checks import is_count
@@ -53,7 +54,11 @@ class Mechanism:
         """Name of the method or function."""
         return self.feature if isinstance(self.feature, str) else getattr(self.feature, "__name__", "feature")
 
-    @property
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the row out of copies and pickles: it is looked up again."""
+        return {name: value for name, value in vars(self).items() if name != "row"}
+
+    @cached_property
     def row(self) -> Row:
         """Returns the row of the table, or one made for a function of the user's own."""
         if isinstance(self.feature, str):

@@ -95,7 +95,7 @@ class BioLayer(nn.Module):
     @property
     def weight(self) -> nn.Parameter:
         """The layer's weight, as it is now."""
-        weight = self.get_parent()._parameters.get(self.synapse.attribute)
+        weight = self._parent[0]._parameters.get(self.synapse.attribute)
         if weight is None:  # No AttributeError: torch would look for the attribute elsewhere.
             raise RuntimeError(
                 f"{self.synapse.weight} should be a parameter of its layer; found none: parametrizations and "

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from funcbio.anatomy._synapses import Synapse
 from funcbio.bio_config import BioConfig
-from funcbio.engine._layers import Layer, Step, broadcasts, is_alike, is_key, takes_part
+from funcbio.engine._layers import Layer, Step, broadcasts, is_alike, is_key
 from funcbio.engine._run import run_layers
 from funcbio.mechanisms import ROWS, Row
 from funcbio.objects._checks import check_method
@@ -129,7 +129,7 @@ def run_calls(calls: Sequence[tuple[Layer, Sequence[Step]]], finite: Tensor | No
     Returns:
         Which weights were replaced, by name of the weight, if a step says so.
     """
-    masks = run_layers([(layer, [step for step in steps if takes_part(layer, step)]) for layer, steps in calls], finite)
+    masks = run_layers(calls, finite)
     for layer, steps in calls:
         for step in steps:
             if step.kernel.draws:
