@@ -8,7 +8,7 @@ from attached import EVERY_STATE, OPTIMIZERS, batch, bio_net, distance, everythi
 from optree import tree_map
 from torch import nn, optim
 
-from funcbio import BioConfig, BioConverter, BioModule, Mechanism, attach
+from funcbio import BioConfig, BioConverter, BioModule, Mechanism, attach, sweep
 from funcbio.attachment import _update
 
 RATES = BioConfig(fuzzy_learning_rate_factor_nu=0.4)
@@ -123,11 +123,11 @@ def test_on_the_update_mechanisms_see_the_old_weight_and_the_update():
     model, steps, _ = attached(OPTIMIZERS["sgd"], [Mechanism(look, where="update")])
     before = weights(model)
     train(model, steps, 1)
-    assert len(seen) == 3
-    for params, grads in seen:
-        for name, old in params.items():
-            assert torch.equal(old, before[name])
-            torch.testing.assert_close(old + grads[name], model.get_parameter(name).detach())
+    ((params, grads),) = seen
+    assert len(params) == 3
+    for name, old in params.items():
+        assert torch.equal(old, before[name])
+        torch.testing.assert_close(old + grads[name], model.get_parameter(name).detach())
 
 
 def halve(params, grads, state, /, *, key=None, by=0.5):
@@ -273,3 +273,83 @@ def test_default_places():
     assert Mechanism("fuzzy_learning_rates").where == "update"
     assert Mechanism("rejuvenate_weights").where == "after"
     assert Mechanism(halve).where == "gradient"
+
+
+# Functions of the user's own: one contract for attach and sweeps.
+
+
+def pull(params, grads, state, /, *, key=None):
+    return {name: weight - 0.5 * grads[name] for name, weight in params.items()}, grads, state
+
+
+def clip(params, grads, state, /, *, key=None, most=1e-3):
+    norm = torch.stack([grad.square().sum() for grad in grads.values()]).sum().sqrt()
+    factor = torch.clamp(most / norm, max=1.0)
+    return params, {name: factor * grad for name, grad in grads.items()}, state
+
+
+def two_layers():
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(4, 6, bias=False), nn.Tanh(), nn.Linear(6, 2, bias=False))
+
+
+def one_step(lr, mechanisms):
+    model = two_layers()
+    optimizer = optim.SGD(model.parameters(), lr)
+    if mechanisms:
+        attach(optimizer, model, mechanisms, config=ONES)
+    x = torch.linspace(-1, 1, 12).view(3, 4)
+    model(x).square().mean().backward()
+    optimizer.step()
+    return {name: p.detach() for name, p in model.named_parameters()}
+
+
+def one_step_of_a_sweep(lr, mechanisms):
+    x = torch.linspace(-1, 1, 12).view(3, 4)
+    loss = lambda output, target: output.square().mean()
+    found = sweep(
+        two_layers,
+        loss,
+        (x, x),
+        steps=1,
+        batch_size=3,
+        lr=lr,
+        seeds=1,
+        mechanisms=mechanisms,
+        config=ONES,
+    )
+    return {name: value for name, value in found.member(0).items() if name.endswith("weight")}
+
+
+@pytest.mark.parametrize("run", [one_step, one_step_of_a_sweep])
+def test_after_the_step_a_function_is_given_the_new_weights_and_the_gradients_of_the_step(run):
+    after, plain = run(0.1, [Mechanism(pull, where="after")]), run(0.6, [])
+    for name, weight in plain.items():
+        torch.testing.assert_close(after[name], weight)
+
+
+@pytest.mark.parametrize("where", ["gradient", "update"])
+@pytest.mark.parametrize("most", [1 << 22, 5])
+def test_a_function_sees_all_treated_layers_as_one_tree(where, most, monkeypatch):
+    monkeypatch.setattr(_update, "SCRATCH_ELEMENTS", most)
+    before, clipped = two_layers(), one_step(1.0, [Mechanism(clip, where=where)])
+    moved = torch.stack([(clipped[name] - p.detach()).square().sum() for name, p in before.named_parameters()])
+    assert moved.sum().sqrt() == pytest.approx(1e-3, rel=1e-3)  # Clipped one by one, it would be longer.
+
+
+def test_after_the_step_layers_without_a_gradient_have_zeros():
+    seen = {}
+
+    def look(params, grads, state, /, *, key=None):
+        seen.update(grads)
+        return params, {name: grad + 1 for name, grad in grads.items()}, state
+
+    model = nn.ModuleList([nn.Linear(3, 2), nn.Linear(3, 2)])
+    optimizer = optim.SGD(model.parameters(), 0.1)
+    attach(optimizer, model, [Mechanism(look, where="after")])
+    model[0](torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    assert torch.equal(seen["0.weight"], torch.ones(2, 3))
+    assert torch.equal(seen["1.weight"], torch.zeros(2, 3))
+    assert torch.equal(model[0].weight.grad, torch.ones(2, 3))
+    assert model[1].weight.grad is None

@@ -112,7 +112,9 @@ LIMITS = {
 def hyper_of(name):
     """Values at their limits for some of a feature's hyper-parameters, as numbers or as tensors."""
     options = {h: st.sampled_from(LIMITS.get(h, positive)) for h in FEATURES[name][1]}
-    as_tensor = {h: s | s.map(lambda v: torch.tensor(float(v))) for h, s in options.items()}
+    # Not rounded: 0 and 1 are out of some limits.
+    wide = lambda v: torch.float32 if float(torch.tensor(float(v))) == v else torch.float64
+    as_tensor = {h: s | s.map(lambda v: torch.tensor(float(v), dtype=wide(v))) for h, s in options.items()}
     return st.fixed_dictionaries({}, optional=as_tensor)
 
 

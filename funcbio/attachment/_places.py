@@ -12,6 +12,7 @@ from funcbio.mechanisms import Row
 from funcbio.mechanisms._placed import Mechanism
 from funcbio.objects._calls import Prepared, prepare, takes_part
 from funcbio.objects._layer import BioLayer
+from funcbio.objects._on_trees import run_on_trees
 from funcbio.objects._ready import finished, run_calls
 
 Group = list[Mechanism]
@@ -89,11 +90,15 @@ def run(ready: Ready, finite: bool | Tensor = True, updates: Mapping[BioLayer, U
     alone = [bio for bio in ready.prepared.alone if updates is None or bio in updates]
     if alone and not bool(finite):
         return masks
-    for bio in alone:
-        for mechanism in ready.group:
-            if takes_part(bio, mechanism.row):
-                mask = _call(bio, mechanism, None if updates is None else updates[bio])
-                merge(masks, {} if mask is None else {bio.synapse.weight: mask})
+    for mechanism in ready.group if alone else ():
+        chosen = [bio for bio in alone if takes_part(bio, mechanism.row)]
+        if mechanism.is_own:  # It sees all of them as one tree.
+            after = mechanism.where == "after"
+            merge(masks, run_on_trees(chosen, mechanism.row, updates, sees_gradients=after) if chosen else {})
+            continue
+        for bio in chosen:
+            mask = _call(bio, mechanism, None if updates is None else updates[bio])
+            merge(masks, {} if mask is None else {bio.synapse.weight: mask})
     return masks
 
 
@@ -106,9 +111,7 @@ def _around(bio: BioLayer, layer: Layer, updates: Mapping[BioLayer, Update] | No
 
 
 def _call(bio: BioLayer, mechanism: Mechanism, around: Update | None) -> Tensor | None:
-    """Runs a mechanism on a layer by itself."""
-    if mechanism.is_own:
-        return bio.run_row(mechanism.row, around=around)
+    """Runs a documented method on a layer by itself."""
     if around is None:
         return getattr(bio, mechanism.name)()
     if bio.inherits([mechanism.name]):

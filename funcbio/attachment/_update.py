@@ -68,7 +68,9 @@ def scale_update(ready: Sequence[Ready], old: Old, finite: bool | Tensor) -> Mas
     replaced: Masks = {}
     own = any(map(may_replace, ready))
     old.note_gradients()
-    for group in groups_of_layers([*old.weights], SCRATCH_ELEMENTS):
+    whole = any(mechanism.is_own for mechanisms in ready for mechanism in mechanisms.group)  # They see one tree.
+    groups = [[*old.weights]] if whole else groups_of_layers([*old.weights], SCRATCH_ELEMENTS)
+    for group in groups:
         updates = {bio: _around(bio, old.weights[bio], own=own) for bio in group}
         for mechanisms in ready:
             merge(replaced, run(mechanisms, finite, updates))

@@ -11,16 +11,17 @@ from torch import Tensor, nn
 
 from funcbio import rng
 from funcbio.anatomy._synapses import Synapse, is_treated, synapses
-from funcbio.base import BioState, Key, Tree
+from funcbio.base import Key
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError, Distribution
 from funcbio.engine._layers import broadcasts
-from funcbio.functional._init import initial_activity, initial_rate, initial_sign
+from funcbio.functional._init import initial_rate, initial_sign
 from funcbio.functional._observe import unit_dim
 from funcbio.mechanisms import METHODS, ROWS, Row, count_active, moves, split_output
 from funcbio.objects._checks import check_method, check_output, check_weight
 from funcbio.objects._memory import check_apart
+from funcbio.objects._on_trees import run_on_trees
 from funcbio.objects._ready import bring, run_calls, steps_of
-from funcbio.tensors._sharding import agreed, is_distributed, is_plain, local, shard_like, whole
+from funcbio.tensors._sharding import agreed, is_plain, local, whole
 
 
 class BioLayer(nn.Module):
@@ -167,36 +168,14 @@ class BioLayer(nn.Module):
         follows = self.config.fuzzy_lr_distribution == Distribution.ACTIVITY
         return follows and self.records_activity and not local(self.observations).any()
 
-    @torch.no_grad()
     def run_row(self, row: Row, *, around: tuple[Tensor, Tensor] | None = None) -> Tensor | None:
-        """Runs a feature on trees of one leaf and writes back what it changed: for all that is not plain memory.
+        """Runs a feature on trees of one leaf, in place: for all that is not plain memory.
 
         Args:
             row: The feature.
             around: Stand for weight and gradient, and are written to in their place.
         """
-        weight, leaf = self.weight if around is None else around[0], self.synapse.weight
-        if is_distributed(weight):  # Only now it is sure how; from here on no process holds rates of other rows.
-            self.fuzzy_learning_rate_parameters = shard_like(self.fuzzy_learning_rate_parameters, weight)
-        key, updates = local(self.key), local(self.updates)
-        given = self.weight.grad if around is None else around[1]
-        # A feature that needs no gradient passes on what it gets: the weight stands in.
-        grad = given if row.needs_grad and given is not None else weight
-        before = {leaf: weight}, {leaf: grad}, self._state(weight)
-        params, grads, state = row.bound(self.config)(*before, key=key)
-        params, state = keep_padding(self.get_parent(), weight, params, state)
-        written = (
-            (weight, params[leaf]),
-            (grad, grads[leaf] if row.needs_grad else grad),
-            (self.fuzzy_learning_rate_parameters, state.rate[leaf]),
-            (updates, state.updates),
-        )
-        for target, value in written:
-            if value is not target:
-                target.copy_(value)
-        if row.draws:
-            key.add_(rng.step_of(key.device))
-        return state.replaced[leaf] if state.replaced else None
+        return run_on_trees([self], row, None if around is None else {self: around}).get(self.synapse.weight)
 
     def forward(self, output: Tensor) -> Tensor:
         """Counts the active units of the layer's output, and splits its weights."""
@@ -279,19 +258,6 @@ class BioLayer(nn.Module):
             return self.sign
         return sign.detach().to(self.sign, copy=True)
 
-    def _state(self, weight: Tensor) -> BioState:
-        name, none = self.synapse.weight, weight.new_ones(())
-        count = initial_activity(weight, self.synapse, self.config)
-        if self.records_activity:
-            count = shard_like(self.synapse.along_post(local(self.activation_count), weight.shape), weight)
-        sign = self._buffers.get("sign", self._parameters.get("sign"))
-        return BioState(
-            rate={name: self.fuzzy_learning_rate_parameters},
-            sign={name: none if sign is None or sign.ndim == 0 else shard_like(sign, weight)},
-            activity={name: count},
-            updates=local(self.updates),
-        )
-
 
 def lone_synapse(layer: nn.Module, config: BioConfig) -> Synapse:
     """Describes a layer outside a model; its depth is the one the configuration states, if any."""
@@ -304,15 +270,3 @@ def lone_synapse(layer: nn.Module, config: BioConfig) -> Synapse:
 def fresh_seed() -> int:
     """Takes one seed from torch's global generator, the only use we make of it."""
     return int(torch.randint(2**62, (), device="cpu"))
-
-
-def keep_padding(layer: nn.Module, weight: Tensor, params: Tree, state: BioState) -> tuple[Tree, BioState]:
-    """Leaves the padding row of an embedding as it is: it is no synapse, and zero for good."""
-    padding = getattr(layer, "padding_idx", None)
-    (leaf,) = params
-    if padding is None or params[leaf] is weight:
-        return params, state
-    row = torch.arange(weight.shape[0], device=weight.device).unsqueeze(-1) == padding
-    row = shard_like(row, weight)
-    replaced = {leaf: state.replaced[leaf] & ~row} if state.replaced else state.replaced
-    return {leaf: torch.where(row, weight, params[leaf])}, state._replace(replaced=replaced)

@@ -91,9 +91,10 @@ def _run(segment: Planned, finite: bool | Tensor) -> dict[str, Tensor] | None:
             first, before = layers.get(bio, (layer, []))
             layers[bio] = first._replace(operands={**first.operands, **layer.operands}), [*before, *steps]
     masks, result = run_calls(list(layers.values()), flag), None
-    for _, plan in segment:
-        results = finished(plan.prepared.ready, plan.row, masks, flag)
-        result = results if plan.row is not None and plan.row.replaces else result
+    for method, plan in segment:
+        row = ROWS[method.name]
+        results = finished(plan.prepared.ready, row, masks, flag)
+        result = results if row.replaces else result
     return result
 
 

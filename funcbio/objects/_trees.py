@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from funcbio._checks import perhaps, require
 from funcbio.base import BioState, Tree
 from funcbio.objects._layer import BioLayer
+from funcbio.objects._on_trees import layers_state
 from funcbio.objects._survey import bio_modules, once
+from funcbio.tensors._sharding import local
 
 
 def trees(model: nn.Module, **fields: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tree, BioState]:
@@ -56,19 +58,18 @@ def _grad(parameter: nn.Parameter) -> Tensor:
 
 
 def state_of(named: Mapping[str, Tensor], bios: Mapping[str, BioLayer | None]) -> BioState:
-    """The state of every layer, side by side."""
+    """Returns the state of every layer, side by side; leaves of no dimensions where there is none."""
+    present = {name: bio for name, bio in bios.items() if bio is not None}
     columns: dict[str, dict[str, Tensor]] = {"rate": {}, "sign": {}, "activity": {}}
-    updates: Tree = ()
-    for name, bio in bios.items():
-        own = None if bio is None else bio._state(bio.weight)
+    for name, parameter in named.items():
+        bio = present.get(name)
+        own = None if bio is None else layers_state([bio], {name: bio.weight})
         for field, column in columns.items():
             dtype = torch.int64 if field == "activity" else torch.float32
-            none = torch.zeros((), dtype=dtype, device=named[name].device)
-            leaf = none if own is None or bio is None else getattr(own, field)[bio.synapse.weight]
-            column[name] = leaf.detach()
-        if own is not None and bio is not None and (bio.participates or isinstance(updates, tuple)):
-            updates = own.updates
-    return BioState(**columns, updates=updates)
+            none = torch.zeros((), dtype=dtype, device=parameter.device)
+            column[name] = none if own is None else getattr(own, field)[name].detach()
+    counting = [bio for bio in present.values() if bio.participates] or [*present.values()][:1]
+    return BioState(**columns, updates=local(counting[-1].updates) if counting else ())
 
 
 def _by_name(field: str, values: Mapping[str, Tensor], bios: Mapping[str, BioLayer | None]) -> dict[str, Tensor]:

@@ -51,7 +51,7 @@ class Kind:
         members = replaced(members, changes)
         direction, moments = self.optimizer.direction(moments, members.params, grads, self.over_members)
         apply = self.over_members(partial(self.rules.apply, acting))
-        return merged(changes, apply(members, direction, keys)), moments, loss
+        return merged(changes, apply(members, direction, grads, keys)), moments, loss
 
     def learn(self, acting: tuple[int, ...]) -> Callable[..., Any]:
         """Returns the first part of a step, over members: gradients and the mechanisms in their place."""

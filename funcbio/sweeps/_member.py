@@ -134,8 +134,18 @@ class Rules:
         params, grads, state = self.treat("gradient", acting, member.params, grads, state, member.numbers, key)
         return grads, changes(member, params=params, buffers=buffers, state=state), loss
 
-    def apply(self, acting: Sequence[int], member: MemberTensors, direction: Tensors, key: Key) -> dict[str, Any]:
-        """Moves the weights along the optimizer's direction; returns the changed tensors of ``member``."""
+    def apply(
+        self, acting: Sequence[int], member: MemberTensors, direction: Tensors, grads: Tensors, key: Key
+    ) -> dict[str, Any]:
+        """Moves the weights along the optimizer's direction; returns the changed tensors of ``member``.
+
+        Args:
+            acting: Positions of the mechanisms that act in this step.
+            member: Tensors of the member.
+            direction: The optimizer's step at learning rate one.
+            grads: Gradients of the step, as the optimizer has seen them.
+            key: Key of the step's noise.
+        """
         lr = member.numbers["lr"]
         if self.decoupled and "weight_decay" in member.numbers:
             decay = member.numbers["weight_decay"]
@@ -143,7 +153,7 @@ class Rules:
         update = {name: (lr * step).to(step.dtype) for name, step in direction.items()}
         params, update, state = self.treat("update", acting, member.params, update, member.state, member.numbers, key)
         params = {name: weight + update[name] for name, weight in params.items()}
-        params, _, state = self.treat("after", acting, params, update, state, member.numbers, key)
+        params, _, state = self.treat("after", acting, params, grads, state, member.numbers, key)
         return changes(member, params=params, state=state)
 
     def measure(

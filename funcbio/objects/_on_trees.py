@@ -1,0 +1,94 @@
+"""Features on the trees of some layers: functions of the user's own, and ours where layers are not plain memory."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from funcbio import rng
+from funcbio.base import BioState, Tree
+from funcbio.functional._init import initial_activity
+from funcbio.mechanisms import Row
+from funcbio.tensors._sharding import is_distributed, local, shard_like
+
+Around = Mapping[Any, tuple[Tensor, Tensor]]
+"""What stands for the weight and the gradient of some layers, and is written to in their place."""
+
+
+@torch.no_grad()
+def run_on_trees(
+    bios: Sequence[Any], row: Row, around: Around | None = None, *, sees_gradients: bool = False
+) -> dict[str, Tensor]:
+    """Runs a feature on trees of some layers, and writes back what it changed.
+
+    Args:
+        bios: The layers; the draws come from the key of the first, which has gone on like the others'.
+        row: The feature.
+        around: Stand for weights and gradients.
+        sees_gradients: Whether a feature that needs no gradients is given them all the same, zeros where there are
+            none; what it returns for them is left alone.
+
+    Returns:
+        Which weights were replaced, by name of the weight, if the feature says so.
+    """
+    weights = {bio.synapse.weight: bio.weight if around is None else around[bio][0] for bio in bios}
+    for bio in bios:
+        if is_distributed(bio.weight):  # Only now it is sure how; from here on no process holds rates of other rows.
+            bio.fuzzy_learning_rate_parameters = shard_like(bio.fuzzy_learning_rate_parameters, bio.weight)
+    grads = {}
+    for bio, (leaf, weight) in zip(bios, weights.items(), strict=True):
+        grad = bio.weight.grad if around is None else around[bio][1]
+        unseen = torch.zeros_like(weight) if sees_gradients else weight  # Ours pass on what they get.
+        grads[leaf] = grad if (row.needs_grad or sees_gradients) and grad is not None else unseen
+    first = bios[0]
+    params, changed, state = row.bound(first.config)(weights, grads, layers_state(bios, weights), key=local(first.key))
+    params, state = keep_padding(bios, weights, params, state)
+    for bio, (leaf, weight) in zip(bios, weights.items(), strict=True):
+        written = (
+            (weight, params[leaf]),
+            (grads[leaf], changed[leaf] if row.needs_grad else grads[leaf]),
+            (bio.fuzzy_learning_rate_parameters, state.rate[leaf]),
+            (local(bio.updates), state.updates),
+        )
+        for target, value in written:
+            if value is not target:
+                target.copy_(value)
+        if row.draws:
+            local(bio.key).add_(rng.step_of(local(bio.key).device))
+    return dict(state.replaced) if state.replaced else {}
+
+
+def layers_state(bios: Sequence[Any], weights: Mapping[str, Tensor]) -> BioState:
+    """Returns the state of some layers as trees, laid out as their weights are."""
+    rates, signs, counts = {}, {}, {}
+    for bio, (leaf, weight) in zip(bios, weights.items(), strict=True):
+        rates[leaf], sign = bio.fuzzy_learning_rate_parameters, bio.held("sign")
+        counts[leaf] = initial_activity(weight, bio.synapse, bio.config)
+        if bio.records_activity:
+            counts[leaf] = shard_like(bio.synapse.along_post(local(bio.activation_count), weight.shape), weight)
+        signs[leaf] = weight.new_ones(()) if sign is None or sign.ndim == 0 else shard_like(sign, weight)
+    return BioState(rate=rates, sign=signs, activity=counts, updates=local(bios[0].updates))
+
+
+def keep_padding(
+    bios: Sequence[Any], weights: Mapping[str, Tensor], params: Tree, state: BioState
+) -> tuple[dict[str, Tensor], BioState]:
+    """Leaves the padding rows of embeddings as they are: they are no synapses, and zero for good."""
+    kept: dict[str, Tensor] = dict(params)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    replaced: Any = dict(state.replaced) if state.replaced else state.replaced
+    for bio, (leaf, weight) in zip(bios, weights.items(), strict=True):
+        row = padding_row(bio.get_parent(), weight)
+        if row is not None and kept[leaf] is not weight:
+            kept[leaf] = torch.where(row, weight, kept[leaf])
+            if replaced:
+                replaced[leaf] = replaced[leaf] & ~row
+    return kept, state._replace(replaced=replaced)
+
+
+def padding_row(layer: nn.Module, weight: Tensor) -> Tensor | None:
+    """Returns where the padding row of an embedding lies in its weight; None if it has none."""
+    padding = getattr(layer, "padding_idx", None)
+    if padding is None:
+        return None
+    return shard_like(torch.arange(weight.shape[0], device=weight.device).unsqueeze(-1) == padding, weight)
