@@ -151,7 +151,8 @@ class BioConfig:
             if should is not None and not item.metadata["holds"](value):
                 limit = f", of magnitude {LARGEST:g} at most" if isinstance(value, Real) and is_large(value) else ""
                 raise ConfigError(f"{item.name} should be {should}{limit}; found {value!r}")
-            object.__setattr__(self, item.name, _plain(value))
+            if type(value) not in (int, float, bool, str):
+                object.__setattr__(self, item.name, _plain(value))
         try:
             require_order("fuzzy_lr_min", self.fuzzy_lr_min, "fuzzy_lr_max", self.fuzzy_lr_max)
         except ValueError as error:
