@@ -124,7 +124,7 @@ def test_the_reference_leaves_out_what_only_the_library_calls(pages):
     shown = pages["reference/objects.html"]
     assert 'id="funcbio.BioModule.crystallize"' in shown
     assert 'id="funcbio.Mechanism.acts"' in shown
-    for name in ("BioModule.moves", "BioModule.settle", "BioModule.lacks_observation", "Mechanism.row"):
+    for name in ("BioModule.moves", "BioModule.finish", "BioModule.lacks_observation", "Mechanism.row"):
         assert pkgutil.resolve_name(f"funcbio:{name}")
         assert f'id="funcbio.{name}"' not in shown
 

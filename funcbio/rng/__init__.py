@@ -7,34 +7,32 @@ elements of a longer draw are those of a shorter one, and a part of a draw can b
 
 from funcbio.rng._gamma import beta, gamma
 from funcbio.rng._keys import fold_in, key, split, step_of
-from funcbio.rng._laws import NORMAL, REACH, UNIFORM, Law, lane_list, lanes
+from funcbio.rng._laws import NORMAL as NORMAL
+from funcbio.rng._laws import REACH as REACH
+from funcbio.rng._laws import UNIFORM as UNIFORM
+from funcbio.rng._laws import Law as Law
+from funcbio.rng._laws import lane_list as lane_list
+from funcbio.rng._laws import lanes as lanes
 from funcbio.rng._samplers import bernoulli, normal, uniform
-from funcbio.rng._streams import LANE, block_numbers, blocks, words
-from funcbio.rng._threefry import constants, threefry2x32
+from funcbio.rng._streams import LANE as LANE
+from funcbio.rng._streams import block_numbers as block_numbers
+from funcbio.rng._streams import blocks as blocks
+from funcbio.rng._streams import words as words
+from funcbio.rng._threefry import constants as constants
+from funcbio.rng._threefry import threefry2x32 as threefry2x32
 from funcbio.rng._trees import draw_tree, normal_tree
 
+# The generator's parts, for the engine, are no part of the reference.
 __all__ = [
-    "LANE",
-    "NORMAL",
-    "REACH",
-    "UNIFORM",
-    "Law",
     "bernoulli",
     "beta",
-    "block_numbers",
-    "blocks",
-    "constants",
     "draw_tree",
     "fold_in",
     "gamma",
     "key",
-    "lane_list",
-    "lanes",
     "normal",
     "normal_tree",
     "split",
     "step_of",
-    "threefry2x32",
     "uniform",
-    "words",
 ]
