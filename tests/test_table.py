@@ -8,8 +8,10 @@ from torch import nn
 from worlds import model_world
 
 import funcbio
-from funcbio import BioConfig, BioConverter, BioModule, ConfigError, Mechanism, bind, chain, key
+from funcbio import BioConfig, BioConverter, BioModule, ConfigError, Mechanism, attach, bind, chain, key
 from funcbio._checks import COUNT, FRACTION, FRACTION_OR_ONE, NOT_NEGATIVE, POSITIVE
+from funcbio.engine._kernel import Kernel
+from funcbio.engine._run import run_kernel
 from funcbio.mechanisms import METHODS, ROWS, Row
 
 OUT = {
@@ -98,6 +100,36 @@ def test_a_new_row_is_known_by_every_door(monkeypatch):
     assert torch.equal(net[1].weight, before[1] / 2)
     params = {"w": torch.ones(2)}
     assert torch.equal(chain(bind(params).halve)(params, params, None)[0]["w"], torch.ones(2) / 2)
+
+
+def shrink_rule(weight, *, factor):
+    return weight * factor
+
+
+SHRINK = Kernel(shrink_rule, reads=("weight",), writes=("weight",), limits={"factor": POSITIVE})
+
+
+def shrink(params, grads, state, /, *, key=None, factor=0.5):
+    return run_kernel(SHRINK, params, grads, state, key=key, factor=factor)
+
+
+def test_a_new_kernel_runs_by_every_door(monkeypatch):
+    """Hyper-parameters that no field of the configuration sets have the defaults of the function."""
+    monkeypatch.setitem(ROWS, "shrink", Row(shrink, SHRINK, place="after"))
+    monkeypatch.setattr(BioModule, "exposed_functions", (*METHODS, "shrink", "l1_reg"))
+    net = BioConverter()(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)))
+    before = net[0].weight.detach().clone()
+    net.shrink()
+    net[0].bio_mod.shrink()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
+    handle = attach(optimizer, net, ["shrink"])
+    handle._cycle.begin()
+    handle._cycle.end()
+    assert torch.equal(net[0].weight, before / 8)
+    params, grads, state = model_world("mlp")
+    small = shrink(params, grads, state)[0]
+    assert torch.equal(small["0.weight"], params["0.weight"] / 2)
+    assert small["0.bias"] is params["0.bias"]
 
 
 def test_every_method_of_the_table_is_on_models_and_layers():

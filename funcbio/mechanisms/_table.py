@@ -91,7 +91,10 @@ class Row:
         return partial(self.feature, **self.configured(config) | hyper)
 
     def step(self, name: str, hyper: Mapping[str, Any]) -> Step | None:
-        """Returns the kernel with its hyper-parameters; None if there is nothing to run."""
+        """Returns the kernel with its hyper-parameters, else their defaults; None if there is nothing to run."""
+        if self.kernel is None:
+            return None
+        hyper = {**self.defaults, **hyper}
         kernel, rest = self.kernel(**hyper) if callable(self.kernel) else (self.kernel, hyper)
         return None if kernel is None else Step(name, kernel, rest, kernel.needs())
 
