@@ -99,7 +99,7 @@ def _run(segment: Planned, finite: bool | Tensor) -> dict[str, Tensor] | None:
 
 
 def segments(planned: Planned, *, known: bool = True) -> list[Planned]:
-    """Cuts a row of methods where one has to see the results of those before it.
+    """Cuts a sequence of methods where one has to see the results of those before it.
 
     Keys move on after a method that draws. Where it is not ``known`` that gradients stay finite, a method that looks at
     them comes after all that change them; and those that do not look, or look for weights too, stand alone.

@@ -24,7 +24,7 @@ Trained = Mapping[str, tuple[Training, Mapping[int, Checkpoint]]]
 
 
 class Cell(NamedTuple):
-    """Describes one kind of network at one time, and the gradient or update that leaks from it."""
+    """Describes one kind of network at one time, and which gradient leaks from it."""
 
     victim: str
     epochs: int
@@ -72,7 +72,7 @@ def cells_of(victims: Sequence[str], epochs: Sequence[int]) -> list[Cell]:
 
 
 def leaked(cell: Cell, training: Training, at: Checkpoint, aim: Aim) -> Tree:
-    """Computes the leaked gradients or updates of the networks of all seeds."""
+    """Computes the leaked gradients of the networks of all seeds."""
     places = others(aim.images, aim.keys, aim.places) if cell.leak == OTHER else aim.places
     x, y, bio = aim.images.test_x[places], aim.images.test_y[places], training.bio
 
