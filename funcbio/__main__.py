@@ -10,7 +10,7 @@ from funcbio.experiments.frame.settings import SettingError
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """Parses the command line, with error messages of one line."""
 
     def error(self, message: str) -> NoReturn:
         """Prints one line and leaves with exit code 2."""

@@ -1,4 +1,4 @@
-"""What trees, numbers and keys should be: checked before anything is computed, by what is known without their values.
+"""Checks of trees, numbers and keys before anything is computed, by all that is known without their values.
 
 So the checks cost nothing in vmap or a compiled graph, and the features stay pure.
 """
@@ -75,7 +75,7 @@ def require_like(params: Tree, **trees: Tree) -> None:
 
 
 def _difference(tree: Tree, params: Tree) -> str:
-    """What makes a tree differ from ``params``: a leaf too few or too many, or else their structures."""
+    """Returns how a tree differs from ``params``: a leaf too few or too many, or else their structures."""
     own, expected = leaf_names(tree), leaf_names(params)
     if optree.tree_structure(tree).is_leaf():
         return f"{type(tree).__name__}, a single leaf"
@@ -86,7 +86,7 @@ def _difference(tree: Tree, params: Tree) -> str:
 
 
 def _misfit(name: str, leaf: Any, weight: Any, *, synapse: bool) -> str | None:
-    """What a leaf of the tree ``name`` should be, if it is not."""
+    """Returns a description of the leaf that the tree ``name`` should have here; None if the leaf fits."""
     if not isinstance(leaf, Tensor):
         return "a tensor"
     marks, broadcasts = name not in VALUES, name in ("sign", "activity")
@@ -102,7 +102,7 @@ def _misfit(name: str, leaf: Any, weight: Any, *, synapse: bool) -> str | None:
 
 
 def is_real(value: object) -> bool:
-    """Whether the mechanisms can work on a tensor."""
+    """Returns True for a tensor of a type that the mechanisms work on."""
     return isinstance(value, Tensor) and value.dtype in FLOATING
 
 
@@ -111,24 +111,24 @@ def _counts(leaf: Tensor) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a number that rules can take; see ``LARGEST``."""
+    """Returns True for a number that rules can take; see ``LARGEST``."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
 
 
 def require(name: str, value: object, should: str, holds: bool) -> None:
-    """Raises ValueError if an argument is not what it should be."""
+    """Raises ValueError if the check of an argument failed."""
     if not holds:
         raise ValueError(f"{name} should be {should}; found {value!r:.200}")
 
 
 def perhaps(name: object, known: Iterable[str]) -> str:
-    """The nearest of the known names, for a message that refuses another one; nothing if none is known."""
+    """Returns the nearest of the known names, for a message that refuses another one; "" if none is known."""
     near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.0)
     return f", perhaps {near[0]}" if near else ""
 
 
 def is_count(value: object) -> bool:
-    """Whether a value is an integer of 1 or more."""
+    """Returns True for an integer of 1 or more."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
@@ -178,7 +178,7 @@ def require_order(low: str, least: Any, high: str, most: Any) -> None:
 
 
 def require_key(key: object) -> None:
-    """Raises ValueError if a key is none; one made by ``funcbio.key`` is."""
+    """Raises ValueError if an argument is not a key, as ``funcbio.key`` makes it."""
     if not (isinstance(key, Tensor) and key.dtype == torch.int32 and key.shape == (2,)):
         raise ValueError(f"key should be an int32 tensor of shape (2,) made by funcbio.key; found {shown(key)}")
 
@@ -190,7 +190,7 @@ def require_dtype(dtype: object) -> None:
 
 
 def shown(value: object) -> str:
-    """What was found, for a message."""
+    """Returns a value, or the type, shape and device of a tensor, as text for a message."""
     if not isinstance(value, Tensor):
         return f"{value!r:.200}"
     return f"a tensor of {value.dtype}, shape {tuple(value.shape)}, on {value.device}"

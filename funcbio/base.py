@@ -1,4 +1,4 @@
-"""The vocabulary: trees, keys, the state, and what a feature is. Imports nothing of ours."""
+"""The vocabulary: trees, keys, the state, and what a feature is. Imports nothing of this library."""
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ Number: TypeAlias = float | Tensor
 
 
 class BioState(NamedTuple):
-    """What the mechanisms remember between steps, as trees shaped like ``params``.
+    """Holds what the mechanisms remember between steps, as trees shaped like ``params``.
 
     A leaf of no dimensions marks a parameter that is no synapse (a bias, a norm, an exempt layer):
     mechanisms leave that parameter alone. A tree that is not used is the empty tuple.
@@ -49,7 +49,7 @@ class BioState(NamedTuple):
 
 
 class IdleWarning(UserWarning):
-    """Something that was asked for does nothing: mechanisms without effect, fields that find no layer.
+    """Warns of mechanisms that have no effect, and of fields of the configuration that apply to no layer.
 
     Example:
         >>> import warnings
@@ -61,7 +61,7 @@ class IdleWarning(UserWarning):
 
 
 class Feature(Protocol):
-    """A biological mechanism: a pure function from three trees to three trees.
+    """Describes a biological mechanism: a pure function from three trees to three trees.
 
     It changes no input, reads only the state fields it names and replaces them through ``_replace``;
     all its randomness comes from ``key``, and its hyper-parameters are keyword arguments, numbers or
@@ -74,7 +74,7 @@ class Feature(Protocol):
 
 
 def leaf_names(tree: Tree) -> list[str]:
-    """Dotted path of every leaf, in optree's order: ``{"fc1": {"weight": w}}`` gives ``["fc1.weight"]``."""
+    """Returns the dotted path of every leaf, in optree's order: ``{"fc1": {"weight": w}}`` gives ``["fc1.weight"]``."""
     return [".".join(map(str, path)) for path in optree.tree_paths(tree)]
 
 
@@ -118,11 +118,11 @@ def check_option(name: str, value: object, options: Iterable[str]) -> None:
 
 
 def clamp(values: Tensor, low: Number, high: Number | None = None) -> Tensor:
-    """Clamps to bounds of which each may be a number, or a tensor of the type of ``values``, as sweeps need."""
+    """Clamps to bounds, each a number or, as sweeps need, a tensor of the type of ``values``."""
     values = torch.clamp(values, min=low)  # pyright: ignore[reportCallIssue, reportArgumentType]
     return values if high is None else torch.clamp(values, max=high)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def at_least(number: Number, low: float) -> Number:
-    """The larger of a hyper-parameter and a bound."""
+    """Returns the larger of a hyper-parameter and a bound."""
     return number.clamp_min(low) if isinstance(number, Tensor) else max(number, low)

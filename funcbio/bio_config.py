@@ -15,7 +15,7 @@ from funcbio.mechanisms._rates import VARIANTS
 
 
 class Distribution(str, Enum):
-    """The ten distributions of the rate factors; see ``funcbio.sample_rates``."""
+    """Names the ten distributions of the rate factors; see ``funcbio.sample_rates``."""
 
     BASELINE = "baseline"
     UNIFORM = "uniform"
@@ -30,7 +30,7 @@ class Distribution(str, Enum):
 
 
 class ConfigError(ValueError, AssertionError):
-    """A configuration that cannot be: names the field, what it should be and what was given."""
+    """Reports a configuration that is not valid: the field, what it should be and what was given."""
 
 
 def _from_table(name: str) -> Any:
@@ -65,7 +65,7 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class BioConfig:
-    """Everything that can be set, with the documented names; immutable, checked when created.
+    """Holds all settings, with the documented names; immutable, checked when created.
 
     A frozen dataclass that extends it may add fields of its own, for features of its own.
 
@@ -161,7 +161,7 @@ class BioConfig:
 
     @property
     def records_activity(self) -> bool:
-        """Whether layers count their active outputs."""
+        """Returns True if layers count their active outputs."""
         return self.record_activity or self.fuzzy_lr_distribution == Distribution.ACTIVITY
 
     def replace(self, **changes: Any) -> "BioConfig":

@@ -242,7 +242,7 @@ class BioConverter:
 
 
 def strip(model: nn.Module) -> None:
-    """Takes a conversion off a model: what it put on the layers, and the methods of the model."""
+    """Removes a conversion from a model: everything on its layers, and the methods of the model."""
     with or_as_before(model):
         _take_off(model)
 

@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped, in one file that is always whole."""
+"""Checkpoints: everything that a run needs to go on exactly where it stopped, in one file that is always whole."""
 
 import copy
 import os
@@ -106,7 +106,7 @@ def load_checkpoint(path: str | os.PathLike[str], **parts: Any) -> dict[str, Any
 
 
 def _load(name: str, part: Any, saved: Any) -> None:
-    """Lets an object take its state; optimizers of torch take any, and would fail in their next step."""
+    """Loads a state into an object; checks optimizers of torch, which accept any and would fail in their next step."""
     marked = isinstance(saved, dict) and (TREE in saved or CONFIG in saved)
     if marked or (isinstance(part, nn.Module | Optimizer) and not isinstance(saved, dict)):
         raise ValueError(
@@ -156,7 +156,7 @@ def _packed(name: str, part: Any) -> Any:
 
 
 def _leaves(tree: Tree) -> list[tuple[str, Any]]:
-    """Dotted path and value of every leaf, None among them; nothing of what is no tree."""
+    """Returns dotted path and value of every leaf, None among them; an empty list for what is not a tree."""
     try:
         paths, leaves = tree_paths(tree, none_is_leaf=True), tree_flatten(tree, none_is_leaf=True)[0]
     except (RecursionError, ValueError, TypeError):  # A list within itself, say.
@@ -165,13 +165,13 @@ def _leaves(tree: Tree) -> list[tuple[str, Any]]:
 
 
 def _fields(config: BioConfig) -> dict[str, Any]:
-    """The fields of a configuration; without the functions among them, which no file can hold, if they are default."""
+    """Returns the fields of a configuration, without default functions, which no file can hold."""
     pairs = ((item.name, getattr(config, item.name), getattr(DEFAULT_BIO_CONFIG, item.name)) for item in fields(config))
     return {name: value for name, value, default in pairs if not (callable(default) and value is default)}
 
 
 def _unmarked(name: str, part: Any) -> Any:
-    """Refuses what would be taken for something else when it is loaded."""
+    """Returns a part; raises ValueError if it has a key that marks trees or configurations in the file."""
     for mark in (TREE, CONFIG):
         if isinstance(part, dict) and mark in part:
             raise ValueError(f"{name} should not have the key {mark!r}, to be saved; found it")
@@ -200,7 +200,7 @@ def _tree(name: str, named: dict[str, Any], like: Tree) -> Any:
 
 
 def _fits(wanted: Any, saved: Any) -> bool:
-    """Whether a leaf of the file is one of the tree given; files of earlier versions leave out None."""
+    """Returns True if a leaf of the file fits that of the given tree; files of earlier versions leave out None."""
     if wanted is None or saved is None:
         return wanted is saved
     return isinstance(wanted, Tensor) and wanted.shape == saved.shape

@@ -1,1 +1,1 @@
-"""Which parameters of a model are synapses, and how they lie."""
+"""The parameters of a model that are synapses, and the layout of each."""

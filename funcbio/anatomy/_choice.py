@@ -20,7 +20,7 @@ Choice: TypeAlias = Rule | Sequence[str] | Mapping[Rule, int | None] | None
 
 
 class Chosen(NamedTuple):
-    """A parameter that holds synapses.
+    """Describes a parameter that holds synapses.
 
     Attributes:
         module: The module that owns it.
@@ -38,7 +38,7 @@ class Chosen(NamedTuple):
 
     @property
     def weight(self) -> nn.Parameter:
-        """The parameter."""
+        """Returns the parameter."""
         return self.module._parameters[self.attribute]  # pyright: ignore[reportReturnType]
 
 
@@ -67,13 +67,13 @@ def choose(model: nn.Module, choice: Choice) -> list[Chosen]:
 
 
 def _tied(first: Chosen, second: Chosen) -> Chosen:
-    """Returns what is known of one parameter of two modules: the first one's layout counts."""
+    """Returns one description for a parameter of two modules: the first one's layout counts."""
     alike = first.inputs is None and type(first.module) is type(second.module)
     return first._replace(named=first.named or second.named, inputs=second.inputs if alike else first.inputs)
 
 
 def _rules(choice: Choice) -> list[tuple[Rule, int | None]]:
-    """Returns every rule, and the dimension of the inputs that is said with it."""
+    """Returns every rule of a choice, and the dimension of the inputs that the choice gives for it."""
     if choice is None:
         # Further parameters of a class that extends a layer are none of these weights.
         return [(lambda name, module: isinstance(module, LAYERS) and name.rpartition(".")[2] == "weight", None)]
@@ -98,7 +98,7 @@ def _require_dims(choice: Mapping[Any, Any]) -> None:
 
 
 def _one_of(name: str, said: Sequence[int | None]) -> int | None:
-    """Returns the dimension that is said of a parameter; None if none is."""
+    """Returns the dimension that the choice gives for a parameter; None if it gives none."""
     dims = dict.fromkeys(dim for dim in said if dim is not None)
     if len(dims) > 1:
         raise ValueError(f"synapses should say one dimension for {name}; found {' and '.join(map(str, dims))}")
@@ -110,7 +110,7 @@ def _matches(rule: Rule, name: str, module: nn.Module) -> bool:
 
 
 def is_scripted(module: nn.Module) -> bool:
-    """Returns True if a module is a program of ``torch.jit``: nothing can be put on it, its parameters stay."""
+    """Returns True if a module is a program of ``torch.jit``: it takes no attributes, and its parameters stay."""
     return isinstance(module, torch.jit.ScriptModule)
 
 
@@ -120,7 +120,7 @@ def is_compiled(module: nn.Module) -> bool:
 
 
 def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Name and module of every parameter that could hold synapses; a tied one comes once for each module."""
+    """Yields name and module of every parameter that could hold synapses; a tied one once for each module."""
     for prefix, module in model.named_modules():
         for attribute, parameter in module._parameters.items():
             if parameter is None or isinstance(module, NORMS) or "bias" in attribute:

@@ -1,4 +1,4 @@
-"""Which dimension of a weight belongs to its inputs."""
+"""The dimension of a weight that belongs to its inputs."""
 
 from torch import nn
 
@@ -23,7 +23,7 @@ def is_own_weight(module: nn.Module, attribute: str) -> bool:
 
 
 def input_dim(one: Chosen) -> int | None:
-    """Returns the dimension of a weight that belongs to its inputs; None if nothing tells.
+    """Returns the dimension of a weight that belongs to its inputs; None if it is not known.
 
     The user's word counts, then the class of the layer. Shapes do not tell: square weights have one of any kind.
 

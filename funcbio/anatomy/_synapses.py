@@ -1,4 +1,4 @@
-"""Which parameters are synapses, and which of their axes are pre- and post-synaptic."""
+"""Description of a model's synapses: their parameters, and the pre- and post-synaptic axes of each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ READOUT_MARK = "last_module_token"
 
 @dataclass(frozen=True)
 class Synapse:
-    """One weight tensor that holds synapses.
+    """Describes one weight tensor that holds synapses.
 
     Attributes:
         weight: Name of the weight parameter, such as "fc1.weight".
@@ -62,19 +62,19 @@ class Synapse:
 
     @property
     def depth(self) -> float:
-        """Relative depth: ``index / total``."""
+        """Returns the relative depth: ``index / total``."""
         return self.index / self.total
 
     def splits(self, gamma: int) -> bool:
-        """Whether weight splitting by ``gamma`` changes the layer."""
+        """Returns True if weight splitting by ``gamma`` changes the layer."""
         return gamma > 1 and not self.readout
 
     def pre_units(self, shape: Size) -> int:
-        """Number of units a weight of this shape comes from."""
+        """Returns the number of units that a weight of this shape comes from."""
         return shape[self.pre] * (self.groups if self.pre == 1 else 1)
 
     def post_units(self, shape: Size) -> int:
-        """Number of units a weight of this shape goes to."""
+        """Returns the number of units that a weight of this shape goes to."""
         return shape[self.post] * (self.groups if self.post == 1 else 1)
 
     def along_pre(self, values: Tensor, shape: Size) -> Tensor:
@@ -94,7 +94,7 @@ class Synapse:
 
 
 class Holder(NamedTuple):
-    """A synapse, the module that holds its weight, and the module whose output shows its units."""
+    """Holds a synapse, the module that owns its weight, and the module whose output shows its units."""
 
     synapse: Synapse
     module: nn.Module
@@ -174,12 +174,12 @@ def holders(model: nn.Module, choice: Choice = None) -> list[Holder]:
 
 
 def is_treated(synapse: Synapse, weight: Tensor) -> bool:
-    """Returns True unless a weight is to be left alone: what is not trained is, if it was not chosen by name."""
+    """Returns True if the mechanisms treat a weight: it is trained, or chosen by its full name."""
     return synapse.named or weight.requires_grad
 
 
 def require_layout(synapse: Synapse, what: str) -> None:
-    """Raises ValueError if nothing says which dimension of a weight belongs to its inputs."""
+    """Raises ValueError if it is not known which dimension of a weight belongs to its inputs."""
     if not synapse.layout_known:
         raise ValueError(
             f"{what} should be told which dimension of {synapse.weight} belongs to the inputs; found a {synapse.kind}, "

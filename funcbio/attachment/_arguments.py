@@ -1,4 +1,4 @@
-"""What ``attach`` and the callbacks are given, checked the same way."""
+"""Checks of the arguments of ``attach`` and the callbacks, the same for both."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def check_flags(**flags: object) -> None:
 
 
 def mechanisms_of(given: object) -> list[Mechanism]:
-    """The mechanisms named; raises ValueError if one is unknown or does nothing in its place."""
+    """Returns the named mechanisms; raises ValueError if one is unknown or does nothing in its place."""
     sequence = isinstance(given, Sequence) and not isinstance(given, str) and len(given) > 0
     require("mechanisms", given, "a sequence of names, functions or Mechanism objects", sequence)
     chosen = [as_mechanism(one) for one in given]  # pyright: ignore[reportGeneralTypeIssues]
@@ -26,7 +26,7 @@ def mechanisms_of(given: object) -> list[Mechanism]:
 
 
 def check_conversion(config: object, converter: object) -> None:
-    """Raises ValueError if a conversion is asked for in a way that does not make sense for any model."""
+    """Raises ValueError if the arguments of a conversion make no sense, whatever the model."""
     both = "given without the other" if config is not None and converter is not None else ""
     require("config and converter", (config, converter), both, not both)
     require("config", config, "a BioConfig", config is None or isinstance(config, BioConfig))
@@ -34,7 +34,7 @@ def check_conversion(config: object, converter: object) -> None:
 
 
 def converter_of(converted: bool, config: BioConfig | None, converter: BioConverter | None) -> BioConverter | None:
-    """What converts the model; None if it is converted."""
+    """Returns the converter of a plain model; None if the model is converted already."""
     check_conversion(config, converter)
     if not converted:
         return BioConverter(config) if converter is None else converter

@@ -103,7 +103,7 @@ def attach(
 
 
 def _warn_of_unknown(optimizer: Optimizer) -> None:
-    """Warns if weights are to be replaced and the optimizer is none whose memory of them is known."""
+    """Warns if weights are to be replaced and the layout of the optimizer's memory is not known."""
     if not is_known(optimizer):
         warnings.warn(
             f"optimizer should be one of torch.optim, whose memory of replaced weights is known; found "

@@ -29,7 +29,7 @@ def with_closure(closure: Callable[[], Any], args: tuple[Any, ...], kwargs: dict
 
 
 def evaluated(closure: Callable[[], Any]) -> Callable[[], Any]:
-    """Evaluates a closure, and returns one that gives the loss found."""
+    """Evaluates a closure, and returns one that gives its loss."""
     with torch.enable_grad():
         loss = closure()
     return lambda: loss
@@ -56,7 +56,7 @@ def is_within_step(optimizer: Optimizer) -> bool:
 
 
 class Watched:
-    """A closure that an optimizer evaluates itself; notices if it does so once, before it moves weights.
+    """Stands for a closure that an optimizer evaluates; notices if it does so once, before it moves weights.
 
     Args:
         closure: The closure.
@@ -69,7 +69,7 @@ class Watched:
         self.calls, self.versions = 0, {id(weight): version(weight) for weight in weights}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Returns what the closure returns."""
+        """Evaluates the closure and returns its loss."""
         moved = any(map(self.moved, self.weights))
         self.calls += 1
         loss = self.closure(*args, **kwargs)

@@ -19,7 +19,7 @@ from funcbio.objects._layer import BioLayer
 
 @dataclass
 class Open:
-    """A step that has begun.
+    """Holds a step that has begun.
 
     Attributes:
         finite: Whether it will be made.
@@ -41,7 +41,7 @@ class Open:
 
 
 class Cycle:
-    """Runs mechanisms around the steps of an optimizer, whoever makes them.
+    """Runs mechanisms around the steps of an optimizer, whether hooks or the user's loop call them.
 
     Args:
         optimizer: The optimizer, or None.
@@ -71,13 +71,13 @@ class Cycle:
 
     @property
     def steps(self) -> int:
-        """Steps made so far."""
+        """Returns the number of steps made so far."""
         if self.skipped is not None:
             self.calls, self.skipped = self.calls - int(self.skipped), None
         return self.calls
 
     def begin(self, finite: bool | Tensor = True) -> None:
-        """Runs what comes before the step.
+        """Runs the mechanisms before the step.
 
         Args:
             finite: Whether the step will be made.
@@ -88,7 +88,7 @@ class Cycle:
         self.open = step
 
     def watch(self, closure: Callable[[], Any], finite: bool | Tensor = True) -> Watched:
-        """Begins a step whose gradients the optimizer computes itself, by a closure; returns the one to give it."""
+        """Begins a step whose closure the optimizer evaluates itself; returns the closure to give it instead."""
         assert self.optimizer is not None
         step = self._opened(finite)
         held = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
@@ -101,7 +101,7 @@ class Cycle:
         return step.closure
 
     def end(self) -> None:
-        """Runs what follows the step; if it fails or is interrupted, weights treated on the update are the old ones."""
+        """Runs the mechanisms after the step; on failure or interrupt, weights treated on the update are restored."""
         step = self.open
         if step is None:
             return
@@ -117,7 +117,7 @@ class Cycle:
             step.old.take_back_gradients()
 
     def abandon(self) -> None:
-        """Forgets a step that began and was never ended, because something failed or it was left out."""
+        """Forgets a step that began and did not end, because something failed or it was left out."""
         self.open = None
 
     def _opened(self, finite: bool | Tensor) -> Open:
@@ -141,7 +141,7 @@ class Cycle:
             self._run(step, "gradient")
 
     def _evaluated(self, step: Open, *, fresh: bool) -> None:
-        """Goes on when the optimizer has computed gradients, ``fresh`` if it is the first time and nothing moved.
+        """Goes on when the optimizer has computed gradients; ``fresh`` if it is the first time and no weight has moved.
 
         Raises:
             RuntimeError: If mechanisms are to act on gradients, and the optimizer has others in between.
@@ -182,7 +182,7 @@ class Cycle:
             self.skipped = missed if self.skipped is None else self.skipped + missed
 
     def _settled(self, finite: bool | Tensor, bios: Sequence[BioLayer]) -> bool | Tensor:
-        """The verdict as a bool, unless it can be used where it is."""
+        """Returns ``finite`` as a bool, unless it can be used as a tensor on its device."""
         if isinstance(finite, bool):
             return finite
         everywhere = all(bio.weight.device == finite.device for bio in bios)
@@ -194,7 +194,7 @@ class Cycle:
         return [self._looked(group, step.bios) for group in groups(acting)] if acting else []
 
     def _looked(self, group: Group, bios: Sequence[BioLayer]) -> Ready:
-        """Returns what looking at the layers finds, or has found if they are as they were."""
+        """Returns the checked layers for a group; an earlier result if the layers have not changed since."""
         key = (*map(id, group), *map(id, bios))
         plans = self.layers.overview.plans
         return Ready(group, plans.get(key, self.layers.mark, lambda: look(group, bios).prepared))

@@ -1,4 +1,4 @@
-"""The handle of an attached optimizer: runs the mechanisms around every step, and undoes it all."""
+"""The handle of an attached optimizer: runs the mechanisms around every step, and can remove them again."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ from funcbio.objects._survey import Overview, bio_modules, plain_layers
 
 
 class Handle:
-    """What ``funcbio.attach`` returns: mechanisms that act around every step of an optimizer.
+    """Runs mechanisms around every step of an optimizer; returned by ``funcbio.attach``.
 
     A copy or a pickle of model, optimizer and handle together is attached, such as
     ``copy.deepcopy((model, optimizer, handle))``. A copy of the optimizer alone has no hooks, as torch leaves them
@@ -66,12 +66,12 @@ class Handle:
 
     @property
     def attached(self) -> bool:
-        """Whether the mechanisms act: hooks are in place, or, with ``hooks=False``, it has not been removed."""
+        """Returns True if the mechanisms act: hooks are in place, or, with ``hooks=False``, it has not been removed."""
         return self._alive and all(hook.id in (hook.hooks_dict_ref() or {}) for hook in self._set)
 
     @property
     def steps(self) -> int:
-        """Steps made so far; those that ``GradScaler`` skipped do not count."""
+        """Returns the number of steps made so far; those that ``GradScaler`` skipped do not count."""
         return self._cycle.steps
 
     def check(self, optimizer: Optimizer | None = None, model: nn.Module | None = None) -> None:
@@ -95,7 +95,7 @@ class Handle:
         self._layers.look()
 
     def before_step(self) -> None:
-        """Runs what comes before the step, in loops where hooks cannot work.
+        """Runs the mechanisms before the step, in loops where hooks cannot work.
 
         It copies the weights whose update is to be scaled. While a gradient has overflowed, before a step that
         ``GradScaler`` skips, this and ``after_step`` do nothing: call ``scaler.unscale_`` first.
@@ -108,7 +108,7 @@ class Handle:
         self._cycle.begin(not overflowed(modules, self.mechanisms))
 
     def after_step(self) -> None:
-        """Runs what comes after the step, in loops where hooks cannot work.
+        """Runs the mechanisms after the step, in loops where hooks cannot work.
 
         Raises:
             RuntimeError: If hooks call it already, or ``before_step`` was not called.
@@ -121,7 +121,7 @@ class Handle:
     def remove(self) -> None:
         """Takes away the hooks, and the conversion if ``attach`` made it: the model is a plain one again.
 
-        What the mechanisms did to weights stays, and so does what the conversion did to them under Dale's principle.
+        Changes that the mechanisms made to weights stay, as do those of the conversion under Dale's principle.
         """
         self._cycle.abandon()
         self._take_hooks_off()
@@ -136,7 +136,7 @@ class Handle:
         self._alive = False  # Only now: a call that was interrupted can be made again.
 
     def trees(self) -> tuple[Tree, Tree, BioState]:
-        """The treated weights, their gradients as they are now, and their state, as dictionaries by parameter name.
+        """Returns the treated weights, their current gradients and their state, as dictionaries by parameter name.
 
         These are the tensors in use, not copies. The state's ``replaced`` is of the last rejuvenation, and its ``age``
         holds steps since a weight was replaced if the handle counts them (``ages=True``).
@@ -147,7 +147,7 @@ class Handle:
         return trees_of(self._layers.look(), self._ages)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the mechanisms remember: steps, rates, signs, counts, keys, ages.
+        """Returns all that the mechanisms remember: steps, rates, signs, counts, keys, ages.
 
         Returns:
             Nested dictionaries of tensors and numbers, which load with ``weights_only=True``. As in torch, the tensors
@@ -156,7 +156,7 @@ class Handle:
         return pack(self.steps, self._layers.look(), self._ages.steps)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Takes over a state; the run then goes on as the one that saved it, to the last bit.
+        """Loads a state; the run then goes on as the one that saved it, to the last bit.
 
         Args:
             state_dict: What ``state_dict`` returned for the same layers.
@@ -243,7 +243,7 @@ class Handle:
         state_dict[NAME] = [*state_dict.get(NAME, []), self.state_dict()]
 
     def _expect(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
-        """Looks the state up and checks it, before the optimizer takes anything."""
+        """Finds a saved state and checks it, before the optimizer loads anything."""
         hooks: Any = optimizer._optimizer_state_dict_post_hooks.values()
         riding = [hook.__self__ for hook in hooks if getattr(hook, "__func__", None) is Handle._give]
         bios = self._layers.look()

@@ -1,4 +1,4 @@
-"""Which layers of a model a handle treats: those whose weights its optimizer holds, and that no other handle treats."""
+"""The layers of a model that a handle treats: their weights are in its optimizer, and no other handle treats them."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,13 +16,13 @@ _owners: "WeakKeyDictionary[BioLayer, ref[Any]]" = WeakKeyDictionary()
 
 
 def owner_of(bio: BioLayer) -> Any:
-    """The handle that treats a layer; None if none does."""
+    """Returns the handle that treats a layer; None if none does."""
     found = _owners.get(bio)
     return None if found is None else found()
 
 
 def claim(bios: Iterable[BioLayer], handle: Any) -> None:
-    """Notes who treats some layers; raises ValueError, with nothing noted, if another handle does."""
+    """Records the handle of some layers; raises ValueError, with nothing recorded, if another handle treats one."""
     bios = list(bios)
     for bio in bios:
         if owner_of(bio) not in (None, handle):
@@ -42,13 +42,13 @@ def release(handle: Any) -> None:
 
 
 def of_optimizer(bios: Iterable[BioLayer], optimizer: Optimizer | None) -> list[BioLayer]:
-    """The layers whose weights an optimizer holds; all if there is none."""
+    """Returns the layers whose weights an optimizer holds; all if there is none."""
     held = groups_by_weight(optimizer)
     return [bio for bio in bios if optimizer is None or id(bio.weight) in held]
 
 
 class Layers:
-    """The layers that a handle treats, looked up in every step.
+    """Holds the layers that a handle treats, looked up in every step.
 
     Args:
         model: The converted model.
@@ -64,11 +64,11 @@ class Layers:
         self.trained = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy has to take its own layers."""
+        """Leaves the layers out of copies and pickles: a copy has to take its own."""
         return {**vars(self), "known": [], "mark": None, "seen": None}
 
     def look(self) -> list[BioLayer]:
-        """The layers as they are now; those of parameters that the optimizer was given since are taken up.
+        """Returns the current layers, also those of parameters that the optimizer was given since.
 
         Raises:
             RuntimeError: If a layer has left the model or the optimizer, as after another conversion of the model.
@@ -99,7 +99,7 @@ class Layers:
 
 
 def check_names(bios: Iterable[BioLayer]) -> None:
-    """Raises ValueError if two layers go by the same name, as parts of a model do that were converted one by one."""
+    """Raises ValueError if two layers have one name, as in a model whose parts were converted one by one."""
     names = [bio.synapse.weight for bio in bios]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -107,7 +107,7 @@ def check_names(bios: Iterable[BioLayer]) -> None:
 
 
 def model_of(model: object) -> nn.Module:
-    """Raises TypeError if the argument is no module."""
+    """Returns the module; raises TypeError if the argument is none."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model should be an nn.Module; found {type(model).__name__}")
     return model

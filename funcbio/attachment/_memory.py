@@ -1,4 +1,4 @@
-"""What optimizers remember of single weights, and how a weight that was replaced begins anew there."""
+"""The optimizer's memory of single weights, and its reset where a weight was replaced."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -29,7 +29,7 @@ def is_known(optimizer: Optimizer) -> bool:
 
 
 def parts(optimizer: Optimizer) -> Iterator[Optimizer]:
-    """Yields an optimizer, and those that it works with."""
+    """Yields an optimizer, and those that it wraps."""
     waiting, seen = [optimizer], set()
     while waiting:
         one = waiting.pop()
@@ -42,7 +42,7 @@ def parts(optimizer: Optimizer) -> Iterator[Optimizer]:
 
 @torch.no_grad()
 def reset(optimizer: Optimizer, weight: Tensor, where: Tensor) -> None:
-    """Sets an optimizer's memory of some elements of a weight to what it holds of a new one.
+    """Resets an optimizer's memory of some elements of a weight to that of new elements.
 
     Only tensors of the weight's shape, or flat ones of its size, can be set for single elements; step counters stay,
     and so do the factored statistics of Adafactor.
@@ -63,7 +63,7 @@ def reset(optimizer: Optimizer, weight: Tensor, where: Tensor) -> None:
 
 
 def _alike(state: Any, weight: Tensor, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yields what has an element for each of a weight's, in its shape; also in dictionaries and lists."""
+    """Yields tensors of a state with one element for each of the weight's, in its shape; also nested ones."""
     if isinstance(state, Tensor):
         flat = state.ndim == 1 and state.numel() == weight.numel() and state.is_contiguous()
         if flat or (state.ndim and state.shape == weight.shape):
@@ -79,7 +79,7 @@ def _alike(state: Any, weight: Tensor, name: str = "") -> Iterator[tuple[str, Te
 def _start(
     optimizer: Optimizer, group: Mapping[str, Any], name: str, value: Tensor, weight: Tensor, where: Tensor
 ) -> float | Tensor:
-    """Returns what a state holds of new elements."""
+    """Returns the state of new elements."""
     if not is_torchs(type(optimizer)) and value.is_floating_point() and _is_copy(value, weight, where):
         return weight
     kinds = [kind.__name__ for kind in type(optimizer).__mro__]
@@ -88,7 +88,7 @@ def _start(
 
 
 def _is_copy(value: Tensor, weight: Tensor, where: Tensor) -> bool:
-    """Returns True if a state is about the weight itself, judged by the elements that were not replaced."""
+    """Returns True if a state copies the weight itself, judged by the elements that were not replaced."""
     wide = torch.promote_types(torch.promote_types(value.dtype, weight.dtype), torch.float32)
     kept = torch.where(where, 0.0, weight.to(wide).nan_to_num())
     distance = torch.where(where, 0.0, (value.to(wide) - weight.to(wide)).nan_to_num())

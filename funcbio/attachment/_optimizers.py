@@ -1,4 +1,4 @@
-"""What has to be known of an optimizer before mechanisms act around its steps."""
+"""Checks of an optimizer before mechanisms act around its steps."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def check_optimizer(optimizer: object) -> None:
 
 
 def groups_by_weight(optimizer: Optimizer | None) -> dict[int, dict[str, Any]]:
-    """The parameter group of every parameter, by its ``id``."""
+    """Returns the parameter group of every parameter, by its ``id``."""
     groups = [] if optimizer is None else optimizer.param_groups
     return {id(parameter): group for group in groups for parameter in group["params"]}
 

@@ -19,14 +19,14 @@ Group = list[Mechanism]
 
 
 class Update(NamedTuple):
-    """What stands for a layer's weight and gradient in the place of the update: memory that nobody else knows."""
+    """Stands for a layer's weight and gradient while mechanisms act on the update, in memory of its own."""
 
     weight: Tensor
     update: Tensor
 
 
 class Ready(NamedTuple):
-    """Mechanisms that run as one call, and the layers that have been looked at for them."""
+    """Holds mechanisms that run as one call, and the layers that have been looked at for them."""
 
     group: Group
     prepared: Prepared
@@ -59,12 +59,12 @@ def look(group: Group, bios: Sequence[BioLayer]) -> Ready:
 
 
 def row_of(bio: BioLayer, mechanism: Mechanism) -> Row:
-    """Returns what a layer holds of a method, or the row of a function of the user's own."""
+    """Returns the layer's row of a method, or the row of a function of the user's own."""
     return mechanism.row if mechanism.is_own else bio.row(mechanism.name) or mechanism.row
 
 
 def may_replace(ready: Ready) -> bool:
-    """Returns True if a group may change weights; nothing is known of what runs on layers one by one."""
+    """Returns True if a group may change weights; also if it runs on layers one by one, as that is not known."""
     layers, alone = ready.prepared
     return bool(alone) or any("weight" in step.kernel.writes for *_, steps in layers for step in steps)
 
@@ -120,7 +120,7 @@ def _call(bio: BioLayer, mechanism: Mechanism, around: Update | None) -> Tensor 
 
 
 def _exchanged(bio: BioLayer, name: str, around: Update) -> Tensor | None:
-    """Calls a method of a subclass, which sees nothing but the layer: with its old weight, and the update as gradient.
+    """Calls a method of a subclass on the layer, with its old weight in place and the update as its gradient.
 
     If it fails, the step puts both back.
     """

@@ -1,4 +1,4 @@
-"""What a handle remembers, as plain nested dictionaries, and back: all of it or nothing."""
+"""A handle's state as plain nested dictionaries, and back: all of it or nothing."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,7 +30,7 @@ def _tensors(bio: BioLayer, ages: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def find(ridden: object, place: int) -> Any:
-    """The state of one handle, among those that rode in the state of an optimizer in the order of their hooks."""
+    """Returns the state of one handle from the state of an optimizer, where they lie in the order of their hooks."""
     if not isinstance(ridden, list) or len(ridden) <= place:
         raise ValueError(
             f"state_dict should hold {NAME!r}, of every handle; found none: save with in_optimizer=True as well"

@@ -11,7 +11,7 @@ from funcbio.objects._finite import finite_gradients
 
 
 def verdict(optimizer: Optimizer) -> bool | Tensor:
-    """Whether a step will be made; a tensor where the answer lies on another device: asking would make the CPU wait.
+    """Returns True if a step will be made; a tensor if reading it would make the CPU wait for another device.
 
     An optimizer that is not fused is never called for a step that is skipped.
     """
@@ -24,7 +24,7 @@ def verdict(optimizer: Optimizer) -> bool | Tensor:
 
 @torch.no_grad()
 def unscale(optimizer: Optimizer) -> None:
-    """Divides the gradients by the scale that a fused optimizer was handed, and takes it away from the optimizer.
+    """Divides the gradients by the scale that a fused optimizer was given, and removes it from the optimizer.
 
     The fused step would have left them so as well.
     """
@@ -40,7 +40,7 @@ def unscale(optimizer: Optimizer) -> None:
 
 
 def overflowed(modules: Sequence[nn.Module], mechanisms: Iterable[Mechanism]) -> bool:
-    """Whether gradients have overflowed, so that a scaler is about to skip the step; the methods look likewise."""
+    """Returns True if gradients have overflowed, so that a scaler will skip the step; methods check the same way."""
     if all(p is None or p.grad is None for module in modules for p in module._parameters.values()):
         return False
     return not bool(finite_gradients(modules, heals=any(mechanism.row.replaces for mechanism in mechanisms)))

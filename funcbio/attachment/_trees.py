@@ -1,4 +1,4 @@
-"""What is attached, as the three trees of the pure features."""
+"""The attached layers as the three trees of the pure features."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from funcbio.objects._trees import state_of
 
 
 def trees_of(bios: Sequence[BioLayer], ages: Ages) -> tuple[Tree, Tree, BioState]:
-    """Weights, gradients and state of some layers by name; nothing is copied but what has to be laid out."""
+    """Returns weights, gradients and state of some layers by name, copying only where the layout has to change."""
     named = {bio.synapse.weight: bio for bio in bios}
     params = {name: bio.weight.detach() for name, bio in named.items()}
     grads = {n: torch.zeros_like(b.weight) if b.weight.grad is None else b.weight.grad for n, b in named.items()}

@@ -1,4 +1,4 @@
-"""Turnover: what follows when weights are replaced. Fresh moments, fresh rates, and the age of every weight."""
+"""Turnover: the consequences of replaced weights. Fresh moments, fresh rates, and the age of every weight."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,7 +24,7 @@ def merge(masks: Masks, found: Mapping[str, Tensor]) -> None:
 
 @torch.no_grad()
 def renew(bios: Sequence[BioLayer], masks: Masks, optimizer: Optimizer | None, *, fresh_rates: bool) -> None:
-    """Makes replaced weights newborn: the optimizer has no memory of them, and, if asked, their rates are new."""
+    """Resets the optimizer's memory of replaced weights and, if asked, draws them new rates."""
     for bio in bios:
         mask = masks.get(bio.synapse.weight)
         if mask is None:
@@ -39,7 +39,7 @@ def renew(bios: Sequence[BioLayer], masks: Masks, optimizer: Optimizer | None, *
 
 
 class Ages:
-    """Steps since every weight was replaced, or since counting began, and the last replacements.
+    """Counts the steps since every weight was replaced, or since counting began; keeps the last replacements.
 
     Args:
         counts: Whether to count; else only the last replacements are kept.

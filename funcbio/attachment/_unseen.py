@@ -1,4 +1,4 @@
-"""Steps that hooks do not see, as those of optimizers that are called by other names than ``step``."""
+"""Steps that hooks do not see, as of optimizers that are called by other names than ``step``."""
 
 import warnings
 from collections.abc import Callable

@@ -14,7 +14,7 @@ SCRATCH_ELEMENTS = 1 << 22
 
 
 class Old:
-    """Weights as they were before an optimizer's step, until all that follows it is done.
+    """Holds weights as they were before an optimizer's step, until the mechanisms after it have run.
 
     Args:
         bios: The layers.
@@ -29,7 +29,7 @@ class Old:
 
     @torch.no_grad()
     def lend_gradients(self, moved: Callable[[Tensor], bool]) -> bool:
-        """Gives layers that moved without a gradient one of zeros, for they take part in the step; True if any did."""
+        """Gives zero gradients to layers that moved without one, as they take part too; returns True if any did."""
         for bio in self.weights:
             if bio.weight.grad is None and moved(bio.weight):
                 self.lent.append(bio)

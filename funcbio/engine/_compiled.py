@@ -2,7 +2,7 @@
 
 One compiled program serves all layers, of any size, and any hyper-parameters. Layers are seen as groups of ``GROUP``
 elements: the lanes of a group's numbers come from the same counters, hashed once for all of them. Small layers, and
-what is left of large ones, run together in a copy.
+the incomplete last groups of large ones, run together in a copy.
 """
 
 import math
@@ -36,7 +36,7 @@ _broken: list[str] = []
 
 
 def can_fuse(steps: Sequence[Step], layers: Sequence[Layer]) -> bool:
-    """Whether one loop can run the steps, and is worth the call."""
+    """Returns True if one loop can run the steps, and is worth the call."""
     read = {bare(name) for step in steps for name in step.kernel.reads if not _absent(name, layers[0])}
     whole = read - SPREAD
     numeric = all(isinstance(v, int | float | Tensor) for step in steps for v in step.hyper.values())
@@ -54,7 +54,7 @@ def _absent(name: str, layer: Layer) -> bool:
 
 
 def _present(kernel: Kernel, layer: Layer) -> Kernel:
-    """The kernel with those of its optional operands named as certain that the layer has."""
+    """Returns the kernel with the "?" dropped from the names of optional operands that the layer has."""
     reads = tuple(name if _absent(name, layer) else bare(name) for name in kernel.reads)
     return kernel if reads == kernel.reads else replace(kernel, reads=reads)
 
@@ -93,7 +93,7 @@ def run_fused(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, 
 
 
 def _small_draws(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns) -> Columns:
-    """Draws that have not the size of the weights, by the name that a program knows them by."""
+    """Makes the draws that are smaller than the weights, by their streams, under which a program reads them."""
     drawn = [(step.kernel.draws, small_draws(step.kernel, layers, columns)) for step in steps]
     pairs = [pair for draws, made in drawn for pair in zip(draws, made, strict=True)]
     return {draw.stream: numbers for draw, numbers in pairs if numbers is not None}
@@ -101,7 +101,7 @@ def _small_draws(steps: Sequence[Step], layers: Sequence[Layer], columns: Column
 
 @lru_cache(maxsize=256)
 def spans(shapes: tuple[Size, ...], most: int) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-    """Whole groups of large layers, at most so many at a time; and what is left, its last group perhaps not full."""
+    """Returns spans of at most ``most`` whole groups of large layers, and a span for the rest of every layer."""
     whole, rest = [], []
     for layer, shape in enumerate(shapes):
         count = math.prod(shape)
@@ -113,7 +113,7 @@ def spans(shapes: tuple[Size, ...], most: int) -> tuple[tuple[Span, ...], tuple[
 
 
 def part(value: Tensor, span: Span, weight: Tensor) -> Tensor:
-    """The elements of a span, flat; a copy if the value only broadcasts with the weight."""
+    """Returns the elements of a span, flat; a copy if the value only broadcasts with the weight."""
     _, first, count = span
     start, stop = first * GROUP, min((first + count) * GROUP, weight.numel())
     if value.dtype == torch.bool:
@@ -182,14 +182,14 @@ def _owner(counts: tuple[int, ...], device: torch.device) -> Tensor:
 def _words(
     draw: Draw, streams: tuple[str, ...], parts: tuple[tuple[int, int], ...], dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """Counter words of the groups: first words of the blocks that make up a group, then the second word."""
+    """Returns the counter words of the groups: first words of the blocks that make up a group, then the second word."""
     each = LANES // lanes(draw.law, dtype)
     first, second = blocks(streams, [(start * each, count * each) for start, count in parts], device)
     return torch.cat((first.view(-1, each), second.view(-1, each)[:, :1]), 1)
 
 
 def _number(value: Any, counts: bool, device: torch.device, place: tuple[int, str]) -> Tensor:
-    """A tensor for each place: a program is another one if two of its inputs are the same tensor."""
+    """Returns a tensor of its own for each place: torch compiles another program if two inputs are the same tensor."""
     dtype = torch.int64 if counts else torch.float64
     if isinstance(value, Tensor):  # Its number may be another one at the next call.
         return value.detach().to(device, dtype, copy=True)

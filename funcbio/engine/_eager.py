@@ -17,7 +17,7 @@ Runner = Callable[[Sequence[Step], Sequence[Layer], Columns, Tensor | None], boo
 
 
 def passes(steps: Sequence[Step]) -> list[list[Step]]:
-    """Groups steps that can share a pass: none needs statistics of what an earlier one of its group writes."""
+    """Groups steps that can share a pass: none needs statistics of tensors that an earlier one of its group writes."""
     groups: list[list[Step]] = []
     for step in steps:
         written = {name for other in (groups[-1] if groups else ()) for name in other.kernel.writes}

@@ -23,7 +23,7 @@ Operands = Mapping[str, Any]
 
 
 class Draw(NamedTuple):
-    """Random numbers of a kernel.
+    """Describes random numbers of a kernel.
 
     Attributes:
         stream: Name of the stream; a layer's is this and the name of its weight.
@@ -38,7 +38,7 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True)
 class Kernel:
-    """A mechanism for one layer.
+    """Describes a mechanism for one layer.
 
     Operands are named ``weight``, ``grad`` or as a field of the state. A rule is called with those it reads and the
     draws, in order, as ``statistics`` with what these found, and with the hyper-parameters as tensors of no dimensions:
@@ -53,10 +53,10 @@ class Kernel:
         statistics: From whole operands, in order of ``of``, to a tuple of tensors of no dimensions; None if none.
         of: Names of the operands of the statistics.
         marks: Fields of the state; a layer takes part if its leaf in each has dimensions.
-        limits: Of the hyper-parameters, by name; those of the kind ``COUNT`` stay integers.
+        limits: Limits of the hyper-parameters, by name; those of the kind ``COUNT`` stay integers.
         advances: Whether every call counts as an update, in the field ``updates``.
-        growth: From operands and hyper-parameters to the largest factor on a gradient; None if it writes none.
-        in_place: From what it reads, the same in place, where one operation does it all; None if there is none.
+        growth: Returns the largest factor on a gradient, from operands and hyper-parameters; None if it writes none.
+        in_place: The same rule in place, if one operation computes it; None if there is none.
     """
 
     rule: Callable[..., Any]
@@ -73,7 +73,7 @@ class Kernel:
 
     @cached_property
     def inputs(self) -> tuple[tuple[str, bool], ...]:
-        """Names of the operands that the rule reads, in order, and whether each is optional."""
+        """Returns the names of the operands that the rule reads, in order, each with True if it is optional."""
         return tuple((bare(name), name.endswith("?")) for name in self.reads)
 
     def know(self, operands: Sequence[Any]) -> tuple[Tensor, ...]:
@@ -81,7 +81,7 @@ class Kernel:
         return () if self.statistics is None else self.statistics(*operands)
 
     def needs(self) -> frozenset[str]:
-        """Names of all operands, of the rule, the statistics and the marks."""
+        """Returns the names of all operands, of the rule, the statistics and the marks."""
         return frozenset(map(bare, (*self.reads, *self.of, *self.marks)))
 
     def is_whole(self, name: str) -> bool:
@@ -100,10 +100,10 @@ def apply(
     statistics: Sequence[Tensor],
     hyper: Mapping[str, Any],
 ) -> dict[str, Tensor]:
-    """Runs a rule, in one type, and rounds its results once, each to the type of what it is the new value of.
+    """Runs a rule, in one type, and rounds its results once, each to the type of the operand that it replaces.
 
     Args:
-        kernel: Of the rule.
+        kernel: The kernel of the rule.
         operands: At least those it reads, of any types.
         draws: What it draws, in order.
         statistics: What ``know`` found.
@@ -140,10 +140,10 @@ def numbers_of(kernel: Kernel, hyper: Mapping[str, Any], dtype: torch.dtype, dev
 
 
 def bare(name: str) -> str:
-    """The name of an operand without the mark of an optional one."""
+    """Returns the name of an operand without the "?" of an optional one."""
     return name.removesuffix("?")
 
 
 def optional(name: str, value: Tensor | None) -> Tensor | None:
-    """The operand of that name, or None if the state has none of it for this layer."""
+    """Returns the operand of that name, or None if the state has none of it for this layer."""
     return None if name.endswith("?") and (value is None or value.ndim == 0) else value

@@ -17,7 +17,7 @@ Columns = dict[str, list[Any]]
 
 
 class Step(NamedTuple):
-    """A kernel and its hyper-parameters, under the name of the method that asks for it.
+    """Holds a kernel and its hyper-parameters, under the name of the method that asks for it.
 
     Attributes:
         name: The name.
@@ -33,7 +33,7 @@ class Step(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A layer's tensors, by the names that kernels know, and what its draws come from.
+    """Holds a layer's tensors, by the names that kernels read, and the name and key that its draws come from.
 
     Attributes:
         name: Name of its weight.
@@ -56,7 +56,7 @@ def is_key(key: Any) -> bool:
 
 
 def is_alike(value: Any, weight: Any) -> bool:
-    """Returns True if a tensor is plain memory beside a weight, of its shape and a type that kernels work in."""
+    """Returns True if a tensor is plain memory on the weight's device, of its shape and a type that kernels work in."""
     plain = is_plain(value) and is_real(value) and value.layout is torch.strided
     return plain and value.shape == weight.shape and value.device == weight.device
 
@@ -74,13 +74,13 @@ def broadcasts(values: Tensor, weight: Tensor) -> bool:
 
 
 def know(kernel: Kernel, columns: Columns, number: int) -> list[list[Tensor]]:
-    """Statistics of every layer: a list by layer for each of them."""
+    """Returns statistics of every layer: a list by layer for each of them."""
     found = [kernel.know([columns[name][layer] for name in kernel.of]) for layer in range(number)]
     return [list(column) for column in zip(*found, strict=True)]
 
 
 def small_draws(kernel: Kernel, layers: Sequence[Layer], columns: Columns) -> list[list[Tensor] | None]:
-    """Draws that have not the size of the weights: made for whole layers; None for the others."""
+    """Draws the numbers that are smaller than the weights, for whole layers; None for the other draws."""
 
     def made(draw: Draw) -> list[Tensor] | None:
         if draw.like == "rate":

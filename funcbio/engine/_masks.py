@@ -7,19 +7,19 @@ from funcbio.base import Number
 
 
 def above(first: Tensor, second: Number) -> Tensor:
-    """Where the first is larger; nowhere if one of them is no number."""
+    """Returns a mask of where the first is larger; where one of them is nan, it is not."""
     return first > second if torch.compiler.is_compiling() else (first - second).sign_().relu_()
 
 
 def either(first: Tensor, second: Tensor) -> Tensor:
-    """Where one of two masks says yes."""
+    """Returns a mask of where at least one of two masks is set."""
     return first | second if torch.compiler.is_compiling() else torch.maximum(first, second)
 
 
 def choose(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    """New values where a mask says yes, the old ones elsewhere.
+    """Returns the new values where the mask is set, the old ones elsewhere.
 
-    All must be finite, or not a number, and of the two no difference may overflow.
+    All must be finite or nan, and no difference of new and old may overflow.
     """
     if torch.compiler.is_compiling():
         return torch.where(mask, new, old)
@@ -33,14 +33,14 @@ def bounded(values: Tensor) -> Tensor:
 
 
 def finite(values: Tensor) -> Tensor:
-    """1 where a number is finite, 0 where it is not, in the type of ``values``."""
+    """Returns 1 where a number is finite, 0 where it is not, in the type of ``values``."""
     if torch.compiler.is_compiling():  # Comparisons are vector instructions there, questions for nan are not.
         return (values.abs() <= torch.finfo(values.dtype).max).to(values.dtype)
     return torch.nan_to_num(values * 0.0, -1.0) + 1.0
 
 
 def finite_or(values: Tensor, other: float, where: Tensor | None = None) -> Tensor:
-    """The values, and another number for those that are not finite; ``where`` is finite at the same places."""
+    """Returns the values, with ``other`` for those that are not finite; ``where`` is finite at the same places."""
     if torch.compiler.is_compiling():
         where = values if where is None else where
         return torch.where(where.abs() <= torch.finfo(where.dtype).max, values, other)
@@ -48,7 +48,7 @@ def finite_or(values: Tensor, other: float, where: Tensor | None = None) -> Tens
 
 
 def number_or(values: Tensor, other: float) -> Tensor:
-    """The values, and another number for those that are none; infinite ones become the largest of their type."""
+    """Returns the values, with ``other`` in the place of nan; infinite ones become the largest of their type."""
     if torch.compiler.is_compiling():
         top = torch.finfo(values.dtype).max
         return torch.where(values == values, values.clamp(-top, top), other)

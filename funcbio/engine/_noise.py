@@ -19,7 +19,7 @@ from funcbio.tensors._kept import is_bare, kept
 
 
 class Ahead:
-    """Draws for the tiles of one pass.
+    """Makes draws for the tiles of one pass.
 
     Args:
         names: Names of the layers' weights.
@@ -33,7 +33,7 @@ class Ahead:
         self.made: dict[Draw, tuple[int, int, Tensor]] = {}
 
     def numbers(self, pieces: Sequence[Piece], draw: Draw, dtype: torch.dtype) -> Tensor:
-        """A draw's numbers for a tile, flat, in float32 or float64; the same as in a draw of whole layers."""
+        """Returns a draw's numbers for a tile, flat, in float32 or float64; the same as in a draw of whole layers."""
         if len(pieces) > 1:
             return self._together(pieces, draw, dtype)
         layer, start, count = pieces[0].layer, pieces[0].start, pieces[0].count
@@ -46,7 +46,7 @@ class Ahead:
         return found[0] if len(found) == 1 else torch.cat(found)
 
     def _chunk(self, draw: Draw, layer: int, first: int, dtype: torch.dtype) -> Tensor:
-        """The numbers of a layer from ``first`` on; the last ones made if they are asked for again."""
+        """Returns the numbers of a layer from ``first`` on; the last ones made if they are asked for again."""
         at, begin, chunk = self.made.get(draw, (-1, -1, torch.empty(0)))
         if (at, begin) != (layer, first):
             size, key = LANE * lanes(draw.law, dtype), self.keys[layer]
@@ -57,7 +57,7 @@ class Ahead:
         return chunk
 
     def _together(self, pieces: Sequence[Piece], draw: Draw, dtype: torch.dtype) -> Tensor:
-        """The numbers of several small layers; where looking at keys costs nothing, also those of the next calls."""
+        """Returns the numbers of several small layers; on a CPU, those of the next calls are made as well."""
         size, device = LANE * lanes(draw.law, dtype), self.keys[0].device
         streams = tuple([f"{draw.stream}/{self.names[piece.layer]}" for piece in pieces])
         words = _words(streams, tuple([piece.count for piece in pieces]), size, device)
@@ -71,7 +71,7 @@ class Ahead:
 
 
 class Words(NamedTuple):
-    """Counter words of some layers' blocks, which layer each is of, and lengths of what is used and is not, in turn."""
+    """Holds counter words of some layers' blocks, the layer of each, and lengths of used and unused parts in turn."""
 
     first: Tensor
     second: Tensor
@@ -89,7 +89,7 @@ def _words(streams: tuple[str, ...], counts: tuple[int, ...], size: int, device:
 
 
 def _drawn(draw: Draw, keys: Tensor, words: Words, dtype: torch.dtype, calls: int) -> list[Tensor]:
-    """The numbers of this call and of those that follow, if keys move on as after a call."""
+    """Draws the numbers of this call and of those that follow, with keys that move on as after a call."""
     steps = torch.arange(calls, dtype=torch.int32, device=keys.device).view(-1, 1, 1) * step_of(keys.device)
     each = (keys + steps).index_select(1, words.owner).view(-1, 1, 2)
     first, second = (word.repeat(calls, 1) for word in words[:2])
@@ -101,7 +101,7 @@ _memory: OrderedDict[Any, tuple[Tensor, list[Tensor]]] = OrderedDict()
 
 
 def _remembered(owner: Any, keys: Tensor, drawn: Callable[[int], list[Tensor]], calls: int) -> Tensor:
-    """The next numbers kept for an owner if they are those of these keys; else new ones, and more of them at first."""
+    """Returns the owner's next kept numbers if they were made for these keys; else draws new ones."""
     expected, waiting = _memory.pop(owner, (keys, []))
     if not torch.equal(expected, keys):
         waiting, calls = [], 1  # Somebody sets keys: numbers of later calls may never be asked for.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Options:
-    """Holds what the engine is tuned by.
+    """Holds the sizes that tune the engine.
 
     Attributes:
         tile_elements: Elements of a tile on a CPU: so few that the temporaries of a rule stay in the caches, so many

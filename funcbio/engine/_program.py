@@ -1,4 +1,4 @@
-"""Programs: what torch compiles, once for a sequence of kernels and a type of numbers."""
+"""Programs: loops that torch compiles once for a sequence of kernels and a type of numbers."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -20,7 +20,7 @@ Lanes = dict[str, list[Tensor]]
 
 
 class Program:
-    """A compiled sequence of kernels.
+    """Runs a compiled sequence of kernels.
 
     Args:
         kernels: Kernels whose operands all have the size of the weight.
@@ -43,7 +43,7 @@ class Program:
     def __call__(
         self, values: Lanes, meta: Tensor, known: list[list[Tensor]], hyper: list[dict[str, Tensor]], finite: Tensor
     ) -> None:
-        """Runs in place.
+        """Runs the program in place.
 
         Args:
             values: Of each operand its lanes, tensors of shape ``(groups, LANE)``.
@@ -62,7 +62,7 @@ class Program:
 
 @lru_cache(maxsize=64)
 def program(kernels: tuple[Kernel, ...], dtypes: tuple[torch.dtype, ...], device: str) -> Program:
-    """The program of a sequence of kernels for the types of its operands and of device: the same for every model."""
+    """Returns the program of a sequence of kernels for its operands' types and device: the same for every model."""
     del dtypes, device
     return Program(kernels)
 
@@ -75,7 +75,7 @@ def run_lanes(
     hyper: list[dict[str, Tensor]],
     finite: Tensor,
 ) -> None:
-    """What is compiled: every kernel on every lane, and at the end what has changed is written."""
+    """Runs every kernel on every lane, then writes what has changed; this is the function that torch compiles."""
     drawn = draw_lanes(kernels, meta, works(kernels, {name: column[0] for name, column in values.items()}))
     for lane in range(LANES):
         now = {name: column[lane] for name, column in values.items()}
@@ -95,17 +95,17 @@ def run_lanes(
 
 
 def operands_of(kernel: Kernel, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a kernel of a program reads; a name that still ends in "?" is one that the layers do not have."""
+    """Returns the operands that a kernel of a program reads; None for a name that ends in "?", which no layer has."""
     return {bare(name): None if name.endswith("?") else values[name] for name in kernel.reads}
 
 
 def works(kernels: Sequence[Kernel], values: Mapping[str, Any]) -> list[torch.dtype]:
-    """The type that each kernel computes and draws in."""
+    """Returns the type that each kernel computes and draws in."""
     return [kernel.work(operands_of(kernel, values)) for kernel in kernels]
 
 
 def draw_lanes(kernels: tuple[Kernel, ...], meta: Tensor, dtypes: list[torch.dtype]) -> list[list[list[Tensor]]]:
-    """The numbers of every kernel's draws, lane by lane; none of those that are operands."""
+    """Draws the numbers of every kernel, lane by lane; none for draws that are given as operands."""
     key, column, drawn = meta[:, None, :2], 2, []
     for kernel, dtype in zip(kernels, dtypes, strict=True):
         made = []

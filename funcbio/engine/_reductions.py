@@ -19,7 +19,7 @@ _wanted: ContextVar[bool] = ContextVar("compiled_reductions", default=False)
 
 @contextmanager
 def compiled_reductions() -> Iterator[None]:
-    """Within it, statistics of plain tensors are compiled."""
+    """Compiles statistics of plain tensors within the context."""
     token = _wanted.set(True)
     try:
         yield
@@ -28,7 +28,7 @@ def compiled_reductions() -> Iterator[None]:
 
 
 def are_compiled() -> bool:
-    """Whether statistics are to be compiled here: not within a graph, where they are anyway."""
+    """Returns True if statistics are to be compiled here: not within a graph, where they are compiled anyway."""
     return not torch.compiler.is_compiling() and _wanted.get()
 
 
@@ -36,7 +36,7 @@ def reduced_rows(flat: Tensor, of: Callable[[Tensor], Any], kind: str) -> tuple[
     """Reduces an elementwise function over rows of ``CHUNK`` elements.
 
     Args:
-        flat: Of one dimension.
+        flat: Tensor of one dimension.
         of: From a tensor to a tuple of tensors. A function within a function may use tensors of the outer one.
         kind: "sum" or "amax".
 

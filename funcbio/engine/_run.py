@@ -41,7 +41,7 @@ def run_kernel(
 def run_steps(
     steps: Sequence[Step], params: Tree, grads: Tree, state: Any, /, *, key: Key | None, compiled: bool = False
 ) -> tuple[Tree, Tree, Any]:
-    """Runs kernels one after the other on trees, as a pure function: in tiles of fresh copies wherever that can be.
+    """Runs kernels one after the other on trees, as a pure function: in tiles of fresh copies where possible.
 
     Args:
         steps: The kernels; at most one of them counts updates.
@@ -139,7 +139,7 @@ def _fits(steps: Sequence[Step], layers: Sequence[dict[str, Any]], key: Key | No
 
 
 def _is_plain(layer: dict[str, Any], device: torch.device | None) -> bool:
-    """Returns True if a layer is memory that tiles can work on, or has no synapses."""
+    """Returns True if tiles can work on a layer's memory, or if it has no synapses."""
     weight, rate, sign = layer["weight"], layer.get("rate"), layer.get("sign")
     marks = [mark for mark in (rate, sign, layer.get("activity")) if mark is not None]
     if not any(mark.ndim for mark in marks):
@@ -158,5 +158,5 @@ def _copy(value: Tensor, compiled: bool) -> Tensor:
 
 
 def _none(layer: dict[str, Any]) -> Tensor:
-    """Returns a mask that says that no weight was replaced, of no dimensions where there is no synapse."""
+    """Returns a mask of no replaced weight, of no dimensions where there is no synapse."""
     return torch.zeros_like(layer["rate"], dtype=torch.bool)

@@ -43,7 +43,7 @@ def _sum(rows: Tensor) -> Tensor:
 
 
 def _reduced(values: Tensor, of: Elementwise, kind: str) -> tuple[list[tuple[Tensor, ...]], Tensor]:
-    """What a program has reduced, if one is wanted, and the elements that are left."""
+    """Returns the reductions of whole rows by a compiled program, if there are any, and the remaining elements."""
     rows, rest = reduced_rows(values.flatten(), of, kind)
     return ([rows] if rows else []), rest
 
@@ -55,7 +55,7 @@ def _parts(values: Tensor) -> tuple[Tensor, ...]:
 
 
 def _rows(values: Tensor) -> Tensor:
-    """Sums of the runs of ``CHUNK`` elements, and of what is left."""
+    """Sums each run of ``CHUNK`` elements, and the remaining elements."""
     wide = values.to(torch.promote_types(values.dtype, torch.float32))
     whole = wide.numel() - wide.numel() % CHUNK
     if whole == 0:
@@ -65,7 +65,7 @@ def _rows(values: Tensor) -> Tensor:
 
 
 def mean(values: Tensor, of: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-    """Mean of all elements, or of an elementwise function of them, in float32 or better; 0 of none."""
+    """Returns the mean of all elements, or of an elementwise function of them, in float32 or better; 0 of none."""
     wide = torch.promote_types(values.dtype, torch.float32)
     number = constants(wide)(float(max(values.numel(), 1)))
 
@@ -77,7 +77,7 @@ def mean(values: Tensor, of: Callable[[Tensor], Tensor] | None = None) -> Tensor
 
 
 def largest(values: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
-    """Largest of an elementwise function that is not negative; 0 of none, as a process that holds no row has."""
+    """Returns the largest of an elementwise function that is not negative; 0 for a process that holds no row."""
     if is_distributed(values):
         return reduced(values, partial(largest, of=of), "max")
     if values.numel() == 0:

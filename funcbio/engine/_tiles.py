@@ -24,7 +24,7 @@ def tile_size(device: torch.device) -> int:
 
 @kept(1)
 def keep_freed_memory() -> None:
-    """Makes the C library keep what tiles free: else it returns it to the system, to be fetched and cleared anew.
+    """Makes the C library keep memory that tiles free: else the system takes it back, and clears it anew.
 
     glibc raises its limits once something as large as this has been freed. Nothing is ever written there.
     """
@@ -33,7 +33,7 @@ def keep_freed_memory() -> None:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a layer: which layer, where, and its elements in the flattened layer."""
+    """Describes a part of a layer: the index of the layer, the place, and its elements in the flattened layer."""
 
     layer: int
     index: Index
@@ -75,7 +75,7 @@ def tiles(shapes: tuple[Size, ...], size: int, together: bool) -> tuple[tuple[Pi
 
 
 def part(value: Tensor, index: Index) -> Tensor:
-    """The part of a tensor, or of one that broadcasts with the layer, at a piece."""
+    """Returns the part of a tensor, or of one that broadcasts with the layer, at a piece."""
     if not index:
         return value
     return value[tuple(at if size > 1 else slice(None) for at, size in zip(index, value.shape, strict=False))]
@@ -89,7 +89,7 @@ def parts_of(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 def gather(pieces: Sequence[Piece], values: Sequence[Any], shapes: Sequence[Size]) -> Any:
-    """One operand of a tile: a view for a single piece, a flat copy for several."""
+    """Returns one operand of a tile: a view for a single piece, a flat copy for several."""
     if len(pieces) == 1:
         return part(values[pieces[0].layer], pieces[0].index)
     chosen = [(values[piece.layer], shapes[piece.layer]) for piece in pieces]
@@ -97,7 +97,7 @@ def gather(pieces: Sequence[Piece], values: Sequence[Any], shapes: Sequence[Size
 
 
 def spread(pieces: Sequence[Piece], values: Sequence[Tensor]) -> Tensor:
-    """One number of each layer, laid out over the elements of a tile."""
+    """Lays one number of each layer out over the elements of a tile."""
     if len(pieces) == 1:
         return values[pieces[0].layer]
     if len(pieces) <= FEW_PIECES:
@@ -108,7 +108,7 @@ def spread(pieces: Sequence[Piece], values: Sequence[Tensor]) -> Tensor:
 
 
 def scatter(pieces: Sequence[Piece], value: Tensor, targets: Sequence[Tensor]) -> None:
-    """Writes a tile's result to where it belongs."""
+    """Writes a tile's result to the places of its pieces."""
     if len(pieces) == 1:
         part(targets[pieces[0].layer], pieces[0].index).copy_(value)
         return

@@ -1,4 +1,4 @@
-"""Kernels leaf by leaf: where every operation has to be seen, or a tensor is none that the tiles can take."""
+"""Kernels leaf by leaf: where every operation has to be seen, or the tiles cannot take a tensor."""
 
 from collections.abc import Sequence
 from typing import Any

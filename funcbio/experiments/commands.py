@@ -1,4 +1,4 @@
-"""The subcommands: their options, and what runs them. Packages of the experiments are only loaded by what runs."""
+"""The subcommands: their options, and the functions that run them. Only those import packages of the experiments."""
 
 import sys
 from argparse import ArgumentParser
@@ -50,7 +50,7 @@ def require_extras(names: str, packages: Mapping[str, str]) -> None:
 
 
 class Command(NamedTuple):
-    """A subcommand.
+    """Describes a subcommand.
 
     Attributes:
         about: The help.

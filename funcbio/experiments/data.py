@@ -13,7 +13,7 @@ BRIGHTEST = 16.0
 
 
 class Digits(NamedTuple):
-    """Images as rows of 64 numbers in [0, 1], and their digits.
+    """Holds images as rows of 64 numbers in [0, 1], and their digits.
 
     Attributes:
         train_x: Training images, shape ``(count, 64)``.

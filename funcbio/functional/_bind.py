@@ -16,7 +16,7 @@ from funcbio.mechanisms import ROWS, split_weights
 
 @dataclass(frozen=True)
 class Bound:
-    """A configuration closed over the features, for one model; made by ``bind``.
+    """Holds the features with their hyper-parameters from a configuration, for one model; made by ``bind``.
 
     Every feature of the library is an attribute that takes ``(params, grads, state, *, key=None)``.
 
@@ -35,7 +35,7 @@ class Bound:
         return ROWS[name].bound(self.config)
 
     def __dir__(self) -> list[str]:
-        """Lists the features, too."""
+        """Lists the attributes, features included."""
         return sorted({*super().__dir__(), *ROWS})
 
     def init(self, params: Tree, *, key: Key) -> BioState:
@@ -48,7 +48,7 @@ class Bound:
 
 
 def bind(model: nn.Module | Tree, config: BioConfig = DEFAULT_BIO_CONFIG, synapses: Choice = None) -> Bound:
-    """Closes a configuration over the features, so that a research loop reads like its method section.
+    """Binds a configuration to the features, so that a research loop reads like its method section.
 
     Args:
         model: A module, or a bare tree of parameters (see ``funcbio.init``). Which weights of a module are trained is

@@ -55,7 +55,7 @@ def chain(*features: Feature, compile: bool = False) -> Feature:
 
 
 def _merged(features: Sequence[Feature], compiled: bool) -> list[Feature]:
-    """Puts features of the library that follow one another together, to run in as few passes as they allow."""
+    """Merges features of the library that follow one another, to run in as few passes as they allow."""
     parts: list[Feature] = []
     steps: list[Step] = []
     for feature in features:
@@ -80,12 +80,12 @@ def _part(steps: Sequence[Step], compiled: bool) -> list[Feature]:
 
 
 def _flat(features: tuple[Feature, ...]) -> list[Feature]:
-    """The features of chains within a chain: they too may share a loop with their neighbours."""
+    """Returns the features, with those of chains within the chain one by one, so that all may share a loop."""
     return [inner for one in features for inner in (_flat(one.features) if hasattr(one, "features") else [one])]  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
 
 
 def _step(feature: Feature) -> Step | None:
-    """Returns a feature as a step; None if it is none of the library, or not called as it should be."""
+    """Returns a feature as a step; None if it is not of the library, or has arguments that a step cannot take."""
     partly = isinstance(feature, partial)
     function, given = (feature.func, feature.keywords) if partly else (feature, {})
     name = getattr(function, "__name__", "")

@@ -1,4 +1,4 @@
-"""What would do nothing, and why: said once, as an ``IdleWarning``, where it is asked for."""
+"""Mechanisms and fields that would do nothing, and why: one ``IdleWarning`` each, where they are asked for."""
 
 import inspect
 import warnings
@@ -14,12 +14,12 @@ NORMALISING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adagrad", "Adadelta
 
 
 def normalises(optimizer: type) -> bool:
-    """Whether constant factors on the gradient cancel in a class of optimizers, as far as its name tells."""
+    """Returns True if constant factors on the gradient cancel in a class of optimizers, judged by its name."""
     return any(kind.__name__ in NORMALISING for kind in optimizer.__mro__)
 
 
 def outside() -> int:
-    """Returns the ``stacklevel``, for the caller, of the line outside the library that led here."""
+    """Returns the ``stacklevel``, for the caller, of the nearest calling line outside the library."""
     frame, level = inspect.currentframe(), 0
     while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("funcbio", "torch"):
         frame, level = frame.f_back, level + 1

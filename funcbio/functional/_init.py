@@ -50,7 +50,7 @@ def draw_sign(key: Key, weight: Tensor, synapse: Synapse, config: BioConfig) -> 
 
 
 def initial_activity(weight: Tensor, synapse: Synapse, config: BioConfig) -> Tensor:
-    """Zero counts for one layer's post-synaptic units; 0-d where activity is not recorded."""
+    """Makes zero counts for one layer's post-synaptic units; 0-d where activity is not recorded."""
     if not (config.records_activity and synapse.observable):
         return torch.zeros((), dtype=torch.int64, device=weight.device)
     units = synapse.post_units(weight.shape)
@@ -108,7 +108,7 @@ def init(
 
 
 def _leaf_state(key: Key, leaf: Tensor, synapse: Synapse | None, config: BioConfig) -> tuple[Tensor, ...]:
-    """Rate, sign, activity and replaced of one parameter, in the order of BioState."""
+    """Makes rate, sign, activity and replaced of one parameter, in the order of BioState."""
     if synapse is None or not synapse.trained:
         zero = torch.zeros((), dtype=torch.int64, device=leaf.device)
         one = torch.ones((), dtype=torch.float32, device=leaf.device)

@@ -1,4 +1,4 @@
-"""A model as a pure function that also tells how active every layer was."""
+"""A model as a pure function that also returns the activity of every layer."""
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ Buffers: TypeAlias = MutableMapping[str, Tensor]
 
 
 def unit_dim(weight: Tensor) -> int:
-    """Dimension of the units in the output of a layer with this weight, counted from the end."""
+    """Returns the dimension of the units in the output of a layer with this weight, counted from the end."""
     return 1 - weight.ndim
 
 
@@ -30,7 +30,7 @@ def observe(
     The function works inside vmap, grad and compile, and in several threads at once. Its activity is a tree shaped like
     ``params`` that adds up with ``state.activity`` (made with ``BioConfig(record_activity=True)``). Tied weights and
     shared layers stay tied: each is given once, under any of its names. What the model keeps from call to call must be
-    in buffers: elsewhere it is forgotten, or seen by later calls of anybody.
+    in buffers: elsewhere it is forgotten, or seen by later calls.
 
     Args:
         model: Any module with synapses; it is copied, not changed.
@@ -56,7 +56,7 @@ def observe(
 
 
 class Observed:
-    """A model as a pure function; made by ``observe``, see there."""
+    """Runs a model as a pure function; made by ``observe``, see there."""
 
     def __init__(self, model: nn.Module, synapses: Choice, config: BioConfig | None) -> None:
         found = holders(model, synapses)
@@ -79,7 +79,7 @@ class Observed:
 
     @contextmanager
     def opened(self, params: Mapping[str, Tensor], buffers: Buffers | None = None) -> Iterator[Callable[..., Any]]:
-        """Keeps parameters and buffers in their places for a while: also for a backward pass that runs layers again.
+        """Keeps parameters and buffers in place within the context: also for a backward pass that runs layers again.
 
         Yields:
             ``call(*args, **kwargs) -> (output, activity)``.
@@ -102,11 +102,11 @@ class Observed:
         used.update({name: given[names[name]] for name in used})
 
     def remembers(self, params: Mapping[str, Tensor], buffers: Buffers, use: Callable[[nn.Module], Any]) -> bool:
-        """Returns True if what the model computes depends on earlier calls by more than its buffers."""
+        """Returns True if the model's output depends on earlier calls by more than its buffers."""
         return self.stateless.remembers(self._given(params, buffers), use)
 
     def _given(self, params: Mapping[str, Tensor], buffers: Buffers) -> dict[str, Tensor]:
-        """Every tensor of the model by its first name."""
+        """Returns every tensor of the model by its first name."""
         names = self.stateless.names
         given: dict[str, Tensor] = {}
         for part, tensors in (("params", params), ("buffers", buffers)):

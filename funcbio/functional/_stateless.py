@@ -1,4 +1,4 @@
-"""A model without tensors of its own: every use fills in all of them, wherever the model holds them."""
+"""A model without tensors of its own: every use fills in all of them, in all places where the model holds them."""
 
 import copy
 import weakref
@@ -16,7 +16,7 @@ ATOMS = (str, bytes, int, float, type, FunctionType, MethodType, ModuleType, Ten
 
 
 class Missing:
-    """Stands for a tensor between two uses; computing with it raises an error that says its name.
+    """Stands for a tensor between two uses; computing with it raises an error with its name.
 
     Args:
         name: Name of the parameter or buffer.
@@ -27,14 +27,14 @@ class Missing:
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> NoReturn:
-        """Refuses to be computed with."""
+        """Refuses computations."""
         del func, types
         given: Any = (args, kwargs)
         leaves: Any = optree.tree_leaves(given)
         next(leaf for leaf in leaves if isinstance(leaf, cls))._refuse()
 
     def __getattr__(self, attribute: str) -> NoReturn:
-        """Refuses to be looked at; the protocols of Python find nothing."""
+        """Refuses attribute access; the protocols of Python find nothing."""
         if attribute.startswith("__"):
             raise AttributeError(attribute)
         self._refuse()
@@ -47,7 +47,7 @@ class Missing:
 
 
 class Place(NamedTuple):
-    """Where a copy of a model holds a tensor: a list or dictionary, the index in it, and the tensor's first name."""
+    """Describes where a copy of a model holds a tensor: a list or dictionary, the index in it, and its first name."""
 
     container: Any
     index: Any
@@ -57,7 +57,7 @@ class Place(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """A copy of a model to be filled: what was prepared for it, and where it holds tensors."""
+    """Holds a copy of a model to be filled, the result of ``prepare`` for it, and the places of its tensors."""
 
     model: nn.Module
     extra: Any
@@ -65,7 +65,7 @@ class Copy(NamedTuple):
 
 
 class Stateless:
-    """A model whose parameters and buffers are given anew for every use.
+    """Runs a model whose parameters and buffers are given anew for every use.
 
     What the model holds in several places (tied weights, shared layers, lists of weights) is filled in at all of them.
     Threads, and uses within uses, have copies of their own. What a use leaves in attributes of modules is forgotten.
@@ -129,7 +129,7 @@ class Stateless:
         self.idle.append(found)  # Only if nothing went wrong.
 
     def remembers(self, tensors: dict[str, Tensor], use: Callable[[nn.Module], Any]) -> bool:
-        """Returns True if a second use differs by what the first left elsewhere than in parameters and buffers.
+        """Returns True if a second use differs because of what the first left outside of parameters and buffers.
 
         Args:
             tensors: The tensors, by their first names; they are not changed.
@@ -178,13 +178,13 @@ def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def first_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Returns for every name the first name of the same tensor: tied ones share it."""
+    """Returns, for every name, the first name of the same tensor: tied ones share it."""
     first: dict[int, str] = {}
     return {name: first.setdefault(id(tensor), name) for name, tensor in tensors.items()}
 
 
 def state_names(model: nn.Module) -> dict[str, str]:
-    """Returns for every parameter and buffer in a model's ``state_dict`` the first name of the same tensor."""
+    """Returns, for every parameter and buffer in a model's ``state_dict``, the first name of the same tensor."""
     tensors = dict(named_tensors(model))
     firsts = first_names(tensors)
     known = {id(tensor): firsts[name] for name, tensor in tensors.items()}
@@ -202,7 +202,7 @@ def _computed(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _copied(whole: tuple[nn.Module, Any], memo: dict[int, Any]) -> tuple[nn.Module, Any]:
-    """Copies deeply; functions and weak references that the model holds to parts of itself are the copy's too."""
+    """Copies deeply, also functions and weak references by which the model refers to its own parts."""
     copied = copy.deepcopy(whole, memo)
     for container, index, value in list(_reached(copied)):
         if isinstance(value, weakref.ref) and id(value()) in memo:
@@ -213,7 +213,7 @@ def _copied(whole: tuple[nn.Module, Any], memo: dict[int, Any]) -> tuple[nn.Modu
 
 
 def _rebound(function: FunctionType, cells: tuple[CellType, ...], memo: Mapping[int, Any]) -> FunctionType:
-    """A function that refers to the copies of what it refers to; the same one if nothing of it was copied."""
+    """Returns a function that refers to the copies of its closure's objects; the same one if none was copied."""
     full = [cell for cell in cells if cell != CellType()]
     if not any(id(cell.cell_contents) in memo for cell in full):
         return function
@@ -226,7 +226,7 @@ def _rebound(function: FunctionType, cells: tuple[CellType, ...], memo: Mapping[
 
 
 def _reached(root: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """Yields what lists and dictionaries hold, attributes of objects included: container, index and value."""
+    """Yields the contents of lists and dictionaries, attributes of objects included: container, index and value."""
     seen, todo = set(), [root]
     while todo:
         thing = todo.pop()

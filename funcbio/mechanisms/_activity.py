@@ -53,7 +53,7 @@ def _count(output: Tensor, dim: int, threshold: float) -> Tensor:
 
 
 def _fits_pieces(output: Tensor) -> bool:
-    """Whether an output may and should be looked at in pieces: a graph holds one expression for every size."""
+    """Returns True if an output should be counted in pieces: not in a graph, which has one expression for all sizes."""
     return not is_watched() and output.numel() > SMALL and output.dtype in FLOATING and not is_distributed(output)
 
 

@@ -30,7 +30,7 @@ def crystallize_rate(
 
 
 def mean_magnitude(weight: Tensor) -> tuple[Tensor]:
-    """The mean of |w|."""
+    """Returns the mean of |w|."""
     return (mean(weight, torch.abs),)
 
 

@@ -20,7 +20,7 @@ def scale_by_rate(grad: Tensor, rate: Tensor) -> Tensor:
 
 
 def scale_in_place(grad: Tensor, rate: Tensor) -> None:
-    """Scales a gradient, by parts that the cache holds: looking at the factors first then costs little."""
+    """Scales a gradient in place, in parts that fit the cache: looking at the factors first then costs little."""
     for part, factor in parts_of(grad, rate):
         if grad.device.type == "cpu" and _is_safe(factor):
             torch.mul(part, factor, out=part)
@@ -29,13 +29,13 @@ def scale_in_place(grad: Tensor, rate: Tensor) -> None:
 
 
 def _is_safe(rate: Tensor) -> bool:
-    """Whether the product with any gradient is a number: neither infinity times 0 nor 0 times infinity."""
+    """Returns True if the product with any gradient is a number: neither infinity times 0 nor 0 times infinity."""
     low, high = torch.aminmax(rate)
     return float(low) > 0.0 and float(high) < math.inf
 
 
 def largest_rate(operands: Mapping[str, Any], hyper: Any) -> float:
-    """Returns the largest of what a gradient is multiplied with."""
+    """Returns the largest magnitude of the rate factors, a bound of the factors on a gradient."""
     del hyper
     low, high = torch.aminmax(operands["rate"])
     return max(-float(low), float(high))

@@ -1,4 +1,4 @@
-"""Which mechanisms act in a training step, where in it and how often."""
+"""Mechanisms of a training step, each with its place in the step and how often it acts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from funcbio.mechanisms import PLACES, ROWS, Row
 
 @dataclass(frozen=True)
 class Mechanism:
-    """One mechanism of a training step.
+    """Describes one mechanism of a training step.
 
     Args:
         feature: Name of a documented method, such as "crystallize", or any function with the contract of ``Feature``.
@@ -51,7 +51,7 @@ class Mechanism:
 
     @property
     def name(self) -> str:
-        """Name of the method or function."""
+        """Returns the name of the method or function."""
         return self.feature if isinstance(self.feature, str) else getattr(self.feature, "__name__", "feature")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -75,10 +75,10 @@ class Mechanism:
         return (step + 1) % self.every == 0
 
     def describe(self) -> dict[str, Any]:
-        """Says what it is, for a file that tells sweeps apart."""
+        """Describes the mechanism, for a file that tells sweeps apart."""
         return {"feature": self.name, "every": self.every, "where": self.where, "hyper": dict(self.hyper)}
 
 
 def as_mechanism(given: object) -> Mechanism:
-    """Takes a name or a function for the mechanism with the defaults."""
+    """Makes a mechanism with the defaults from a name or a function; returns a mechanism as it is."""
     return given if isinstance(given, Mechanism) else Mechanism(given)  # pyright: ignore[reportArgumentType]

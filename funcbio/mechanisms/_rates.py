@@ -27,30 +27,30 @@ def spread(unit: Tensor, nu: Number) -> Tensor:
 
 
 def layer_nu(nu: Number, depth: Number) -> Number:
-    """Spread of a layer at relative depth ``depth`` = index / total: full at the input, half towards the output."""
+    """Returns the spread of a layer at relative depth ``depth``: full at the input, half towards the output."""
     return nu * (1.0 - 0.5 * depth)
 
 
 def weight_nu(weight: Tensor, nu: Number, average: Tensor) -> Tensor:
-    """Spread of every weight: larger for weights under the layer's mean magnitude, smaller for those over it."""
+    """Returns the spread of every weight: larger for weights under the layer's mean magnitude, smaller over it."""
     relative = weight.abs() / torch.where(average > 0.0, average, 1.0)
     return nu * (2.0 - relative).clamp(0.5, 1.5)
 
 
 def activity_nu(activity: Tensor, nu: Number, average: Tensor) -> Tensor:
-    """Spread of every unit's row: smaller for units more active than the layer's mean, larger for silent ones."""
+    """Returns the spread of every unit's row: smaller for units more active than the mean, larger for silent ones."""
     relative = torch.where(average > 0.0, activity / torch.where(average > 0.0, average, 1.0), 1.0)
     factor = (1.0 + 0.1 * (relative - 1.0)).clamp(0.8, 1.2)
     return nu * (2.0 - factor)
 
 
 def limited(rate: Tensor, minimum: Number, maximum: Number) -> Tensor:
-    """Clamps new rates; one that is no number, because a weight is none or a spread overflowed, is 1."""
+    """Clamps new rates; those that are nan, because a weight is or a spread overflowed, become 1."""
     return clamp(number_or(rate, 1.0), minimum, maximum)
 
 
 class _Layer(NamedTuple):
-    """What a sampler may look at; the weight is in the type to compute in, the spread as exact as it was given."""
+    """Holds the inputs of a sampler; the weight is in the type to compute in, the spread as exact as it was given."""
 
     key: Key
     stream: str

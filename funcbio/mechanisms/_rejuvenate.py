@@ -21,7 +21,7 @@ LEAST = 1 / LARGEST
 
 
 class Magnitudes(NamedTuple):
-    """What the log-normal rule knows of a layer: of w / max|w|, so that no magnitude overflows.
+    """Holds statistics of a layer for the log-normal rule: of w / max|w|, so that no magnitude overflows.
 
     Attributes:
         top: max|w| of the finite weights.
@@ -37,7 +37,7 @@ class Magnitudes(NamedTuple):
 
 
 def magnitudes(weight: Tensor) -> Magnitudes:
-    """Statistics for ``regrow_lognormal``, of finite weights only."""
+    """Computes the statistics for ``regrow_lognormal``, of finite weights only."""
     (top,) = top_magnitude(weight)
 
     def first(part: Tensor) -> tuple[Tensor, ...]:
@@ -60,23 +60,23 @@ def magnitudes(weight: Tensor) -> Magnitudes:
 
 
 def top_magnitude(weight: Tensor) -> tuple[Tensor]:
-    """Largest of the finite |w|, in float32 or better."""
+    """Returns the largest of the finite |w|, in float32 or better."""
     return (largest(weight, lambda part: finite_or(_wide(part), 0.0).abs()),)
 
 
 def _wide(weight: Tensor) -> Tensor:
-    """The weights in float32 or better."""
+    """Returns the weights in float32 or better."""
     return weight.to(work_type([weight]))
 
 
 def _scaled(weight: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
-    """W / max|w|, 0 where a weight is not finite, and 1 where it is, 0 where it is not."""
+    """Returns w / max|w|, with 0 for weights that are not finite, and a mask: 1 where a weight is finite, else 0."""
     wide = _wide(weight)
     return finite_or(wide, 0.0) / torch.where(top > 0.0, top, 1.0), finite(wide)
 
 
 def _relative(weight: Tensor, top: Tensor) -> Tensor:
-    """|w| / max|w|; less than 0 where a weight is not finite, so that it is always replaced."""
+    """Returns |w| / max|w|; less than 0 where a weight is not finite, so that it is always replaced."""
     relative = weight / torch.where(top > 0.0, top, 1.0)
     return finite_or(relative.abs(), -1.0, where=weight)
 
@@ -92,7 +92,7 @@ def regrow_lognormal(
 ) -> tuple[Tensor, Tensor]:
     """Returns one layer's new weights and which were replaced; ``unit`` is uniform, ``noise`` normal.
 
-    ``sign`` is +-1 or None: then what is left of ``unit`` tosses a fair coin.
+    ``sign`` is +-1, or None for a fair coin taken from ``unit``.
     """
     top, std, log_mean, log_std = magnitudes(weight) if statistics is None else statistics
     # Numbers on [0, 1) come in steps of a power of 2: their distance from 1 is exact.
@@ -129,7 +129,7 @@ def regrow_uniform(
 
 
 def known_to_release(weight: Tensor) -> tuple[Tensor, ...]:
-    """Mean and standard deviation of the clamped weights, 1e-8 where not positive, for ``regrow_release``."""
+    """Returns mean and standard deviation of the clamped weights, 1e-8 where not positive, for ``regrow_release``."""
     number = weight.numel()
     mean = totals(weight, lambda part: (_clamped(part),))[0] / number
     variance = totals(weight, lambda part: ((_clamped(part) - mean).square(),))[0] / max(number - 1, 1)
@@ -178,7 +178,7 @@ REJUVENATIONS = {
 
 
 def rejuvenation(*, variant: str, **hyper: Any) -> tuple[Kernel, dict[str, Any]]:
-    """The kernel of a variant, and its hyper-parameters."""
+    """Returns the kernel of a variant, and its hyper-parameters."""
     return REJUVENATIONS[variant], hyper
 
 

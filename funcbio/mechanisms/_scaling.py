@@ -34,12 +34,12 @@ def scale_by_activity(
 
 
 def mean_activity(activity: Tensor) -> tuple[Tensor]:
-    """The mean count of a layer's units."""
+    """Returns the mean count of a layer's units."""
     return (mean(activity),)
 
 
 def largest_factor(operands: Any, hyper: Mapping[str, float]) -> float:
-    """Returns a bound of what a gradient is multiplied with."""
+    """Returns a bound of the factors on a gradient."""
     del operands
     return hyper["maximum"]
 
@@ -68,7 +68,7 @@ def scale_grad(
     minimum: Number = MINIMUM,
     maximum: Number = MAXIMUM,
 ) -> tuple[Tree, Tree, BioState]:
-    r"""Scales the gradients of every unit's incoming weights by how far it is from its target activity.
+    r"""Scales the gradients of every unit's incoming weights by how far the unit is from its target activity.
 
     With the activity $a_u$ of post-synaptic unit $u$, counted in forward passes, and the layer's mean $\bar a$,
     $$ g_u \leftarrow g_u \, \mathrm{clamp}\left((\tau \bar a / a_u)^\gamma, r_{min}, r_{max}\right). $$

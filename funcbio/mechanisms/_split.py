@@ -11,7 +11,7 @@ from funcbio.tensors._sharding import cuts, joined, shard_like
 
 
 def identity(output: Tensor) -> Tensor:
-    """The activation that changes nothing; unlike an ``nn.Identity()`` it is equal to its pickled copy."""
+    """Returns its input: the activation that changes nothing. Unlike ``nn.Identity()``, it equals its pickled copy."""
     return output
 
 
@@ -35,12 +35,12 @@ def sum_groups(values: Tensor, gamma: int, *, dim: int) -> Tensor:
 
 
 def has_summable_rows(synapse: Synapse, shape: Size, gamma: int) -> bool:
-    """Whether the rows of every group of ``gamma`` units have the same inputs, so that their sum is a row."""
+    """Returns True if the units of every group have the same inputs, so that the sum of their rows is a row."""
     return (synapse.post_units(shape) // synapse.groups) % gamma == 0
 
 
 def check_gamma(gamma: object) -> None:
-    """Raises ValueError if a number of sub-synapses is none."""
+    """Raises ValueError if a value is not a number of sub-synapses."""
     if not isinstance(gamma, int) or not is_number(gamma) or gamma < 0:
         raise ValueError(f"gamma should be an integer >= 0; found {gamma!r}")
 
@@ -57,7 +57,7 @@ def check_divides(gamma: int, features: int, layer: str = "") -> None:
 def split_output(
     output: Tensor, gamma: int, *, activation: Callable[[Tensor], Tensor] | None = None, dim: int = -1
 ) -> Tensor:
-    r"""Weight splitting on a layer's output: units in runs of $\Gamma$ are sub-synapses that act together.
+    r"""Applies weight splitting to a layer's output: units in runs of $\Gamma$ are sub-synapses that act together.
 
     $$ y_i \leftarrow \sum_{j \in \mathrm{group}(i)} \phi(y_j) $$
 
@@ -95,7 +95,7 @@ def split_output(
 
 
 def split_weights(params: Mapping[str, Tensor], gamma: int, *, synapses: Mapping[str, Synapse]) -> dict[str, Tensor]:
-    r"""Weight splitting on the weights: every row, and bias, becomes the sum of its group.
+    r"""Applies weight splitting to the weights: every row, and bias, becomes the sum of its group.
 
     For the identity activation this equals ``split_output`` on every layer but the read-out, and touches
     weights instead of the usually larger activations. Differentiable: put it inside the loss.

@@ -1,4 +1,4 @@
-"""The table of mechanisms: a row holds everything that is true of one, whichever door it is called by."""
+"""The table of mechanisms: a row holds all the facts about one mechanism, for every interface."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ NO_ACTIVITY = "No activity recorded: set record_activity=True in the configurati
 
 
 class Requirement(NamedTuple):
-    """A field of the configuration that must be true for a method to run, and the error if it is not."""
+    """Describes a field of the configuration that must be true for a method to run, and the error if it is not."""
 
     field: str
     error: type[Exception]
@@ -72,13 +72,13 @@ class Row:
 
     @cached_property
     def defaults(self) -> Mapping[str, Any]:
-        """The feature's hyper-parameters, by name, with their defaults."""
+        """Returns the feature's hyper-parameters, by name, with their defaults."""
         parameters = inspect.signature(self.feature).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "key"}
 
     @property
     def limits(self) -> Mapping[str, Limit]:
-        """Limits of the feature's hyper-parameters, by name."""
+        """Returns the limits of the feature's hyper-parameters, by name."""
         step = self.step("", self.defaults)
         return {} if step is None else step.kernel.limits
 
@@ -105,7 +105,7 @@ class Row:
 
     @property
     def scales(self) -> bool:
-        """Whether it scales what is learned, and therefore acts on the update by default."""
+        """Returns True if the mechanism scales learning, and so acts on the update by default."""
         return self.place == "update"
 
 

@@ -31,7 +31,7 @@ def drift_rate(
     maximum: Number,
     statistics: tuple[Tensor],
 ) -> Tensor:
-    """Temporal: every ``every``-th update moves rates towards 1, every tenth of those shakes them.
+    """Moves temporal rates towards 1 at every ``every``-th update, and adds noise at every tenth of those.
 
     ``statistics`` is the number of this update.
     """
@@ -54,7 +54,7 @@ def redraw_rate_by_weight(
     statistics: tuple[Tensor, Tensor],
     **_: object,
 ) -> Tensor:
-    """Weight-adaptive: new rates, more spread for weights under the layer's mean magnitude.
+    """Draws weight-adaptive rates anew, with more spread for weights under the layer's mean magnitude.
 
     ``statistics`` are that mean, and whether to draw at all.
     """
@@ -75,7 +75,7 @@ def redraw_rate_by_activity(
     statistics: tuple[Tensor, Tensor],
     **_: object,
 ) -> Tensor:
-    """Activity: new rates for some rows, all at the first update; ``coin`` is uniform, one number for each row.
+    """Draws rates of some rows anew, by activity, all at the first update; ``coin`` is uniform, one number a row.
 
     ``statistics`` are the mean count of the layer, and the number of this update.
     """
@@ -94,7 +94,7 @@ def _mean_weight(weight: Tensor, updates: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mean_weight_at_first(weight: Tensor, updates: Tensor) -> tuple[Tensor, Tensor]:
-    """In release 0.0.5, rates by weight are drawn at the first update, and never again."""
+    """Returns the mean magnitude, and True at the first update: release 0.0.5 draws rates by weight only then."""
     return mean(weight, torch.abs), updates == 0
 
 
@@ -167,7 +167,7 @@ def fixed_rates(config: Any) -> str | None:
 def rate_update(
     *, distribution: str, dynamic: bool, variant: str, **hyper: Any
 ) -> tuple[Kernel | None, dict[str, Any]]:
-    """The kernel that moves rates of a distribution, None if they stay, and its hyper-parameters."""
+    """Returns the kernel that moves rates of a distribution, None if they stay, and its hyper-parameters."""
     return (RULES[variant][distribution] if moves(distribution, dynamic=dynamic, variant=variant) else None), hyper
 
 
@@ -187,7 +187,7 @@ def update_fuzzy_learning_rates(
     minimum: Number = MINIMUM,
     maximum: Number = MAXIMUM,
 ) -> tuple[Tree, Tree, BioState]:
-    r"""Moves the rate factors of the dynamic distributions one step on; the other distributions stay.
+    r"""Updates the rate factors of the dynamic distributions by one step; the other distributions stay.
 
     - temporal: every ``every``-th call, $r \leftarrow 1 + (r - 1) \delta$; every tenth of those adds
       $0.1 \, U(-\nu, \nu)$.

@@ -1,4 +1,4 @@
-"""Volume-dependent plasticity: large synapses change less, and none changes at quite the same rate twice."""
+"""Volume-dependent plasticity: large synapses change less, and each at a slightly different, random rate."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +26,7 @@ def scale_by_volume(
 
 
 def largest_factor(operands: Any, hyper: Mapping[str, float]) -> float:
-    """Returns a bound of what a gradient is multiplied with."""
+    """Returns a bound of the factors on a gradient."""
     del operands
     return hyper["base_lr"] * (1.0 + hyper["variability"] * REACH)
 

@@ -1,1 +1,1 @@
-"""What stands behind a converted model."""
+"""Objects behind a converted model: its layers, its methods, and the checks before they run."""

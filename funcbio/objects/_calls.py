@@ -1,4 +1,4 @@
-"""Calls: what every door does before the engine runs. Each layer is looked at, and nothing is changed meanwhile."""
+"""Calls: every public method first looks at all layers here, before the engine changes any."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -19,19 +19,19 @@ Signature = list[tuple[Any, ...]]
 
 
 class Prepared(NamedTuple):
-    """Layers that have been looked at: those of plain memory, with their tensors and kernels, and all others."""
+    """Holds layers that have been looked at: those of plain memory, with their tensors and kernels, and all others."""
 
     ready: Ready
     alone: list[BioLayer]
 
     @property
     def layers(self) -> list[BioLayer]:
-        """All of the layers; those of plain memory first."""
+        """Returns all layers, those of plain memory first."""
         return [*(bio for bio, _, _ in self.ready), *self.alone]
 
 
 def takes_part(bio: BioLayer, row: Row | None) -> bool:
-    """Returns True if a method runs on a layer: not on frozen ones, nor without a gradient or units to see."""
+    """Returns True if a method runs on a layer: it is not frozen, and has the gradient and units that are needed."""
     if not bio.participates or (row is not None and row.per_unit and not bio.synapse.observable):
         return False
     return row is None or not row.needs_grad or bio.has_gradient()
@@ -66,7 +66,7 @@ def prepare(asked: Iterable[tuple[BioLayer, Methods]], *, on_update: bool = Fals
 
 
 def signature(bios: Iterable[BioLayer]) -> Signature | None:
-    """Returns all that decides how layers run, to be compared with that of an earlier call; None if it cannot be told.
+    """Returns all that decides how layers run, to be compared with that of an earlier call; None if it is not known.
 
     Gradients are compared by where they lie: each backward pass may make new ones.
     """
@@ -90,7 +90,7 @@ def signature(bios: Iterable[BioLayer]) -> Signature | None:
 
 
 class Plans:
-    """Keeps what has been looked at, as long as nothing that matters has changed: looking takes longer than running.
+    """Keeps layers that have been looked at until something that matters changes: looking takes longer than running.
 
     Only layers of plain memory are kept, and no gradients.
     """
@@ -99,7 +99,7 @@ class Plans:
         self.kept: dict[Hashable, tuple[Signature, Ready]] = {}
 
     def get(self, key: Hashable, mark: Signature | None, look: Callable[[], Prepared]) -> Prepared:
-        """Returns what is kept under a key if the signature is the same, or what looking finds."""
+        """Returns the kept layers for a key if the signature is the same, or else looks at the layers again."""
         kept = self.kept.get(key)
         if kept is not None and kept[0] == mark:
             return Prepared([_with_gradient(*entry) for entry in kept[1]], [])

@@ -1,4 +1,4 @@
-"""What a layer must be for a method to run on it: all of it looked at before anything is changed."""
+"""Checks of a layer before a method runs on it: all of them come before anything is changed."""
 
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ NO_SIGN = "The signs are gone that the conversion gave"
 
 
 class Layer(Protocol):
-    """What the checks look at; a ``BioModule`` is one."""
+    """Describes the layers that the checks look at; a ``BioModule`` is one."""
 
     config: BioConfig
     synapse: Synapse
@@ -30,25 +30,25 @@ class Layer(Protocol):
 
     @property
     def weight(self) -> Tensor:
-        """The layer's weight, as it is now."""
+        """Returns the layer's current weight."""
         ...
 
     @property
     def records_activity(self) -> bool:
-        """Whether the layer counts its active outputs."""
+        """Returns True if the layer counts its active outputs."""
         ...
 
     def named_buffers(self, *, recurse: bool) -> Iterable[tuple[str, Tensor]]:
-        """State of the layer, by name."""
+        """Yields the buffers of the layer's state, with their names."""
         ...
 
     def held(self, name: str) -> Any:
-        """A buffer, or a parameter, of the layer's state; None if it has none of that name."""
+        """Returns the buffer or parameter of that name in the layer's state; None if there is none."""
         ...
 
 
 def check_method(layer: Layer, row: Row | None) -> None:
-    """Raises if a method cannot run on a layer as it is; None is a method of a subclass, of which nothing is known."""
+    """Raises if a method cannot run on a layer as it is; None stands for an unchecked method of a subclass."""
     if row is not None:
         check_configured(layer, row)
     check_shape(layer)
@@ -85,7 +85,7 @@ def check_shape(layer: Layer) -> None:
 
 
 def check_output(layer: Layer, bias: object, output: object) -> None:
-    """Raises if an output is not that of the layer as it was converted; ``bias`` is the one it has now."""
+    """Raises if an output does not fit the layer as it was converted; ``bias`` is its current one."""
     check_shape(layer)
     leaf, gamma = layer.synapse.weight, layer.config.weight_splitting_Gamma
     if not isinstance(output, Tensor):
@@ -152,7 +152,7 @@ def check_gradient(layer: Layer) -> None:
 
 
 def check_layer(synapse: Synapse, layer: nn.Module, config: BioConfig) -> None:
-    """Raises ValueError if nothing can be put on a layer, or it would be split and its output is not its units'."""
+    """Raises ValueError if a layer cannot be converted, or would be split and its output does not show its units."""
     if is_scripted(layer):
         raise ValueError(
             f"{synapse.weight} should belong to a module that can be converted; found {type(layer).__name__}, a "
@@ -167,7 +167,7 @@ def check_layer(synapse: Synapse, layer: nn.Module, config: BioConfig) -> None:
 
 
 def check_weight(synapse: Synapse, weight: Tensor, config: BioConfig) -> None:
-    """Raises ValueError if a layer has no memory of its own, or no units as the configuration needs them."""
+    """Raises ValueError if a layer has no memory of its own, or not the units that the configuration needs."""
     if weight.is_meta:
         raise ValueError(f"{synapse.weight} should hold numbers; found a meta tensor: convert after to_empty()")
     if overlaps_itself(weight):

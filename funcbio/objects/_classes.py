@@ -56,7 +56,7 @@ def _make_class(base: Any, converter: Any) -> type[nn.Module]:
 
 
 def _reduce_class(cls: Any) -> Any:
-    """Pickles a converted class by its name where that leads to it, else as "this class, converted like that"."""
+    """Pickles a converted class by its name if that leads to it, else by its base class and converter."""
     try:
         found = reduce(getattr, cls.__qualname__.split("."), sys.modules[cls.__module__])
     except (AttributeError, KeyError):

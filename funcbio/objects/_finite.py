@@ -1,4 +1,4 @@
-"""Whether gradients have overflowed: then ``torch.amp.GradScaler`` skips the step, and nothing must move on."""
+"""Overflowed gradients: ``torch.amp.GradScaler`` skips the step then, and the mechanisms change nothing either."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ PLAIN = (Tensor, nn.Parameter)
 
 @torch.no_grad()
 def finite_gradients(modules: Sequence[nn.Module], *, heals: bool = False) -> bool | Tensor:
-    """Returns True if all gradients are finite; if ``heals``, they may also not be where weights are not.
+    """Returns True if all gradients are finite or, with ``heals``, if some weights are not.
 
     Gradients and parameters of every type and layout are looked at: those of a model that are no synapses, too.
 
@@ -53,7 +53,7 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
 
 
 def numbers(tensor: Tensor) -> Iterator[Tensor]:
-    """Yields dense floating-point tensors of all that may not be finite in a tensor of any type and layout."""
+    """Yields the values of a tensor of any type and layout that may not be finite, as dense floating-point tensors."""
     if is_lazy(tensor) or tensor.is_quantized or not (tensor.is_floating_point() or tensor.is_complex()):
         return
     if tensor.is_nested:
@@ -73,7 +73,7 @@ def numbers(tensor: Tensor) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def peak(values: Tensor) -> float:
-    """Returns the largest magnitude of real numbers; nan if one is none."""
+    """Returns the largest magnitude of real numbers; nan if one of them is."""
     if values.numel() == 0:
         return 0.0
     low, high = torch.aminmax(values)

@@ -25,7 +25,7 @@ from funcbio.tensors._sharding import agreed, is_plain, local, whole
 
 
 class BioLayer(nn.Module):
-    """Holds the state of one weight, and runs rows of the table on it; ``BioModule`` gives them their names.
+    """Holds the state of one weight, and runs rows of the table on it; ``BioModule`` adds the methods' names.
 
     Args and attributes are those of ``BioModule``.
     """
@@ -75,7 +75,7 @@ class BioLayer(nn.Module):
     @torch.no_grad()
     @torch.inference_mode(False)  # What is made within that mode could not be changed outside.
     def _register(self, key: Key, weight: Tensor, *, signed: bool) -> None:
-        """Makes the buffers of the state."""
+        """Registers the buffers of the state."""
         synapse, config = self.synapse, self.config
         self.register_buffer("key", key.clone())
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64, device=weight.device))
@@ -95,7 +95,7 @@ class BioLayer(nn.Module):
 
     @property
     def weight(self) -> nn.Parameter:
-        """The layer's weight, as it is now."""
+        """Returns the layer's current weight."""
         weight = self._parent[0]._parameters.get(self.synapse.attribute)
         if weight is None:  # No AttributeError: torch would look for the attribute elsewhere.
             raise RuntimeError(
@@ -106,34 +106,34 @@ class BioLayer(nn.Module):
 
     @property
     def records_activity(self) -> bool:
-        """Whether the layer counts its active outputs."""
+        """Returns True if the layer counts its active outputs."""
         return self.config.records_activity and self.synapse.observable
 
     @property
     def participates(self) -> bool:
-        """Tells if methods of the model treat the layer: what is not trained is left alone, unless chosen by name."""
+        """Returns True if the model's methods treat the layer: it is trained, or chosen by name."""
         return is_treated(self.synapse, self.weight)
 
     def has_gradient(self) -> bool:
-        """Whether the layer's weight is trained and has a gradient."""
+        """Returns True if the layer's weight is trained and has a gradient."""
         return self.weight.requires_grad and self.weight.grad is not None
 
     def row(self, name: str) -> Row | None:
-        """Returns what the table holds of a method, or a converter's exposed feature; None for any other method."""
+        """Returns the table's row of a method or of a feature that the converter exposes; None for other methods."""
         return self.features.get(name) or ROWS.get(name)
 
     def held(self, name: str) -> Any:
-        """A buffer of the layer's state, or a parameter; None if it has none of that name."""
+        """Returns the buffer or parameter of that name in the layer's state; None if there is none."""
         return self._buffers.get(name, self._parameters.get(name))
 
     def inherits(self, names: Iterable[str]) -> bool:
-        """Returns True if methods do no more than run the table: those of subclasses are called layer by layer."""
+        """Returns True if the methods only run the table: those of subclasses are called layer by layer."""
         kind, documented = type(self), self.documented
         return kind is documented or all(getattr(kind, n, None) is getattr(documented, n, None) for n in names)
 
     @torch.no_grad()
     def run(self, name: str) -> Tensor | None:
-        """Runs a row of the table on this layer, in place; returns which weights it replaced, if it does that."""
+        """Runs a row of the table on this layer, in place; returns the mask of replaced weights, if there is one."""
         row = self.features.get(name) or ROWS[name]
         if torch.compiler.is_compiling():
             check_method(self, row)
@@ -143,11 +143,11 @@ class BioLayer(nn.Module):
         return self.run_row(row) if brought is None else run_calls([brought]).get(self.synapse.weight)
 
     def run_and_finish(self, name: str) -> Any:
-        """Runs a row and what remains to do after it; returns what its method returns."""
+        """Runs a row and the work that remains after it; returns the method's result."""
         return self.finish(ROWS[name], self.run(name))
 
     def finish(self, row: Row | None, replaced: Tensor | None, finite: Tensor | None = None) -> Any:
-        """Does what remains after a method has run, unless ``finite`` is False; returns what the method returns."""
+        """Does the work that remains after a method has run, unless ``finite`` is False; returns its result."""
         if row is not None and row.counts and self.records_activity and self.moves():
             local(self.observations).mul_(0 if finite is None else ~finite)
         if row is not None and row.replaces and replaced is None:  # Of a weight without elements.
@@ -155,7 +155,7 @@ class BioLayer(nn.Module):
         return replaced
 
     def moves(self) -> bool:
-        """Whether ``update_fuzzy_learning_rates`` ever changes the rates."""
+        """Returns True if ``update_fuzzy_learning_rates`` ever changes the rates."""
         config = self.config
         return moves(
             config.fuzzy_lr_distribution,
@@ -164,12 +164,12 @@ class BioLayer(nn.Module):
         )
 
     def lacks_observation(self) -> bool:
-        """Whether rates follow activity and no forward pass was recorded since the last update."""
+        """Returns True if rates follow activity and no forward pass was recorded since the last update."""
         follows = self.config.fuzzy_lr_distribution == Distribution.ACTIVITY
         return follows and self.records_activity and not local(self.observations).any()
 
     def run_row(self, row: Row, *, around: tuple[Tensor, Tensor] | None = None) -> Tensor | None:
-        """Runs a feature on trees of one leaf, in place: for all that is not plain memory.
+        """Runs a feature on trees of one leaf, in place: for layers that are not plain memory.
 
         Args:
             row: The feature.
@@ -199,7 +199,7 @@ class BioLayer(nn.Module):
         return super().__getattr__(name)
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
-        """Leaves the weight with its layer: RowwiseParallel registers that of a layer on all that is in the layer."""
+        """Leaves the weight with its layer: RowwiseParallel registers a layer's weight on all its submodules."""
         if name != "weight":
             super().register_parameter(name, param)
 
@@ -219,7 +219,7 @@ class BioLayer(nn.Module):
     def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, *args: Any
     ) -> None:
-        """Also takes the files of earlier code, which know no keys and counters and lay signs out by rows."""
+        """Loads the state, also from files of earlier code: without keys and counters, with signs by rows."""
         earlier = local_metadata.get("version", 1) < 2 and f"{prefix}key" not in state_dict
         if earlier and f"{prefix}fuzzy_learning_rate_parameters" in state_dict:
             for name in ("key", "updates", "observations"):
@@ -234,7 +234,7 @@ class BioLayer(nn.Module):
             self._warn_of_broken_signs()
 
     def _make_room(self, sign: Any) -> None:
-        """Prepares for signs of a model that was converted with this layer frozen, which then has none, or not."""
+        """Fits the buffer of signs to a saved state if one of the two was converted with this layer frozen."""
         own = self._buffers.get("sign")
         if own is None or not isinstance(sign, Tensor) or self.synapse.readout or (own.ndim == 0) == (sign.ndim == 0):
             return
@@ -243,7 +243,7 @@ class BioLayer(nn.Module):
 
     @torch.no_grad()
     def _warn_of_broken_signs(self) -> None:
-        """Warns if weights were loaded without their signs, and break those that are here."""
+        """Warns if weights were loaded without their signs and violate the signs of this layer."""
         sign, weight = self.held("sign"), self.weight
         if is_plain(weight) and not weight.is_meta and sign is not None and bool((sign * weight < 0.0).any()):
             warnings.warn(
@@ -260,7 +260,7 @@ class BioLayer(nn.Module):
 
 
 def lone_synapse(layer: nn.Module, config: BioConfig) -> Synapse:
-    """Describes a layer outside a model; its depth is the one the configuration states, if any."""
+    """Describes a layer outside a model; its depth is the one that the configuration gives, if any."""
     (synapse,) = synapses(layer).values()
     if not 0 <= config.fuzzy_lr_layer_index < config.fuzzy_lr_total_layers:
         return synapse
@@ -268,5 +268,5 @@ def lone_synapse(layer: nn.Module, config: BioConfig) -> Synapse:
 
 
 def fresh_seed() -> int:
-    """Takes one seed from torch's global generator, the only use we make of it."""
+    """Takes one seed from torch's global generator, the library's only use of it."""
     return int(torch.randint(2**62, (), device="cpu"))

@@ -47,7 +47,7 @@ def check_apart(calls: Iterable[tuple[Any, Sequence[Step] | None]], *, on_update
 
 
 def _parts(bio: Any, steps: Sequence[Step] | None, *, on_update: bool) -> Iterator[Part]:
-    """The tensors of a layer that steps look at, and those that would show it if they were written to unseen."""
+    """Yields the memory of every tensor that the steps read or write, and of the weight, gradient and rates."""
     written = _written(steps)
     seen = {"weight", "grad", "rate", *written} | frozenset().union(*(step.needs for step in steps or ()))
     if on_update:
@@ -61,7 +61,7 @@ def _parts(bio: Any, steps: Sequence[Step] | None, *, on_update: bool) -> Iterat
 
 
 def _written(steps: Sequence[Step] | None) -> frozenset[str]:
-    """Operands that steps change, or that the next forward pass does."""
+    """Returns the names of the operands that the steps change, or that the next forward pass changes."""
     if steps is None:
         return frozenset(TITLES) - {"sign"}
     found = {name for step in steps for name in step.kernel.writes}

@@ -18,7 +18,7 @@ from funcbio.tensors._sharding import local, reshard
 
 
 class Plan(NamedTuple):
-    """Which layers a method runs on: those of plain memory, and all others; and what the table holds of the method."""
+    """Holds the layers that a method runs on, those of plain memory and all others, and its row of the table."""
 
     bio_mods: list[BioLayer]
     prepared: Prepared
@@ -26,14 +26,14 @@ class Plan(NamedTuple):
 
 
 class ModelMethod:
-    """A documented method of a converted model.
+    """Runs a documented method of a converted model.
 
     It looks at every layer before it changes one: a weight shared by several layers is treated once, layers without a
     gradient are passed over where one is needed, and nothing moves on while a gradient has overflowed, because
     ``torch.amp.GradScaler`` then skips the optimizer's step.
 
     Args:
-        overview: Of the converted model.
+        overview: The overview of the converted model.
         name: Name of the method.
         summed: Whether the layers' methods change nothing and return numbers, of which this one returns the sum.
     """
@@ -43,7 +43,7 @@ class ModelMethod:
         self.__doc__ = f"Runs ``{name}`` on every layer with synapses; see ``BioModule.{name}``."
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs the method on every layer, and returns what they return, by name of the weight."""
+        """Runs the method on every layer, and returns the results by name of the weight."""
         if torch.compiler.is_compiling():
             return self._results(self._in_a_graph(*args, **kwargs))
         survey = self.overview.look()
@@ -58,7 +58,7 @@ class ModelMethod:
         return self._results(self._together(plan, finite, *args, **kwargs))
 
     def plan(self, survey: Survey) -> Plan:
-        """Looks at every layer, and changes nothing.
+        """Looks at every layer without changing it.
 
         Raises:
             RuntimeError: If the method cannot run on a layer as it is, or needs gradients and there are none.
@@ -76,7 +76,7 @@ class ModelMethod:
         return Plan(bio_mods, prepared, self.row(bio_mods))
 
     def verdict(self, survey: Survey, plan: Plan) -> bool | Tensor:
-        """Returns whether the method may act: not while a gradient has overflowed, if it looks at them."""
+        """Returns True if the method may act: one that looks at gradients does not while they have overflowed."""
         if plan.row is None or plan.row.ignores_overflow:
             return True
         return finite_gradients(survey.modules, heals=plan.row.replaces)
@@ -87,7 +87,7 @@ class ModelMethod:
         return self.name in ROWS and ROWS[self.name].replaces
 
     def row(self, bio_mods: Sequence[BioLayer]) -> Row | None:
-        """Returns what the table holds of the method; None if it holds nothing, or there are no layers."""
+        """Returns the table's row of the method; None if it has none, or there are no layers."""
         for bio in bio_mods:
             row = bio.row(self.name)
             if row is not None:
@@ -101,7 +101,7 @@ class ModelMethod:
         return self._one_by_one(bio_mods, *args, **kwargs)
 
     def _taking_part(self, bio_mods: list[BioLayer]) -> list[BioLayer]:
-        """The layers to run on."""
+        """Returns the layers to run on."""
         row = self.row(bio_mods)
         if row is not None and row.per_unit:
             bio_mods = [bio for bio in bio_mods if bio.synapse.observable]
@@ -138,7 +138,7 @@ class ModelMethod:
         return results if self.replaces or any(result is not None for result in results.values()) else None
 
     def _observe(self, bio_mods: list[BioLayer], x: Tensor | None = None) -> bool:
-        """Runs the model on its own input if its layers have seen none; returns whether it did."""
+        """Runs the model on its own input if its layers have seen none; returns True if it did."""
         dynamic = [bio for bio in bio_mods if bio.moves()]
         if x is None or not dynamic or not all(bio.lacks_observation() for bio in dynamic):
             return False

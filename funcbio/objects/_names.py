@@ -19,7 +19,7 @@ _silent: ContextVar[bool] = ContextVar("silent", default=False)
 
 @contextmanager
 def silently() -> Iterator[None]:
-    """Converts without a word about methods that are left out, for callers that need none."""
+    """Converts without warning of methods that are left out, for callers that do not need them."""
     token = _silent.set(True)
     try:
         yield
@@ -28,7 +28,7 @@ def silently() -> Iterator[None]:
 
 
 def has_own(module: nn.Module, name: str) -> bool:
-    """Returns True if a name means something of the user's on a module: nothing but ``__getattr__`` is run."""
+    """Returns True if a module has an attribute of the user's under a name; runs no code but ``__getattr__``."""
     own, kind = vars(module), type(module)
     tables: list[Any] = [own, *(own.get(table, {}) for table in ("_modules", "_parameters", "_buffers"))]
     tables += map(vars, kind.__mro__)
@@ -44,7 +44,7 @@ def has_own(module: nn.Module, name: str) -> bool:
 
 
 def is_ours(found: object) -> bool:
-    """Returns True for what a conversion puts under ``bio_mod``."""
+    """Returns True if a value under ``bio_mod`` was put there by a conversion."""
     values = [*found.values()] if type(found) is nn.ModuleDict else [found]
     return bool(values) and all(isinstance(value, BioLayer) for value in values)
 
@@ -60,7 +60,7 @@ def check_free(holders: Iterable[Holder]) -> None:
 
 
 def free_names(model: nn.Module, names: Iterable[str]) -> list[str]:
-    """Returns the names of methods that may be put on a model; warns of the others, which stay what they are."""
+    """Returns the names of methods that may be put on a model; warns of the others, which are left as they are."""
     names = list(dict.fromkeys(names))
     taken = [name for name in names if has_own(model, name)]
     if taken and not _silent.get():

@@ -74,7 +74,7 @@ def layers_state(bios: Sequence[Any], weights: Mapping[str, Tensor]) -> BioState
 def keep_padding(
     bios: Sequence[Any], weights: Mapping[str, Tensor], params: Tree, state: BioState
 ) -> tuple[dict[str, Tensor], BioState]:
-    """Leaves the padding rows of embeddings as they are: they are no synapses, and zero for good."""
+    """Leaves the padding rows of embeddings as they are: they are no synapses, and stay zero."""
     kept: dict[str, Tensor] = dict(params)  # pyright: ignore[reportArgumentType, reportCallIssue]
     replaced: Any = dict(state.replaced) if state.replaced else state.replaced
     for bio, (leaf, weight) in zip(bios, weights.items(), strict=True):
@@ -87,7 +87,7 @@ def keep_padding(
 
 
 def padding_row(layer: nn.Module, weight: Tensor) -> Tensor | None:
-    """Returns where the padding row of an embedding lies in its weight; None if it has none."""
+    """Returns the index of the padding row in an embedding's weight; None if it has none."""
     padding = getattr(layer, "padding_idx", None)
     if padding is None:
         return None

@@ -1,4 +1,4 @@
-"""Rows of the table on many layers at once: what every layer brings, checked before anything is changed."""
+"""Rows of the table on many layers at once: tensors and steps of every layer are checked before any is changed."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -20,7 +20,7 @@ from funcbio.tensors._sharding import is_plain
 
 
 class Bio(Protocol):
-    """What runs: a ``BioLayer``."""
+    """Describes the layers that the rows run on; a ``BioLayer`` is one."""
 
     config: BioConfig
     synapse: Synapse
@@ -28,11 +28,11 @@ class Bio(Protocol):
 
     @property
     def weight(self) -> nn.Parameter:
-        """The layer's weight, as it is now."""
+        """Returns the layer's current weight."""
         ...
 
     def row(self, name: str) -> Row | None:
-        """Returns what the table holds of a method; None if it holds nothing."""
+        """Returns the table's row of a method; None if it has none."""
         ...
 
     def get_parent(self) -> nn.Module:
@@ -40,7 +40,7 @@ class Bio(Protocol):
         ...
 
     def held(self, name: str) -> Any:
-        """A buffer, or a parameter, of the layer's state; None if it has none of that name."""
+        """Returns the buffer or parameter of that name in the layer's state; None if there is none."""
         ...
 
 
@@ -65,7 +65,7 @@ def _step(name: str, values: tuple[Any, ...]) -> Step | None:
 
 
 def bring(bio: Any, names: Sequence[str]) -> tuple[Layer, list[Step]] | None:
-    """What a layer brings to some rows; None if they have to run on trees.
+    """Returns a layer's tensors and the steps of some rows; None if the rows have to run on trees.
 
     Raises:
         RuntimeError: If a row cannot run on the layer as it is.
@@ -80,7 +80,7 @@ def bring(bio: Any, names: Sequence[str]) -> tuple[Layer, list[Step]] | None:
 
 
 def prepare(bio: Bio, steps: Sequence[Step]) -> Layer | None:
-    """What a layer brings to the steps; None if its tensors are not plain ones, all as the conversion made them."""
+    """Returns the layer's tensors that the steps need; None unless all are plain and as the conversion made them."""
     weight, synapse = bio.weight, bio.synapse
     rate, key = bio.held("fuzzy_learning_rate_parameters"), bio.held("key")
     needed = steps[0].needs if len(steps) == 1 else frozenset().union(*(step.needs for step in steps))
@@ -115,7 +115,7 @@ def prepare(bio: Bio, steps: Sequence[Step]) -> Layer | None:
 
 
 def _plain(value: Any, weight: Tensor) -> bool:
-    """Whether a tensor is one that kernels can write to, and fits the weight."""
+    """Returns True if kernels can write to a tensor and it fits the weight."""
     return is_alike(value, weight) and (value.is_contiguous() or not overlaps_itself(value))
 
 
@@ -143,7 +143,7 @@ def run_calls(calls: Sequence[tuple[Layer, Sequence[Step]]], finite: Tensor | No
 def finished(
     ready: Iterable[tuple[Any, Layer, Any]], row: Row | None, masks: Mapping[str, Tensor], finite: Tensor | None
 ) -> dict[str, Any]:
-    """Does what remains after a method has run; returns what it returns on each layer, by name of the weight."""
+    """Does the work that remains after a method has run; returns its result on each layer, by name of the weight."""
     if row is None or not (row.counts or row.replaces):
         return {layer.name: None for _, layer, _ in ready}
     masks = masks if row.replaces else {}

@@ -29,7 +29,7 @@ LEAST_ELSEWHERE = (256, 2**28)  # Accelerators multiply faster than they read, o
 class Split:
     """Stands for the input of one call of a layer: a product with it takes the sums of the weights over groups.
 
-    The layer itself stays as it is. Whoever looks at its weight meanwhile, in another thread too, finds the parameter,
+    The layer itself stays as it is. Its weight remains the parameter meanwhile, for other threads too,
     and nothing has to be put back after a call, failed and interrupted ones included.
 
     Args:
@@ -46,7 +46,7 @@ class Split:
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any, kwargs: dict[str, Any] | None = None) -> Any:
-        """Torch calls this in the place of a function that was given such an input."""
+        """Runs a function of torch on this input: torch calls this in the function's place."""
         del cls, types
         given, *rest = args
         if func in PRODUCTS:
@@ -59,7 +59,7 @@ class Split:
 
 @dataclass(frozen=True)
 class AfterForward:
-    """Forward hook of a converted layer: has its BioModule count and split the output.
+    """Runs after the forward of a converted layer, as a hook: has its BioModule count and split the output.
 
     Torch hands hooks on to the module that it puts in a layer's place, as when it quantizes, and leaves the BioModule
     behind. The hook then goes on splitting, and no activity is counted any more. It knows no layer, so that copies and
@@ -105,7 +105,7 @@ def _holds_bio(module: nn.Module) -> bool:
 
 
 def before_forward(layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """Forward pre-hook of a layer that splits: has its rows summed where that gives the same and is faster.
+    """Replaces a layer's input, as a forward pre-hook, so that its rows are summed where that is equal and faster.
 
     Raises:
         RuntimeError: If the layer was fused into another module, and its splitting is lost.
@@ -132,14 +132,14 @@ def _check_splits(module: nn.Module) -> None:
 
 
 def _pays(x: Tensor, weight: Any, synapse: Synapse) -> bool:
-    """Whether a layer multiplies often enough; asked first, because it is known soonest."""
+    """Returns True if a layer multiplies so often that summed rows are faster; the cheapest check, so the first."""
     uses = x.numel() // max(1, synapse.pre_units(weight.shape))
     least_uses, least_products = LEAST.get(x.device.type, LEAST_ELSEWHERE)
     return uses >= least_uses and uses * weight.numel() >= least_products
 
 
 def _may_sum(bio: Any, weight: Any) -> bool:
-    """Whether the sum of rows says all that is asked of the layer's units."""
+    """Returns True if the sums of rows are all that the layer has to compute: its single units are not needed."""
     config, synapse = bio.config, bio.synapse
     activation, gamma = config.weight_splitting_activation_function, config.weight_splitting_Gamma
     return (
@@ -152,7 +152,7 @@ def _may_sum(bio: Any, weight: Any) -> bool:
 
 
 def _is_plain(layer: nn.Module, x: Tensor) -> bool:
-    """Whether a layer computes as its class does, and nobody else is called who should find all of its output."""
+    """Returns True if a layer runs its class's own forward and no other hook reads its output."""
     hooks = len(layer._forward_pre_hooks) + len(layer._forward_hooks)
     others = hooks > 2 or layer._backward_pre_hooks or layer._backward_hooks or _has_any_global_hook()
     own = type(layer) in LAYERS and "forward" not in layer.__dict__ and x.layout == torch.strided
@@ -160,7 +160,7 @@ def _is_plain(layer: nn.Module, x: Tensor) -> bool:
 
 
 def _is_recorded() -> bool:
-    """Whether the call becomes a graph for inputs of other sizes, or one that the compiler may not be able to make."""
+    """Returns True if the call becomes a graph that runs with other input sizes: it is traced or exported."""
     if torch.compiler.is_compiling():
         return torch.compiler.is_exporting()
     return torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]

@@ -20,7 +20,7 @@ Planned = list[tuple[ModelMethod, Plan]]
 
 
 def check_steps(names: Sequence[str]) -> tuple[str, ...]:
-    """Raises ValueError if a name is none of a method that a combined call can run."""
+    """Raises ValueError if a name is not that of a method that a combined call can run."""
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise ValueError(f"steps should be a sequence of names of methods; found {names!r}")
     for name in names:
@@ -33,7 +33,7 @@ class BioStep:
     """Runs several methods one after the other; the result is that of calling them, bit for bit unless compiled.
 
     Args:
-        overview: Of the converted model.
+        overview: The overview of the converted model.
         steps: Names of the methods to run if the call names none.
     """
 
@@ -77,13 +77,13 @@ def _one_by_one(methods: Sequence[ModelMethod]) -> dict[str, Tensor] | None:
 
 
 def _last(results: Iterable[Any]) -> Any:
-    """Runs all, and returns the last of what they return that is not None."""
+    """Runs all, and returns the last of their results that is not None."""
     found = [result for result in results if result is not None]
     return found[-1] if found else None
 
 
 def _run(segment: Planned, finite: bool | Tensor) -> dict[str, Tensor] | None:
-    """Runs methods in as few passes as they allow; returns which weights were replaced if one does that."""
+    """Runs methods in as few passes as they allow; returns masks of replaced weights if one of them replaces any."""
     flag = None if isinstance(finite, bool) else finite
     layers: dict[Any, tuple[Layer, list[Step]]] = {}
     for _, plan in segment:
@@ -99,7 +99,7 @@ def _run(segment: Planned, finite: bool | Tensor) -> dict[str, Tensor] | None:
 
 
 def segments(planned: Planned, *, known: bool = True) -> list[Planned]:
-    """Cuts methods where one has to see what those before it have done.
+    """Cuts a sequence of methods where one has to see the results of those before it.
 
     Keys move on after a method that draws. Where it is not ``known`` that gradients stay finite, a method that looks at
     them comes after all that change them; and those that do not look, or look for weights too, stand alone.
@@ -127,7 +127,7 @@ def _writes_gradients(plan: Plan) -> bool:
 
 
 def _stays_finite(planned: Planned) -> bool:
-    """Whether finite gradients stay finite under these methods, because no product of their factors can overflow."""
+    """Returns True if finite gradients stay finite under these methods: no product of their factors can overflow."""
     if not any(_writes_gradients(plan) for _, plan in planned):
         return True
     bounds: dict[Any, float] = {}

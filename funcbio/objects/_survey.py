@@ -1,4 +1,4 @@
-"""What a converted model consists of: looked up once, and again when its modules have changed."""
+"""The parts of a converted model: looked up once, and again when its modules have changed."""
 
 import warnings
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ NOTHING = "nothing is trained"
 
 
 class Survey(NamedTuple):
-    """A model's modules, in the order of ``model.modules()``, and those of them that the methods ask for."""
+    """Holds a model's modules, in the order of ``model.modules()``, and those of them that the methods ask for."""
 
     modules: list[nn.Module]
     bio_mods: list[BioLayer]
@@ -25,17 +25,17 @@ class Survey(NamedTuple):
     mark: Signature | None = None
 
     def layers(self) -> list[BioLayer]:
-        """One BioModule for each weight."""
+        """Returns one BioModule for each weight."""
         return once(self.bio_mods)
 
 
 def once(bio_mods: list[BioLayer]) -> list[BioLayer]:
-    """One BioModule for each weight: one that several layers share is treated once."""
+    """Returns one BioModule for each weight: a weight that several layers share is treated once."""
     return list({id(bio.weight): bio for bio in reversed(bio_mods)}.values())[::-1]
 
 
 class Overview:
-    """Looks a converted model up; its methods share one, and it belongs to the model, so that it ends with it.
+    """Looks up the parts of a converted model; all its methods share one, which is kept on the model.
 
     Args:
         model: The converted model.
@@ -49,7 +49,7 @@ class Overview:
         self.warned: set[str] = set()
 
     def look(self) -> Survey:
-        """Returns what the model consists of now. Warns of layers added since; gathered shards are let go."""
+        """Returns the current ``Survey`` of the model. Warns of layers added since; gathered shards are let go."""
         modules = every_module(self.model)
         if self.survey is None or self.survey.modules != modules:
             self.survey = Survey(modules, bio_modules(self.model), plain_layers(self.model))
@@ -84,7 +84,7 @@ class Overview:
 
 
 def every_module(model: nn.Module) -> list[nn.Module]:
-    """The modules of a model, in the order of ``model.modules()``, in a fraction of its time."""
+    """Returns the modules of a model, in the order of ``model.modules()``, in a fraction of its time."""
     found: dict[nn.Module, None] = {}
     waiting = [model]
     while waiting:
@@ -101,7 +101,7 @@ def bio_modules(model: nn.Module) -> list[BioLayer]:
 
 
 def plain_layers(model: nn.Module) -> list[str]:
-    """Names of the linear and convolutional layers that have no BioModule, nor share a weight with one that has."""
+    """Returns names of linear and convolutional layers without a BioModule, unless their weight has one elsewhere."""
     treated = {id(bio.weight) for bio in bio_modules(model)}
     return [
         name

@@ -14,7 +14,7 @@ from funcbio.tensors._sharding import local
 
 
 def trees(model: nn.Module, **fields: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tree, BioState]:
-    """Gives what pure functions take, such as ``funcbio.metrics``, of a converted model.
+    """Returns the trees of a converted model that pure functions take, such as ``funcbio.metrics``.
 
     Nothing is copied: the tensors are the model's own, detached, and change as it trains.
 
@@ -73,7 +73,7 @@ def state_of(named: Mapping[str, Tensor], bios: Mapping[str, BioLayer | None]) -
 
 
 def _by_name(field: str, values: Mapping[str, Tensor], bios: Mapping[str, BioLayer | None]) -> dict[str, Tensor]:
-    """What was given for some weights, by the name of the parameter."""
+    """Returns the values given for some weights, by the name of the parameter."""
     known = BioState._fields
     if field not in known:
         raise ValueError(f"fields should be those of BioState{perhaps(field, known)}; found {field!r}")

@@ -1,4 +1,4 @@
-"""All or nothing: what fails, or is interrupted, leaves a model as it was."""
+"""All or nothing: an operation that fails or is interrupted leaves the model as it was."""
 
 from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ TABLES = (
 
 
 class Before:
-    """How the modules of a model were: what they hold, not the numbers in it.
+    """Holds how the modules of a model were: their tables, not the numbers in their tensors.
 
     Args:
         model: The model.
@@ -42,7 +42,7 @@ class Before:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Puts everything back: numbers that were kept, tables in their order, the state of torch's generator."""
+        """Puts everything back: saved numbers, tables in their order, the state of torch's generator."""
         for tensor, old in self.numbers:
             tensor.copy_(old)
         for table, old in self.tables:
@@ -54,7 +54,7 @@ class Before:
 
 @contextmanager
 def or_as_before(model: nn.Module) -> Iterator[Before]:
-    """Restores a model if anything is raised inside, be it an interrupt."""
+    """Restores a model if anything is raised within the context, including an interrupt."""
     before = Before(model)
     try:
         yield before

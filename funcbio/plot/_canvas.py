@@ -1,4 +1,4 @@
-"""What all figures share: a blank figure, the colours, means with bands, scales, and how values are written."""
+"""Shared parts of all figures: a blank figure, the colours, means with bands, scales, and how values are written."""
 
 import math
 from collections.abc import Iterable, Sequence

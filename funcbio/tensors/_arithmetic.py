@@ -15,7 +15,7 @@ from funcbio.tensors._kept import is_watched, kept
 
 
 def work_type(values: Iterable[Any]) -> torch.dtype:
-    """Returns the type to compute in: float32, or what holds it and every floating type of the tensors."""
+    """Returns the type to compute in: float32, or the smallest that holds it and every floating type of the tensors."""
     work = torch.float32
     for value in values:
         if isinstance(value, Tensor) and value.is_floating_point():
@@ -35,7 +35,7 @@ def number(value: Number, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 @kept(1024)
 def constant(dtype: torch.dtype, value: float, device: torch.device | str = "cpu") -> Tensor:
-    """Returns a number as a tensor that is kept: to make one takes longer than to work with it."""
+    """Returns a number as a tensor that is kept: making one takes longer than computing with it."""
     return torch.tensor(value, dtype=dtype, device=device)
 
 
@@ -57,7 +57,7 @@ def rounded(values: Tensor, dtype: torch.dtype, *, finite: bool = False) -> Tens
 
 
 def product(grad: Tensor, factor: Tensor) -> Tensor:
-    """Returns a gradient times a factor; where that is no number, as infinity times 0, the gradient as it was.
+    """Returns a gradient times a factor; where that is nan, as infinity times 0, the gradient as it was.
 
     So a gradient that has overflowed stays infinite whatever the factor, and ``GradScaler`` finds it.
     """

@@ -1,4 +1,4 @@
-"""What is kept between calls: made outside of every mode of torch, so that one call leaves no trace in the next."""
+"""Tensors kept between calls: made outside of every mode of torch, so that one call leaves no trace in the next."""
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
@@ -23,7 +23,7 @@ def is_watched() -> bool:
 
 
 def is_bare() -> bool:
-    """Returns True if a tensor made here is one like any other, and may outlive the call."""
+    """Returns True if a tensor made here is an ordinary one that may outlive the call."""
     return not (is_watched() or torch.is_inference_mode_enabled() or _is_captured())
 
 
@@ -31,7 +31,7 @@ def kept(maxsize: int) -> Callable[[Callable[..., Made]], Callable[..., Made]]:
     """Keeps the results of a function that makes tensors, the last ``maxsize`` of them, as ``lru_cache`` does.
 
     They are made outside of inference mode, transforms and other modes, whatever the call is in. The function should
-    state the device and the type of all that it makes, and nobody may write to its results.
+    state the device and the type of all that it makes; its results must never be written to.
     """
 
     def decorate(make: Callable[..., Made]) -> Callable[..., Made]:
@@ -67,7 +67,7 @@ def _is_captured() -> bool:
 
 
 def _outside(make: Callable[..., Made], *args: Any) -> Made:
-    """Makes something outside of every mode: all of them belong to their thread, and a new one is in none."""
+    """Runs a function outside of every mode, on a new thread: modes belong to their thread."""
     if not is_watched() and not torch._C._is_torch_function_mode_enabled():
         with torch.inference_mode(False):
             return make(*args)

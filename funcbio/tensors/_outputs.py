@@ -1,4 +1,4 @@
-"""Outputs of layers that are no plain dense tensors: batches of examples of different lengths, and quantized numbers.
+"""Outputs of layers that are not plain dense tensors: batches of examples of different lengths, and quantized numbers.
 
 Torch makes the first of padded batches itself, when ``nn.TransformerEncoder`` evaluates with a padding mask.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def parts(output: Tensor) -> list[Tensor]:
-    """Returns dense tensors that hold all elements of an output, and nothing else: no padding, no gaps."""
+    """Returns dense tensors that hold all elements of an output, without padding and gaps."""
     if output.is_quantized:
         output = output.dequantize()
     jagged: Any = output

@@ -17,14 +17,14 @@ Term = tuple[int, int, int]
 
 
 class Part(NamedTuple):
-    """The memory of a tensor.
+    """Holds the address range of a tensor.
 
     Attributes:
         start: Address of its first byte.
         end: Address after its last byte.
         tensor: The tensor.
         written: Whether it is going to be written to.
-        name: What it is, for whoever finds two that overlap.
+        name: What it is, for messages about overlaps.
     """
 
     start: int
@@ -48,7 +48,7 @@ def overlaps_itself(tensor: Tensor) -> bool:
 
 
 def part_of(tensor: Tensor, name: Hashable, *, written: bool) -> Part | None:
-    """Returns the memory of a tensor; None if it has none, or none that can be looked at."""
+    """Returns the memory of a tensor; None if it has none, or its address cannot be read."""
     tensor = local(tensor)
     if not is_plain(tensor) or tensor.layout != torch.strided:
         return None

@@ -1,4 +1,4 @@
-"""Distributed tensors: which part of a whole this process holds, and numbers that belong to the whole.
+"""Distributed tensors: the part of a whole that this process holds, and numbers that belong to the whole.
 
 A parameter under ``fully_shard`` or tensor parallelism is a ``DTensor``. Elementwise rules run on it as they are;
 statistics and draws come through this file. A plain tensor costs one failed attribute look-up.
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Sample(Protocol):
-    """A sampler of this library with everything fixed but the shape and the offset."""
+    """Describes a sampler of this library with all arguments fixed but the shape and the offset."""
 
     def __call__(self, shape: tuple[int, ...], /, *, offset: int = 0) -> Tensor:
         """Returns a draw."""
@@ -21,29 +21,29 @@ class Sample(Protocol):
 
 
 def is_distributed(tensor: Tensor) -> bool:
-    """Whether a tensor is a DTensor; asked by attribute, because the import of the class takes a second."""
+    """Returns True if a tensor is a DTensor; judged by an attribute, as importing the class takes a second."""
     return hasattr(tensor, "placements")
 
 
 def is_plain(value: object) -> bool:
-    """Whether a value is a tensor of torch itself: neither distributed nor of another subclass."""
+    """Returns True if a value is a tensor of torch itself: neither distributed nor of another subclass."""
     return type(value) is Tensor or type(value) is nn.Parameter
 
 
 def local(tensor: Tensor) -> Tensor:
-    """The part that this process holds; the tensor itself if it is plain."""
+    """Returns the part that this process holds; the tensor itself if it is plain."""
     part: Any = tensor
     return part.to_local() if is_distributed(tensor) else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The whole as a plain tensor, gathered if it is distributed."""
+    """Returns the whole as a plain tensor, gathered if it is distributed."""
     parts: Any = tensor
     return parts.full_tensor() if is_distributed(tensor) else tensor
 
 
 def agreed(values: Tensor, like: Any) -> Tensor:
-    """The values of the first of the processes that share ``like``, on all of them."""
+    """Returns, on all processes that share ``like``, the values that the first of them has."""
     if not is_distributed(like):
         return values
     from torch.distributed.tensor import distribute_tensor
@@ -53,12 +53,12 @@ def agreed(values: Tensor, like: Any) -> Tensor:
 
 
 def same_everywhere(values: Tensor, like: Any) -> bool:
-    """Whether the processes that share ``like`` all hold the same ``values``; all of them get the same answer."""
+    """Returns True, on all processes that share ``like``, if all of them hold the same ``values``."""
     return holds_everywhere(torch.equal(local(values), agreed(local(values), like)), [like])
 
 
 def holds_everywhere(verdict: bool, tensors: Iterable[Any]) -> bool:
-    """Whether ``verdict`` is True on all processes that share the tensors: who decides alone waits for the others."""
+    """Returns True if ``verdict`` is True on all processes that share the tensors; all of them must call it."""
     for mesh in dict.fromkeys(tensor.device_mesh for tensor in tensors if is_distributed(tensor)):
         from torch.distributed.tensor import DTensor, Partial
 
@@ -109,7 +109,7 @@ def shard_like(values: Tensor, like: Any) -> Tensor:
 
 
 def draw_like(sample: Sample, like: Any) -> Tensor:
-    """Draws a tensor of the shape of ``like`` and laid out as it; its numbers are those of the whole draw.
+    """Draws a tensor of the shape and layout of ``like``; its numbers are those of the whole draw.
 
     Args:
         sample: Draws from a stream, for instance ``partial(uniform, key, stream="name")``.
@@ -133,7 +133,7 @@ def draw_like(sample: Sample, like: Any) -> Tensor:
 
 
 def _first_row(like: Any) -> int | None:
-    """Where this process's rows begin, if it holds a run of whole rows; None if its part is not contiguous."""
+    """Returns the first row of this process, if it holds a run of whole rows; None if its part is not contiguous."""
     from torch.distributed.tensor import Shard
 
     split = [axis for axis, place in enumerate(like.placements) if not place.is_replicate()]
@@ -147,7 +147,7 @@ def _first_row(like: Any) -> int | None:
 
 
 def cuts(values: Any, size: int, dim: int) -> bool:
-    """Whether runs of ``size`` neighbours along ``dim`` may lie on more than one process."""
+    """Returns True if runs of ``size`` neighbours along ``dim`` may lie on more than one process."""
     if not is_distributed(values):
         return False
     split = [axis for axis, place in enumerate(values.placements) if _splits(place, dim)]
@@ -155,7 +155,7 @@ def cuts(values: Any, size: int, dim: int) -> bool:
 
 
 def joined(values: Any, dim: int) -> Tensor:
-    """The same tensor, no longer split along ``dim``."""
+    """Returns the same tensor, no longer split along ``dim``."""
     from torch.distributed.tensor import Replicate
 
     places = [Replicate() if _splits(place, dim) else place for place in values.placements]
@@ -167,7 +167,7 @@ def _splits(place: Any, dim: int) -> bool:
 
 
 def reshard(modules: Iterable[Any]) -> None:
-    """Makes the modules that ``fully_shard`` manages let go of gathered weights: what is written there is lost."""
+    """Makes the modules that ``fully_shard`` manages free gathered weights: what was written to them is lost."""
     for module in modules:
         if hasattr(type(module), "set_reshard_after_forward"):
             module.reshard()

@@ -18,7 +18,7 @@ from funcbio.mechanisms import fixed_rates
 
 
 class Measured(NamedTuple):
-    """What one run hands back; see ``History``."""
+    """Holds the results of one run; see ``History``."""
 
     test_accuracy: Tensor
     train_loss: Tensor

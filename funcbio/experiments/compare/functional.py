@@ -21,7 +21,7 @@ from funcbio.experiments.sweep_parts import accuracy
 
 @dataclass(frozen=True)
 class Run:
-    """The method section: what one run does. No method knows that many runs are trained at once.
+    """Runs one training, and reads like a method section. No method knows that many runs are trained at once.
 
     Attributes:
         net: The network, used for its shape only.

@@ -1,4 +1,4 @@
-"""What a training loop hands back."""
+"""The results of a training loop."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ SLOW = 0.1
 
 
 class History(NamedTuple):
-    """All runs of one variant through one interface.
+    """Holds the results of all runs of one variant through one interface.
 
     Attributes:
         interface: "functional" or "classic".

@@ -1,4 +1,4 @@
-"""What can be set in the comparison."""
+"""Settings of the comparison."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from funcbio.experiments.frame.settings import Checked, option
 
 @dataclass(frozen=True)
 class Settings(Checked):
-    """The settings of one comparison.
+    """Holds the settings of one comparison.
 
     The two learning rates are those with the best validation accuracy in ``python -m funcbio compare --tune``,
     which searches a grid of the same size and spacing for both networks and never looks at the test images.
@@ -35,7 +35,7 @@ class Settings(Checked):
 
     @property
     def config(self) -> BioConfig:
-        """Returns the configuration of the mechanisms; rates of distributions that follow something are updated."""
+        """Returns the configuration of the mechanisms, with updates for the dynamic distributions of the rates."""
         return BioConfig(
             fuzzy_lr_distribution=self.distribution, fuzzy_lr_dynamic=True, crystallization_floor=self.floor
         )

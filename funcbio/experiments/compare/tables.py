@@ -1,4 +1,4 @@
-"""What the terminal shows at the end: tables and sentences."""
+"""The tables and sentences that the terminal shows at the end."""
 
 from collections.abc import Sequence
 

@@ -19,7 +19,7 @@ SEEDS = range(1000, 1010)
 
 
 class Tried(NamedTuple):
-    """One row of the search.
+    """Holds one row of the search.
 
     Attributes:
         variant: "plain" or "bio".

@@ -99,7 +99,7 @@ def _read_archive(path: Path, names: list[str], *, check: bool) -> dict[str, byt
 
 
 def _require_room(member: tarfile.TarInfo, path: Path) -> None:
-    """Refuses a file of an archive that says it is larger than all of them; one with holes can be."""
+    """Refuses a file of an archive whose stated size is over the limit, as that of a file with holes can be."""
     if member.size > LARGEST_OTHER:
         raise SettingError(f"{path} should hold files of at most {LARGEST_OTHER} bytes; found {member.size}")
 

@@ -1,4 +1,4 @@
-"""Where the published files of a data set lie, what they are called, what reads them, and their checksums."""
+"""Layouts of the published data sets: folders and names of their files, functions that read them, and checksums."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ LARGEST_ARCHIVE = 1 << 28
 
 @dataclass(frozen=True)
 class Layout:
-    """One format of a data set.
+    """Describes one format of a data set.
 
     Attributes:
         folders: Where its files may lie below the user's folder.
@@ -66,7 +66,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Published:
-    """A data set.
+    """Describes a data set.
 
     Attributes:
         classes: Number of classes.

@@ -19,7 +19,7 @@ BRIGHTEST = 255
 
 
 class Images(NamedTuple):
-    """Images of one data set, those for training first.
+    """Holds images of one data set, those for training first.
 
     Attributes:
         name: Name of the data set.

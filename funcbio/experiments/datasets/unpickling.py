@@ -38,7 +38,7 @@ class _Array:
 
 
 class _Bytes:
-    """Stands for the type of an array of bytes; what else is said of it changes nothing."""
+    """Stands for the type of an array of bytes; any further description of it is ignored."""
 
     def __setstate__(self, state: Any) -> None:
         """Takes byte order and the like."""
@@ -82,7 +82,7 @@ STANDS_IN["numpy._core.multiarray", "_reconstruct"] = STANDS_IN["numpy.core.mult
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        """Returns what stands in the place of a name, and refuses all others."""
+        """Returns the stand-in for a name, and refuses all other names."""
         return STANDS_IN[module_name, global_name]
 
 
@@ -121,7 +121,7 @@ def unpickle(content: bytes, name: str) -> Any:
 
 
 def _look_through(content: bytes) -> None:
-    """Refuses by its instructions what could do anything but make plain values."""
+    """Refuses a pickle with instructions that could do anything but make plain values."""
     kept = 0
     for opcode, argument, _ in pickletools.genops(content):
         if opcode.name not in OPCODES:

@@ -1,1 +1,1 @@
-"""Every mechanism alone: what it does to the accuracy of a small network once its learning rate is tuned."""
+"""Every mechanism alone: its effect on the accuracy of a small network once its learning rate is tuned."""

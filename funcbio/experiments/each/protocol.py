@@ -1,4 +1,4 @@
-"""What is trained: a network with one mechanism at a time, by two optimizers, as two sweeps for each."""
+"""Protocol of the comparison: a network with one mechanism at a time, by two optimizers, as two sweeps for each."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -22,7 +22,7 @@ FLOOR = 0.1
 
 
 class Variant(NamedTuple):
-    """A network with one mechanism.
+    """Describes a network with one mechanism.
 
     Attributes:
         mechanisms: What acts in a step; each in the place that is the default.

@@ -1,4 +1,4 @@
-"""``python -m funcbio each``: tunes and trains, shows and writes what came out."""
+"""``python -m funcbio each``: tunes and trains, shows and writes the results."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def run(settings: Settings) -> dict[str, Any]:
 
 
 def _compared(settings: Settings, optimizer: str, output: Path) -> list[dict[str, Any]]:
-    """Rows of one optimizer: accuracy, and the difference from plain, in per cent; p adjusted for all mechanisms."""
+    """Makes rows of one optimizer: accuracy and difference from plain, in per cent; p adjusted for all mechanisms."""
     tried = protocol.tune(settings, optimizer, output / f"{optimizer}-tune")
     best = {name: max(rates, key=rates.__getitem__) for name, rates in tried.items()}
     found = protocol.final(settings, optimizer, best, output / optimizer)

@@ -1,4 +1,4 @@
-"""What can be set in the comparison of single mechanisms."""
+"""Settings of the comparison of single mechanisms."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ FIRST_TUNING_SEED = 10_000
 
 @dataclass(frozen=True)
 class Settings(Checked):
-    """The settings of one comparison.
+    """Holds the settings of one comparison.
 
     Seeds of the results are 0, 1, 2, ...
     """

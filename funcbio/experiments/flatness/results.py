@@ -1,4 +1,4 @@
-"""What the measurements say: the end of training, equal losses, and differences from the plain network."""
+"""Results of the measurements: the end of training, equal losses, and differences from the plain network."""
 
 import math
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ def ratio(one: Sequence[float], plain: Sequence[float]) -> dict[str, float]:
 
 
 def at_loss(run: dict[str, Any], name: str, loss: float = EQUAL_LOSS) -> list[float]:
-    """A measure where the training loss first falls to a value, between two measurements on log scales.
+    """Returns a measure where the training loss first falls to a value, between two measurements on log scales.
 
     Returns:
         One number for each seed; nan where the loss never falls that far, or the measure is not positive there.
@@ -62,5 +62,5 @@ def at_loss(run: dict[str, Any], name: str, loss: float = EQUAL_LOSS) -> list[fl
 
 
 def present(numbers: Sequence[float]) -> list[float]:
-    """Returns those that are not nan."""
+    """Returns the numbers that are not nan."""
     return [number for number in numbers if not math.isnan(number)]

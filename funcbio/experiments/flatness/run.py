@@ -1,4 +1,4 @@
-"""``python -m funcbio flatness``: trains every variant, measures it on the way, shows and writes what came out."""
+"""``python -m funcbio flatness``: trains every variant, measures it on the way, shows and writes the results."""
 
 from functools import partial
 

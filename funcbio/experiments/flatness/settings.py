@@ -1,4 +1,4 @@
-"""What can be set in the measurement of flatness."""
+"""Settings of the measurement of flatness."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -8,7 +8,7 @@ from funcbio.experiments.frame.settings import Checked, option
 
 @dataclass(frozen=True)
 class Settings(Checked):
-    """The settings of one measurement.
+    """Holds the settings of one measurement.
 
     Seeds are 0, 1, 2, ... Volume-dependent variants have a multiple of the learning rate.
     """

@@ -18,7 +18,7 @@ from funcbio.experiments.nets import mlp
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of the table.
+    """Describes one row of the table.
 
     Attributes:
         name: What tables and figures call it.
@@ -51,7 +51,7 @@ MEASURES = ("train_loss", "test_accuracy", "largest", "smallest", "trace")
 
 
 def train(settings: Settings, data: Digits, variant: Variant, tick: Callable[[], None]) -> dict[str, list[list[float]]]:
-    """Trains and measures.
+    """Trains a variant and measures it on the way.
 
     Args:
         settings: The settings.

@@ -1,1 +1,1 @@
-"""What all experiments share: settings as options, files and what is kept of them, bars, tables, intervals."""
+"""Shared parts of all experiments: settings as options, files and kept results, bars, tables, intervals."""

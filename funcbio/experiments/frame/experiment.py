@@ -18,7 +18,7 @@ Data = TypeVar("Data")
 
 @dataclass(frozen=True)
 class Output:
-    """The folder of a run of an experiment, and the terminal that it reports on.
+    """Describes the folder of a run of an experiment, and the terminal that it reports on.
 
     Attributes:
         settings: The settings.

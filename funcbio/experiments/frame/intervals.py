@@ -10,7 +10,7 @@ LEVEL = 0.95
 
 
 class Interval(NamedTuple):
-    """A mean and its 95 % interval; the ends are nan where too few numbers tell.
+    """Holds a mean and its 95 % interval; the ends are nan if there are too few numbers.
 
     Attributes:
         mean: The mean; nan of no numbers.
@@ -93,7 +93,7 @@ def spell(
 
 
 def reading(difference: Interval) -> str:
-    """Says in words what a paired difference in accuracy shows."""
+    """Describes in words a paired difference in accuracy."""
     if difference.low <= 0.0 <= difference.high:
         return "no difference that these seeds can show"
     return "the bio-inspired network is " + ("more accurate" if difference.mean > 0.0 else "less accurate")

@@ -1,4 +1,4 @@
-"""Runs that are done, one file each: a run that was stopped goes on with the next."""
+"""Finished runs, one file each: an experiment that was stopped goes on with the next run."""
 
 import platform
 from collections.abc import Callable
@@ -19,7 +19,7 @@ FREE = ("threads", "output")
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of what computes the numbers."""
+    """Returns the versions of the packages that compute the numbers."""
     return {"python": platform.python_version(), "torch": torch.__version__, "funcbio": funcbio.__version__}
 
 
@@ -29,12 +29,12 @@ def numbers_of(settings: Any) -> dict[str, Any]:
 
 
 def about(settings: Any) -> dict[str, Any]:
-    """Returns what a file of results begins with: the settings that determine the numbers, and the versions."""
+    """Returns the head of a file of results: the settings that determine the numbers, and the versions."""
     return {"settings": numbers_of(settings), "versions": versions()}
 
 
 def kept(folder: Path, name: str, settings: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Returns what a run came to: from its file if there is one, else by running it.
+    """Returns the result of a run: from its file if there is one, else by running it.
 
     Args:
         folder: The folder of the results.

@@ -10,11 +10,11 @@ from funcbio.bio_config import Distribution
 
 
 class SettingError(ValueError):
-    """A setting that cannot be: names the setting, what it should be and what was given."""
+    """Reports a setting that is not valid: the setting, what it should be and what was given."""
 
 
 def option(default: Any, should: str, explained: str) -> Any:
-    """A field of a settings class.
+    """Makes a field of a settings class.
 
     Args:
         default: Its default.
@@ -60,7 +60,7 @@ CHECKS: Checks = {
 
 @dataclass(frozen=True)
 class Checked:
-    """Settings whose fields are made by ``option``: immutable, and checked when they are created.
+    """Holds settings whose fields are made by ``option``: immutable, and checked when they are created.
 
     Raises:
         SettingError: If a value is out of its limits.

@@ -17,7 +17,7 @@ WIDE, NARROW = " --- ", "---"
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts.
+    """Holds a table of texts.
 
     Attributes:
         headings: Names of the columns.

@@ -1,4 +1,4 @@
-"""The figures of the grid, from its results: learning curves, and what every cell changes."""
+"""The figures of the grid, from its results: learning curves, and the effect of every cell."""
 
 from collections.abc import Mapping
 from typing import Any

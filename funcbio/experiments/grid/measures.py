@@ -1,4 +1,4 @@
-"""What is measured of every run, and what the cells come to: means, intervals, paired tests."""
+"""Measures of every run, and their summary by cell: means, intervals, paired tests."""
 
 import math
 from typing import Any
@@ -22,7 +22,7 @@ POINTS = 50
 
 
 def curves_of(result: SweepResult, cells: int, folds: int, metric: str) -> np.ndarray:
-    """A metric after every epoch, shape ``(cells, folds, seeds, epochs)``: members come in this order."""
+    """Returns a metric after every epoch, shape ``(cells, folds, seeds, epochs)``: members come in this order."""
     epochs = len(set(result.table["step"]))
     return np.array(result.table[metric], dtype=float).reshape(cells, folds, -1, epochs)
 
@@ -96,13 +96,13 @@ def curves(result: SweepResult, cells: int, folds: int) -> dict[str, Any]:
 
 
 def _compared(differences: np.ndarray, held_out: float) -> dict[str, float]:
-    """Compares by differences, shape ``(folds, seeds)``."""
+    """Compares a cell with the plain one by their differences, shape ``(folds, seeds)``."""
     seeds, folds = differences.mean(0), differences.mean(1)
     return {**interval(seeds.tolist())._asdict(), "p": _p_value(seeds, 0.0), "p_folds": _p_value(folds, held_out)}
 
 
 def _p_value(differences: np.ndarray, shared: float) -> float:
-    """Student's t-test of a mean of zero, its variance larger by what the differences share."""
+    """Returns p of Student's t-test for a mean of zero, with the variance enlarged for images that folds share."""
     if not np.isfinite(differences).all():
         return math.nan
     if not differences.any():

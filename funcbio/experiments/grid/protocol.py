@@ -1,4 +1,4 @@
-"""What is trained: the cells of the grid, the folds, and the two protocols, each as one sweep."""
+"""Protocol of the grid: its cells, the folds, and the two ways of training, each as one sweep."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -48,7 +48,7 @@ def cells(settings: GridSettings) -> list[Cell]:
 
 
 def name_of(cell: Cell) -> str:
-    """Says what acts in a cell."""
+    """Returns the name of a cell: the mechanisms that act in it."""
     gamma, mechanisms = cell
     parts = ([f"split {gamma}"] if gamma else []) + ([mechanisms] if mechanisms != "none" else [])
     return " + ".join(parts) or "plain"
@@ -79,7 +79,7 @@ def validation_of(folds: Folds) -> Folds:
 
 
 class Grid:
-    """The sweeps of one grid.
+    """Runs the sweeps of one grid.
 
     Args:
         settings: The settings.

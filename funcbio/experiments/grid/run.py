@@ -25,7 +25,7 @@ def main(settings: GridSettings, *, quick: bool, check: bool, path: Path | None)
 
 
 def run(settings: GridSettings, *, check: bool = True) -> dict[str, Any]:
-    """Trains the grid, or goes on with it, and writes what came out.
+    """Trains the grid, or goes on with it, and writes the results.
 
     Args:
         settings: The settings.

@@ -1,4 +1,4 @@
-"""What can be set in the grid: defaults, limits and help, in one table that the command line reads."""
+"""Settings of the grid: defaults, limits and help, in one table that the command line reads."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ QUICK = {"seeds": 2, "folds": 2, "epochs": 2, "epochs_tuned": 2}
 
 @dataclass(frozen=True)
 class GridSettings(Checked):
-    """The settings of one grid, with the defaults of the paper where it has any.
+    """Holds the settings of one grid, with the defaults of the paper where it has any.
 
     Seeds are 0, 1, 2, ... Each of the folds, the same for all seeds, has nine tenths of the images to learn from and a
     tenth to measure on. For "data" and "net" see ``funcbio.experiments.datasets`` and ``networks``.

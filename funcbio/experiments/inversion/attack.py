@@ -1,4 +1,4 @@
-"""The attack: images whose gradient points where the leaked one points.
+"""The attack: a search for images whose gradient points in the direction of the leaked one.
 
 Everything is written for one attack; ``invert`` maps it over many.
 """
@@ -26,11 +26,11 @@ Network = Callable[[Tree, Tensor], Tensor]
 
 
 class Found(NamedTuple):
-    """What attacks came to.
+    """Holds the results of attacks.
 
     Attributes:
         images: Shape ``(attacks, images, channels, height, width)``.
-        objective: What is left of the attacker's objective, shape ``(attacks,)``: all that the attacker can judge by.
+        objective: The attacker's final objective, shape ``(attacks,)``: all that the attacker can judge by.
     """
 
     images: Tensor
@@ -54,7 +54,7 @@ def total_variation(x: Tensor) -> Tensor:
 
 
 def objective(network: Network, tv: float, x: Tensor, params: Tree, leaked: Tree, labels: Tensor) -> Tensor:
-    """Returns what one attack makes small."""
+    """Returns the objective that one attack minimises."""
     return distance(gradient(network, params, x, labels), leaked) + tv * total_variation(x)
 
 
@@ -94,7 +94,7 @@ def invert(
         tick: Called with the number of steps of single attacks that were done.
 
     Returns:
-        The images and what is left of the objective.
+        The images and the final objective.
 
     Example:
         >>> linear = lambda params, x: x.flatten(1) @ params["w"]

@@ -1,4 +1,4 @@
-"""The cells of the experiment: which network is attacked, when, by what it lets out; all of one form at once."""
+"""The cells of the experiment: the attacked network, its epoch and its leak; all of one form at once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ Trained = Mapping[str, tuple[Training, Mapping[int, Checkpoint]]]
 
 
 class Cell(NamedTuple):
-    """One kind of network at one time, and what of it leaks."""
+    """Describes one kind of network at one time, and which gradient leaks from it."""
 
     victim: str
     epochs: int
@@ -32,7 +32,7 @@ class Cell(NamedTuple):
 
 
 class Aim(NamedTuple):
-    """What the attacks of all seeds aim at.
+    """Describes the images that the attacks of all seeds aim at.
 
     Attributes:
         images: All images.
@@ -46,7 +46,7 @@ class Aim(NamedTuple):
 
     @property
     def labels(self) -> Tensor:
-        """Returns their classes."""
+        """Returns the classes of the images."""
         return self.images.test_y[self.places]
 
     def starts(self, restart: int) -> Tensor:
@@ -72,7 +72,7 @@ def cells_of(victims: Sequence[str], epochs: Sequence[int]) -> list[Cell]:
 
 
 def leaked(cell: Cell, training: Training, at: Checkpoint, aim: Aim) -> Tree:
-    """Computes what leaks of the networks of all seeds."""
+    """Computes the leaked gradients of the networks of all seeds."""
     places = others(aim.images, aim.keys, aim.places) if cell.leak == OTHER else aim.places
     x, y, bio = aim.images.test_x[places], aim.images.test_y[places], training.bio
 
@@ -96,7 +96,7 @@ def attack(
         aim: The images.
         restarts: Attacks on every gradient; of each, the one that fits best is kept: the attacker can tell.
         tick: See ``invert``.
-        **options: Of ``invert``.
+        **options: Further arguments of ``invert``.
 
     Returns:
         Reconstructions, shape ``(cells, seeds, images, channels, height, width)``.
@@ -139,7 +139,7 @@ def measured(found: Tensor, aim: Aim) -> tuple[dict[str, list[float]], Tensor]:
 
 
 def reference(aim: Aim) -> tuple[dict[str, list[float]], Tensor]:
-    """Measures what somebody guesses who knows the classes and has seen no gradient."""
+    """Measures the guess of an attacker who knows the classes and has seen no gradient."""
     return measured(class_means(aim.images)[aim.labels], aim)
 
 

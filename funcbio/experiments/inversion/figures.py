@@ -36,7 +36,7 @@ def save(figure: "Figure", path: Path) -> None:
 
 
 def label(row: Row) -> str:
-    """Says in a few words who is attacked, and by what."""
+    """Names in a few words the attacked network, and the leak."""
     return row["victim"] + SHORT.get(row["leak"], "")
 
 
@@ -79,7 +79,7 @@ def _draw_dots(
 
 
 def pictures(found: Row) -> "Figure":
-    """Draws the images of the first seed and what each attack made of them: before training, and after."""
+    """Draws the images of the first seed and every attack's reconstructions: before training, and after."""
     rows = [row for row in found["rows"] if "shown" in row]
     guess = next(row for row in rows if row["epochs"] is None)
     epochs = sorted({row["epochs"] for row in rows if row["epochs"] is not None})

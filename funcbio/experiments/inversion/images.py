@@ -12,7 +12,7 @@ from funcbio.experiments.nets import random_order
 
 
 class Images(NamedTuple):
-    """Images of mean 0 and standard deviation 1 in every channel.
+    """Holds images of mean 0 and standard deviation 1 in every channel.
 
     Attributes:
         train_x: Those that networks learn from, shape ``(count, channels, height, width)``.
@@ -105,5 +105,5 @@ def others(images: Images, keys: Tensor, places: Tensor) -> Tensor:
 
 
 def class_means(images: Images) -> Tensor:
-    """Returns the mean image of every class, the best guess of who knows the labels and has seen no gradient."""
+    """Returns the mean image of every class, the best guess of an attacker who knows only the labels."""
     return torch.stack([images.train_x[images.train_y == label].mean(0) for label in range(images.classes)])

@@ -1,4 +1,4 @@
-"""``python -m funcbio invert``: trains, attacks, measures; shows and writes what came out."""
+"""``python -m funcbio invert``: trains, attacks, measures; shows and writes the results."""
 
 import json
 from collections.abc import Callable
@@ -114,7 +114,7 @@ def _check(settings: Settings, images: Images) -> None:
 
 
 def _groups() -> dict[str, list[str]]:
-    """Networks that compute alike, so that they can be attacked at once, by name of the group."""
+    """Returns names of networks that compute alike, so that they can be attacked at once, by name of the group."""
     groups: dict[str, list[str]] = {}
     for name, victim in VICTIMS.items():
         faster = f"-lr-x-{victim.speed:g}" if victim.speed != 1.0 else ""
@@ -157,7 +157,7 @@ def _reference(aim: Aim) -> dict[str, Any]:
 def _row(
     victim: str, epochs: int | None, leak: str, aim: Aim, found: dict[str, list[float]], shown: Tensor
 ) -> dict[str, Any]:
-    """What one cell came to: a number for every seed, and the pictures of the first seed."""
+    """Makes the row of one cell: a number for every seed, and the pictures of the first seed."""
     row = {"victim": victim, "epochs": epochs, "leak": leak, "batch": aim.places.shape[1]}
     return row | {name: _rounded(values) for name, values in found.items()} | {"shown": _grey(shown)}
 

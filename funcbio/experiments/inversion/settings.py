@@ -1,4 +1,4 @@
-"""What can be set in the experiment on gradient inversion."""
+"""Settings of the experiment on gradient inversion."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from funcbio.experiments.frame.settings import WHOLE_NUMBERS, Checked, SettingEr
 
 @dataclass(frozen=True)
 class Settings(Checked):
-    """The settings of one experiment.
+    """Holds the settings of one experiment.
 
     Seeds are 0, 1, 2, ...
     """

@@ -23,7 +23,7 @@ WIDEST = 1.0
 
 
 class Victim(NamedTuple):
-    """One kind of network.
+    """Describes one kind of network.
 
     Attributes:
         mechanisms: What happens between gradient and update, in the paper's order.
@@ -67,7 +67,7 @@ VICTIMS = {
 
 
 class Checkpoint(NamedTuple):
-    """Networks of all seeds at one time; every tensor has a first dimension of seeds.
+    """Holds networks of all seeds at one time; every tensor has a first dimension of seeds.
 
     Attributes:
         params: Weights and biases.
@@ -84,7 +84,7 @@ class Checkpoint(NamedTuple):
 
 @dataclass(frozen=True)
 class Training:
-    """What one network does; no method but ``run`` knows of others.
+    """Trains one network; no method but ``run`` knows of others.
 
     Attributes:
         net: The network, used for its shape only.
@@ -164,6 +164,6 @@ class Training:
 
 
 def undo_factors(bio: funcbio.Bound, params: Tree, leaked: Tree, state: BioState) -> Tree:
-    """Divides a leaked gradient by the rate factors, as an attacker does who knows them."""
+    """Divides a leaked gradient by the rate factors, as an attacker can who knows them."""
     inverse = state._replace(rate=tree_map(torch.reciprocal, state.rate))
     return bio.fuzzy_learning_rates(params, leaked, inverse)[1]

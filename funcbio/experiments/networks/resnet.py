@@ -9,7 +9,7 @@ NARROW = 4
 
 
 class Block(nn.Module):
-    """Two convolutions beside a shortcut without parameters.
+    """Runs two convolutions beside a shortcut without parameters.
 
     Where the block halves the image and doubles the channels, the shortcut takes every second pixel and adds channels
     of zeros: option A of He et al.
@@ -37,7 +37,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A first convolution, three stages of blocks, the mean over the image, and the read-out.
+    """Runs a first convolution, three stages of blocks, the mean over the image, and the read-out.
 
     Args:
         channels: Channels of the images.

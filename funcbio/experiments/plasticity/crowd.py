@@ -27,7 +27,7 @@ TINY = 1e-8
 
 
 class Crowd:
-    """All members of one method.
+    """Trains all members of one method.
 
     Args:
         method: The method.
@@ -93,7 +93,7 @@ def sgd(grads: Tree, moments: Any, weights: Any) -> tuple[Tree, Any]:
 
 
 def adam(grads: Tree, moments: Any, weights: Any) -> tuple[Tree, Any]:
-    """Returns the direction of Adam, and its new averages; ``weights`` are what they have seen of one so far."""
+    """Returns Adam's direction and new averages; ``weights`` are such averages of ones, for the bias correction."""
 
     def average(entry: str, seen: Tree) -> Tree:
         return tree_map(lambda old, new: torch.lerp(old, new, 1.0 - DECAYS[entry]), moments[entry], seen)

@@ -1,4 +1,4 @@
-"""Figures of a results file: accuracy over tasks, and what the networks look like inside."""
+"""Figures of a results file: accuracy over tasks, and the inner state of the networks."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What one member does in a step; nothing here knows that many learn at once."""
+"""One member's training step; nothing here knows that many learn at once."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ WIDE: dict[str, Any] = {"minimum": 0.0, "maximum": 10.0}
 
 
 class Member(NamedTuple):
-    """What belongs to one member; with a leading dimension, to all.
+    """Holds the tensors of one member; with a leading dimension, of all.
 
     Attributes:
         params: The weights.
@@ -42,7 +42,7 @@ def network() -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Learner:
-    """How one member learns.
+    """Describes how one member learns.
 
     Attributes:
         method: The method.
@@ -87,7 +87,7 @@ class Learner:
     def upkeep(self, member: Member, numbers: Tree, key: Key) -> tuple[Tree, Tree]:
         """Shrinks and perturbs, or replaces weights, weak ones or any; returns the weights, and which are new.
 
-        Any: as many, by the same draws, but those at places where the weak ones would be if weights were shuffled.
+        Any: as many, by the same draws, but chosen as if the weights had been shuffled.
         """
         params: Tree = member.params
         if self.method.upkeep == "shrink":

@@ -1,4 +1,4 @@
-"""What a network looks like after a task: weights, units that sleep, directions that its features use."""
+"""Measures of a network after a task: weights, dormant units, effective ranks."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What is compared: each method is a rule, the learning rate, and its own numbers; all of them are searched."""
+"""The methods compared: each is a rule, the learning rate, and its own numbers; all of them are searched."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from funcbio.experiments.plasticity.searching import Span
 
 @dataclass(frozen=True)
 class Method:
-    """One way to learn.
+    """Describes one way to learn.
 
     Attributes:
         name: What tables and figures call it.
@@ -76,7 +76,7 @@ def method_named(name: str) -> Method:
 
 
 def spans_of(method: Method, optimizer: str) -> list[Span]:
-    """Returns where a method's numbers are searched."""
+    """Returns the ranges in which a method's numbers are searched."""
     return [LEARNING_RATES[optimizer], *(SPANS[knob] for knob in method.knobs)]
 
 

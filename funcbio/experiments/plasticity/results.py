@@ -1,4 +1,4 @@
-"""What the results say: accuracy by block of tasks, the first and last fifth, and differences from plain training."""
+"""Results by block of tasks: accuracy, the first and last fifth, and differences from plain training."""
 
 from collections.abc import Sequence
 from typing import Any

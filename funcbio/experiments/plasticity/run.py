@@ -1,4 +1,4 @@
-"""``python -m funcbio plasticity``: trains every method through both rows of tasks, shows and writes what came out."""
+"""``python -m funcbio plasticity``: trains every method through both rows of tasks, shows and writes the results."""
 
 from collections.abc import Callable
 from functools import partial
@@ -49,7 +49,7 @@ def run(settings: Settings, *, tune: bool) -> None:
 
 
 def rows_of(settings: Settings) -> dict[str, Tasks]:
-    """Returns both rows of tasks, of all images: none is held back where every task is new."""
+    """Returns both rows of tasks, of all images: none is held back, as every task is new."""
     x, y = all_digits()
     return {benchmark: settings.row(benchmark, x, y) for benchmark in BENCHMARKS}
 
@@ -57,7 +57,7 @@ def rows_of(settings: Settings) -> dict[str, Tasks]:
 def train_all(
     settings: Settings, rows: dict[str, Tasks], output: Output, tick: Callable[[], None]
 ) -> list[dict[str, Any]]:
-    """Trains every method, or takes from the folder what was trained before."""
+    """Trains every method, or reads from the folder what was trained before."""
     best, runs = tuning.known(output.folder), []
     for benchmark, optimizer, method in tuning.combinations():
         names: dict[str, Any] = {"benchmark": benchmark, "optimizer": optimizer, "method": method.name}

@@ -9,7 +9,7 @@ Point = tuple[float, ...]
 
 
 class Span(NamedTuple):
-    """Where one number is searched, in powers of ten.
+    """Describes the range in which one number is searched, in powers of ten.
 
     Attributes:
         start: Where the search begins.

@@ -1,4 +1,4 @@
-"""What can be set in the experiment on plasticity."""
+"""Settings of the experiment on plasticity."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from funcbio.experiments.plasticity.tasks import BATCH, Tasks
 
 @dataclass(frozen=True)
 class Settings(Checked):
-    """The settings of one experiment.
+    """Holds the settings of one experiment.
 
     Seeds of the results are 0, 1, 2, ..., those of the search 1000, 1001, ... The last block of tasks is the one that
     counts.

@@ -25,7 +25,7 @@ NAMES = {"sgd": "SGD", "adam": "Adam"}
 
 
 def tuning_table(entries: Sequence[dict[str, Any]]) -> Table:
-    """Makes the table of the search: every method's best candidates, as those seeds that decide saw them."""
+    """Makes the table of the search: every method's best candidates, as the deciding seeds rank them."""
     headings, rows = ("tasks", "optimizer", "method", "tried", "best", "accuracy", "next best", "accuracy"), []
     for entry in entries:
         names = entry["benchmark"], NAMES[entry["optimizer"]], entry["method"], str(len(entry["tried"]))
@@ -52,7 +52,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def turnover(rows: Sequence[dict[str, Any]]) -> Table:
-    """Makes the table of what methods add to the one that they stand on."""
+    """Makes the table of methods that add to another one, with the effect of each."""
     lines = []
     for title, part in _parts(rows):
         for row in part:

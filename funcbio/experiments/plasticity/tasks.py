@@ -14,7 +14,7 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Tasks:
-    """One row of tasks.
+    """Describes one row of tasks.
 
     "permuted": every task shows all images once, with the pixels in a new order.
     "shuffled": every task gives the same few images new labels at random, to be learned by heart in several epochs.

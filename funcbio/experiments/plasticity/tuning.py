@@ -54,7 +54,7 @@ def search(settings: Settings, rows: dict[str, Tasks], output: Path, tick: Calla
 
 
 def combinations() -> Iterator[tuple[str, str, Method]]:
-    """Yields all that is trained, in order."""
+    """Yields every combination that is trained, in order."""
     for benchmark, optimizer in product(BENCHMARKS, OPTIMIZERS):
         for method in methods_of(optimizer):
             yield benchmark, optimizer, method

@@ -18,7 +18,7 @@ DPI = 150
 
 
 def write_figures(result: SweepResult, folder: Path) -> None:
-    """Draws what there is to draw: curves of several steps, a map of two numeric hyper-parameters."""
+    """Draws the figures that the results allow: curves of several steps, a map of two numeric hyper-parameters."""
     if len(set(result.table["step"])) > 1:
         _write_figures(folder / "curves.png", result, lambda metric: result.curves(metric, _lines(result)))
     numeric = [name for name in result.hyper if _varies(result.table[name])]

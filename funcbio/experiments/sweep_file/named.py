@@ -1,4 +1,4 @@
-"""What a file says, checked: known keys, values of the right kind, and functions by their names."""
+"""Checks of a file's content: known keys, values of the right kind, and functions by their names."""
 
 import inspect
 import os
@@ -106,7 +106,7 @@ def _functions(module: ModuleType) -> list[str]:
 
 
 def described(error: Exception) -> str:
-    """Says in one line what went wrong, and where in the user's own code."""
+    """Describes in one line an error, and its place in the user's own code."""
     lines = f"{error}".strip().splitlines() or [""]
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _foreign(frame.filename)]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

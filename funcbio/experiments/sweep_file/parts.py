@@ -40,7 +40,7 @@ METRICS: dict[str, Callable[..., Tensor]] = {"accuracy": accuracy}
 
 
 def model(section: Mapping[str, Any]) -> Callable[[], nn.Module]:
-    """Returns what makes the network."""
+    """Returns the function that makes the network."""
     made = _made("model", section, MODELS)
     if made.func is mlp:
         hidden = made.keywords["hidden"]
@@ -82,7 +82,7 @@ def metrics(names: Any, test: object) -> dict[str, Callable[..., Tensor]]:
 
 
 def optimizer(name: object, options: Mapping[str, Any]) -> Any:
-    """Returns an optimizer of torch with its options, or what a function of the user makes of them."""
+    """Returns an optimizer of torch with its options, or the result of a function of the user."""
     found = named("training.optimizer", name, torch.optim)
     if isinstance(found, type) and issubclass(found, torch.optim.Optimizer):
         return partial(found, **options)

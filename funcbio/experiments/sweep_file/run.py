@@ -1,4 +1,4 @@
-"""``python -m funcbio sweep``: checks a file with one step of training, trains it, shows and writes what came out."""
+"""``python -m funcbio sweep``: checks a file with one step of training, trains it, shows and writes the results."""
 
 import tempfile
 import warnings
@@ -26,7 +26,7 @@ HARMLESS = ("chunk", "device", "save_seconds")
 
 
 def run(path: Path, output: str | None, *, check: bool) -> None:
-    """Checks the file, and trains what it says.
+    """Checks a file, and trains the sweep that it describes.
 
     Args:
         path: The file.
@@ -49,7 +49,7 @@ def run(path: Path, output: str | None, *, check: bool) -> None:
 
 
 def rehearse(experiment: Experiment) -> funcbio.SweepResult | None:
-    """Trains one step of one seed and makes the tables of it, so that nothing can be found wrong hours later."""
+    """Trains one step of one seed and makes its tables, so that errors appear now and not hours later."""
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")  # They come again.
         result = _sweep(_shortened(experiment.arguments), whole=False)
@@ -62,7 +62,7 @@ def rehearse(experiment: Experiment) -> funcbio.SweepResult | None:
 
 
 def _shortened(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Leaves wrong values as they are, for the sweep to refuse."""
+    """Shortens the arguments to one seed, step and batch; wrong values stay, for the sweep to refuse."""
     seeds, test, size = arguments["seeds"], arguments.get("test"), arguments.get("batch_size", 64)
     short: dict[str, Any] = {"seeds": 1 if isinstance(seeds, int) else seeds[:1], "compile": False, "progress": False}
     short |= {name: 1 for name in ("steps", "record_every") if is_count(arguments.get(name, 1))}
@@ -118,7 +118,7 @@ def _finish(result: funcbio.SweepResult, experiment: Experiment, folder: Path) -
 
 
 def _took(result: funcbio.SweepResult, experiment: Experiment) -> list[str]:
-    """Returns how much was trained, and the time it took."""
+    """Returns the amount of training, and the time it took."""
     said = [f"{result.members} members trained"]
     if result.member_steps:
         said.append(f"{1e6 * result.seconds / result.member_steps:.0f} µs for a step of one member")
@@ -136,7 +136,7 @@ def _say_checked(path: Path, experiment: Experiment, found: funcbio.SweepResult 
 
 
 def _flat(content: dict[str, Any]) -> dict[str, Any]:
-    """Returns what determines the numbers, by dotted name."""
+    """Returns the settings that determine the numbers, by dotted name."""
     flat = {}
     for section, value in content.items():
         if section != "compare":

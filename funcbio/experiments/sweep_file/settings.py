@@ -44,7 +44,7 @@ CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 class Experiment(NamedTuple):
-    """A file, read.
+    """Holds the content of a file.
 
     Attributes:
         arguments: Those of ``funcbio.sweep``.
