@@ -56,6 +56,13 @@ def test_imports_point_one_way(path):
         assert LEVEL[target[0]] < LEVEL[parts[0]], f"{path.name} imports {module}, which lies above it"
 
 
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_docstrings_say_what_is_done_first(path):
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for node in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)):
+        assert not re.match(r"(Whether|What|Which|Of)\b", ast.get_docstring(node) or ""), ast.get_docstring(node)
+
+
 WITHOUT_WARNING = {"torch.jit.is_tracing", "torch.jit.ScriptModule", "torch.jit.ScriptFunction"}
 
 
