@@ -63,7 +63,7 @@ def test_thousands_of_hyper_parameters_are_not_all_kept():
     model = funcbio.BioConverter()(torch.nn.Linear(2, 2))
     model.weight.grad = torch.ones(2, 2)
     for number in range(3000):
-        funcbio.crystallize(params, params, state, threshold=1e-9 * number, dampening=0.5 + 1e-5 * number)
+        funcbio.crystallize(params, params, state, threshold=1e-9 * (number + 1), dampening=0.5 + 1e-5 * number)
         model.bio_mod.config = BioConfig(crystal_thresh=1e-9 * (number + 1))
         model.crystallize()
     for name, item in caches().items():

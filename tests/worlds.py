@@ -1,5 +1,6 @@
 """What the laws are tried on: models, their parameters, gradients and states, and the table of features."""
 
+import math
 from functools import partial
 
 import torch
@@ -8,6 +9,8 @@ from torch import nn
 
 import funcbio
 from funcbio import BioConfig, fold_in, init, key, normal
+from funcbio._checks import is_within
+from funcbio.mechanisms import ROWS
 
 
 class Classifier(nn.Module):
@@ -98,6 +101,14 @@ FEATURES = {
     ),
     "a chain of them": (_all_in_one, {}),
 }
+
+
+def within_limits(name, hyper):
+    """Tells whether a feature takes these hyper-parameters, by its row of the table."""
+    feature = FEATURES[name][0]
+    limits = ROWS[getattr(feature, "func", feature).__name__].limits
+    inside = all(is_within(value, limits[one]) for one, value in hyper.items() if one in limits)
+    return inside and hyper.get("minimum", 0) < hyper.get("maximum", math.inf)
 
 
 # Types of the weights and of the rate factors.
