@@ -191,13 +191,16 @@ class Cycle:
 
     def _prepare(self, step: Open, place: str) -> list[Ready]:
         acting = [mechanism for mechanism in step.acting if mechanism.where == place]
-        return [self._looked(group, step.bios) for group in groups(acting)] if acting else []
+        return [self._looked(step, group) for group in groups(acting)] if acting else []
 
-    def _looked(self, group: Group, bios: Sequence[BioLayer]) -> Ready:
-        """Returns the checked layers for a group; an earlier result if the layers have not changed since."""
-        key = (*map(id, group), *map(id, bios))
-        plans = self.layers.overview.plans
-        return Ready(group, plans.get(key, self.layers.mark, lambda: look(group, bios).prepared))
+    def _looked(self, step: Open, group: Group) -> Ready:
+        """Returns the result of looking at the layers, or of an earlier look if they are as they were.
+
+        Where the optimizer evaluates a closure, gradients have changed since the step began: then it looks each time.
+        """
+        bios, mark = step.bios, None if step.closure is not None else self.layers.mark
+        plans, key = self.layers.overview.plans, (*map(id, group), *map(id, step.bios))
+        return Ready(group, plans.get(key, mark, lambda: look(group, bios).prepared))
 
     def _run(self, step: Open, place: str) -> None:
         fresh = False

@@ -81,7 +81,12 @@ def _part(steps: Sequence[Step], compiled: bool) -> list[Feature]:
 
 def _flat(features: tuple[Feature, ...]) -> list[Feature]:
     """Returns the features, with those of chains within the chain one by one, so that all may share a loop."""
-    return [inner for one in features for inner in (_flat(one.features) if hasattr(one, "features") else [one])]  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
+    return [inner for one in features for inner in (_flat(one.features) if _is_chain(one) else [one])]  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
+
+
+def _is_chain(feature: Feature) -> bool:
+    """Returns True for what ``chain`` has made, and not for what wraps it."""
+    return getattr(feature, "__code__", None) is CHAINED
 
 
 def _step(feature: Feature) -> Step | None:
@@ -103,3 +108,7 @@ def _step(feature: Feature) -> Step | None:
 
 def _is_hyper(value: object) -> bool:
     return isinstance(value, str) or is_number(value) or (is_real(value) and is_plain(value) and value.ndim == 0)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+CHAINED = chain().__code__  # pyright: ignore[reportAttributeAccessIssue]
+"""Of every chain."""

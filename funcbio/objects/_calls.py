@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from funcbio.engine._layers import Layer, Step
-from funcbio.mechanisms import Row
+from funcbio.mechanisms import METHODS, Row
 from funcbio.objects._checks import check_method
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._memory import check_apart
@@ -79,10 +79,11 @@ def signature(bios: Iterable[BioLayer]) -> Signature | None:
                 return None
             held = [t for t in (*bio._buffers.values(), *bio._parameters.values(), weight) if t is not None]
             tensors = held if weight.grad is None else [*held, weight.grad]
-            found.append(
-                (bio.config, bio.compiles, type(bio), parent.__dict__.get("padding_idx"), weight.requires_grad)
-            )
-            found.append(tuple(map(id, held)))
+            kind, padding = type(bio), parent.__dict__.get("padding_idx")
+            methods = () if kind is bio.documented else tuple([getattr(kind, name, None) for name in METHODS])
+            # A bound method is equal to none but that of the same object, and keeps it.
+            found.append((bio.config.replace, bio.compiles, kind, methods, padding, weight.requires_grad))
+            found.append((*bio._buffers, *bio._parameters, *bio.features, *map(id, (*bio.features.values(), *held))))
             found.extend([(type(t), t.data_ptr(), t.shape, t.stride(), t.dtype, t.device) for t in tensors])
     except (RuntimeError, KeyError, AttributeError):  # Inside transforms, of sparse gradients, or without a weight.
         return None
@@ -96,16 +97,20 @@ class Plans:
     """
 
     def __init__(self) -> None:
-        self.kept: dict[Hashable, tuple[Signature, Ready]] = {}
+        self.mark: Signature | None = None
+        self.kept: dict[Hashable, Ready] = {}
 
     def get(self, key: Hashable, mark: Signature | None, look: Callable[[], Prepared]) -> Prepared:
-        """Returns the kept layers for a key if the signature is the same, or else looks at the layers again."""
+        """Returns what is kept under a key if the signature is the same, or the result of looking."""
+        if mark is None or mark != self.mark:
+            self.kept.clear()  # Nothing of before is kept alive.
+            self.mark = mark
         kept = self.kept.get(key)
-        if kept is not None and kept[0] == mark:
-            return Prepared([_with_gradient(*entry) for entry in kept[1]], [])
+        if kept is not None:
+            return Prepared([_with_gradient(*entry) for entry in kept], [])
         prepared = look()
         if mark is not None and prepared.ready and not prepared.alone:
-            self.kept[key] = mark, [(bio, _without_gradient(layer), steps) for bio, layer, steps in prepared.ready]
+            self.kept[key] = [(bio, _without_gradient(layer), steps) for bio, layer, steps in prepared.ready]
         return prepared
 
 
