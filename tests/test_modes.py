@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 from modes_runs import MODES
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import funcbio
 from funcbio import BioConfig
@@ -97,3 +99,29 @@ def test_within_a_graph_nothing_is_looked_up_and_nothing_is_warned_of():
     made = kept.kept(4)(lambda number: torch.tensor(number, dtype=torch.float64, device="cpu"))
     graph = torch.compile(lambda x: x + made(3), fullgraph=True, backend="eager")
     assert torch.equal(graph(torch.ones(2)), torch.ones(2) + made(3))
+
+
+def test_modes_of_other_threads_leave_no_trace():
+    """Torch's own flag is one for all threads, and stays on when their modes end in another order."""
+
+    class Watching(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            return func(*args, **(kwargs or {}))
+
+    first, second = Watching(), Watching()
+    entered, ended = threading.Event(), threading.Event()
+
+    def other():
+        with second:
+            entered.set()
+            ended.wait(10)
+
+    thread = threading.Thread(target=other)
+    with first:
+        assert kept.is_watched()
+        thread.start()
+        entered.wait(10)
+    assert not kept.is_watched()
+    ended.set()
+    thread.join()
+    assert not kept.is_watched()

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from funcbio.base import Key
 from funcbio.tensors._arithmetic import constant
@@ -59,7 +58,7 @@ def constants(dtype: torch.dtype = torch.int32) -> Callable[[float], Any]:
     Torch wraps a number anew in every call, which takes longer than an operation on some thousand elements; so does
     a tensor of another type than that of the other operand.
     """
-    return _as_it_is if torch.compiler.is_compiling() or is_in_torch_dispatch_mode() else OPERANDS[dtype]
+    return _as_it_is if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0 else OPERANDS[dtype]
 
 
 def _as_it_is(value: float) -> float:

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import torch
 from optree import tree_leaves
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 Made = TypeVar("Made")
 
@@ -17,7 +16,7 @@ def is_watched() -> bool:
     return (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
-        or is_in_torch_dispatch_mode()
+        or torch._C._len_torch_dispatch_stack() > 0
         or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
     )
 
