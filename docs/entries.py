@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-from griffe import Alias, Class, DataclassesExtension, Extension, GriffeLoader, Module, get_expression
+from griffe import Class, DataclassesExtension, Extension, GriffeLoader, Module, get_expression
 
 from funcbio import BioConfig
 
@@ -15,14 +15,13 @@ class Entries(Extension):
     """Called by griffe when it has read the package."""
 
     def on_package(self, *, pkg: Module, loader: GriffeLoader, **others: Any) -> None:
-        """Dataclasses first: afterwards some modules are out of sight."""
+        """Mends the entries of dataclasses and of the configuration."""
         del others
         DataclassesExtension().on_package(pkg=pkg)
         for found in classes(pkg):
             show_source(found)
         show_defaults(pkg["bio_config.BioConfig"])
         loader.resolve_aliases(implicit=True, external=False)
-        uncover(pkg)
 
 
 def classes(within: Module | Class) -> Iterator[Class]:
@@ -54,11 +53,3 @@ def spell(value: Any) -> str:
     if isinstance(value, Enum):
         return repr(value.value)
     return value.__name__ if callable(value) else repr(value)
-
-
-def uncover(package: Module) -> None:
-    """Functions named like the module they come from, such as ``funcbio.chain``: they are what users import."""
-    for name in package.exports or ():
-        module = package.members[str(name)]
-        if isinstance(module, Module) and str(name) in module.members:
-            package.members[str(name)] = Alias(str(name), module.members[str(name)], parent=package)

@@ -60,12 +60,12 @@ class Layers:
         self.overview, self.optimizer, self.handle = overview, optimizer, handle
         self.known: list[BioLayer] = []
         self.mark: Signature | None = None
-        self.seen: tuple[Signature | None, list[int]] | None = None
+        self.held: list[int] = []
         self.trained = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the layers out of copies and pickles: a copy has to take its own."""
-        return {**vars(self), "known": [], "mark": None, "seen": None}
+        return {**vars(self), "known": [], "mark": None}
 
     def look(self) -> list[BioLayer]:
         """Returns the current layers, also those of parameters that the optimizer was given since.
@@ -77,9 +77,8 @@ class Layers:
         held = (
             [] if self.optimizer is None else [id(p) for group in self.optimizer.param_groups for p in group["params"]]
         )
-        if survey.mark is not None and (survey.mark, held) == self.seen:
+        if survey.mark is not None and survey.mark == self.mark and held == self.held:
             return self.known
-        self.mark, self.seen = survey.mark, None
         found = of_optimizer(survey.layers(), self.optimizer)
         if found != self.known:
             gone = [bio.synapse.weight for bio in self.known if bio not in found]
@@ -94,7 +93,7 @@ class Layers:
         trained = any(bio.participates for bio in found)
         if found and self.trained and not trained:  # Frozen since; who attaches to frozen weights was told then.
             self.overview.warn_of_nothing("mechanisms")
-        self.trained, self.seen = trained, (survey.mark, held)
+        self.trained, self.mark, self.held = trained, survey.mark, held
         return found
 
 

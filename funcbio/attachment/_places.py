@@ -65,7 +65,7 @@ def row_of(bio: BioLayer, mechanism: Mechanism) -> Row:
 
 def may_replace(ready: Ready) -> bool:
     """Returns True if a group may change weights; also if it runs on layers one by one, as that is not known."""
-    layers, alone = ready.prepared
+    _, layers, alone = ready.prepared
     return bool(alone) or any("weight" in step.kernel.writes for *_, steps in layers for step in steps)
 
 

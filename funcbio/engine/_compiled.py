@@ -70,7 +70,7 @@ def run_fused(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, 
     device = weights[0].device
     run = program(kernels, types, device.type)
     hyper = [
-        {name: _number(value, step.kernel.is_whole(name), device, (at, name)) for name, value in step.hyper.items()}
+        {name: _number(value, name in step.kernel.whole, device, (at, name)) for name, value in step.hyper.items()}
         for at, step in enumerate(steps)
     ]
     spreads = any(value.shape != weights[0].shape for name in run.names for value in operands[name][:1])

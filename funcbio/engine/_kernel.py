@@ -14,8 +14,7 @@ from torch import Tensor
 
 from funcbio._checks import Limit
 from funcbio.rng import Law
-from funcbio.tensors._arithmetic import constant, number, rounded, work_type
-from funcbio.tensors._kept import is_watched
+from funcbio.tensors._arithmetic import number, rounded, work_type
 
 WEIGHT, GRAD = "weight", "grad"
 Operands = Mapping[str, Any]
@@ -76,6 +75,11 @@ class Kernel:
         """Returns the names of the operands that the rule reads, in order, each with True if it is optional."""
         return tuple((bare(name), name.endswith("?")) for name in self.reads)
 
+    @cached_property
+    def whole(self) -> frozenset[str]:
+        """Returns the names of the hyper-parameters that are integers, and stay integers."""
+        return frozenset(name for name, limit in self.limits.items() if limit.whole)
+
     def know(self, operands: Sequence[Any]) -> tuple[Tensor, ...]:
         """Returns the statistics of one layer, from the operands ``of``."""
         return () if self.statistics is None else self.statistics(*operands)
@@ -83,10 +87,6 @@ class Kernel:
     def needs(self) -> frozenset[str]:
         """Returns the names of all operands, of the rule, the statistics and the marks."""
         return frozenset(map(bare, (*self.reads, *self.of, *self.marks)))
-
-    def is_whole(self, name: str) -> bool:
-        """Returns True for a hyper-parameter that is an integer, and stays one."""
-        return name in self.limits and self.limits[name].whole
 
     def work(self, operands: Operands) -> torch.dtype:
         """Returns the type that the rule computes in, and that its draws are made in."""
@@ -115,7 +115,7 @@ def apply(
     work = kernel.work(operands)
     values = [operands[name] for name, _ in kernel.inputs]
     device = next(value.device for value in values if value is not None)
-    numbers = numbers_of(kernel, hyper, work, device)
+    numbers = {name: value if name in kernel.whole else number(value, work, device) for name, value in hyper.items()}
     if kernel.statistics is not None:
         numbers["statistics"] = tuple([fact.to(work) if fact.is_floating_point() else fact for fact in statistics])
     wide = [None if value is None else value.to(work) for value in (*values, *draws)]
@@ -125,18 +125,6 @@ def apply(
         name: value if name == "replaced" else rounded(value, operands[name].dtype, finite=name == "rate")
         for name, value in written
     }
-
-
-def numbers_of(kernel: Kernel, hyper: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
-    """Returns hyper-parameters as tensors of no dimensions; integers as they are."""
-    watched, numbers = is_watched(), dict(hyper)
-    for name, value in hyper.items():
-        if name in kernel.limits and kernel.limits[name].whole:
-            continue
-        fixed = not (watched or isinstance(value, Tensor))
-        # As -0.0 equals 0.0, one would be kept for both.
-        numbers[name] = constant(dtype, value + 0.0, device) if fixed else number(value, dtype, device)
-    return numbers
 
 
 def bare(name: str) -> str:

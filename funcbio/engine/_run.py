@@ -54,9 +54,8 @@ def run_steps(
     for step in steps:
         require_within(step.kernel.limits, step.hyper)
         _require_trees(step, params, grads, state)
-    needs = frozenset({"weight"}).union(*(step.needs for step in steps))
-    layers = layers_of(needs, params, grads, state)
-    if not _fits(steps, layers, key, compiled=compiled):
+    layers = _fitting_layers(steps, params, grads, state, key, compiled=compiled)
+    if layers is None:
         for step in steps:
             params, grads, state = run_on_leaves(step, params, grads, state, key)
         return params, grads, state
@@ -81,20 +80,15 @@ def run_layers(calls: Calls, finite: Tensor | None = None) -> list[Tensor | None
     """Runs every layer's steps on it, in place, layers of one kind together.
 
     Args:
-        calls: Layers of plain memory, each with steps; those that ask for fields it does not have are left out.
+        calls: Layers of plain memory, each with those steps that it takes part in.
         finite: If given and False, nothing is changed.
 
     Returns:
         Which weights of each layer were replaced; None if no step says so.
     """
     groups: dict[Any, tuple[Sequence[Step], list[int]]] = {}
-    for index, (layer, asked) in enumerate(calls):
-        steps = [
-            step
-            for step in asked
-            if all(layer.operands[m] is not None and layer.operands[m].ndim for m in step.kernel.marks)
-        ]
-        if steps and layer.operands["weight"].numel():
+    for index, (layer, steps) in enumerate(calls):
+        if steps:
             values = [layer.operands.get(name) for name in TYPED]
             types = [None if value is None or value.ndim == 0 else value.dtype for value in values]
             kind = (*map(id, steps), layer.compiles, layer.operands["weight"].device, *types)
@@ -120,22 +114,29 @@ def _require_trees(step: Step, params: Tree, grads: Tree, state: Any) -> None:
         raise ValueError(f"updates should be an int64 tensor of no dimensions; found {shown(updates)}")
 
 
-def _fits(steps: Sequence[Step], layers: Sequence[dict[str, Any]], key: Key | None, *, compiled: bool) -> bool:
-    """Returns True if steps can run on copies in tiles: all is plain memory, and no operation has to be seen."""
+def _fitting_layers(
+    steps: Sequence[Step], params: Tree, grads: Tree, state: Any, key: Key | None, *, compiled: bool
+) -> list[dict[str, Any]] | None:
+    """Returns the layers that steps can run on in tiles of copies; None if they have to run leaf by leaf.
+
+    Copies cost more than they save on small trees. All must be plain memory, and no operation has to be seen.
+    """
     draws = any(step.kernel.draws for step in steps)
     if is_watched() or forward_ad._current_level >= 0 or (draws and not is_key(key)):
-        return False
+        return None
+    elements = sum(weight.numel() for weight in tree_leaves(params))  # pyright: ignore[reportAttributeAccessIssue]
+    if elements < OPTIONS.tree_elements and not compiled:
+        return None
+    layers = layers_of(frozenset({"weight"}).union(*(step.needs for step in steps)), params, grads, state)
     numbers = [value for step in steps for value in step.hyper.values() if isinstance(value, Tensor)]
     tensors = [value for layer in layers for value in layer.values() if isinstance(value, Tensor)]
     if torch.is_grad_enabled() and any(value.requires_grad for value in (*numbers, *tensors)):
         if compiled:
             warnings.warn("compile=True has no effect while gradients are recorded: use torch.no_grad()", stacklevel=5)
-        return False
-    elements = sum(layer["weight"].numel() for layer in layers)
-    if elements < (OPTIONS.compiled_elements if compiled else OPTIONS.tree_elements):
-        return False
-    device = None if key is None or not draws else key.device
-    return all(map(is_plain, numbers)) and all(_is_plain(layer, device) for layer in layers)
+        return None
+    device = key.device if draws and key is not None else None
+    plain = all(map(is_plain, numbers)) and all(_is_plain(layer, device) for layer in layers)
+    return layers if plain and elements >= (OPTIONS.compiled_elements if compiled else 0) else None
 
 
 def _is_plain(layer: dict[str, Any], device: torch.device | None) -> bool:

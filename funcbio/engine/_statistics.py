@@ -26,9 +26,7 @@ def totals(values: Tensor, of: Elementwise) -> list[Tensor]:
         return [*reduced(values, lambda part: torch.stack(totals(part, of))).unbind()]
     sums, rest = _reduced(values, of, "sum") if are_compiled() else ([], values)
     columns = [*sums, *([_rows(item) for item in of(part)] for part in _parts(rest))]
-    if len(columns) == 1:  # Of a small layer.
-        return [rows.reshape(()) if rows.numel() == 1 else _sum(rows) for rows in columns[0]]
-    return [_sum(torch.cat(rows)) for rows in zip(*columns, strict=True)]
+    return [_sum(rows[0] if len(rows) == 1 else torch.cat(rows)) for rows in zip(*columns, strict=True)]
 
 
 def total(values: Tensor) -> Tensor:

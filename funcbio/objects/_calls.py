@@ -19,15 +19,17 @@ Signature = list[tuple[Any, ...]]
 
 
 class Prepared(NamedTuple):
-    """Holds layers that have been looked at: those of plain memory, with their tensors and kernels, and all others."""
+    """Holds layers that have been looked at.
 
+    Attributes:
+        bios: All of them, in order.
+        ready: Those of plain memory, with their tensors and kernels.
+        alone: All others.
+    """
+
+    bios: list[BioLayer]
     ready: Ready
     alone: list[BioLayer]
-
-    @property
-    def layers(self) -> list[BioLayer]:
-        """Returns all layers, those of plain memory first."""
-        return [*(bio for bio, _, _ in self.ready), *self.alone]
 
 
 def takes_part(bio: BioLayer, row: Row | None) -> bool:
@@ -44,10 +46,12 @@ def prepare(asked: Iterable[tuple[BioLayer, Methods]], *, on_update: bool = Fals
         RuntimeError: If a method cannot run on a layer as it is.
         AttributeError: If the configuration of a layer does not allow it.
     """
+    bios: list[BioLayer] = []
     ready: Ready = []
     alone: list[BioLayer] = []
     calls: list[tuple[BioLayer, Sequence[Step] | None]] = []
     for bio, methods in asked:
+        bios.append(bio)
         names = [name for name, _ in methods]
         ours = all(row is not None and bio.row(name) is row for name, row in methods)
         brought = bring(bio, names) if ours else None
@@ -62,7 +66,7 @@ def prepare(asked: Iterable[tuple[BioLayer, Methods]], *, on_update: bool = Fals
         if any(row is not None for _, row in methods):  # Else nothing is known of what it writes.
             calls.append((bio, steps_of(bio, names) if ours and bio.inherits(names) else None))
     check_apart(calls, on_update=on_update)
-    return Prepared(ready, alone)
+    return Prepared(bios, ready, alone)
 
 
 def signature(bios: Iterable[BioLayer]) -> Signature | None:
@@ -107,7 +111,7 @@ class Plans:
             self.mark = mark
         kept = self.kept.get(key)
         if kept is not None:
-            return Prepared([_with_gradient(*entry) for entry in kept], [])
+            return Prepared([bio for bio, _, _ in kept], [_with_gradient(*entry) for entry in kept], [])
         prepared = look()
         if mark is not None and prepared.ready and not prepared.alone:
             self.kept[key] = [(bio, _without_gradient(layer), steps) for bio, layer, steps in prepared.ready]

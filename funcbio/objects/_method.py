@@ -8,7 +8,7 @@ from torch import Tensor
 
 from funcbio.functional._observe import run_once
 from funcbio.mechanisms import ROWS, Row
-from funcbio.objects._calls import Prepared, prepare
+from funcbio.objects._calls import Prepared, prepare, takes_part
 from funcbio.objects._checks import NO_GRADIENTS, check_configured, check_method
 from funcbio.objects._finite import finite_gradients
 from funcbio.objects._layer import BioLayer
@@ -18,9 +18,8 @@ from funcbio.tensors._sharding import local, reshard
 
 
 class Plan(NamedTuple):
-    """Holds the layers that a method runs on, those of plain memory and all others, and its row of the table."""
+    """Holds the layers that a method runs on, and its row of the table."""
 
-    bio_mods: list[BioLayer]
     prepared: Prepared
     row: Row | None
 
@@ -50,9 +49,9 @@ class ModelMethod:
         plan = self.plan(survey)
         finite = self.verdict(survey, plan)
         if finite is False:
-            return self._nothing(plan.bio_mods)
+            return self._nothing(plan.prepared.bios)
         if plan.row is not None and plan.row.counts:
-            if self._observe(plan.bio_mods, *args, **kwargs):
+            if self._observe(plan.prepared.bios, *args, **kwargs):
                 plan = self.plan(self.overview.look())  # The counts may be copies.
             args, kwargs = (), {}  # The model has seen its input; the layers need none of their own.
         return self._results(self._together(plan, finite, *args, **kwargs))
@@ -64,16 +63,14 @@ class ModelMethod:
             RuntimeError: If the method cannot run on a layer as it is, or needs gradients and there are none.
             AttributeError: If the configuration of a layer does not allow it.
         """
-        bio_mods: list[BioLayer] = []
 
         def look() -> Prepared:
-            bio_mods.extend(self._taking_part(survey.layers()))
+            bio_mods = self._taking_part(survey.layers())
             self.overview.warn_of_idle(self.row(bio_mods), bio_mods)
             return prepare((bio, [(self.name, bio.row(self.name))]) for bio in bio_mods)
 
         prepared = self.overview.plans.get(self.name, survey.mark, look)
-        bio_mods = bio_mods or prepared.layers
-        return Plan(bio_mods, prepared, self.row(bio_mods))
+        return Plan(prepared, self.row(prepared.bios))
 
     def verdict(self, survey: Survey, plan: Plan) -> bool | Tensor:
         """Returns True if the method may act: one that looks at gradients does not while they have overflowed."""
@@ -105,12 +102,10 @@ class ModelMethod:
         row = self.row(bio_mods)
         if row is not None and row.per_unit:
             bio_mods = [bio for bio in bio_mods if bio.synapse.observable]
-        chosen = [bio for bio in bio_mods if bio.participates or self.summed]
-        if row is not None and row.needs_grad and bio_mods:
-            chosen = [bio for bio in chosen if bio.has_gradient()]
-            if not chosen:
-                raise RuntimeError(f"{NO_GRADIENTS}: call backward() before {self.name}()")
+        chosen = bio_mods if self.summed else [bio for bio in bio_mods if takes_part(bio, bio.row(self.name))]
         if bio_mods and not chosen:
+            if row is not None and row.needs_grad:
+                raise RuntimeError(f"{NO_GRADIENTS}: call backward() before {self.name}()")
             if row is not None:
                 check_configured(bio_mods[0], row)
             self.overview.warn_of_nothing(f"{self.name}()")
@@ -118,16 +113,16 @@ class ModelMethod:
 
     def _together(self, plan: Plan, finite: bool | Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Runs plain layers in few passes, and the method of every other layer."""
-        bio_mods, (ready, alone), _ = plan
+        bios, ready, alone = plan.prepared
         if alone and not bool(finite):
-            return self._nothing(bio_mods) or {}
+            return self._nothing(bios) or {}
         flag = None if isinstance(finite, bool) else finite
         masks = run_calls([(layer, steps) for _, layer, steps in ready], flag)
         results = finished(ready, plan.row, masks, flag)
         if not alone:
             return results
         results.update(self._one_by_one(alone, *args, **kwargs))
-        return {bio.synapse.weight: results[bio.synapse.weight] for bio in bio_mods}
+        return {bio.synapse.weight: results[bio.synapse.weight] for bio in bios}
 
     def _one_by_one(self, bio_mods: Sequence[BioLayer], *args: Any, **kwargs: Any) -> dict[str, Any]:
         return {bio.synapse.weight: getattr(bio, self.name)(*args, **kwargs) for bio in bio_mods}

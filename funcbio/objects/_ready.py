@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from funcbio.anatomy._synapses import Synapse
 from funcbio.bio_config import BioConfig
-from funcbio.engine._layers import Layer, Step, broadcasts, is_alike, is_key
+from funcbio.engine._layers import Layer, Step, broadcasts, is_alike, is_key, takes_part
 from funcbio.engine._run import run_layers
 from funcbio.mechanisms import ROWS, Row
 from funcbio.objects._checks import check_method
@@ -72,14 +72,14 @@ def bring(bio: Any, names: Sequence[str]) -> tuple[Layer, list[Step]] | None:
         AttributeError: If the configuration does not allow it.
     """
     steps = steps_of(bio, names)
-    layer = None if steps is None else prepare(bio, steps)
+    layer = None if steps is None else layer_of(bio, steps)
     for row in map(bio.row, names):
         if layer is None or row.requires is not None:
             check_method(bio, row)
     return None if layer is None or steps is None else (layer, steps)
 
 
-def prepare(bio: Bio, steps: Sequence[Step]) -> Layer | None:
+def layer_of(bio: Bio, steps: Sequence[Step]) -> Layer | None:
     """Returns the layer's tensors that the steps need; None unless all are plain and as the conversion made them."""
     weight, synapse = bio.weight, bio.synapse
     rate, key = bio.held("fuzzy_learning_rate_parameters"), bio.held("key")
@@ -129,7 +129,7 @@ def run_calls(calls: Sequence[tuple[Layer, Sequence[Step]]], finite: Tensor | No
     Returns:
         Which weights were replaced, by name of the weight, if a step says so.
     """
-    masks = run_layers(calls, finite)
+    masks = run_layers([(layer, [step for step in steps if takes_part(layer, step)]) for layer, steps in calls], finite)
     for layer, steps in calls:
         for step in steps:
             if step.kernel.draws:
