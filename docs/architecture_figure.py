@@ -2,17 +2,18 @@
 
 import ast
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from boxes import WIDTH, arrow, blank, box, write
 
 import funcbio
 from funcbio.plot._canvas import PALETTE
 
+Item = TypeVar("Item")
 ROOT = Path(funcbio.__file__).parent
 BLUE, RED, GREEN, PINK, ORANGE, SKY, BLACK = PALETTE[:7]
 LEFT, GAP = 16, 16  # The margin holds the arrow that says which way imports point.
@@ -78,35 +79,38 @@ class House(NamedTuple):
 
 
 def house() -> House:
-    """Counts rooms, floors and arrows; raises ValueError if imports go in a circle."""
-    arrows = {(name, other) for name, paths in modules().items() for path in paths for other in imported(path)}
-    arrows = {(name, other) for name, other in arrows if name != other}
-    left, floors = set(modules()), 0
-    while left:
-        ground = {name for name in left if not any(one == name and other in left for one, other in arrows)}
-        if not ground:
-            raise ValueError(f"imports should point one way; found a circle among {sorted(left)}")
-        left, floors = left - ground, floors + 1
-    return House(len(modules()), floors, len(arrows))
+    """Counts rooms, floors and arrows."""
+    return House(len(modules()), len(peeled(list(modules()), arrows())), len(arrows()))
+
+
+@cache
+def arrows() -> set[tuple[str, str]]:
+    """Returns which module imports which other one."""
+    pairs = {(name, other) for name, paths in modules().items() for path in paths for other in imported(path)}
+    return {(name, other) for name, other in pairs if name != other}
 
 
 @cache
 def edges() -> set[tuple[Group, Group]]:
-    """Which group imports which."""
+    """Returns which group imports which other one."""
     group = members()
-    found = {(name, other) for name, paths in modules().items() for path in paths for other in imported(path)}
-    return {(group[name], group[other]) for name, other in found if group[name] != group[other]}
+    return {(group[name], group[other]) for name, other in arrows() if group[name] != group[other]}
 
 
 def rows() -> list[list[Group]]:
-    """Groups from the top: each in the first row that lies below all that import it."""
-    left, below, found = list(GROUPS), edges(), []
+    """Returns the groups in rows, from the top."""
+    return peeled(GROUPS, edges())
+
+
+def peeled(items: Sequence[Item], pairs: Collection[tuple[Item, Item]]) -> list[list[Item]]:
+    """Puts each item in the first row below all that import it; raises ValueError if imports go in a circle."""
+    left, found = list(items), []
     while left:
-        row = [group for group in left if not any(one in left for one, other in below if other == group)]
+        row = [item for item in left if not any(one in left for one, other in pairs if other == item)]
         if not row:
-            raise ValueError(f"imports should point one way; found a circle among {[group.title for group in left]}")
+            raise ValueError(f"imports should point one way; found a circle among {left}")
         found.append(row)
-        left = [group for group in left if group not in row]
+        left = [item for item in left if item not in row]
     return found
 
 
