@@ -129,10 +129,13 @@ class Rules:
         state = member.state
         if self.config.records_activity:
             state = state._replace(activity=tree_map(torch.add, state.activity, activity))
-        if not self.decoupled and "weight_decay" in member.numbers:
-            grads = {name: grad + member.numbers["weight_decay"] * member.params[name] for name, grad in grads.items()}
         params, grads, state = self.treat("gradient", acting, member.params, grads, state, member.numbers, key)
         return grads, changes(member, params=params, buffers=buffers, state=state), loss
+
+    def decayed(self, member: MemberTensors, grads: Tensors) -> Tensors:
+        """Adds weight decay that is part of the gradient: mechanisms act before it, as before a step of torch."""
+        decay = member.numbers["weight_decay"]
+        return {name: grad + decay * member.params[name] for name, grad in grads.items()}
 
     def apply(
         self, acting: Sequence[int], member: MemberTensors, direction: Tensors, grads: Tensors, key: Key
@@ -143,7 +146,7 @@ class Rules:
             acting: Positions of the mechanisms that act in this step.
             member: Tensors of the member.
             direction: The optimizer's step at learning rate one.
-            grads: Gradients of the step, as the optimizer has seen them.
+            grads: Gradients of the step, without weight decay.
             key: Key of the step's noise.
         """
         lr = member.numbers["lr"]
