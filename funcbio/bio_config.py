@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
-from functools import partial
+from functools import lru_cache, partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -12,6 +12,8 @@ import torch
 from funcbio._checks import COUNT_OR_NONE, INTEGER, LARGEST, SHARE, Limit, is_large, is_within, perhaps, require_order
 from funcbio.mechanisms import REJUVENATIONS, hyper_parameter, identity
 from funcbio.mechanisms._rates import VARIANTS
+
+PLAIN = (int, float, bool, str)
 
 
 class Distribution(str, Enum):
@@ -146,12 +148,15 @@ class BioConfig:
 
     def __post_init__(self) -> None:
         """Checks every value and turns a distribution's name into the member."""
+        sound = _sound_defaults(type(self))
         for item in fields(self):
             value, should = getattr(self, item.name), item.metadata.get("should")
+            if item.name in sound and value is item.default:
+                continue
             if should is not None and not item.metadata["holds"](value):
                 limit = f", of magnitude {LARGEST:g} at most" if isinstance(value, Real) and is_large(value) else ""
                 raise ConfigError(f"{item.name} should be {should}{limit}; found {value!r}")
-            if type(value) not in (int, float, bool, str):
+            if type(value) not in PLAIN:
                 object.__setattr__(self, item.name, _plain(value))
         try:
             require_order("fuzzy_lr_min", self.fuzzy_lr_min, "fuzzy_lr_max", self.fuzzy_lr_max)
@@ -170,6 +175,13 @@ class BioConfig:
         return replace(self, **changes)
 
     _replace = replace  # The name of earlier code, where the configuration was a named tuple.
+
+
+@lru_cache(maxsize=32)
+def _sound_defaults(config_class: type[BioConfig]) -> frozenset[str]:
+    """Returns the fields whose defaults are plain values within their limits, so that they are checked once."""
+    checked = [item for item in fields(config_class) if type(item.default) in PLAIN and "holds" in item.metadata]
+    return frozenset(item.name for item in checked if item.metadata["holds"](item.default))
 
 
 def check_names(config_class: type[BioConfig], given: Mapping[str, Any]) -> None:

@@ -78,7 +78,7 @@ class BioConverter:
         config = self.config_class() if config is None else config
         if not isinstance(config, BioConfig):
             raise TypeError(f"config should be a BioConfig; found {config!r}: from_dict takes a dictionary")
-        self.config = config.replace(**overrides)
+        self.config = config.replace(**overrides) if overrides else config
         self.synapses = synapses
         if not isinstance(compile, bool):
             raise ValueError(f"compile should be True or False; found {compile!r}")

@@ -53,8 +53,9 @@ def choose(model: nn.Module, choice: Choice) -> list[Chosen]:
         if said:
             named = any(rule == name for rule, _ in rules)
             one = Chosen(module, name.rpartition(".")[2], name, named, _one_of(name, said))
-            _require_real(name, one.weight)
-            found[id(one.weight)] = _tied(found.get(id(one.weight), one), one)
+            weight = one.weight
+            _require_real(name, weight)
+            found[id(weight)] = _tied(found.get(id(weight), one), one)
     for rule, _ in rules:
         if isinstance(rule, str) and not any(_matches(rule, *pair) for pair in candidates):
             names = ", ".join(name for name, _ in candidates)

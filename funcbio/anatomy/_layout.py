@@ -30,9 +30,10 @@ def input_dim(one: Chosen) -> int | None:
     Raises:
         ValueError: If the user says another dimension than one of torch's layers has, or the weight has no such one.
     """
-    dims, said, own = one.weight.ndim, one.inputs, _of_class(one)
+    said, own = one.inputs, _of_class(one)
     if said is None:
         return own
+    dims = one.weight.ndim
     if not -dims <= said < dims:
         raise ValueError(
             f"synapses should give a dimension of {one.name}, of shape {tuple(one.weight.shape)}; found {said}"

@@ -141,20 +141,21 @@ def holders(model: nn.Module, choice: Choice = None) -> list[Holder]:
     chosen = choose(model, choice)
     # A tied weight goes by the name that named_parameters gives it.
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    _require_apart({names[id(one.weight)]: one.weight for one in chosen})
+    weights = [one.weight for one in chosen]
+    _require_apart({names[id(weight)]: weight for weight in weights})
     # Functional code may train a model none of whose parameters requires gradients: then all of them count as trained.
     training = any(parameter.requires_grad for parameter in model.parameters())
     # The output projection of attention is called as a function: its output is the attention's.
     speakers = {id(m.out_proj): m for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
     marked = any(is_marked(one.module) for one in chosen)
     found = []
-    for index, one in enumerate(chosen):
+    for index, (one, weight) in enumerate(zip(chosen, weights, strict=True)):
         module = one.module
         last = module is not model and index == len(chosen) - 1
         own, inputs = is_own_weight(module, one.attribute), input_dim(one)
         observable = own and isinstance(module, (*LAYERS, *INPUT_FIRST))
         synapse = Synapse(
-            weight=names[id(one.weight)],
+            weight=names[id(weight)],
             kind=type(module).__name__,
             pre=1 if inputs is None else inputs,
             post=1 if inputs == 0 else 0,
@@ -166,7 +167,7 @@ def holders(model: nn.Module, choice: Choice = None) -> list[Holder]:
             observable=observable,
             attribute=one.attribute,
             named=one.named,
-            trained=one.named or one.weight.requires_grad or not training,
+            trained=one.named or weight.requires_grad or not training,
             layout_known=inputs is not None,
         )
         found.append(Holder(synapse, module, speakers.get(id(module), module)))

@@ -133,9 +133,9 @@ def _check_plain(
     optimizer: Optimizer | None, model: nn.Module, mechanisms: Sequence[Mechanism], maker: BioConverter
 ) -> tuple[BioConfig, int]:
     """Returns the configuration that the layers will have, and how many of them will be treated."""
-    held, found = groups_by_weight(optimizer), maker.describe(model)
-    pairs = [(holder.synapse, holder.module.get_parameter(holder.synapse.attribute)) for holder in found]
-    pairs = [(synapse, weight) for synapse, weight in pairs if optimizer is None or id(weight) in held]
+    in_optimizer, holders = groups_by_weight(optimizer), maker.describe(model)
+    pairs = [(holder.synapse, holder.module.get_parameter(holder.synapse.attribute)) for holder in holders]
+    pairs = [(synapse, weight) for synapse, weight in pairs if optimizer is None or id(weight) in in_optimizer]
     require("optimizer", optimizer, "one that holds weights of the model", bool(pairs))
     check_config(maker.config, mechanisms)
     return maker.config, sum(is_treated(synapse, weight) for synapse, weight in pairs)

@@ -91,12 +91,12 @@ class Cycle:
         """Begins a step whose closure the optimizer evaluates itself; returns the closure to give it instead."""
         assert self.optimizer is not None
         step = self._opened(finite)
-        held = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         treated = {id(bio.weight): bio for bio in step.bios if bio.weight.requires_grad}
         # It may turn out that mechanisms on the gradient cannot act: then the whole step is taken back.
         doubtful = any(mechanism.where == "gradient" for mechanism in step.acting)
-        step.old = Old([*treated.values()], [p for p in held if doubtful and id(p) not in treated])
-        step.closure = Watched(closure, held, lambda fresh: self._evaluated(step, fresh=fresh))
+        step.old = Old([*treated.values()], [p for p in parameters if doubtful and id(p) not in treated])
+        step.closure = Watched(closure, parameters, lambda fresh: self._evaluated(step, fresh=fresh))
         self.open = step
         return step.closure
 
@@ -186,8 +186,8 @@ class Cycle:
         if isinstance(finite, bool):
             return finite
         everywhere = all(bio.weight.device == finite.device for bio in bios)
-        own = any(mechanism.is_own or mechanism.every > 1 for mechanism in self.mechanisms)
-        return finite if everywhere and not own else bool(finite)
+        needs_answer = any(mechanism.is_own or mechanism.every > 1 for mechanism in self.mechanisms)
+        return finite if everywhere and not needs_answer else bool(finite)
 
     def _prepare(self, step: Open, place: str) -> list[Ready]:
         acting = [mechanism for mechanism in step.acting if mechanism.where == place]

@@ -86,8 +86,8 @@ class Handle:
         """
         if not self.attached:
             raise RuntimeError("the handle should be attached; found it removed, or its hooks: attach again")
-        for name, given, own in (("optimizer", optimizer, self.optimizer), ("model", model, self.model)):
-            if given is not None and given is not own:
+        for name, given, attached_one in (("optimizer", optimizer, self.optimizer), ("model", model, self.model)):
+            if given is not None and given is not attached_one:
                 raise RuntimeError(
                     f"{name} should be the one attached; found another, perhaps a copy, which has no hooks: copy "
                     "(model, optimizer, handle) together, or attach again"

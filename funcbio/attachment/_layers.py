@@ -17,8 +17,8 @@ _owners: "WeakKeyDictionary[BioLayer, ref[Any]]" = WeakKeyDictionary()
 
 def owner_of(bio: BioLayer) -> Any:
     """Returns the handle that treats a layer; None if none does."""
-    found = _owners.get(bio)
-    return None if found is None else found()
+    reference = _owners.get(bio)
+    return None if reference is None else reference()
 
 
 def claim(bios: Iterable[BioLayer], handle: Any) -> None:
@@ -43,8 +43,8 @@ def release(handle: Any) -> None:
 
 def of_optimizer(bios: Iterable[BioLayer], optimizer: Optimizer | None) -> list[BioLayer]:
     """Returns the layers whose weights an optimizer holds; all if there is none."""
-    held = groups_by_weight(optimizer)
-    return [bio for bio in bios if optimizer is None or id(bio.weight) in held]
+    in_optimizer = groups_by_weight(optimizer)
+    return [bio for bio in bios if optimizer is None or id(bio.weight) in in_optimizer]
 
 
 class Layers:

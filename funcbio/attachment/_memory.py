@@ -83,8 +83,8 @@ def _start(
     if not is_torchs(type(optimizer)) and value.is_floating_point() and _is_copy(value, weight, where):
         return weight
     kinds = [kind.__name__ for kind in type(optimizer).__mro__]
-    made = next((NEWBORN[kind, name] for kind in kinds if (kind, name) in NEWBORN), None)
-    return 0.0 if made is None else made(group, weight)
+    newborn = next((NEWBORN[kind, name] for kind in kinds if (kind, name) in NEWBORN), None)
+    return 0.0 if newborn is None else newborn(group, weight)
 
 
 def _is_copy(value: Tensor, weight: Tensor, where: Tensor) -> bool:

@@ -34,16 +34,16 @@ class Ready(NamedTuple):
 
 def groups(mechanisms: Sequence[Mechanism]) -> list[Group]:
     """Groups mechanisms that follow one another and can run as one call: ours, of which at most one draws."""
-    found: list[Group] = []
+    grouped: list[Group] = []
     for mechanism in mechanisms:
-        last = found[-1] if found else []
+        last = grouped[-1] if grouped else []
         draws = mechanism.row.draws and any(other.row.draws for other in last)
         again = any(other.is_own or other.name == mechanism.name for other in last)
         if not last or mechanism.is_own or draws or again:
-            found.append([mechanism])
+            grouped.append([mechanism])
         else:
             last.append(mechanism)
-    return found
+    return grouped
 
 
 def look(group: Group, bios: Sequence[BioLayer]) -> Ready:

@@ -24,9 +24,9 @@ def pack(steps: int, bios: Sequence[BioLayer], ages: Mapping[str, Tensor]) -> Sa
 
 
 def _tensors(bio: BioLayer, ages: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    own = {name: value for name, value in bio._buffers.items() if value is not None}
+    tensors = {name: value for name, value in bio._buffers.items() if value is not None}
     name = bio.synapse.weight
-    return {**own, AGE: ages[name]} if name in ages else own
+    return {**tensors, AGE: ages[name]} if name in ages else tensors
 
 
 def find(ridden: object, place: int) -> Any:

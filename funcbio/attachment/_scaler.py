@@ -15,10 +15,10 @@ def verdict(optimizer: Optimizer) -> bool | Tensor:
 
     An optimizer that is not fused is never called for a step that is skipped.
     """
-    found = getattr(optimizer, "found_inf", None)
-    if not isinstance(found, Tensor):
+    overflow = getattr(optimizer, "found_inf", None)
+    if not isinstance(overflow, Tensor):
         return True
-    finite = found.reshape(()) == 0
+    finite = overflow.reshape(()) == 0
     return bool(finite) if finite.device.type == "cpu" else finite
 
 

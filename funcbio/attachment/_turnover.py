@@ -16,9 +16,9 @@ FRESH = "fresh_rates"
 Masks = dict[str, Tensor]
 
 
-def merge(masks: Masks, found: Mapping[str, Tensor]) -> None:
+def merge(masks: Masks, further: Mapping[str, Tensor]) -> None:
     """Adds the weights that one more mechanism replaced."""
-    for name, mask in found.items():
+    for name, mask in further.items():
         masks[name] = masks[name] | mask if name in masks else mask
 
 

@@ -1,6 +1,6 @@
 """The update-side rule, p <- p_old + factor * (p_new - p_old): what an optimizer did to weights, scaled afterwards."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -22,24 +22,25 @@ class Old:
     """
 
     def __init__(self, bios: Sequence[BioLayer] = (), others: Sequence[Tensor] = ()) -> None:
-        self.weights = {bio: bio.weight.detach().clone() for bio in bios}
+        self.parameters = {bio: bio.weight for bio in bios}
+        self.weights = {bio: parameter.detach().clone() for bio, parameter in self.parameters.items()}
         self.others = [(tensor, tensor.detach().clone()) for tensor in others]
         self.grads: dict[BioLayer, Tensor | None] = {}
-        self.lent: list[BioLayer] = []
+        self.lent: list[Tensor] = []
 
     @torch.no_grad()
     def lend_gradients(self, moved: Callable[[Tensor], bool]) -> bool:
         """Gives zero gradients to layers that moved without one, as they take part too; returns True if any did."""
-        for bio in self.weights:
-            if bio.weight.grad is None and moved(bio.weight):
-                self.lent.append(bio)
-                bio.weight.grad = torch.zeros_like(bio.weight)
+        for parameter in self.parameters.values():
+            if parameter.grad is None and moved(parameter):
+                self.lent.append(parameter)
+                parameter.grad = torch.zeros_like(parameter)
         return bool(self.lent)
 
     def take_back_gradients(self) -> None:
         """Takes back the gradients that were lent."""
-        for bio in self.lent:
-            bio.weight.grad = None
+        for parameter in self.lent:
+            parameter.grad = None
 
     def forget(self) -> None:
         """Leaves the weights as they are now."""
@@ -47,14 +48,15 @@ class Old:
 
     def note_gradients(self) -> None:
         """Notes which gradients the layers have, before others stand in for them."""
-        self.grads = {bio: bio.weight.grad for bio in self.weights}
+        self.grads = {bio: parameter.grad for bio, parameter in self.parameters.items()}
 
     @torch.no_grad()
     def restore(self) -> None:
         """Undoes the step."""
         for bio, weight in self.weights.items():
-            bio.weight.copy_(weight)
-            bio.weight.grad = self.grads.get(bio, bio.weight.grad)
+            parameter = self.parameters[bio]
+            parameter.copy_(weight)
+            parameter.grad = self.grads.get(bio, parameter.grad)
         for tensor, before in self.others:
             tensor.copy_(before)
 
@@ -69,30 +71,30 @@ def scale_update(ready: Sequence[Ready], old: Old, finite: bool | Tensor) -> Mas
     own = any(map(may_replace, ready))
     old.note_gradients()
     whole = any(mechanism.is_own for mechanisms in ready for mechanism in mechanisms.group)  # They see one tree.
-    groups = [[*old.weights]] if whole else groups_of_layers([*old.weights], SCRATCH_ELEMENTS)
+    groups = [[*old.weights]] if whole else groups_of_layers(old.weights, SCRATCH_ELEMENTS)
     for group in groups:
-        updates = {bio: _around(bio, old.weights[bio], own=own) for bio in group}
+        updates = {bio: _around(old.parameters[bio], old.weights[bio], own=own) for bio in group}
         for mechanisms in ready:
             merge(replaced, run(mechanisms, finite, updates))
         for bio, (weight, update) in updates.items():
-            bio.weight.copy_(update.add_(weight))
+            old.parameters[bio].copy_(update.add_(weight))
     return replaced
 
 
-def _around(bio: BioLayer, old: Tensor, *, own: bool) -> Update:
+def _around(new: Tensor, old: Tensor, *, own: bool) -> Update:
     """Returns the old weight, in memory of its own if it may be written to, and the update."""
-    return Update(old.clone() if own else old, bio.weight - old)
+    return Update(old.clone() if own else old, new - old)
 
 
-def groups_of_layers(bios: Sequence[BioLayer], most: int) -> Iterator[list[BioLayer]]:
+def groups_of_layers(weights: Mapping[BioLayer, Tensor], most: int) -> Iterator[list[BioLayer]]:
     """Cuts layers, in order, into groups of at most ``most`` elements, or of one layer."""
     group: list[BioLayer] = []
     size = 0
-    for bio in bios:
-        size += bio.weight.numel()
+    for bio, weight in weights.items():
+        size += weight.numel()
         if group and size > most:
             yield group
-            group, size = [], bio.weight.numel()
+            group, size = [], weight.numel()
         group.append(bio)
     if group:
         yield group

@@ -16,7 +16,7 @@ import torch
 from torch import Size, Tensor
 
 from funcbio.engine._kernel import Draw, Kernel, bare, optional
-from funcbio.engine._layers import Columns, Layer, Step, know, small_draws
+from funcbio.engine._layers import Columns, Layer, Step, small_draws, take_statistics
 from funcbio.engine._options import OPTIONS
 from funcbio.engine._program import LANES, Program, program, works
 from funcbio.engine._reductions import compiled_reductions
@@ -77,12 +77,12 @@ def run_fused(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, 
     whole, rest = spans(tuple(weight.shape for weight in weights), OPTIONS.spread_groups if spreads else 1 << 40)
     try:
         with compiled_reductions():
-            known = [know(step.kernel, columns, len(layers)) for step in steps]
+            statistics = [take_statistics(step.kernel, columns, len(layers)) for step in steps]
         for span in whole:
             targets = {name: part(operands[name][span[0]], span, weights[span[0]]) for name in run.names}
-            _call(run, (span,), targets, layers, known, hyper, finite)
+            _call(run, (span,), targets, layers, statistics, hyper, finite)
         if rest:
-            _call_packed(run, rest, operands, layers, known, hyper, finite)
+            _call_packed(run, rest, operands, layers, statistics, hyper, finite)
     except Exception as error:
         if run.ran:
             raise
@@ -149,7 +149,7 @@ def _call(
     chosen: tuple[Span, ...],
     targets: dict[str, Tensor],
     layers: Sequence[Layer],
-    known: list[list[list[Tensor]]],
+    statistics: list[list[list[Tensor]]],
     hyper: list[dict[str, Tensor]],
     finite: Tensor | None,
 ) -> None:
@@ -165,11 +165,11 @@ def _call(
     for draw, dtype in [(draw, dtype) for draw, dtype in draws if draw.like == "rate"]:
         streams = tuple(f"{draw.stream}/{layer.name}" for layer in owners)
         words.append(_words(draw, streams, tuple(span[1:] for span in chosen), dtype, device))
-    told = [
+    spread_out = [
         [torch.stack([column[layer] for layer, _, _ in chosen]).index_select(0, owner).unsqueeze(1) for column in facts]
-        for facts in known
+        for facts in statistics
     ]
-    run(values, torch.cat(words, 1), told, hyper, _always(device) if finite is None else finite)
+    run(values, torch.cat(words, 1), spread_out, hyper, _always(device) if finite is None else finite)
 
 
 @kept(64)

@@ -7,7 +7,7 @@ import torch
 from torch import Size, Tensor
 
 from funcbio.engine._kernel import apply
-from funcbio.engine._layers import Columns, Layer, Step, know, small_draws
+from funcbio.engine._layers import Columns, Layer, Step, small_draws, take_statistics
 from funcbio.engine._noise import Ahead
 from funcbio.engine._tiles import Piece, gather, keep_freed_memory, scatter, spread, tile_size, tiles
 
@@ -64,10 +64,12 @@ def run_pass(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, f
     shapes = tuple(weight.shape for weight in weights)
     simple = len(steps) == 1 and not first.draws and first.statistics is None
     small = [small_draws(step.kernel, layers, columns) if step.kernel.draws else [] for step in steps]
-    known = [know(step.kernel, columns, len(layers)) if step.kernel.statistics else [] for step in steps]
+    statistics = [
+        take_statistics(step.kernel, columns, len(layers)) if step.kernel.statistics else [] for step in steps
+    ]
     names, keys = [layer.name for layer in layers], [layer.key for layer in layers]
     ahead = Ahead(names, keys, [weight.numel() for weight in weights], goes_on=layers[0].goes_on)
-    prepared = list(zip(small, known, strict=True))
+    prepared = list(zip(small, statistics, strict=True))
     for pieces in tiles(shapes, tile_size(weights[0].device), not simple):
         run_tile(steps, ahead, columns, shapes, pieces, prepared, finite)
 

@@ -80,7 +80,7 @@ class Kernel:
         """Returns the names of the hyper-parameters that are integers, and stay integers."""
         return frozenset(name for name, limit in self.limits.items() if limit.whole)
 
-    def know(self, operands: Sequence[Any]) -> tuple[Tensor, ...]:
+    def take_statistics(self, operands: Sequence[Any]) -> tuple[Tensor, ...]:
         """Returns the statistics of one layer, from the operands ``of``."""
         return () if self.statistics is None else self.statistics(*operands)
 
@@ -106,7 +106,7 @@ def apply(
         kernel: The kernel of the rule.
         operands: At least those it reads, of any types.
         draws: What it draws, in order.
-        statistics: What ``know`` found.
+        statistics: What ``take_statistics`` returned.
         hyper: Numbers, or tensors of no dimensions.
 
     Returns:

@@ -73,10 +73,10 @@ def broadcasts(values: Tensor, weight: Tensor) -> bool:
     return values.ndim == weight.ndim and all(one in (1, size) for one, size in sizes)
 
 
-def know(kernel: Kernel, columns: Columns, number: int) -> list[list[Tensor]]:
+def take_statistics(kernel: Kernel, columns: Columns, number: int) -> list[list[Tensor]]:
     """Returns statistics of every layer: a list by layer for each of them."""
-    found = [kernel.know([columns[name][layer] for name in kernel.of]) for layer in range(number)]
-    return [list(column) for column in zip(*found, strict=True)]
+    by_layer = [kernel.take_statistics([columns[name][layer] for name in kernel.of]) for layer in range(number)]
+    return [list(column) for column in zip(*by_layer, strict=True)]
 
 
 def small_draws(kernel: Kernel, layers: Sequence[Layer], columns: Columns) -> list[list[Tensor] | None]:

@@ -40,10 +40,10 @@ class Ahead:
         most = OPTIONS.drawn_elements
         firsts = range(start - start % most, start + count, most)
         chunks = [self._chunk(draw, layer, first, dtype) for first in firsts]
-        found = [
+        parts = [
             chunk[max(start - first, 0) : start + count - first] for chunk, first in zip(chunks, firsts, strict=True)
         ]
-        return found[0] if len(found) == 1 else torch.cat(found)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _chunk(self, draw: Draw, layer: int, first: int, dtype: torch.dtype) -> Tensor:
         """Returns the numbers of a layer from ``first`` on; the last ones made if they are asked for again."""

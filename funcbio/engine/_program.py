@@ -41,22 +41,27 @@ class Program:
         self.compiled = torch.compile(with_own_code(run_lanes), fullgraph=True, options=OPTIONS)
 
     def __call__(
-        self, values: Lanes, meta: Tensor, known: list[list[Tensor]], hyper: list[dict[str, Tensor]], finite: Tensor
+        self,
+        values: Lanes,
+        meta: Tensor,
+        statistics: list[list[Tensor]],
+        hyper: list[dict[str, Tensor]],
+        finite: Tensor,
     ) -> None:
         """Runs the program in place.
 
         Args:
             values: Of each operand its lanes, tensors of shape ``(groups, LANE)``.
             meta: int32 ``(groups, ...)``: the key of each group's layer, then every draw's counter words.
-            known: For each kernel its statistics, each ``(groups, 1)``.
+            statistics: For each kernel its statistics, each ``(groups, 1)``.
             hyper: For each kernel its hyper-parameters, tensors of no dimensions; all of them tensors of their own.
             finite: If False, nothing is written.
         """
         if not self.ran:
             every = [lane for column in values.values() for lane in column]
-            for tensor in (*every, meta, *(fact for facts in known for fact in facts)):
+            for tensor in (*every, meta, *(fact for facts in statistics for fact in facts)):
                 torch._dynamo.mark_dynamic(tensor, 0)
-        self.compiled(self.kernels, values, meta, known, hyper, finite)
+        self.compiled(self.kernels, values, meta, statistics, hyper, finite)
         self.ran = True
 
 
@@ -71,7 +76,7 @@ def run_lanes(
     kernels: tuple[Kernel, ...],
     values: Lanes,
     meta: Tensor,
-    known: list[list[Tensor]],
+    statistics: list[list[Tensor]],
     hyper: list[dict[str, Tensor]],
     finite: Tensor,
 ) -> None:
@@ -80,7 +85,7 @@ def run_lanes(
     for lane in range(LANES):
         now = {name: column[lane] for name, column in values.items()}
         written: dict[str, Tensor] = {}
-        for kernel, numbers, facts, given in zip(kernels, drawn, known, hyper, strict=True):
+        for kernel, numbers, facts, given in zip(kernels, drawn, statistics, hyper, strict=True):
             operands = operands_of(kernel, now)
             made = [n[lane] if n else now[draw.stream] for draw, n in zip(kernel.draws, numbers, strict=True)]
             results = apply(kernel, operands, made, facts, given)
@@ -108,15 +113,15 @@ def draw_lanes(kernels: tuple[Kernel, ...], meta: Tensor, dtypes: list[torch.dty
     """Draws the numbers of every kernel, lane by lane; none for draws that are given as operands."""
     key, column, drawn = meta[:, None, :2], 2, []
     for kernel, dtype in zip(kernels, dtypes, strict=True):
-        made = []
+        numbers = []
         for draw in kernel.draws:
             if draw.like != "rate":
-                made.append([])
+                numbers.append([])
                 continue
             each = LANES // lanes(draw.law, dtype)  # Blocks of counters that make the numbers of a group.
             second = meta[:, column + each : column + each + 1]
             firsts = [meta[:, column + block : column + block + 1] for block in range(each)]
-            made.append([n for first in firsts for n in lane_list(draw.law, *words(key, first, second), dtype)])
+            numbers.append([n for first in firsts for n in lane_list(draw.law, *words(key, first, second), dtype)])
             column += each + 1
-        drawn.append(made)
+        drawn.append(numbers)
     return drawn

@@ -65,8 +65,8 @@ def run_steps(
     for index, (name, operands) in enumerate(zip(names, layers, strict=True)):
         layer = Layer(name, key, operands, compiled, False)  # pyright: ignore[reportArgumentType]
         acting = [step for step in steps if takes_part(layer, step)]
-        for own in {name for step in acting for name in step.kernel.writes} & operands.keys():
-            results[own][index] = operands[own] = _copy(operands[own], compiled)
+        for written_name in {name for step in acting for name in step.kernel.writes} & operands.keys():
+            results[written_name][index] = operands[written_name] = _copy(operands[written_name], compiled)
         calls.append((layer, acting))
     masks = run_layers(calls)
     if "replaced" in results:

@@ -81,5 +81,5 @@ def largest(values: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
     if values.numel() == 0:
         return of(values.new_zeros(()))
     rows, rest = _reduced(values, lambda part: (of(part),), "amax") if are_compiled() else ([], values)
-    tops = [found.amax() for (found,) in rows] + [of(part).amax() for part in _parts(rest) if part.numel()]
+    tops = [row_tops.amax() for (row_tops,) in rows] + [of(part).amax() for part in _parts(rest) if part.numel()]
     return tops[0] if len(tops) == 1 else torch.stack(tops).amax()

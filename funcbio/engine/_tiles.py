@@ -60,18 +60,18 @@ def cut(shape: Sequence[int], size: int, index: Index = (), start: int = 0) -> I
 @lru_cache(maxsize=256)
 def tiles(shapes: tuple[Size, ...], size: int, together: bool) -> tuple[tuple[Piece, ...], ...]:
     """Lays layers out in tiles: parts of one layer, or, if ``together``, several small layers."""
-    found: list[tuple[Piece, ...]] = []
+    laid_out: list[tuple[Piece, ...]] = []
     pack: list[Piece] = []
     for layer, shape in enumerate(shapes):
         count = math.prod(shape)
         if not together or 2 * count > size:
-            found += [(Piece(layer, *part),) for part in cut(shape, size)]
+            laid_out += [(Piece(layer, *part),) for part in cut(shape, size)]
             continue
         if sum(piece.count for piece in pack) + count > size:
-            found.append(tuple(pack))
+            laid_out.append(tuple(pack))
             pack = []
         pack.append(Piece(layer, (), 0, count))
-    return (*found, tuple(pack)) if pack else tuple(found)
+    return (*laid_out, tuple(pack)) if pack else tuple(laid_out)
 
 
 def part(value: Tensor, index: Index) -> Tensor:

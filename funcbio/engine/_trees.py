@@ -26,7 +26,7 @@ def run_on_leaves(step: Step, params: Tree, grads: Tree, state: Any, key: Key | 
             if "replaced" in results:
                 results["replaced"][index] = torch.zeros_like(marks[0], dtype=torch.bool)
             continue
-        statistics = kernel.know([layer[name] for name in kernel.of])
+        statistics = kernel.take_statistics([layer[name] for name in kernel.of])
         values = apply(kernel, layer, [leaves[index] for leaves in draws], statistics, step.hyper)
         for name, value in values.items():
             results[name][index] = value

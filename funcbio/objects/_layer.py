@@ -116,7 +116,8 @@ class BioLayer(nn.Module):
 
     def has_gradient(self) -> bool:
         """Returns True if the layer's weight is trained and has a gradient."""
-        return self.weight.requires_grad and self.weight.grad is not None
+        weight = self.weight
+        return weight.requires_grad and weight.grad is not None
 
     def row(self, name: str) -> Row | None:
         """Returns the table's row of a method or of a feature that the converter exposes; None for other methods."""

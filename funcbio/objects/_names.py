@@ -27,20 +27,22 @@ def silently() -> Iterator[None]:
         _silent.reset(token)
 
 
-def has_own(module: nn.Module, name: str) -> bool:
-    """Returns True if a module has an attribute of the user's under a name; runs no code but ``__getattr__``."""
-    own, kind = vars(module), type(module)
-    tables: list[Any] = [own, *(own.get(table, {}) for table in ("_modules", "_parameters", "_buffers"))]
+def own_names(module: nn.Module, names: Iterable[str]) -> list[str]:
+    """Returns names under which a module has an attribute of the user's; runs no code but ``__getattr__``."""
+    attributes, kind = vars(module), type(module)
+    tables: list[Any] = [attributes, *(attributes.get(table, {}) for table in ("_modules", "_parameters", "_buffers"))]
     tables += map(vars, kind.__mro__)
-    if any(name in table for table in tables):
-        return True
-    if (kind.__getattr__, kind.__getattribute__) == (nn.Module.__getattr__, object.__getattribute__):
-        return False
+    computes = (kind.__getattr__, kind.__getattribute__) != (nn.Module.__getattr__, object.__getattribute__)
+    return [name for name in names if any(name in table for table in tables) or (computes and _computes(module, name))]
+
+
+def _computes(module: nn.Module, name: str) -> bool:
+    """Returns True if a module computes an attribute of the user's under a name."""
     try:
-        found = getattr(module, name)
+        value = getattr(module, name)
     except Exception:  # Whatever it raises, it has no such attribute.
         return False
-    return not is_ours(found)
+    return not is_ours(value)
 
 
 def is_ours(found: object) -> bool:
@@ -52,7 +54,7 @@ def is_ours(found: object) -> bool:
 def check_free(holders: Iterable[Holder]) -> None:
     """Raises ValueError if a layer has an attribute of its own where its BioModule is to be."""
     for synapse, layer, _ in holders:
-        if not is_ours(dict(layer.named_children()).get(BIO_MOD)) and has_own(layer, BIO_MOD):
+        if not is_ours(dict(layer.named_children()).get(BIO_MOD)) and own_names(layer, [BIO_MOD]):
             raise ValueError(
                 f"{synapse.weight} should belong to a layer without an attribute {BIO_MOD} of its own; found one in "
                 f"{type(layer).__name__}: rename it, or leave the layer out by synapses="
@@ -62,7 +64,7 @@ def check_free(holders: Iterable[Holder]) -> None:
 def free_names(model: nn.Module, names: Iterable[str]) -> list[str]:
     """Returns the names of methods that may be put on a model; warns of the others, which are left as they are."""
     names = list(dict.fromkeys(names))
-    taken = [name for name in names if has_own(model, name)]
+    taken = own_names(model, names)
     if taken and not _silent.get():
         warnings.warn(
             f"{type(model).__name__} should have the names of methods free; found its own {', '.join(taken)}, kept as "
@@ -78,7 +80,7 @@ def mark_readout(module: nn.Module) -> None:
     Raises:
         ValueError: If the layer has something of its own under that name.
     """
-    if not is_marked(module) and has_own(module, READOUT_MARK):
+    if not is_marked(module) and own_names(module, [READOUT_MARK]):
         raise ValueError(
             f"module should have no attribute {READOUT_MARK} of its own; found one, rename it: {type(module).__name__}"
         )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from funcbio.base import Key
 from funcbio.tensors._arithmetic import constant
+from funcbio.tensors._kept import kept
 
 ROUNDS = 13  # The fewest the authors report to pass BigCrush; 20 took 1.5 times as long.
 ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
@@ -30,26 +31,39 @@ def threefry2x32(key: Key, low: Tensor, high: Tensor, *, rounds: int = ROUNDS) -
     References:
         Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
     """
-    operand = constants()
-    schedule = (key[..., 0], key[..., 1], key[..., 0] ^ key[..., 1] ^ operand(PARITY))
+    compiling = torch.compiler.is_compiling()
+    parity, rotations, injections = _operands(_as_it_is) if _wants_numbers() else _kept_operands()
+    schedule = (key[..., 0], key[..., 1], key[..., 0] ^ key[..., 1] ^ parity)
     x, y = low + schedule[0], high + schedule[1]
     for i in range(rounds):
         # The first sum makes a fresh tensor that no input shares; from there on everything is in place.
         x = x + y if i == 0 else x.add_(y)
-        y = _rotate(y, ROTATIONS[i % 8], operand)
+        shift, mask, by = rotations[i % 8]
+        wrapped = torch.bitwise_right_shift(y, shift).bitwise_and_(mask)
+        # Compiled, two shifts become one instruction.
+        y = torch.bitwise_left_shift(y, by) | wrapped if compiling else wrapped.add_(y, alpha=1 << by)
         y = y ^ x if i == 0 else y.bitwise_xor_(x)
         if i % 4 == 3:
             inject = i // 4 + 1
             x.add_(schedule[inject % 3])
-            y.add_(schedule[(inject + 1) % 3] + operand(inject))
+            y.add_(schedule[(inject + 1) % 3] + injections[inject])
     return x, y
 
 
-def _rotate(word: Tensor, by: int, operand: Callable[[float], Any]) -> Tensor:
-    wrapped = torch.bitwise_right_shift(word, operand(32 - by)).bitwise_and_(operand((1 << by) - 1))
-    if torch.compiler.is_compiling():  # Two shifts become one instruction there.
-        return torch.bitwise_left_shift(word, by) | wrapped
-    return wrapped.add_(word, alpha=1 << by)
+def _operands(operand: Callable[[float], Any]) -> tuple[Any, list[tuple[Any, Any, int]], list[Any]]:
+    """Returns the constants of the hash: the parity, shift, mask and number of every rotation, and what is injected."""
+    rotations = [(operand(32 - by), operand((1 << by) - 1), by) for by in ROTATIONS]
+    return operand(PARITY), rotations, [operand(number) for number in range(6)]
+
+
+@kept(1)
+def _kept_operands() -> tuple[Any, list[tuple[Any, Any, int]], list[Any]]:
+    return _operands(partial(constant, torch.int32))
+
+
+def _wants_numbers() -> bool:
+    """Returns True where constants have to be numbers: in a graph, and under a dispatch mode."""
+    return torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
 
 
 def constants(dtype: torch.dtype = torch.int32) -> Callable[[float], Any]:
@@ -58,7 +72,7 @@ def constants(dtype: torch.dtype = torch.int32) -> Callable[[float], Any]:
     Torch wraps a number anew in every call, which takes longer than an operation on some thousand elements; so does
     a tensor of another type than that of the other operand.
     """
-    return _as_it_is if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0 else OPERANDS[dtype]
+    return _as_it_is if _wants_numbers() else OPERANDS[dtype]
 
 
 def _as_it_is(value: float) -> float:
