@@ -7,13 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+from places import DOCS, ROOT
 
 import funcbio
 from funcbio import monitor, plot, rng
 from funcbio.objects._step import STEPS
 
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
 PACKAGES = {"rng": rng, "monitor": monitor, "plot": plot}
 CALLBACKS = ["integrations.lightning.BioCallback", "integrations.transformers.BioCallback"]
 # Names of a package that the library also exports itself stand under the shorter name.

@@ -12,7 +12,7 @@ import torch
 
 import funcbio
 
-PROGRAM = Path(__file__).parent / "workers" / "sweeping.py"
+PROGRAM = Path(__file__).with_name("sweeping.py")
 
 
 def run(*arguments, processes=1):

@@ -12,6 +12,7 @@ import time
 import warnings
 from pathlib import Path
 
+import folders
 import pytest
 import torch
 from interrupts import interrupted_everywhere
@@ -23,9 +24,7 @@ from funcbio import BioConfig, FileError, Mechanism, load_checkpoint
 from funcbio.files import _owner
 from funcbio.files._owner import owned
 
-WORKER = Path(__file__).parent / "workers" / "folders.py"
-sys.path.insert(0, str(WORKER.parent))
-import folders  # noqa: E402 - from that folder
+WORKER = Path(folders.__file__)
 
 
 def sweep(output, **changes):

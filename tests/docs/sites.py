@@ -6,12 +6,9 @@ import http.server
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 from filelock import FileLock  # A dependency of torch.
-
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
+from places import DOCS, ROOT
 
 
 def built(folder):

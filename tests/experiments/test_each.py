@@ -1,9 +1,9 @@
 """Single mechanisms against plain networks: the whole at a tiny size, and the page from its numbers."""
 
 import json
-from pathlib import Path
 
 import pytest
+from places import DOCS
 
 from funcbio import __main__ as command
 from funcbio.experiments.each import protocol, tables
@@ -12,7 +12,6 @@ from funcbio.experiments.frame.intervals import interval, paired
 from funcbio.experiments.frame.kept import numbers_of
 from funcbio.mechanisms import METHODS
 
-ROOT = Path(__file__).parent.parent
 TINY = ["--seeds", "3", "--tuning-seeds", "1", "--steps", "4", "--hidden", "8", "--rejuvenate-every", "2"]
 
 
@@ -50,8 +49,8 @@ def test_every_mechanism_of_a_step_is_compared():
 
 
 def test_the_page_has_the_tables_of_its_numbers():
-    results = json.loads((ROOT / "docs" / "assets" / "each.json").read_text())
-    page = (ROOT / "docs" / "results-each.md").read_text()
+    results = json.loads((DOCS / "assets" / "each.json").read_text())
+    page = (DOCS / "results-each.md").read_text()
     assert results["settings"] == numbers_of(Settings())
     assert all(tables.table(results, optimizer).markdown() in page for optimizer in RATES)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from modes_runs import MODES
+from places import environment
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import funcbio
@@ -21,7 +22,7 @@ RUNS = Path(__file__).with_name("modes_runs.py")
 def digests(modes, *arguments):
     """What came out after each of the modes."""
     command = [sys.executable, "-W", "ignore", RUNS, ",".join(modes), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
     assert done.returncode == 0, done.stderr[-3000:]
     found = dict(line.split(": ", 1) for line in done.stdout.splitlines())
     assert list(found) == list(modes)

@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from sites import ROOT
+from places import ROOT
 
 import funcbio
 

@@ -1,15 +1,15 @@
 """The documented tutorial, block by block, as a reader would run it, and what its comments claim."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
+from places import DATA
 from torch import nn
 
 from funcbio import BioConfig, BioConverter, Distribution, IdleWarning
 
-TEXT = (Path(__file__).parent / "data" / "tutorials.rst").read_text().replace("bio_transformations", "funcbio")
+TEXT = (DATA / "tutorials.rst").read_text().replace("bio_transformations", "funcbio")
 ERRORS = {
     "bio_model.fuzzy_learning_rates()  # Error!": (RuntimeError, "No gradients found for the weights"),
     "bio_model = converter(model)  # Error!": (ValueError, "must evenly divide the number of features"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import DOCS
 from torch import vmap
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -319,9 +320,8 @@ def test_every_method_has_its_own_learning_rate_and_as_many_candidates(optimizer
 
 
 def test_the_page_has_the_tables_of_its_numbers():
-    docs = Path(__file__).parent.parent / "docs"
-    content = json.loads((docs / "assets" / "plasticity.json").read_text())
-    page = (docs / "results-plasticity.md").read_text()
+    content = json.loads((DOCS / "assets" / "plasticity.json").read_text())
+    page = (DOCS / "results-plasticity.md").read_text()
     assert all(part in page for part in tables.markdown(content["table"]).strip().split("\n\n"))
     assert content["settings"] == numbers_of(Settings())
     for run in content["runs"]:
@@ -331,7 +331,7 @@ def test_the_page_has_the_tables_of_its_numbers():
             cells = [spell(pair, scale=100.0, sign="+") for pair in pairs]
             title = f"{tables.TITLES[run['benchmark']]}, {tables.NAMES[run['optimizer']]}"
             assert f"\n| {title} | {' | '.join(cells)} |\n" in page
-    found = json.loads((docs / "assets" / "plasticity-tuning.json").read_text())
+    found = json.loads((DOCS / "assets" / "plasticity-tuning.json").read_text())
     assert found == json.loads(Path(tuning.__file__).with_name(tuning.FILE).read_text())
 
 

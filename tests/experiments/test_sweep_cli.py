@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from places import DOCS
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
@@ -23,7 +24,7 @@ from funcbio.experiments.data import digits
 from funcbio.experiments.frame.settings import SettingError
 from funcbio.experiments.sweep_file import named, parts, run, settings, tables
 
-EXAMPLE = Path(__file__).parent.parent / "docs" / "experiment.toml"
+EXAMPLE = DOCS / "experiment.toml"
 BASE = """
 seeds = 2
 

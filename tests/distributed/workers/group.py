@@ -4,14 +4,11 @@ import os
 import sys
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from optree import tree_map
 from torch.distributed.device_mesh import init_device_mesh
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from funcbio.tensors._sharding import is_distributed, shard_like, whole
 

@@ -4,11 +4,11 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMALL = {"SEEDS": 4, "FOLDS": 2, "EPOCHS": 6, "EPOCHS_TUNED": 2, "META_STEPS": 2, "INNER_STEPS": 5}
 SMALL |= {"ITERATIONS": 10, "TASKS": 2, "BLOCKS": 2}
 """Sizes in the place of those that a notebook sets in its first cell."""

@@ -5,13 +5,13 @@ import random
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 from unittest import mock
 
 import bio_transformations
 import pytest
 import torch
 from bio_transformations import bio_config as released_config
+from places import DATA
 from scipy.stats import ks_2samp
 from torch import nn
 
@@ -26,7 +26,6 @@ from funcbio.mechanisms import (
     scale_by_volume,
 )
 
-DATA = Path(__file__).parent / "data"
 CLAMP = {"minimum": 0.5, "maximum": 2.0}
 ALPHA = 1e-3  # Chance that any of the two-sample tests fails although all distributions agree; seeds are fixed.
 

@@ -2,11 +2,11 @@
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from places import DOCS
 from scipy import stats
 from torch import nn
 from torch.nn import functional as F
@@ -101,13 +101,12 @@ def test_a_results_file_is_drawn_again_beside_itself(finished, tmp_path, capsys)
 
 
 def test_the_page_has_the_tables_of_its_numbers():
-    docs = Path(__file__).parent.parent / "docs"
-    results = json.loads((docs / "assets" / "grid.json").read_text())
-    assert tables.page(results).strip() in (docs / "results-grid.md").read_text()
+    results = json.loads((DOCS / "assets" / "grid.json").read_text())
+    assert tables.page(results).strip() in (DOCS / "results-grid.md").read_text()
     assert results["settings"] == numbers_of(GridSettings())
-    small = json.loads((docs / "assets" / "grid-resnet8.json").read_text())
+    small = json.loads((DOCS / "assets" / "grid-resnet8.json").read_text())
     written = [tables.markdown(tables.difference_table(small, protocol)) for protocol in ("paper", "tuned")]
-    assert all(table in (docs / "results-grid.md").read_text() for table in written)
+    assert all(table in (DOCS / "results-grid.md").read_text() for table in written)
 
 
 def table_of(accuracy, loss, train):

@@ -1,41 +1,22 @@
-"""Two and more processes: each test starts a worker of ``tests/workers`` under torchrun and passes if it passes."""
+"""Two and more processes: each test starts a program of ``workers`` under torchrun and passes if it passes."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch.distributed as dist
+from launching import launched
+from places import DOCS
 
-ROOT = Path(__file__).parents[1]
+WORKERS = Path(__file__).with_name("workers")
 pytestmark = pytest.mark.skipif(
     not (dist.is_available() and dist.is_gloo_available()), reason="this build of torch has no processes to talk to"
 )
 
 
-def launch(worker, *args, processes=2, timeout=240):
-    """Runs a worker on the loopback interface, and fails with all it has printed if one process fails."""
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "PYTHONWARNINGS": "default"}
-    if sys.platform == "linux":
-        env["GLOO_SOCKET_IFNAME"] = "lo"
-    run = subprocess.Popen(
-        [*start, "--local-addr=127.0.0.1", str(ROOT / "tests" / "workers" / f"{worker}.py"), *args],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        output, _ = run.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        run.terminate()  # The launcher then ends its processes.
-        output, _ = run.communicate(timeout=60)
-        pytest.fail(f"{worker} took more than {timeout} seconds\n{output}")
-    assert run.returncode == 0, output
-    return output
+def launch(worker, *args, **options):
+    launched(WORKERS / f"{worker}.py", *args, **options)
 
 
 @pytest.mark.slow
@@ -106,7 +87,7 @@ def test_tensor_parallel_layers_equal_one_process():
 
 @pytest.mark.slow
 def test_the_examples_of_the_page_run():
-    launch("document", str(ROOT / "docs" / "distributed.md"))
+    launch("document", str(DOCS / "distributed.md"))
 
 
 @pytest.mark.slow

@@ -5,13 +5,14 @@ import importlib
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 import torch
 from conftest import run_doctest
-from test_distributed import launch
+from launching import launched
 from torch import nn
 
 from funcbio import BioConfig, BioConverter, Mechanism, attach, metrics
@@ -95,7 +96,7 @@ def test_their_examples_run(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lightning", "transformers"])
 def test_replicas_stay_the_same(name, tmp_path):
-    launch(f"ddp_{name}", str(tmp_path))
+    launched(Path(__file__).with_name(f"ddp_{name}.py"), str(tmp_path))
 
 
 # Lightning

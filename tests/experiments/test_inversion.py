@@ -4,12 +4,12 @@ import doctest
 import json
 import sys
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from places import DOCS
 from torch import vmap
 
 import funcbio
@@ -21,7 +21,6 @@ from funcbio.experiments.inversion.nets import NETS
 from funcbio.experiments.inversion.settings import Settings
 from funcbio.experiments.inversion.victims import VICTIMS, Training
 
-ASSETS = Path(__file__).parent.parent / "docs" / "assets"
 TINY = ["--seeds", "2", "--batches", "1,2", "--epochs", "0,1", "--iterations", "2", "--train-batch", "256"]
 
 
@@ -247,7 +246,7 @@ def test_bad_option_gives_one_line(options, names, capsys, tmp_path):
 
 def test_the_numbers_of_the_page_are_a_run_of_this_experiment():
     for name in ("inversion.json", "inversion-conv.json"):
-        content = json.loads((ASSETS / name).read_text())
+        content = json.loads((DOCS / "assets" / name).read_text())
         assert len(content["seeds"]) >= 10
         assert set(content["versions"]) == {"python", "torch", "funcbio", "scikit-image"}
         stored = content["differences"]
