@@ -3,6 +3,8 @@
 Importable by name, because copies, files and other processes must find the classes again.
 """
 
+import copy
+import io
 import pickle
 import sys
 from dataclasses import dataclass
@@ -155,6 +157,20 @@ def equal(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
 
 
+def pickled(model):
+    return pickle.loads(pickle.dumps(model))
+
+
+def saved(model):
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+DUPLICATE = {"deepcopy": copy.deepcopy, "pickle": pickled, "torch.save": saved}
+
+
 def bio_mods(model):
     return [m for m in model.modules() if isinstance(m, BioModule)]
 
@@ -218,9 +234,9 @@ def resume(path, name, kind):
     save_checkpoint(path, model=model, optimizer=optimizer)
 
 
-def used(pickled):
+def used(content):
     """Loads and uses an instance, in a spawned process: is its class known here, how many layers, what state."""
-    instance = pickle.loads(pickled)
+    instance = pickle.loads(content)
     x = torch.ones(1, 4 if isinstance(instance, Decorated) else 12)
     instance(x).sum().backward()
     instance.crystallize()
