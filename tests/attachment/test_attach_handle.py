@@ -21,7 +21,7 @@ from funcbio import (
     load_checkpoint,
     save_checkpoint,
 )
-from funcbio.attachment import _update
+from funcbio.engine._options import OPTIONS
 
 # What is attached does not matter here: crystallize alone changes rates that nothing applies, and says so.
 pytestmark = pytest.mark.filterwarnings("ignore:crystallize should be used with:funcbio.IdleWarning")
@@ -111,7 +111,7 @@ def steps_of_both(models, optimizer, steps, start=0):
 
 @pytest.mark.parametrize("most", [1, 10**9])
 def test_two_models_of_one_optimizer(most, monkeypatch):
-    monkeypatch.setattr(_update, "SCRATCH_ELEMENTS", most)
+    monkeypatch.setattr(OPTIONS, "update_elements", most)
     models, optimizer, handles = two_models()
     alone, optimizers, _ = zip(*(world(seed=i, in_optimizer=True) for i in range(2)), strict=True)
     for own in optimizers:

@@ -10,6 +10,7 @@ from torch import nn, optim
 
 from funcbio import BioConfig, BioConverter, BioModule, Mechanism, attach, sweep
 from funcbio.attachment import _update
+from funcbio.engine._options import OPTIONS
 
 RATES = BioConfig(fuzzy_learning_rate_factor_nu=0.4)
 ONES = BioConfig(fuzzy_lr_distribution="baseline")
@@ -202,7 +203,7 @@ def test_how_many_updates_are_held_at_a_time_changes_no_bit(name, most, monkeypa
     for bias in (model[2].bias, other[2].bias):
         bias.requires_grad_(False)
     train(other, other_steps, 3)
-    monkeypatch.setattr(_update, "SCRATCH_ELEMENTS", most)
+    monkeypatch.setattr(OPTIONS, "update_elements", most)
     train(model, steps, 3)
     same(everything(model), everything(other))
     assert handle.steps == 3
@@ -220,7 +221,7 @@ def test_only_so_many_updates_are_held_at_a_time(monkeypatch):
         return run(ready, finite, updates)
 
     monkeypatch.setattr(_update, "run", watched)
-    monkeypatch.setattr(_update, "SCRATCH_ELEMENTS", 100)
+    monkeypatch.setattr(OPTIONS, "update_elements", 100)
     model, steps, _ = attached(OPTIMIZERS["adam"], ["fuzzy_learning_rates"], net((6, 12, 8, 8, 3)))
     train(model, steps, 1)
     assert held == [72, 96, 64 + 24]
@@ -331,7 +332,7 @@ def test_after_the_step_a_function_is_given_the_new_weights_and_the_gradients_of
 @pytest.mark.parametrize("where", ["gradient", "update"])
 @pytest.mark.parametrize("most", [1 << 22, 5])
 def test_a_function_sees_all_treated_layers_as_one_tree(where, most, monkeypatch):
-    monkeypatch.setattr(_update, "SCRATCH_ELEMENTS", most)
+    monkeypatch.setattr(OPTIONS, "update_elements", most)
     before, clipped = two_layers(), one_step(1.0, [Mechanism(clip, where=where)])
     moved = torch.stack([(clipped[name] - p.detach()).square().sum() for name, p in before.named_parameters()])
     assert moved.sum().sqrt() == pytest.approx(1e-3, rel=1e-3)  # Clipped one by one, it would be longer.

@@ -96,13 +96,14 @@ def test_tiles_cover_every_element_once():
         assert all((count == 1).all() for count in seen)
 
 
-def test_numbers_drawn_ahead_are_those_of_the_calls_to_come():
+def test_numbers_drawn_ahead_are_those_of_the_calls_to_come(monkeypatch):
     bio_model, other = twins()
     for _ in range(40):  # Longer than what is kept; meanwhile another model draws under the same names.
         bio_model.volume_dependent_lr()
         twins()[0].volume_dependent_lr()
+    assert len(ahead._memory) <= OPTIONS.drawn_sets
+    monkeypatch.setattr(OPTIONS, "drawn_sets", 0)  # Every call draws its own.
     for _ in range(40):
-        ahead._memory.clear()
         other.volume_dependent_lr()
     same(states(bio_model), states(other))
     assert len(ahead._memory) <= OPTIONS.drawn_sets

@@ -9,7 +9,6 @@ from torch import nn
 
 import funcbio
 from funcbio import BioConfig, bind, chain, key
-from funcbio.engine import _run as engine
 from funcbio.engine._options import OPTIONS
 from funcbio.engine._reductions import CHUNK, compiled_reductions
 from funcbio.engine._statistics import largest, mean, totals
@@ -49,7 +48,7 @@ def same(first, second):
 @pytest.fixture
 def tiled(monkeypatch):
     """Without the compiler: then the loop over tiles does the same, bit for bit."""
-    monkeypatch.setattr(engine, "run_fused", lambda *_: False)
+    monkeypatch.setattr(OPTIONS, "compiler", False)
     monkeypatch.setattr(OPTIONS, "tree_elements", 0)
     monkeypatch.setattr(OPTIONS, "compiled_elements", 0)
 

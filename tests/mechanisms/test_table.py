@@ -8,7 +8,7 @@ from torch import nn
 from worlds import model_world
 
 import funcbio
-from funcbio import BioConfig, BioConverter, BioModule, ConfigError, Mechanism, _checks, attach, bind, chain, key
+from funcbio import BioConfig, BioConverter, BioModule, ConfigError, Mechanism, attach, bind, chain, key
 from funcbio._checks import COUNT, FRACTION, FRACTION_OR_ONE, NOT_NEGATIVE, POSITIVE
 from funcbio.engine._kernel import Kernel
 from funcbio.engine._run import run_kernel
@@ -45,8 +45,7 @@ def test_functions_and_configurations_have_the_same_limits(name, keyword):
 
 
 @pytest.mark.parametrize(("name", "keyword"), LIMITED)
-def test_tensors_have_the_limits_of_numbers_outside_of_transforms(name, keyword, monkeypatch):
-    monkeypatch.setattr(_checks, "is_watched", lambda: False)  # Whatever an earlier test has left of a transform.
+def test_tensors_have_the_limits_of_numbers_outside_of_transforms(name, keyword):
     limit = ROWS[name].limits[keyword]
     for value in OUT[limit]:
         if value == 2.5:  # Tensors may be of any type.

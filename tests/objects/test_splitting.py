@@ -50,7 +50,8 @@ ON_OUTPUTS = {
 def sums(monkeypatch):
     """Every layer is large enough; collects the calls whose rows were summed."""
     found = []
-    monkeypatch.setattr(splitting, "LEAST", {"cpu": (0, 0)})
+    monkeypatch.setattr(OPTIONS, "summed_uses", 0)
+    monkeypatch.setattr(OPTIONS, "summed_products", 0)
     monkeypatch.setattr(splitting, "repeated", lambda *args, **options: found.append(1) or repeated(*args, **options))
     return found
 
@@ -149,7 +150,8 @@ def test_both_identities_sum_rows(activation, sums):
 
 def test_small_layers_are_split_on_outputs(sums, monkeypatch):
     model = BioConverter(weight_splitting_Gamma=2)(nn.Linear(64, 64))
-    monkeypatch.setattr(splitting, "LEAST", {"cpu": (32, 2**20)})
+    monkeypatch.setattr(OPTIONS, "summed_uses", 32)
+    monkeypatch.setattr(OPTIONS, "summed_products", 2**20)
     for rows, summed in ((255, 0), (256, 1)):
         model(torch.ones(rows, 64))
         assert len(sums) == summed

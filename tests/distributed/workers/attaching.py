@@ -7,7 +7,7 @@ from nets import NETS, backward, batch, convert
 from torch.nn.parallel import DistributedDataParallel
 
 from funcbio import Mechanism, attach
-from funcbio.attachment import _update
+from funcbio.engine._options import OPTIONS
 from funcbio.tensors._sharding import whole
 
 MECHANISMS = [
@@ -25,7 +25,7 @@ OPTIMIZERS = {
 
 def check_shards(mesh, order, name, most):
     """The first step, and the state it leaves: later ones would add up roundings."""
-    _update.BUCKET = most
+    OPTIONS.update_elements = most
     alone, model = pair("mlp", mesh, order)
     optimizers = [OPTIMIZERS[name](each.parameters()) for each in (alone, model)]
     model(batch("mlp", 9))  # Now the weights lie gathered.
