@@ -53,7 +53,7 @@ docs-serve: .venv/docs  ## The site on this machine, rebuilt at every change
 	@touch $@
 
 browser: .venv/browser  ## Install what tests the site in the system's chromium, and test it
-	FUNCBIO_BROWSER=1 $(BIN)/python -m pytest --numprocesses 2 tests/test_site.py tests/test_browser.py
+	FUNCBIO_BROWSER=1 $(BIN)/python -m pytest --numprocesses 2 tests/docs/test_site.py tests/docs/test_browser.py
 
 figures: .venv/installed  ## Draw the figures of the documents and run their notebooks anew
 	$(BIN)/python docs/figures.py

@@ -7,10 +7,8 @@ from torch import Tensor
 
 from funcbio.attachment._places import Ready, Update, may_replace, run
 from funcbio.attachment._turnover import Masks, merge
+from funcbio.engine._options import OPTIONS
 from funcbio.objects._layer import BioLayer
-
-SCRATCH_ELEMENTS = 1 << 22
-"""Updates of so many weights are held at a time, or that of the largest layer."""
 
 
 class Old:
@@ -71,7 +69,7 @@ def scale_update(ready: Sequence[Ready], old: Old, finite: bool | Tensor) -> Mas
     own = any(map(may_replace, ready))
     old.note_gradients()
     whole = any(mechanism.is_own for mechanisms in ready for mechanism in mechanisms.group)  # They see one tree.
-    groups = [[*old.weights]] if whole else groups_of_layers(old.weights, SCRATCH_ELEMENTS)
+    groups = [[*old.weights]] if whole else groups_of_layers(old.weights, OPTIONS.update_elements)
     for group in groups:
         updates = {bio: _around(old.parameters[bio], old.weights[bio], own=own) for bio in group}
         for mechanisms in ready:

@@ -45,7 +45,7 @@ def can_fuse(steps: Sequence[Step], layers: Sequence[Layer]) -> bool:
     filling = len(steps) == 1 and steps[0].kernel.in_place is not None
     filling |= whole != read and not any(step.kernel.draws for step in steps)
     enough = sum(layer.operands["weight"].numel() for layer in layers) >= OPTIONS.compiled_elements
-    may = not (_broken or is_watched())
+    may = OPTIONS.compiler and not (_broken or is_watched())
     return may and not filling and enough and numeric and flat and whole <= {"weight", "grad", "rate"}
 
 

@@ -1,11 +1,11 @@
-"""Sizes by which the engine decides how to run: measured on CPUs. None of them changes a number that comes out."""
+"""Sizes by which the library decides how to run: measured on CPUs. None changes a number by more than rounding."""
 
 from dataclasses import dataclass
 
 
 @dataclass
 class Options:
-    """Holds the sizes that tune the engine.
+    """Holds the sizes that tune the engine, and those of what stands on it.
 
     Attributes:
         tile_elements: Elements of a tile on a CPU: so few that the temporaries of a rule stay in the caches, so many
@@ -17,6 +17,14 @@ class Options:
         drawn_sets: Sets of small layers whose next numbers are kept, a megabyte each.
         compiled_elements: With fewer elements altogether, calling a compiled program takes longer than the tiles do.
         spread_groups: Groups at a time in a compiled program where signs or activity have to be laid out.
+        compiler: Whether compiled programs are used at all: without, the tiles do the same.
+        update_elements: Weights whose updates an attached optimizer holds at a time, or those of the largest layer.
+        summed_uses: A layer that splits sums rows of its weight, not its output, from so many products with each weight
+            on a CPU. The sums take as long as some products with every weight.
+        summed_products: It does from so many products with all of its weights: the sums are a few calls more. Both are
+            where the two ways were as fast.
+        launched_uses: The same as ``summed_uses`` on other devices, which multiply faster than they read.
+        launched_products: The same as ``summed_products`` on other devices, which multiply faster than they are called.
     """
 
     tile_elements: int = 1 << 17
@@ -27,6 +35,12 @@ class Options:
     drawn_sets: int = 2
     compiled_elements: int = 1 << 16
     spread_groups: int = 1 << 12
+    compiler: bool = True
+    update_elements: int = 1 << 22
+    summed_uses: int = 32
+    summed_products: int = 1 << 20
+    launched_uses: int = 256
+    launched_products: int = 1 << 28
 
 
 OPTIONS = Options()

@@ -15,15 +15,11 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from funcbio.anatomy._choice import LAYERS
 from funcbio.anatomy._synapses import Synapse
+from funcbio.engine._options import OPTIONS
 from funcbio.mechanisms import grouped, has_summable_rows, identity, repeated, split_output
 from funcbio.tensors._sharding import is_plain
 
 PRODUCTS = (F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
-
-# The sums take as long as some products with every weight, and a few calls more than sums of outputs. They pay from so
-# many products with each weight on, and so many with all of them; on a processor, that is where both were as fast.
-LEAST = {"cpu": (32, 2**20)}
-LEAST_ELSEWHERE = (256, 2**28)  # Accelerators multiply faster than they read, or are called.
 
 
 class Split:
@@ -134,8 +130,9 @@ def _check_splits(module: nn.Module) -> None:
 def _pays(x: Tensor, weight: Any, synapse: Synapse) -> bool:
     """Returns True if a layer multiplies so often that summed rows are faster; the cheapest check, so the first."""
     uses = x.numel() // max(1, synapse.pre_units(weight.shape))
-    least_uses, least_products = LEAST.get(x.device.type, LEAST_ELSEWHERE)
-    return uses >= least_uses and uses * weight.numel() >= least_products
+    if x.device.type == "cpu":
+        return uses >= OPTIONS.summed_uses and uses * weight.numel() >= OPTIONS.summed_products
+    return uses >= OPTIONS.launched_uses and uses * weight.numel() >= OPTIONS.launched_products
 
 
 def _may_sum(bio: Any, weight: Any) -> bool:

@@ -1,0 +1,223 @@
+"""The documents say something about every public name, and the site fetches nothing from elsewhere."""
+
+import html
+import json
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+from places import DOCS, ROOT
+
+import funcbio
+from funcbio import monitor, plot, rng
+from funcbio.objects._step import STEPS
+
+PACKAGES = {"rng": rng, "monitor": monitor, "plot": plot}
+CALLBACKS = ["integrations.lightning.BioCallback", "integrations.transformers.BioCallback"]
+# Names of a package that the library also exports itself stand under the shorter name.
+PUBLIC = [
+    *funcbio.__all__,
+    *(f"{part}.{name}" for part, found in PACKAGES.items() for name in found.__all__ if name not in funcbio.__all__),
+    *CALLBACKS,
+    "compat.install",
+]
+ENTRY = re.compile(r"^::: funcbio\.(\S+)$", re.MULTILINE)
+
+
+def entries():
+    return [name for page in sorted((DOCS / "reference").glob("*.md")) for name in ENTRY.findall(page.read_text())]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_has_one_entry_in_the_reference(name):
+    assert entries().count(name) == 1
+
+
+def test_the_reference_names_nothing_that_is_gone():
+    assert set(entries()) <= set(PUBLIC)
+
+
+def test_the_overview_of_the_reference_links_every_entry():
+    links = re.findall(r"\]\((\w+)\.md#funcbio\.([\w.]+)\)", (DOCS / "reference" / "index.md").read_text())
+    pages = {name: page.stem for page in (DOCS / "reference").glob("*.md") for name in ENTRY.findall(page.read_text())}
+    assert {name: page for page, name in links} == pages
+
+
+SCALING = ("volume_dependent_lr", "fuzzy_learning_rates")
+CHAINED = re.compile(rf"\b(crystallize|{'|'.join(SCALING)})\b")
+
+
+def chains(text):
+    """The mechanisms of a usual chain that a paragraph of code names, in order."""
+    return [CHAINED.findall(part) for part in re.split(r"\n\s*\n", text)]
+
+
+def behind(names):
+    """Returns True if crystallization sees gradients that others made smaller."""
+    before = names[: names.index("crystallize")] if "crystallize" in names else []
+    return SCALING[0] in before or (before != [] and not set(SCALING) & set(names[len(before) :]))
+
+
+@pytest.mark.parametrize(
+    "text", ["f.volume_dependent_lr()\nf.crystallize()", '["fuzzy_learning_rates", "crystallize"]']
+)
+def test_crystallization_behind_what_scales_gradients_is_noticed(text):
+    assert [behind(names) for names in chains(text)] == [True]
+
+
+def test_crystallization_comes_first_in_every_example_but_the_releases():
+    pages = [ROOT / "README.md", *(page for page in sorted(DOCS.rglob("*.md")) if page.stem != "release-0.0.5")]
+    texts = {page: re.findall(r"```(?:py|python)\n(.*?)```", page.read_text(), re.DOTALL) for page in pages}
+    for file in sorted((ROOT / "funcbio").rglob("*.py")):
+        texts[file] = ["\n".join(line for line in file.read_text().splitlines() if ">>>" in line)]
+    found = [(page, names) for page, blocks in texts.items() for block in blocks for names in chains(block)]
+    assert [(page, names) for page, names in found if behind(names)] == []
+    assert sum("crystallize" in names and len(names) > 1 for _, names in found) > 10
+    assert STEPS[0] == "crystallize"
+
+
+def test_every_page_is_in_the_navigation():
+    pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md") if page.parent.name != "assets"}
+    named = re.findall(r"[\w/.-]+\.md$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert set(named) == pages
+    assert len(named) == len(pages)
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "tutorials").glob("*.md")), ids=lambda page: page.stem)
+def test_a_tutorial_is_its_notebook(page):
+    cells = json.loads((ROOT / "notebooks" / f"{page.stem}.ipynb").read_text())["cells"]
+    text, start = page.read_text(), 0
+    for cell in cells:
+        source = "".join(cell["source"])
+        start = text.index(f"```python\n{source}\n```" if cell["cell_type"] == "code" else source, start)
+    assert text.count("```python\n") == sum(cell["cell_type"] == "code" for cell in cells)
+
+
+WORDS = {"off": False, "on": True}
+
+
+def documented_defaults():
+    """Rows of the tables on hyper-parameters: a field or two, and what is said to be their default."""
+    for page in sorted((DOCS / "mechanisms").glob("*.md")):
+        default = None
+        for line in page.read_text().splitlines():
+            cells = [cell.strip() for cell in line.split("|")[1:-1]]
+            if "default" in cells:
+                default = cells.index("default")
+            elif default and cells and cells[0].startswith("`"):
+                fields = re.findall(r"`(\w+)`", cells[0])
+                yield from zip(fields, cells[default].split(", "), strict=True)
+
+
+def test_the_pages_on_mechanisms_say_the_defaults_that_hold():
+    config, said = funcbio.BioConfig(), dict(documented_defaults())
+    assert len(said) > 20
+    for name, default in said.items():
+        holds = getattr(config, name)
+        if callable(holds):
+            assert holds.__name__ == default
+        elif isinstance(holds, str):
+            assert holds == default
+        else:
+            assert holds == WORDS.get(default, default) or holds == float(default), name
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "assets").rglob("*.css")), ids=lambda path: path.name)
+def test_styles_ask_for_files_that_lie_beside_them(path):
+    wanted = re.findall(r"url\(([^)]+)\)", path.read_text())
+    assert all((path.parent / file).exists() for file in wanted)
+
+
+def test_the_site_asks_for_no_fonts_from_elsewhere():
+    settings = (ROOT / "mkdocs.yml").read_text()
+    assert "font: false" in settings
+    assert not re.findall(r"extra_(?:css|javascript):.*https?:", settings)
+
+
+def test_the_overview_of_the_results_has_the_tables_of_their_numbers(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    import results_table
+
+    page = (DOCS / "results.md").read_text()
+    for columns in (results_table.accuracy(), results_table.beyond()):
+        assert results_table.table(columns) in page
+    rows = {row for names, _ in (*results_table.accuracy().values(), *results_table.beyond().values()) for row in names}
+    assert rows == set(results_table.ROWS)
+
+
+def test_every_figure_of_a_mechanism_can_be_drawn(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    import mechanism_figures
+
+    files = {path.stem for path in (DOCS / "assets" / "mechanisms").glob("*.png")}
+    assert set(mechanism_figures.FIGURES) == files
+    for draw in mechanism_figures.FIGURES.values():
+        assert all(axis.has_data() for axis in draw().axes)
+
+
+def test_names_that_the_reference_links_exist(monkeypatch):
+    pytest.importorskip("griffe", reason="griffe is missing: make docs")
+    monkeypatch.syspath_prepend(str(DOCS))
+    import crossrefs
+
+    assert all(pkgutil.resolve_name(name) is not None for name in crossrefs.addresses())
+    assert set(crossrefs.entries()) == {f"funcbio.{name}" for name in PUBLIC}
+
+
+@pytest.fixture
+def architecture(monkeypatch):
+    """The drawings of the architecture, by the name of their file."""
+    monkeypatch.syspath_prepend(str(DOCS))
+    import architecture_figure
+    import idea_figure
+
+    return {"modules": architecture_figure, "idea": idea_figure}
+
+
+def test_the_drawing_of_the_modules_shows_each_of_them_once(architecture):
+    drawing = architecture["modules"]
+    named = [name for group in drawing.GROUPS for name in group.modules.split()]
+    assert sorted(named) == sorted(drawing.modules())
+
+
+def test_the_house_stays_small(architecture):
+    rooms, floors, arrows = architecture["modules"].house()
+    assert rooms <= 27
+    assert floors <= 15
+    assert arrows <= 140
+    assert len([*Path(funcbio.__file__).parent.glob("*.py")]) <= 12
+
+
+def test_the_drawing_of_the_modules_has_no_import_that_points_up(architecture):
+    drawing = architecture["modules"]
+    level = {group: number for number, row in enumerate(drawing.rows()) for group in row}
+    assert set(level) == set(drawing.GROUPS)
+    assert all(level[one] < level[other] for one, other in drawing.edges())
+
+
+@pytest.mark.parametrize("name", ["modules", "idea"])
+def test_a_drawing_of_the_architecture_is_up_to_date(architecture, name):
+    text = (DOCS / "assets" / "architecture" / f"{name}.svg").read_text()
+    said = re.search(r"<dc:description>(.*?)</dc:description>", text, re.DOTALL)
+    assert said
+    assert html.unescape(said.group(1)) == architecture[name].describe(), "make figures"
+
+
+@pytest.mark.parametrize("name", ["modules", "idea"])
+def test_words_stay_in_their_box(architecture, name):
+    figure = architecture[name].draw()
+    artists = figure.findobj(lambda artist: artist.get_gid() is not None)
+    boxes = {artist.get_gid()[4:]: artist.get_window_extent() for artist in artists if artist.get_gid()[:3] == "box"}
+    words = [artist for artist in artists if artist.get_gid()[:3] == "in "]
+    assert len(words) >= len(boxes)
+    for text in words:
+        inner, outer = text.get_window_extent(), boxes[text.get_gid()[3:]]
+        assert outer.x0 < inner.x0 < inner.x1 < outer.x1, text.get_text()
+        assert outer.y0 < inner.y0 < inner.y1 < outer.y1, text.get_text()
+
+
+def test_pages_name_the_drawings_in_words_too():
+    page = (DOCS / "architecture.md").read_text()
+    shown = dict(re.findall(r"!\[([^\]]{80,})\]\(assets/architecture/(\w+)\.svg\)", page))
+    assert sorted(shown.values()) == ["idea", "modules"]

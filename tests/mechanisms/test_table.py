@@ -1,0 +1,141 @@
+"""The table of mechanisms: what a row says holds by every door."""
+
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from worlds import model_world
+
+import funcbio
+from funcbio import BioConfig, BioConverter, BioModule, ConfigError, Mechanism, attach, bind, chain, key
+from funcbio._checks import COUNT, FRACTION, FRACTION_OR_ONE, NOT_NEGATIVE, POSITIVE
+from funcbio.engine._kernel import Kernel
+from funcbio.engine._run import run_kernel
+from funcbio.mechanisms import METHODS, ROWS, Row
+
+OUT = {
+    POSITIVE: (0, -1.0),
+    NOT_NEGATIVE: (-0.1,),
+    FRACTION: (0.0, 1.0, 2.0),
+    FRACTION_OR_ONE: (0.0, 1.5),
+    COUNT: (0, 2.5),
+}
+LIMITED = [(name, keyword) for name, row in ROWS.items() for keyword in row.limits]
+
+
+def refused(name, keyword, value):
+    row, (params, grads, state) = ROWS[name], model_world("mlp")
+    choice = {"distribution": "temporal", "dynamic": True} if name == "update_fuzzy_learning_rates" else {}
+    with pytest.raises(ValueError, match=f"^{keyword} should be ") as caught:
+        row.feature(params, grads, state, key=key(0), **choice, **{keyword: value})
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "keyword"), LIMITED)
+def test_functions_and_configurations_have_the_same_limits(name, keyword):
+    row = ROWS[name]
+    limit, field = row.limits[keyword], row.fields[keyword]
+    for value in OUT[limit]:
+        with pytest.raises(
+            ConfigError, match=f"^{field} should be {limit.should.replace('(', '.').replace(')', '.')}"
+        ) as caught:
+            BioConfig(**{field: value})
+        assert refused(name, keyword, value).removeprefix(keyword) == str(caught.value).removeprefix(field)
+
+
+@pytest.mark.parametrize(("name", "keyword"), LIMITED)
+def test_tensors_have_the_limits_of_numbers_outside_of_transforms(name, keyword):
+    limit = ROWS[name].limits[keyword]
+    for value in OUT[limit]:
+        if value == 2.5:  # Tensors may be of any type.
+            continue
+        assert limit.should in refused(name, keyword, torch.tensor(float(value)))
+
+
+@pytest.mark.parametrize("name", ["scale_grad", "update_fuzzy_learning_rates"])
+def test_the_clamp_is_in_order_by_every_door(name):
+    assert "minimum should be less than maximum; found 2.0 and 1.0" in refused_clamp(name)
+    with pytest.raises(ConfigError, match="fuzzy_lr_min should be less than fuzzy_lr_max"):
+        BioConfig(fuzzy_lr_min=2.0, fuzzy_lr_max=1.0)
+
+
+def refused_clamp(name):
+    params, grads, state = model_world("mlp")
+    with pytest.raises(ValueError, match="less than") as caught:
+        ROWS[name].feature(params, grads, state, key=key(0), minimum=2.0, maximum=1.0)
+    return str(caught.value)
+
+
+def test_within_transforms_hyper_parameters_are_not_looked_at():
+    params, grads, state = model_world("mlp")
+    step = lambda dampening: funcbio.crystallize(params, grads, state, dampening=dampening)[2].rate["0.weight"]
+    assert torch.vmap(step)(torch.tensor([0.5, 2.0])).shape == (2, 6, 5)
+
+
+def test_a_bound_configuration_has_every_row_and_survives_pickling():
+    net = nn.Linear(3, 2)
+    bound = pickle.loads(pickle.dumps(bind(net, BioConfig(dampening_factor=0.5))))
+    assert {*ROWS} <= {*dir(bound)}
+    assert bound.crystallize.keywords["dampening"] == 0.5
+    assert bound.rejuvenate_weights_old.keywords["variant"] == "uniform"
+    with pytest.raises(AttributeError, match="'Bound' object has no attribute 'crystalize'"):
+        _ = bound.crystalize
+
+
+def halve(params, grads, state, /, *, key=None):
+    return {name: weight / 2 for name, weight in params.items()}, grads, state
+
+
+def test_a_new_row_is_known_by_every_door(monkeypatch):
+    """What it takes is the row: no name is looked for anywhere else."""
+    monkeypatch.setitem(ROWS, "halve", Row(halve, place="after"))
+    monkeypatch.setattr(BioModule, "exposed_functions", (*METHODS, "halve", "l1_reg"))
+    assert Mechanism("halve").where == "after"
+    net = BioConverter()(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)))
+    before = [layer.weight.detach().clone() for layer in net]
+    net.halve()
+    net[0].bio_mod.halve()
+    assert torch.equal(net[0].weight, before[0] / 4)
+    assert torch.equal(net[1].weight, before[1] / 2)
+    params = {"w": torch.ones(2)}
+    assert torch.equal(chain(bind(params).halve)(params, params, None)[0]["w"], torch.ones(2) / 2)
+
+
+def shrink_rule(weight, *, factor):
+    return weight * factor
+
+
+SHRINK = Kernel(shrink_rule, reads=("weight",), writes=("weight",), limits={"factor": POSITIVE})
+
+
+def shrink(params, grads, state, /, *, key=None, factor=0.5):
+    return run_kernel(SHRINK, params, grads, state, key=key, factor=factor)
+
+
+def test_a_new_kernel_runs_by_every_door(monkeypatch):
+    """Hyper-parameters that no field of the configuration sets have the defaults of the function."""
+    monkeypatch.setitem(ROWS, "shrink", Row(shrink, SHRINK, place="after"))
+    monkeypatch.setattr(BioModule, "exposed_functions", (*METHODS, "shrink", "l1_reg"))
+    net = BioConverter()(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)))
+    before = net[0].weight.detach().clone()
+    net.shrink()
+    net[0].bio_mod.shrink()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
+    handle = attach(optimizer, net, ["shrink"])
+    handle._cycle.begin()
+    handle._cycle.end()
+    assert torch.equal(net[0].weight, before / 8)
+    params, grads, state = model_world("mlp")
+    small = shrink(params, grads, state)[0]
+    assert torch.equal(small["0.weight"], params["0.weight"] / 2)
+    assert small["0.bias"] is params["0.bias"]
+
+
+def test_every_method_of_the_table_is_on_models_and_layers():
+    net = BioConverter(apply_dales_principle=True, record_activity=True)(
+        nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    )
+    for name in METHODS:
+        assert callable(getattr(net, name)), name
+        assert callable(getattr(net[0].bio_mod, name)), name
