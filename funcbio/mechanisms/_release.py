@@ -20,12 +20,7 @@ VERSION = "0.0.5"
 
 
 def regrow_release(
-    weight: Tensor,
-    unit: Tensor,
-    noise: Tensor,
-    *,
-    strength: Number,
-    statistics: tuple[Tensor, ...] | None = None,
+    weight: Tensor, unit: Tensor, noise: Tensor, *, strength: Number, statistics: tuple[Tensor, ...] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Returns one layer's new weights and which were replaced, by the rule of release 0.0.5.
 
@@ -66,13 +61,10 @@ def release_samplers(samplers: Mapping[str, Callable[[Any], Tensor]]) -> dict[st
 
 def release_updates(kernels: Mapping[str, Kernel]) -> dict[str, Kernel]:
     """Returns the updates of the rates with those of the release: by weight only once, by activity with one coin."""
-    by_weight, by_activity = kernels["weight_adaptive"], kernels["activity"]
-    unit, coin = by_activity.draws
-    changed = {
-        "weight_adaptive": replace(by_weight, statistics=_mean_weight_at_first),
-        "activity": replace(by_activity, draws=(unit, coin._replace(like="one"))),  # One for the whole layer.
-    }
-    return {**kernels, **changed}
+    unit, coin = kernels["activity"].draws
+    by_weight = replace(kernels["weight_adaptive"], statistics=_mean_weight_at_first)
+    by_activity = replace(kernels["activity"], draws=(unit, coin._replace(like="one")))
+    return {**kernels, "weight_adaptive": by_weight, "activity": by_activity}
 
 
 def _mean_weight_at_first(weight: Tensor, updates: Tensor) -> tuple[Tensor, Tensor]:
