@@ -12,6 +12,7 @@ import torch
 from funcbio._checks import COUNT_OR_NONE, INTEGER, LARGEST, SHARE, Limit, is_large, is_within, perhaps, require_order
 from funcbio.mechanisms import REJUVENATIONS, hyper_parameter, identity
 from funcbio.mechanisms._rates import VARIANTS
+from funcbio.mechanisms._release import VERSION
 
 PLAIN = (int, float, bool, str)
 
@@ -133,7 +134,7 @@ class BioConfig:
     fuzzy_lr_total_layers: int = _option(-1, INTEGER)
     rejuvenation_variant: str = _choice("lognormal", REJUVENATIONS)
     fuzzy_lr_variant: str = _choice("default", VARIANTS)
-    dales_variant: str = _choice("default", ("default", "0.0.5"))
+    dales_variant: str = _choice("default", ("default", VERSION))
     crystallization_floor: float = _from_table("crystallization_floor")
     dales_excitatory_fraction: float = _option(0.5, SHARE)
     scaling_target: float = _from_table("scaling_target")

@@ -53,7 +53,7 @@ def look(group: Group, bios: Sequence[BioLayer]) -> Ready:
         RuntimeError: If a mechanism cannot run on a layer as it is; nothing has been changed then.
         AttributeError: If the configuration of a layer does not allow it.
     """
-    asked = [(bio, [(m.name, row_of(bio, m)) for m in group if takes_part(bio, m.row)]) for bio in bios]
+    asked = [(bio, [(m.name, row_of(bio, m)) for m in group if takes_part(bio, row_of(bio, m))]) for bio in bios]
     chosen = ((bio, methods) for bio, methods in asked if methods)
     return Ready(group, prepare(chosen, on_update=group[0].where == "update"))
 
@@ -91,7 +91,7 @@ def run(ready: Ready, finite: bool | Tensor = True, updates: Mapping[BioLayer, U
     if alone and not bool(finite):
         return masks
     for mechanism in ready.group if alone else ():
-        chosen = [bio for bio in alone if takes_part(bio, mechanism.row)]
+        chosen = [bio for bio in alone if takes_part(bio, row_of(bio, mechanism))]
         if mechanism.is_own:  # It sees all of them as one tree.
             after = mechanism.where == "after"
             merge(masks, run_on_trees(chosen, mechanism.row, updates, sees_gradients=after) if chosen else {})

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import funcbio.bio_config
 from funcbio.bio_config import ConfigError
 from funcbio.compat._errors import UnknownFieldError, limit_broken
+from funcbio.mechanisms._release import VERSION
 
-VERSION = "0.0.5"
 FIRST = "weight_splitting_activation_function"
 """The field that the release put first; the others follow in the documented order."""
 

@@ -20,7 +20,6 @@ from funcbio.compat._errors import FROZEN, in_its_words
 from funcbio.functional._idle import outside
 from funcbio.functional._init import draw_sign
 from funcbio.mechanisms import ROWS, give_sign
-from funcbio.objects._checks import check_method
 from funcbio.objects._method import ModelMethod
 from funcbio.objects._survey import bio_modules
 
@@ -31,7 +30,12 @@ DEFAULT_BIO_CONFIG = BioConfig()
 
 
 class BioModule(funcbio.bio_module.BioModule):
-    """Holds the mechanisms of one layer, as in release 0.0.5: rates and signs are parameters, activity acts at once."""
+    """Holds the mechanisms of one layer, as in release 0.0.5: rates and signs are parameters, activity acts at once.
+
+    Methods override what no row can say: activity acts in the forward pass, and errors are in the release's words.
+    """
+
+    rows = ROWS | {"enforce_dales_principle": replace(ROWS["enforce_dales_principle"], spares_readout=True)}
 
     def __init__(self, parent: Any, config: Any = DEFAULT_BIO_CONFIG, **where: Any) -> None:
         if not callable(parent):
@@ -89,13 +93,6 @@ class BioModule(funcbio.bio_module.BioModule):
         elif x is not None and self.moves():
             with torch.no_grad():
                 self.forward(self.get_parent().forward(x))  # Without the layer's hooks, which would count it twice.
-
-    def enforce_dales_principle(self) -> None:
-        """Sets weights of the wrong sign to zero, except in the read-out."""
-        with in_its_words():
-            check_method(self, ROWS["enforce_dales_principle"])
-        if not self.synapse.readout:
-            super().enforce_dales_principle()
 
     def l1_reg(self) -> Tensor:
         """Returns the sum of the absolute rate factors, and of the signs, which the release counts in."""

@@ -12,6 +12,7 @@ from funcbio.anatomy._synapses import Synapse, infer_synapses, require_layout
 from funcbio.base import BioState, Key, Tree, leaf_names
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.mechanisms._rates import sample_rates
+from funcbio.mechanisms._release import VERSION, sign_shape
 from funcbio.tensors._sharding import shard_like
 
 
@@ -39,11 +40,8 @@ def initial_sign(key: Key, weight: Tensor, synapse: Synapse, config: BioConfig) 
 
 
 def draw_sign(key: Key, weight: Tensor, synapse: Synapse, config: BioConfig) -> Tensor:
-    """Draws a sign for each pre-synaptic unit; in the variant "0.0.5" for each row of a Linear, each kernel else."""
-    shape: tuple[int, ...] = (synapse.pre_units(weight.shape),)
-    if config.dales_variant == "0.0.5":
-        own = 1 if weight.ndim == 2 else 2
-        shape = (*weight.shape[:own], *(1,) * (weight.ndim - own))
+    """Draws a sign for each pre-synaptic unit, or as the variant has them."""
+    shape = sign_shape(weight.shape) if config.dales_variant == VERSION else (synapse.pre_units(weight.shape),)
     excitatory = rng.bernoulli(key, config.dales_excitatory_fraction, shape, stream=f"sign/{synapse.weight}")
     sign = torch.where(excitatory, 1.0, -1.0).to(weight.dtype)
     return shard_like(sign if sign.ndim > 1 else synapse.along_pre(sign, weight.shape), weight)

@@ -14,11 +14,11 @@ from funcbio.mechanisms._fuzzy import FUZZY, fuzzy_learning_rates, scale_by_rate
 from funcbio.mechanisms._rejuvenate import (
     REJUVENATIONS,
     regrow_lognormal,
-    regrow_release,
     regrow_uniform,
     rejuvenate_weights,
     rejuvenation,
 )
+from funcbio.mechanisms._release import regrow_release
 from funcbio.mechanisms._scaling import SCALING, scale_by_activity, scale_grad
 from funcbio.mechanisms._split import (
     check_divides,

@@ -12,7 +12,8 @@ from funcbio._checks import LARGEST, NOT_NEGATIVE, POSITIVE, Limit, is_real, req
 from funcbio.base import Key, Number, at_least, check_option, clamp
 from funcbio.engine._masks import number_or
 from funcbio.engine._statistics import mean
-from funcbio.tensors._arithmetic import exact, number, rounded, work_type
+from funcbio.mechanisms._release import VERSION, release_samplers
+from funcbio.tensors._arithmetic import exact, number, rounded, widened
 from funcbio.tensors._sharding import draw_like
 
 NU, MINIMUM, MAXIMUM = 0.16, 0.5, 2.0
@@ -107,10 +108,6 @@ def _weight_adaptive(layer: _Layer) -> Tensor:
     return spread(layer.uniform(), nu)
 
 
-def _gamma_plus_one(layer: _Layer) -> Tensor:
-    return 1.0 + _gamma(layer)
-
-
 SAMPLERS: dict[str, Callable[[_Layer], Tensor]] = {
     "baseline": _baseline,
     "uniform": _uniform,
@@ -123,11 +120,7 @@ SAMPLERS: dict[str, Callable[[_Layer], Tensor]] = {
     "temporal": _uniform,
     "activity": _baseline,
 }
-VARIANTS: dict[str, dict[str, Callable[[_Layer], Tensor]]] = {
-    "default": SAMPLERS,
-    "0.0.5": {**SAMPLERS, "gamma": _gamma_plus_one, "layer_adaptive": _uniform, "weight_adaptive": _baseline},
-}
-"""What the documentation says, and what release 0.0.5 of ``bio_transformations`` drew."""
+VARIANTS = {"default": SAMPLERS, VERSION: release_samplers(SAMPLERS)}
 
 
 def sample_rates(
@@ -198,6 +191,6 @@ def sample_rates(
         raise ValueError(
             f"weight should hold real floating-point numbers on {key.device}, as key; found {shown(weight)}"
         )
-    layer = _Layer(key, stream, weight.detach().to(work_type([weight])), nu, exact(depth))
+    layer = _Layer(key, stream, widened(weight.detach()), nu, exact(depth))
     rates = limited(VARIANTS[variant][distribution](layer), layer.number(minimum), layer.number(maximum))
     return rounded(rates, weight.dtype, finite=True)

@@ -10,11 +10,12 @@ from torch import Tensor
 from funcbio._checks import LARGEST, POSITIVE
 from funcbio.base import BioState, Key, Number, Tree, at_least, check_option
 from funcbio.engine._kernel import Draw, Kernel
-from funcbio.engine._masks import above, finite, finite_or, number_or
+from funcbio.engine._masks import above, finite, finite_or
 from funcbio.engine._run import run_kernel
 from funcbio.engine._statistics import largest, totals
+from funcbio.mechanisms._release import VERSION, clamped_moments, regrow_release
 from funcbio.rng import NORMAL, UNIFORM
-from funcbio.tensors._arithmetic import work_type
+from funcbio.tensors._arithmetic import widened
 
 LEAST = 1 / LARGEST
 """A smaller strength is none, and its product with what marks weights that are not finite would vanish."""
@@ -61,17 +62,12 @@ def magnitudes(weight: Tensor) -> Magnitudes:
 
 def top_magnitude(weight: Tensor) -> tuple[Tensor]:
     """Returns the largest of the finite |w|, in float32 or better."""
-    return (largest(weight, lambda part: finite_or(_wide(part), 0.0).abs()),)
-
-
-def _wide(weight: Tensor) -> Tensor:
-    """Returns the weights in float32 or better."""
-    return weight.to(work_type([weight]))
+    return (largest(weight, lambda part: finite_or(widened(part), 0.0).abs()),)
 
 
 def _scaled(weight: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
     """Returns w / max|w|, with 0 for weights that are not finite, and a mask: 1 where a weight is finite, else 0."""
-    wide = _wide(weight)
+    wide = widened(weight)
     return finite_or(wide, 0.0) / torch.where(top > 0.0, top, 1.0), finite(wide)
 
 
@@ -128,43 +124,6 @@ def regrow_uniform(
     return _regrown(weight, grown, above(noise.abs(), at_least(strength, LEAST) * _relative(weight, top)))
 
 
-def known_to_release(weight: Tensor) -> tuple[Tensor, ...]:
-    """Returns mean and standard deviation of the clamped weights, 1e-8 where not positive, for ``regrow_release``."""
-    number = weight.numel()
-    mean = totals(weight, lambda part: (_clamped(part),))[0] / number
-    variance = totals(weight, lambda part: ((_clamped(part) - mean).square(),))[0] / max(number - 1, 1)
-    return _positive(mean), _positive(torch.sqrt(variance))
-
-
-def _clamped(weight: Tensor) -> Tensor:
-    return number_or(_wide(weight), 0.0).clamp(-1.0, 1.0)
-
-
-def _positive(number: Tensor) -> Tensor:
-    return torch.where(number > 0.0, number, 1e-8)
-
-
-def regrow_release(
-    weight: Tensor,
-    unit: Tensor,
-    noise: Tensor,
-    *,
-    strength: Number,
-    statistics: tuple[Tensor, ...] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Returns one layer's new weights and which were replaced, by the rule of release 0.0.5.
-
-    It clamps every weight, and takes mean and standard deviation of w itself as those of a log-normal magnitude.
-    """
-    mean, std = known_to_release(weight) if statistics is None else statistics
-    kept = _clamped(weight)
-    replaced = (unit < torch.exp(-strength * kept.abs() / std)) | weight.isnan()
-    # Squares of tiny numbers are 0, and of no ratio.
-    log_variance = torch.log(1.0 + torch.nan_to_num(std**2 / mean**2, nan=1.0))
-    grown = torch.exp(torch.log(mean) - 0.5 * log_variance + 0.5 * torch.sqrt(log_variance) * noise).clamp(-1.0, 1.0)
-    return torch.where(replaced, grown, kept), replaced
-
-
 def _kernel(rule: Callable[..., Any], statistics: Callable[[Tensor], tuple[Tensor, ...]], *reads: str) -> Kernel:
     draws = Draw("rejuvenate_weights/unit", UNIFORM), Draw("rejuvenate_weights/noise", NORMAL)
     return Kernel(rule, reads, ("weight", "replaced"), draws, statistics, limits={"strength": POSITIVE})
@@ -173,7 +132,7 @@ def _kernel(rule: Callable[..., Any], statistics: Callable[[Tensor], tuple[Tenso
 REJUVENATIONS = {
     "lognormal": _kernel(regrow_lognormal, magnitudes, "weight", "sign?"),
     "uniform": _kernel(regrow_uniform, top_magnitude, "weight", "sign?"),
-    "0.0.5": _kernel(regrow_release, known_to_release, "weight"),
+    VERSION: _kernel(regrow_release, clamped_moments, "weight"),
 }
 
 

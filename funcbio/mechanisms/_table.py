@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 from funcbio._checks import Limit
+from funcbio.anatomy._synapses import Synapse
 from funcbio.base import Feature
 from funcbio.engine._kernel import Kernel
 from funcbio.engine._layers import Step
@@ -32,9 +33,11 @@ class Requirement(NamedTuple):
     message: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """Describes one mechanism.
+
+    Where there is a kernel, ``needs_grad``, ``draws``, ``replaces`` and ``counts`` are read from it.
 
     Attributes:
         feature: The pure function behind it.
@@ -45,8 +48,9 @@ class Row:
         needs_grad: Whether it makes no sense without gradients.
         draws: Whether it uses its key.
         replaces: Whether it replaces weights, also those that are not finite, and says which.
-        per_unit: Whether it needs layers whose output shows their units.
         counts: Whether it counts its calls, and takes the activity recorded since the last one.
+        per_unit: Whether it needs layers whose output shows their units.
+        spares_readout: Whether it leaves a read-out alone, even one that has all it needs.
         ignores_overflow: Whether gradients that have overflowed are nothing to it, because they stay infinite.
         applied_by: Another method, without which what this one changes has no effect.
         requires: What the configuration must allow.
@@ -61,14 +65,23 @@ class Row:
     place: str = "gradient"
     needs_grad: bool = False
     draws: bool = False
-    replaces: bool = False
+    replaces: bool = field(init=False, default=False)
+    counts: bool = field(init=False, default=False)
     per_unit: bool = False
-    counts: bool = False
+    spares_readout: bool = False
     ignores_overflow: bool = False
     applied_by: str | None = None
     requires: Requirement | None = None
     idle: Callable[[Any], str | None] | None = None
     is_method: bool = True
+
+    def __post_init__(self) -> None:
+        """Reads from the kernel what it says."""
+        step = None if self.kernel is None else self.step("", self.defaults)
+        if step is not None:
+            kernel = step.kernel
+            facts = {"needs_grad": "grad" in step.needs, "draws": bool(kernel.draws), "counts": kernel.advances}
+            vars(self).update(facts, replaces="replaced" in kernel.writes)
 
     @cached_property
     def defaults(self) -> Mapping[str, Any]:
@@ -103,6 +116,10 @@ class Row:
         if self.requires is not None and not getattr(config, self.requires.field):
             raise self.requires.error(self.requires.message)
 
+    def is_for(self, synapse: Synapse) -> bool:
+        """Returns True if the method acts on layers of this kind."""
+        return (synapse.observable or not self.per_unit) and not (synapse.readout and self.spares_readout)
+
     @property
     def scales(self) -> bool:
         """Returns True if the mechanism scales learning, and so acts on the update by default."""
@@ -115,8 +132,6 @@ REJUVENATE = Row(
     rejuvenation,
     {"strength": "rejuvenation_parameter_dre", "variant": "rejuvenation_variant"},
     place="after",  # What the optimizer does to the weights must not undo it.
-    draws=True,
-    replaces=True,
 )
 ROWS: dict[str, Row] = {
     "rejuvenate_weights": REJUVENATE,
@@ -124,18 +139,15 @@ ROWS: dict[str, Row] = {
         crystallize,
         CRYSTALLIZE,
         {"threshold": "crystal_thresh", "dampening": "dampening_factor", "floor": "crystallization_floor"},
-        needs_grad=True,
         applied_by="fuzzy_learning_rates",
     ),
     # A factor on the gradient cancels in optimizers that divide by a running norm of it; on the update it never does.
-    "fuzzy_learning_rates": Row(fuzzy_learning_rates, FUZZY, place="update", needs_grad=True, ignores_overflow=True),
+    "fuzzy_learning_rates": Row(fuzzy_learning_rates, FUZZY, place="update", ignores_overflow=True),
     "volume_dependent_lr": Row(
         volume_dependent_lr,
         VOLUME,
         {"base_lr": "base_lr", "stability": "stability_factor", "variability": "lr_variability"},
         place="update",
-        needs_grad=True,
-        draws=True,
     ),
     # On the gradient, before the others: so rates follow the activity of this very forward pass.
     "update_fuzzy_learning_rates": Row(
@@ -150,8 +162,6 @@ ROWS: dict[str, Row] = {
             "every": "fuzzy_lr_update_freq",
             **CLAMP,
         },
-        draws=True,
-        counts=True,
         applied_by="fuzzy_learning_rates",
         idle=fixed_rates,
     ),
@@ -167,7 +177,6 @@ ROWS: dict[str, Row] = {
         SCALING,
         {"target": "scaling_target", "gamma": "scaling_gamma", **CLAMP},
         place="update",
-        needs_grad=True,
         per_unit=True,
         requires=Requirement("records_activity", RuntimeError, NO_ACTIVITY),
     ),

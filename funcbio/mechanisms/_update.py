@@ -1,6 +1,5 @@
 """Dynamic rate factors: how the rates drift, follow the weights, or follow activity."""
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from funcbio.engine._masks import bounded, choose
 from funcbio.engine._run import run_kernel
 from funcbio.engine._statistics import mean
 from funcbio.mechanisms._rates import MAXIMUM, MINIMUM, NU, RANGE, SAMPLERS, activity_nu, limited, spread, weight_nu
+from funcbio.mechanisms._release import VERSION, release_updates, updates_if
 from funcbio.rng import UNIFORM
 
 REDRAW_PROBABILITY = 0.1
@@ -93,11 +93,6 @@ def _mean_weight(weight: Tensor, updates: Tensor) -> tuple[Tensor, Tensor]:
     return mean(weight, torch.abs), torch.ones_like(updates, dtype=torch.bool)
 
 
-def _mean_weight_at_first(weight: Tensor, updates: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the mean magnitude, and True at the first update: release 0.0.5 draws rates by weight only then."""
-    return mean(weight, torch.abs), updates == 0
-
-
 def _mean_activity(activity: Tensor, updates: Tensor) -> tuple[Tensor, Tensor]:
     return mean(activity.to(torch.float32)), updates + 1
 
@@ -136,21 +131,14 @@ BY_ACTIVITY = Kernel(
     limits=LIMITS,
     advances=True,
 )
-RULES: dict[str, dict[str, Kernel]] = {
-    "default": {"temporal": TEMPORAL, "weight_adaptive": BY_WEIGHT, "activity": BY_ACTIVITY},
-    "0.0.5": {
-        "temporal": TEMPORAL,
-        "weight_adaptive": replace(BY_WEIGHT, statistics=_mean_weight_at_first),
-        "activity": replace(BY_ACTIVITY, draws=(UNIT, COIN._replace(like="one"))),  # One coin for the whole layer.
-    },
-}
+UPDATES = {"temporal": TEMPORAL, "weight_adaptive": BY_WEIGHT, "activity": BY_ACTIVITY}
+RULES = {"default": UPDATES, VERSION: release_updates(UPDATES)}
 
 
 def moves(distribution: str, *, dynamic: bool, variant: str = "default") -> bool:
-    """Returns True if rates of this distribution ever change: weight-adaptive ones of "0.0.5" only if not dynamic."""
-    if variant == "0.0.5" and distribution == "weight_adaptive":
-        return not dynamic
-    return dynamic and distribution in RULES[variant]
+    """Returns True if rates of this distribution ever change."""
+    updated = updates_if(distribution, dynamic=dynamic) if variant == VERSION else dynamic
+    return updated and distribution in RULES[variant]
 
 
 def fixed_rates(config: Any) -> str | None:

@@ -33,8 +33,8 @@ class Prepared(NamedTuple):
 
 
 def takes_part(bio: BioLayer, row: Row | None) -> bool:
-    """Returns True if a method runs on a layer: it is not frozen, and has the gradient and units that are needed."""
-    if not bio.participates or (row is not None and row.per_unit and not bio.synapse.observable):
+    """Returns True if a method runs on a layer: it is not frozen, and has all that the row asks for."""
+    if not bio.participates or (row is not None and not row.is_for(bio.synapse)):
         return False
     return row is None or not row.needs_grad or bio.has_gradient()
 
@@ -87,7 +87,8 @@ def signature(bios: Iterable[BioLayer]) -> Signature | None:
             methods = () if kind is bio.documented else tuple([getattr(kind, name, None) for name in METHODS])
             # A bound method is equal to none but that of the same object, and keeps it.
             found.append((bio.config.replace, bio.compiles, kind, methods, padding, weight.requires_grad))
-            found.append((*bio._buffers, *bio._parameters, *bio.features, *map(id, (*bio.features.values(), *held))))
+            objects = (bio.rows, *bio.features.values(), *held)
+            found.append((*bio._buffers, *bio._parameters, *bio.features, *map(id, objects)))
             found.extend([(type(t), t.data_ptr(), t.shape, t.stride(), t.dtype, t.device) for t in tensors])
     except (RuntimeError, KeyError, AttributeError):  # Inside transforms, of sparse gradients, or without a weight.
         return None

@@ -32,6 +32,8 @@ class BioLayer(nn.Module):
 
     _version = 2  # Of the layout in state_dict.
     compiles: bool = False
+    rows: Mapping[str, Row] = ROWS
+    """The table; a subclass may replace rows."""
     features: Mapping[str, Row]
     exposed_functions: tuple[str, ...] = METHODS
     summed_functions: tuple[str, ...] = ()
@@ -121,7 +123,7 @@ class BioLayer(nn.Module):
 
     def row(self, name: str) -> Row | None:
         """Returns the table's row of a method or of a feature that the converter exposes; None for other methods."""
-        return self.features.get(name) or ROWS.get(name)
+        return self.features.get(name) or self.rows.get(name)
 
     def held(self, name: str) -> Any:
         """Returns the buffer or parameter of that name in the layer's state; None if there is none."""
@@ -135,17 +137,18 @@ class BioLayer(nn.Module):
     @torch.no_grad()
     def run(self, name: str) -> Tensor | None:
         """Runs a row of the table on this layer, in place; returns the mask of replaced weights, if there is one."""
-        row = self.features.get(name) or ROWS[name]
-        if torch.compiler.is_compiling():
+        row = self.features.get(name) or self.rows[name]
+        spared = not row.is_for(self.synapse)
+        if spared or torch.compiler.is_compiling():
             check_method(self, row)
-            return self.run_row(row)
+            return None if spared else self.run_row(row)
         brought = bring(self, [name])
         check_apart([(self, brought[1] if brought else steps_of(self, [name]))])
         return self.run_row(row) if brought is None else run_calls([brought]).get(self.synapse.weight)
 
     def run_and_finish(self, name: str) -> Any:
         """Runs a row and the work that remains after it; returns the method's result."""
-        return self.finish(ROWS[name], self.run(name))
+        return self.finish(self.row(name), self.run(name))
 
     def finish(self, row: Row | None, replaced: Tensor | None, finite: Tensor | None = None) -> Any:
         """Does the work that remains after a method has run, unless ``finite`` is False; returns its result."""
@@ -195,7 +198,7 @@ class BioLayer(nn.Module):
 
     def __getattr__(self, name: str) -> Any:
         """Finds the methods of the table that have no other form, and the features that a converter exposes."""
-        if name in self.__dict__.get("features", {}) or name in ROWS:
+        if name in self.__dict__.get("features", {}) or name in self.rows:
             return partial(self._run_exposed, name)
         return super().__getattr__(name)
 

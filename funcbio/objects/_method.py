@@ -44,17 +44,17 @@ class ModelMethod:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the method on every layer, and returns the results by name of the weight."""
         if torch.compiler.is_compiling():
-            return self._results(self._in_a_graph(*args, **kwargs))
+            return self._in_a_graph(*args, **kwargs)
         survey = self.overview.look()
         plan = self.plan(survey)
         finite = self.verdict(survey, plan)
         if finite is False:
-            return self._nothing(plan.prepared.bios)
+            return self._nothing(plan)
         if plan.row is not None and plan.row.counts:
             if self._observe(plan.prepared.bios, *args, **kwargs):
                 plan = self.plan(self.overview.look())  # The counts may be copies.
             args, kwargs = (), {}  # The model has seen its input; the layers need none of their own.
-        return self._results(self._together(plan, finite, *args, **kwargs))
+        return self._results(self._together(plan, finite, *args, **kwargs), plan.row)
 
     def plan(self, survey: Survey) -> Plan:
         """Looks at every layer without changing it.
@@ -78,30 +78,22 @@ class ModelMethod:
             return True
         return finite_gradients(survey.modules, heals=plan.row.replaces)
 
-    @property
-    def replaces(self) -> bool:
-        """Returns True for a method of the table that says which weights it replaced."""
-        return self.name in ROWS and ROWS[self.name].replaces
-
     def row(self, bio_mods: Sequence[BioLayer]) -> Row | None:
-        """Returns the table's row of the method; None if it has none, or there are no layers."""
-        for bio in bio_mods:
-            row = bio.row(self.name)
-            if row is not None:
-                return row
-        return None
+        """Returns the layers' row of the method, the table's if there are no layers; None if it has none."""
+        rows = (bio.row(self.name) for bio in bio_mods)
+        return next((row for row in rows if row is not None), ROWS.get(self.name))
 
-    def _in_a_graph(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def _in_a_graph(self, *args: Any, **kwargs: Any) -> Any:
         bio_mods = self._taking_part(once(bio_modules(self.overview.model)))
         for bio in bio_mods:
             check_method(bio, bio.row(self.name))
-        return self._one_by_one(bio_mods, *args, **kwargs)
+        return self._results(self._one_by_one(bio_mods, *args, **kwargs), self.row(bio_mods))
 
     def _taking_part(self, bio_mods: list[BioLayer]) -> list[BioLayer]:
         """Returns the layers to run on."""
         row = self.row(bio_mods)
-        if row is not None and row.per_unit:
-            bio_mods = [bio for bio in bio_mods if bio.synapse.observable]
+        if row is not None:
+            bio_mods = [bio for bio in bio_mods if row.is_for(bio.synapse)]
         chosen = bio_mods if self.summed else [bio for bio in bio_mods if takes_part(bio, bio.row(self.name))]
         if bio_mods and not chosen:
             if row is not None and row.needs_grad:
@@ -115,7 +107,7 @@ class ModelMethod:
         """Runs plain layers in few passes, and the method of every other layer."""
         bios, ready, alone = plan.prepared
         if alone and not bool(finite):
-            return self._nothing(bios) or {}
+            return self._nothing(plan) or {}
         flag = None if isinstance(finite, bool) else finite
         masks = run_calls([(layer, steps) for _, layer, steps in ready], flag)
         results = finished(ready, plan.row, masks, flag)
@@ -127,10 +119,11 @@ class ModelMethod:
     def _one_by_one(self, bio_mods: Sequence[BioLayer], *args: Any, **kwargs: Any) -> dict[str, Any]:
         return {bio.synapse.weight: getattr(bio, self.name)(*args, **kwargs) for bio in bio_mods}
 
-    def _results(self, results: dict[str, Any]) -> Any:
+    def _results(self, results: dict[str, Any], row: Row | None) -> Any:
         if self.summed:
             return sum(results.values())
-        return results if self.replaces or any(result is not None for result in results.values()) else None
+        replaces = row is not None and row.replaces
+        return results if replaces or any(result is not None for result in results.values()) else None
 
     def _observe(self, bio_mods: list[BioLayer], x: Tensor | None = None) -> bool:
         """Runs the model on its own input if its layers have seen none; returns True if it did."""
@@ -149,7 +142,7 @@ class ModelMethod:
         reshard(model.modules())
         return True
 
-    def _nothing(self, bio_mods: list[BioLayer]) -> dict[str, Tensor] | None:
-        if not self.replaces:
+    def _nothing(self, plan: Plan) -> dict[str, Tensor] | None:
+        if plan.row is None or not plan.row.replaces:
             return None
-        return {bio.synapse.weight: torch.zeros_like(bio.weight, dtype=torch.bool) for bio in bio_mods}
+        return {bio.synapse.weight: torch.zeros_like(bio.weight, dtype=torch.bool) for bio in plan.prepared.bios}

@@ -11,7 +11,7 @@ from funcbio.anatomy._synapses import Synapse
 from funcbio.bio_config import BioConfig
 from funcbio.engine._layers import Layer, Step, broadcasts, is_alike, is_key, takes_part
 from funcbio.engine._run import run_layers
-from funcbio.mechanisms import ROWS, Row
+from funcbio.mechanisms import Row
 from funcbio.objects._checks import check_method
 from funcbio.objects._memory import FIELDS
 from funcbio.rng import step_of
@@ -51,16 +51,15 @@ def steps_of(bio: Bio, names: Iterable[str]) -> list[Step] | None:
         row = bio.row(name)
         if row is None or row.kernel is None:
             return None
-        step = _step(name, tuple([getattr(bio.config, field) for field in row.fields.values()]))
+        step = _step(row, name, tuple([getattr(bio.config, field) for field in row.fields.values()]))
         if step is not None:
             steps.append(step)
     return steps
 
 
 @lru_cache(maxsize=256)
-def _step(name: str, values: tuple[Any, ...]) -> Step | None:
+def _step(row: Row, name: str, values: tuple[Any, ...]) -> Step | None:
     """Returns the same object for the same hyper-parameters, so that layers can be grouped by it."""
-    row = ROWS[name]
     return row.step(name, dict(zip(row.fields, values, strict=True)) | dict(row.fixed))
 
 

@@ -1,14 +1,14 @@
 """The combined call: several methods of a converted model as one, in as few passes over memory as they allow."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from funcbio._checks import perhaps
 from funcbio.engine._layers import Layer, Step
-from funcbio.mechanisms import METHODS, ROWS
+from funcbio.mechanisms import METHODS, Row
 from funcbio.objects._finite import finite_gradients, peak
 from funcbio.objects._method import ModelMethod, Plan
 from funcbio.objects._ready import finished, run_calls
@@ -60,7 +60,7 @@ class BioStep:
             return _one_by_one(methods)
         survey = self.overview.look()
         planned = [(method, method.plan(survey)) for method in methods]
-        looking = [number for number, name in enumerate(names) if not ROWS[name].ignores_overflow]
+        looking = [number for number, (_, plan) in enumerate(planned) if not _row(plan).ignores_overflow]
         finite = not looking or finite_gradients(survey.modules)
         known = finite is True and _stays_finite(planned[: max(looking, default=0)])
         if any(plan.prepared.alone for _, plan in planned) or not (known or isinstance(finite, Tensor)):
@@ -91,10 +91,9 @@ def _run(segment: Planned, finite: bool | Tensor) -> dict[str, Tensor] | None:
             first, before = layers.get(bio, (layer, []))
             layers[bio] = first._replace(operands={**first.operands, **layer.operands}), [*before, *steps]
     masks, result = run_calls(list(layers.values()), flag), None
-    for method, plan in segment:
-        row = ROWS[method.name]
-        results = finished(plan.prepared.ready, row, masks, flag)
-        result = results if row.replaces else result
+    for _, plan in segment:
+        results = finished(plan.prepared.ready, plan.row, masks, flag)
+        result = results if _row(plan).replaces else result
     return result
 
 
@@ -107,9 +106,9 @@ def segments(planned: Planned, *, known: bool = True) -> list[Planned]:
     found: list[Planned] = []
     for method, plan in planned:
         last = found[-1] if found else []
-        apart = not last or (_draws(method) and any(_draws(other) for other, _ in last))
+        apart = not last or (_row(plan).draws and any(_row(other).draws for _, other in last))
         if last and not known:
-            rows = ROWS[method.name], ROWS[last[0][0].name]
+            rows = _row(plan), _row(last[0][1])
             alone = any(row.ignores_overflow or row.replaces for row in rows)
             apart = apart or alone or any(_writes_gradients(other) for _, other in last)
         if apart:
@@ -118,8 +117,8 @@ def segments(planned: Planned, *, known: bool = True) -> list[Planned]:
     return found
 
 
-def _draws(method: ModelMethod) -> bool:
-    return ROWS[method.name].draws
+def _row(plan: Plan) -> Row:
+    return cast(Row, plan.row)  # The names have been checked: all are those of rows.
 
 
 def _writes_gradients(plan: Plan) -> bool:

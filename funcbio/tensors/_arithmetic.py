@@ -23,6 +23,11 @@ def work_type(values: Iterable[Any]) -> torch.dtype:
     return work
 
 
+def widened(values: Tensor) -> Tensor:
+    """Returns a tensor in the type to compute in."""
+    return values.to(work_type([values]))
+
+
 def number(value: Number, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Returns a hyper-parameter as a tensor of no dimensions, so that a number acts as a tensor does."""
     if isinstance(value, Tensor):

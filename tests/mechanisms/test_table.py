@@ -10,6 +10,7 @@ from worlds import model_world
 import funcbio
 from funcbio import BioConfig, BioConverter, BioModule, ConfigError, Mechanism, attach, bind, chain, key
 from funcbio._checks import COUNT, FRACTION, FRACTION_OR_ONE, NOT_NEGATIVE, POSITIVE
+from funcbio.compat import release
 from funcbio.engine._kernel import Kernel
 from funcbio.engine._run import run_kernel
 from funcbio.mechanisms import METHODS, ROWS, Row
@@ -130,6 +131,55 @@ def test_a_new_kernel_runs_by_every_door(monkeypatch):
     small = shrink(params, grads, state)[0]
     assert torch.equal(small["0.weight"], params["0.weight"] / 2)
     assert small["0.bias"] is params["0.bias"]
+
+
+class Uniform(BioModule):
+    rows = ROWS | {"rejuvenate_weights": ROWS["rejuvenate_weights_old"]}
+
+
+class UniformConverter(BioConverter):
+    bio_module_class = Uniform
+
+
+def attached(model, name):
+    optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=0.1)
+    for weight in optimizer.param_groups[0]["params"]:
+        weight.grad = torch.zeros_like(weight)
+    attach(optimizer, model, [name])
+    optimizer.step()
+
+
+DOORS = {
+    "model": lambda model, name: getattr(model, name)(),
+    "layers": lambda model, name: [getattr(layer.bio_mod, name)() for layer in model],
+    "bio_step": lambda model, name: model.bio_step(name),
+    "attach": attached,
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_row_of_a_subclass_holds_by_every_door(door):
+    weights = []
+    for converter, name in ((BioConverter, "rejuvenate_weights_old"), (UniformConverter, "rejuvenate_weights")):
+        torch.manual_seed(0)
+        net = converter(rejuvenation_parameter_dre=1.0)(nn.Sequential(nn.Linear(30, 20), nn.Linear(20, 2)))
+        before = net[0].weight.detach().clone()
+        DOORS[door](net, name)
+        assert not torch.equal(net[0].weight, before)
+        weights.append([layer.weight for layer in net])
+    assert all(torch.equal(*pair) for pair in zip(*weights, strict=True))
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_the_drop_in_spares_the_signed_read_out_by_every_door(door):
+    net = release.BioConverter(apply_dales_principle=True)(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)))
+    wrong = [-layer.bio_mod.sign.detach().expand_as(layer.weight) for layer in net]
+    with torch.no_grad():
+        for layer, weight in zip(net, wrong, strict=True):
+            layer.weight.copy_(weight)
+    DOORS[door](net, "enforce_dales_principle")
+    assert not net[0].weight.any()
+    assert torch.equal(net[1].weight, wrong[1])
 
 
 def test_every_method_of_the_table_is_on_models_and_layers():
