@@ -174,21 +174,21 @@ class BioConverter:
 
     def _convert_instance(self, model: nn.Module) -> nn.Module:
         with or_as_before(model) as before:
-            found = self.describe(model)
-            check_free(found)
-            for synapse, layer, _ in found:
+            described = self.describe(model)
+            check_free(described)
+            for synapse, layer, _ in described:
                 check_layer(synapse, layer, self.config)
-            weights = [layer.get_parameter(synapse.attribute) for synapse, layer, _ in found]
-            for (synapse, _, _), weight in zip(found, weights, strict=True):
+            weights = [layer.get_parameter(synapse.attribute) for synapse, layer, _ in described]
+            for (synapse, _, _), weight in zip(described, weights, strict=True):
                 check_weight(synapse, weight, self.config)
-            warn(idle_fields(self.config, [holder.synapse for holder in found]))
+            warn(idle_fields(self.config, [holder.synapse for holder in described]))
             key = rng.key(fresh_seed(), device="cpu")
             reshard(model.modules())
             if self.config.apply_dales_principle or self.bio_module_class.__init__ is not BioModule.__init__:
                 before.keep(weights)
             _take_off(model)
-            for holder in found:
-                alone = sum(other.module is holder.module for other in found) == 1
+            for holder in described:
+                alone = sum(other.module is holder.module for other in described) == 1
                 self._attach(holder, key, alone=alone)
             self._put_methods(model)
         return model
@@ -223,8 +223,8 @@ class BioConverter:
             )
             path = "" if speaker is layer else "out_proj"
             speaker.register_forward_hook(AfterForward(gamma, activation, unit_dim(bio.weight), path))
-            own = speaker is layer and layer._modules[BIO_MOD] is bio and type(bio).forward is BioModule.forward
-            if own and splits:
+            alone = speaker is layer and layer._modules[BIO_MOD] is bio
+            if alone and splits and type(bio).forward is BioModule.forward:
                 layer.register_forward_pre_hook(before_forward)
 
     @staticmethod

@@ -58,14 +58,14 @@ class Layers:
 
     def __init__(self, overview: Overview, optimizer: Optimizer | None, handle: Any) -> None:
         self.overview, self.optimizer, self.handle = overview, optimizer, handle
-        self.known: list[BioLayer] = []
+        self.current: list[BioLayer] = []
         self.mark: Signature | None = None
-        self.held: list[int] = []
+        self.parameters: list[int] = []
         self.trained = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the layers out of copies and pickles: a copy has to take its own."""
-        return {**vars(self), "known": [], "mark": None}
+        return {**vars(self), "current": [], "mark": None}
 
     def look(self) -> list[BioLayer]:
         """Returns the current layers, also those of parameters that the optimizer was given since.
@@ -74,27 +74,27 @@ class Layers:
             RuntimeError: If a layer has left the model or the optimizer, as after another conversion of the model.
         """
         survey = self.overview.look()
-        held = (
+        parameters = (
             [] if self.optimizer is None else [id(p) for group in self.optimizer.param_groups for p in group["params"]]
         )
-        if survey.mark is not None and survey.mark == self.mark and held == self.held:
-            return self.known
-        found = of_optimizer(survey.layers(), self.optimizer)
-        if found != self.known:
-            gone = [bio.synapse.weight for bio in self.known if bio not in found]
+        if survey.mark is not None and survey.mark == self.mark and parameters == self.parameters:
+            return self.current
+        layers = of_optimizer(survey.layers(), self.optimizer)
+        if layers != self.current:
+            gone = [bio.synapse.weight for bio in self.current if bio not in layers]
             if gone:
                 raise RuntimeError(
                     f"the layers attached should stay in the model and its optimizer; found {', '.join(gone)} gone, "
                     "replaced or converted again since: call remove(), and attach again"
                 )
-            check_names(found)
-            claim(found, self.handle)
-            self.known = found
-        trained = any(bio.participates for bio in found)
-        if found and self.trained and not trained:  # Frozen since; who attaches to frozen weights was told then.
+            check_names(layers)
+            claim(layers, self.handle)
+            self.current = layers
+        trained = any(bio.participates for bio in layers)
+        if layers and self.trained and not trained:  # Frozen since; who attaches to frozen weights was told then.
             self.overview.warn_of_nothing("mechanisms")
-        self.trained, self.mark, self.held = trained, survey.mark, held
-        return found
+        self.trained, self.mark, self.parameters = trained, survey.mark, parameters
+        return layers
 
 
 def check_names(bios: Iterable[BioLayer]) -> None:

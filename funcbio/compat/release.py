@@ -97,7 +97,7 @@ class BioModule(funcbio.bio_module.BioModule):
     def l1_reg(self) -> Tensor:
         """Returns the sum of the absolute rate factors, and of the signs, which the release counts in."""
         rates = super().l1_reg()
-        sign = self.held("sign")
+        sign = self.state_tensor("sign")
         return rates if sign is None else rates + sign.abs().sum()
 
 

@@ -190,4 +190,4 @@ METHODS = tuple(name for name, row in ROWS.items() if row.is_method)
 
 def hyper_parameter(name: str) -> tuple[Row, str]:
     """Returns the row and the keyword that a field of the configuration sets first."""
-    return next((row, key) for row in ROWS.values() for key, held in row.fields.items() if held == name)
+    return next((row, key) for row in ROWS.values() for key, field in row.fields.items() if field == name)

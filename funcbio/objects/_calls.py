@@ -10,7 +10,7 @@ from funcbio.mechanisms import METHODS, Row
 from funcbio.objects._checks import check_method
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._memory import check_apart
-from funcbio.objects._ready import bring, steps_of
+from funcbio.objects._ready import collect, steps_of
 
 Ready = list[tuple[BioLayer, Layer, list[Step]]]
 Methods = Sequence[tuple[str, Row | None]]
@@ -54,13 +54,13 @@ def prepare(asked: Iterable[tuple[BioLayer, Methods]], *, on_update: bool = Fals
         bios.append(bio)
         names = [name for name, _ in methods]
         ours = all(row is not None and bio.row(name) is row for name, row in methods)
-        brought = bring(bio, names) if ours else None
+        collected = collect(bio, names) if ours else None
         if not ours:
             for _, row in methods:
                 check_method(bio, row)
-        if brought is not None and bio.inherits(names):
-            ready.append((bio, *brought))
-            calls.append((bio, brought[1]))
+        if collected is not None and bio.inherits(names):
+            ready.append((bio, *collected))
+            calls.append((bio, collected[1]))
             continue
         alone.append(bio)
         if any(row is not None for _, row in methods):  # Else nothing is known of what it writes.
@@ -74,25 +74,25 @@ def signature(bios: Iterable[BioLayer]) -> Signature | None:
 
     Gradients are compared by where they lie: each backward pass may make new ones.
     """
-    found: Signature = []
+    parts: Signature = []
     try:
         for bio in bios:
             parent = bio._parent[0]
             weight: Any = parent._parameters[bio.synapse.attribute]
             if type(weight) is not nn.Parameter:
                 return None
-            held = [t for t in (*bio._buffers.values(), *bio._parameters.values(), weight) if t is not None]
-            tensors = held if weight.grad is None else [*held, weight.grad]
+            tensors = [t for t in (*bio._buffers.values(), *bio._parameters.values(), weight) if t is not None]
+            with_gradient = tensors if weight.grad is None else [*tensors, weight.grad]
             kind, padding = type(bio), parent.__dict__.get("padding_idx")
             methods = () if kind is bio.documented else tuple([getattr(kind, name, None) for name in METHODS])
             # A bound method is equal to none but that of the same object, and keeps it.
-            found.append((bio.config.replace, bio.compiles, kind, methods, padding, weight.requires_grad))
-            objects = (bio.rows, *bio.features.values(), *held)
-            found.append((*bio._buffers, *bio._parameters, *bio.features, *map(id, objects)))
-            found.extend([(type(t), t.data_ptr(), t.shape, t.stride(), t.dtype, t.device) for t in tensors])
+            parts.append((bio.config.replace, bio.compiles, kind, methods, padding, weight.requires_grad))
+            objects = (bio.rows, *bio.features.values(), *tensors)
+            parts.append((*bio._buffers, *bio._parameters, *bio.features, *map(id, objects)))
+            parts.extend([(type(t), t.data_ptr(), t.shape, t.stride(), t.dtype, t.device) for t in with_gradient])
     except (RuntimeError, KeyError, AttributeError):  # Inside transforms, of sparse gradients, or without a weight.
         return None
-    return found
+    return parts
 
 
 class Plans:

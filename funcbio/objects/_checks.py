@@ -42,7 +42,7 @@ class Layer(Protocol):
         """Yields the buffers of the layer's state, with their names."""
         ...
 
-    def held(self, name: str) -> Any:
+    def state_tensor(self, name: str) -> Any:
         """Returns the buffer or parameter of that name in the layer's state; None if there is none."""
         ...
 
@@ -52,7 +52,7 @@ def check_method(layer: Layer, row: Row | None) -> None:
     if row is not None:
         check_configured(layer, row)
     check_shape(layer)
-    if row is not None and reads_sign(layer, row) and layer.held("sign") is None:
+    if row is not None and reads_sign(layer, row) and layer.state_tensor("sign") is None:
         raise RuntimeError(f"{NO_SIGN} to {layer.synapse.weight}: convert the model again")
     _check_memory(layer)
     _check_buffers(layer)
@@ -76,10 +76,10 @@ def check_configured(layer: Layer, row: Row) -> None:
 
 def check_shape(layer: Layer) -> None:
     """Raises if the weight no longer has the shape of its rate factors."""
-    expected, found = tuple(layer.fuzzy_learning_rate_parameters.shape), tuple(layer.weight.shape)
-    if found != expected:
+    expected, shape = tuple(layer.fuzzy_learning_rate_parameters.shape), tuple(layer.weight.shape)
+    if shape != expected:
         raise RuntimeError(
-            f"{layer.synapse.weight} should have the shape {expected} it was converted with; found {found}: "
+            f"{layer.synapse.weight} should have the shape {expected} it was converted with; found {shape}: "
             "convert the model again"
         )
 

@@ -58,9 +58,9 @@ def _make_class(base: Any, converter: Any) -> type[nn.Module]:
 def _reduce_class(cls: Any) -> Any:
     """Pickles a converted class by its name if that leads to it, else by its base class and converter."""
     try:
-        found = reduce(getattr, cls.__qualname__.split("."), sys.modules[cls.__module__])
+        named_class = reduce(getattr, cls.__qualname__.split("."), sys.modules[cls.__module__])
     except (AttributeError, KeyError):
-        found = None
-    if found is cls or "bio_original" not in vars(cls):
+        named_class = None
+    if named_class is cls or "bio_original" not in vars(cls):
         return cls.__qualname__
     return bio_class, (cls.bio_original, cls.bio_converter)

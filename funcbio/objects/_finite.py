@@ -39,8 +39,8 @@ def finite_gradients(modules: Sequence[nn.Module], *, heals: bool = False) -> bo
 
 
 def _verdict(tensors: Sequence[Tensor]) -> Tensor:
-    found = [part.isfinite().all() for tensor in tensors for part in numbers(tensor)]
-    return torch.stack([torch.ones((), dtype=torch.bool, device=tensors[0].device), *found]).all()
+    answers = [part.isfinite().all() for tensor in tensors for part in numbers(tensor)]
+    return torch.stack([torch.ones((), dtype=torch.bool, device=tensors[0].device), *answers]).all()
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:

@@ -20,7 +20,7 @@ from funcbio.mechanisms import METHODS, ROWS, Row, count_active, moves, split_ou
 from funcbio.objects._checks import check_method, check_output, check_weight
 from funcbio.objects._memory import check_apart
 from funcbio.objects._on_trees import run_on_trees
-from funcbio.objects._ready import bring, run_calls, steps_of
+from funcbio.objects._ready import collect, run_calls, steps_of
 from funcbio.tensors._sharding import agreed, is_plain, local, whole
 
 
@@ -125,7 +125,7 @@ class BioLayer(nn.Module):
         """Returns the table's row of a method or of a feature that the converter exposes; None for other methods."""
         return self.features.get(name) or self.rows.get(name)
 
-    def held(self, name: str) -> Any:
+    def state_tensor(self, name: str) -> Any:
         """Returns the buffer or parameter of that name in the layer's state; None if there is none."""
         return self._buffers.get(name, self._parameters.get(name))
 
@@ -142,9 +142,9 @@ class BioLayer(nn.Module):
         if spared or torch.compiler.is_compiling():
             check_method(self, row)
             return None if spared else self.run_row(row)
-        brought = bring(self, [name])
-        check_apart([(self, brought[1] if brought else steps_of(self, [name]))])
-        return self.run_row(row) if brought is None else run_calls([brought]).get(self.synapse.weight)
+        collected = collect(self, [name])
+        check_apart([(self, collected[1] if collected else steps_of(self, [name]))])
+        return self.run_row(row) if collected is None else run_calls([collected]).get(self.synapse.weight)
 
     def run_and_finish(self, name: str) -> Any:
         """Runs a row and the work that remains after it; returns the method's result."""
@@ -239,16 +239,18 @@ class BioLayer(nn.Module):
 
     def _make_room(self, sign: Any) -> None:
         """Fits the buffer of signs to a saved state if one of the two was converted with this layer frozen."""
-        own = self._buffers.get("sign")
-        if own is None or not isinstance(sign, Tensor) or self.synapse.readout or (own.ndim == 0) == (sign.ndim == 0):
+        buffer = self._buffers.get("sign")
+        if buffer is None or not isinstance(sign, Tensor) or self.synapse.readout:
+            return
+        if (buffer.ndim == 0) == (sign.ndim == 0):
             return
         if sign.ndim == 0 or broadcasts(sign, self.fuzzy_learning_rate_parameters):
-            self.sign = own.new_ones(sign.shape)
+            self.sign = buffer.new_ones(sign.shape)
 
     @torch.no_grad()
     def _warn_of_broken_signs(self) -> None:
         """Warns if weights were loaded without their signs and violate the signs of this layer."""
-        sign, weight = self.held("sign"), self.weight
+        sign, weight = self.state_tensor("sign"), self.weight
         if is_plain(weight) and not weight.is_meta and sign is not None and bool((sign * weight < 0.0).any()):
             warnings.warn(
                 f"the signs of {self.synapse.weight} should be loaded with it; found none, and weights of the wrong "

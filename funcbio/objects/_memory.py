@@ -40,9 +40,9 @@ def check_apart(calls: Iterable[tuple[Any, Sequence[Step] | None]], *, on_update
     for part in parts:
         if part.written and overlaps_itself(part.tensor):
             raise RuntimeError(f"{_title(part)} should have memory for every element; found some that share theirs")
-    found = find_overlap(parts)
-    if found is not None:
-        first, second = sorted(map(_title, found), key=lambda title: " of " in title)
+    overlap = find_overlap(parts)
+    if overlap is not None:
+        first, second = sorted(map(_title, overlap), key=lambda title: " of " in title)
         raise RuntimeError(f"{first} should have memory of its own; found it shared with {second}")
 
 
@@ -54,7 +54,7 @@ def _parts(bio: Any, steps: Sequence[Step] | None, *, on_update: bool) -> Iterat
         seen, written = seen - {"grad"}, written | {"weight"}
     weight = bio.weight
     for name in sorted(seen & TITLES.keys()):
-        tensor = {"weight": weight, "grad": weight.grad}[name] if name in ("weight", "grad") else bio.held(FIELDS[name])
+        tensor = bio.state_tensor(FIELDS[name]) if name in FIELDS else {"weight": weight, "grad": weight.grad}[name]
         part = None if tensor is None else part_of(tensor, (name, bio.synapse.weight), written=name in written)
         if part is not None:
             yield part
@@ -64,14 +64,14 @@ def _written(steps: Sequence[Step] | None) -> frozenset[str]:
     """Returns the names of the operands that the steps change, or that the next forward pass changes."""
     if steps is None:
         return frozenset(TITLES) - {"sign"}
-    found = {name for step in steps for name in step.kernel.writes}
+    names = {name for step in steps for name in step.kernel.writes}
     if any(step.kernel.draws for step in steps):
-        found.add("key")
+        names.add("key")
     if any(step.kernel.advances for step in steps):
-        found.add("updates")
+        names.add("updates")
     if any("activity" in step.needs for step in steps):
-        found.add("activity")
-    return frozenset(found)
+        names.add("activity")
+    return frozenset(names)
 
 
 def _title(part: Part) -> str:

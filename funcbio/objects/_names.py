@@ -45,10 +45,10 @@ def _computes(module: nn.Module, name: str) -> bool:
     return not is_ours(value)
 
 
-def is_ours(found: object) -> bool:
+def is_ours(value: object) -> bool:
     """Returns True if a value under ``bio_mod`` was put there by a conversion."""
-    values = [*found.values()] if type(found) is nn.ModuleDict else [found]
-    return bool(values) and all(isinstance(value, BioLayer) for value in values)
+    values = [*value.values()] if type(value) is nn.ModuleDict else [value]
+    return bool(values) and all(isinstance(one, BioLayer) for one in values)
 
 
 def check_free(holders: Iterable[Holder]) -> None:

@@ -63,7 +63,7 @@ def layers_state(bios: Sequence[Any], weights: Mapping[str, Tensor]) -> BioState
     """Returns the state of some layers as trees, laid out as their weights are."""
     rates, signs, counts = {}, {}, {}
     for bio, (leaf, weight) in zip(bios, weights.items(), strict=True):
-        rates[leaf], sign = bio.fuzzy_learning_rate_parameters, bio.held("sign")
+        rates[leaf], sign = bio.fuzzy_learning_rate_parameters, bio.state_tensor("sign")
         counts[leaf] = initial_activity(weight, bio.synapse, bio.config)
         if bio.records_activity:
             counts[leaf] = shard_like(bio.synapse.along_post(local(bio.activation_count), weight.shape), weight)

@@ -39,7 +39,7 @@ class Bio(Protocol):
         """Returns the layer."""
         ...
 
-    def held(self, name: str) -> Any:
+    def state_tensor(self, name: str) -> Any:
         """Returns the buffer or parameter of that name in the layer's state; None if there is none."""
         ...
 
@@ -63,7 +63,7 @@ def _step(row: Row, name: str, values: tuple[Any, ...]) -> Step | None:
     return row.step(name, dict(zip(row.fields, values, strict=True)) | dict(row.fixed))
 
 
-def bring(bio: Any, names: Sequence[str]) -> tuple[Layer, list[Step]] | None:
+def collect(bio: Any, names: Sequence[str]) -> tuple[Layer, list[Step]] | None:
     """Returns a layer's tensors and the steps of some rows; None if the rows have to run on trees.
 
     Raises:
@@ -81,7 +81,7 @@ def bring(bio: Any, names: Sequence[str]) -> tuple[Layer, list[Step]] | None:
 def layer_of(bio: Bio, steps: Sequence[Step]) -> Layer | None:
     """Returns the layer's tensors that the steps need; None unless all are plain and as the conversion made them."""
     weight, synapse = bio.weight, bio.synapse
-    rate, key = bio.held("fuzzy_learning_rate_parameters"), bio.held("key")
+    rate, key = bio.state_tensor("fuzzy_learning_rate_parameters"), bio.state_tensor("key")
     needed = steps[0].needs if len(steps) == 1 else frozenset().union(*(step.needs for step in steps))
     operands: dict[str, Any] = {"weight": weight, "rate": rate}
     if not _plain(weight, weight) or not _plain(rate, weight) or not is_key(key) or key.device != weight.device:
@@ -93,12 +93,12 @@ def layer_of(bio: Bio, steps: Sequence[Step]) -> Layer | None:
         if not weight.requires_grad or not _plain(weight.grad, weight):
             return None
     if "updates" in needed:
-        operands["updates"] = updates = bio.held("updates")
+        operands["updates"] = updates = bio.state_tensor("updates")
         if not is_plain(updates) or updates.dtype != torch.int64 or updates.ndim or updates.device != key.device:
             return None
     for name in ("sign", "activity"):
         if name in needed:
-            value = bio.held(FIELDS[name])
+            value = bio.state_tensor(FIELDS[name])
             if name == "sign" and value is None and bio.config.apply_dales_principle:
                 return None
             if value is not None and (not is_plain(value) or value.device != key.device):

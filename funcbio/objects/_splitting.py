@@ -92,8 +92,8 @@ class AfterForward:
 
 def bio_of(layer: nn.Module) -> Any:
     """Returns the BioModule of a layer's weight; None if there is none."""
-    held = getattr(layer, "bio_mod", None)
-    return held._modules.get("weight") if isinstance(held, nn.ModuleDict) else held
+    bio_mod = getattr(layer, "bio_mod", None)
+    return bio_mod._modules.get("weight") if isinstance(bio_mod, nn.ModuleDict) else bio_mod
 
 
 def _holds_bio(module: nn.Module) -> bool:
@@ -152,8 +152,8 @@ def _is_plain(layer: nn.Module, x: Tensor) -> bool:
     """Returns True if a layer runs its class's own forward and no other hook reads its output."""
     hooks = len(layer._forward_pre_hooks) + len(layer._forward_hooks)
     others = hooks > 2 or layer._backward_pre_hooks or layer._backward_hooks or _has_any_global_hook()
-    own = type(layer) in LAYERS and "forward" not in layer.__dict__ and x.layout == torch.strided
-    return own and not others and not _is_recorded()
+    as_its_class = type(layer) in LAYERS and "forward" not in layer.__dict__ and x.layout == torch.strided
+    return as_its_class and not others and not _is_recorded()
 
 
 def _is_recorded() -> bool:

@@ -62,12 +62,12 @@ class BioStep:
         planned = [(method, method.plan(survey)) for method in methods]
         looking = [number for number, (_, plan) in enumerate(planned) if not _row(plan).ignores_overflow]
         finite = not looking or finite_gradients(survey.modules)
-        known = finite is True and _stays_finite(planned[: max(looking, default=0)])
-        if any(plan.prepared.alone for _, plan in planned) or not (known or isinstance(finite, Tensor)):
+        stays_finite = finite is True and _stays_finite(planned[: max(looking, default=0)])
+        if any(plan.prepared.alone for _, plan in planned) or not (stays_finite or isinstance(finite, Tensor)):
             return _one_by_one(methods)  # Each looks for itself at what the one before it has done.
         runs = (
-            _run(segment, True if known else segment[0][0].verdict(survey, segment[0][1]))
-            for segment in segments(planned, known=known)
+            _run(segment, True if stays_finite else segment[0][0].verdict(survey, segment[0][1]))
+            for segment in segments(planned, stays_finite=stays_finite)
         )
         return _last(runs)
 
@@ -78,8 +78,8 @@ def _one_by_one(methods: Sequence[ModelMethod]) -> dict[str, Tensor] | None:
 
 def _last(results: Iterable[Any]) -> Any:
     """Runs all, and returns the last of their results that is not None."""
-    found = [result for result in results if result is not None]
-    return found[-1] if found else None
+    values = [result for result in results if result is not None]
+    return values[-1] if values else None
 
 
 def _run(segment: Planned, finite: bool | Tensor) -> dict[str, Tensor] | None:
@@ -97,24 +97,24 @@ def _run(segment: Planned, finite: bool | Tensor) -> dict[str, Tensor] | None:
     return result
 
 
-def segments(planned: Planned, *, known: bool = True) -> list[Planned]:
+def segments(planned: Planned, *, stays_finite: bool = True) -> list[Planned]:
     """Cuts a sequence of methods where one has to see the results of those before it.
 
-    Keys move on after a method that draws. Where it is not ``known`` that gradients stay finite, a method that looks at
-    them comes after all that change them; and those that do not look, or look for weights too, stand alone.
+    Keys move on after a method that draws. Unless gradients are sure to stay finite, a method that looks at them comes
+    after all that change them; and those that do not look, or look for weights too, stand alone.
     """
-    found: list[Planned] = []
+    cut: list[Planned] = []
     for method, plan in planned:
-        last = found[-1] if found else []
+        last = cut[-1] if cut else []
         apart = not last or (_row(plan).draws and any(_row(other).draws for _, other in last))
-        if last and not known:
+        if last and not stays_finite:
             rows = _row(plan), _row(last[0][1])
             alone = any(row.ignores_overflow or row.replaces for row in rows)
             apart = apart or alone or any(_writes_gradients(other) for _, other in last)
         if apart:
-            found.append([])
-        found[-1].append((method, plan))
-    return found
+            cut.append([])
+        cut[-1].append((method, plan))
+    return cut
 
 
 def _row(plan: Plan) -> Row:

@@ -85,14 +85,14 @@ class Overview:
 
 def every_module(model: nn.Module) -> list[nn.Module]:
     """Returns the modules of a model, in the order of ``model.modules()``, in a fraction of its time."""
-    found: dict[nn.Module, None] = {}
+    modules: dict[nn.Module, None] = {}
     waiting = [model]
     while waiting:
         module = waiting.pop()
-        if module not in found:
-            found[module] = None
+        if module not in modules:
+            modules[module] = None
             waiting.extend(child for child in reversed(module._modules.values()) if child is not None)
-    return list(found)
+    return list(modules)
 
 
 def bio_modules(model: nn.Module) -> list[BioLayer]:

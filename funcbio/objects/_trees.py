@@ -63,29 +63,29 @@ def state_of(named: Mapping[str, Tensor], bios: Mapping[str, BioLayer | None]) -
     columns: dict[str, dict[str, Tensor]] = {"rate": {}, "sign": {}, "activity": {}}
     for name, parameter in named.items():
         bio = present.get(name)
-        own = None if bio is None else layers_state([bio], {name: bio.weight})
+        state = None if bio is None else layers_state([bio], {name: bio.weight})
         for field, column in columns.items():
             dtype = torch.int64 if field == "activity" else torch.float32
             none = torch.zeros((), dtype=dtype, device=parameter.device)
-            column[name] = none if own is None else getattr(own, field)[name].detach()
+            column[name] = none if state is None else getattr(state, field)[name].detach()
     counting = [bio for bio in present.values() if bio.participates] or [*present.values()][:1]
     return BioState(**columns, updates=local(counting[-1].updates) if counting else ())
 
 
 def _by_name(field: str, values: Mapping[str, Tensor], bios: Mapping[str, BioLayer | None]) -> dict[str, Tensor]:
     """Returns the values given for some weights, by the name of the parameter."""
-    known = BioState._fields
-    if field not in known:
-        raise ValueError(f"fields should be those of BioState{perhaps(field, known)}; found {field!r}")
+    names = BioState._fields
+    if field not in names:
+        raise ValueError(f"fields should be those of BioState{perhaps(field, names)}; found {field!r}")
     require(field, values, "a mapping from names of weights to tensors", isinstance(values, Mapping))
-    left, found = dict(values), {}
+    left, named = dict(values), {}
     for name, bio in bios.items():
         # Methods of a model name a weight as the model that was converted did; it may be part of a larger one now.
         key = name if bio is None or name in left else bio.synapse.weight
         if bio is not None and key in left:
-            found[name] = left.pop(key)
+            named[name] = left.pop(key)
     require(field, sorted(left), "given for weights that hold synapses", not left)
-    return found
+    return named
 
 
 def _filled(params: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -32,9 +32,9 @@ class Before:
         self.tables: list[tuple[MutableMapping[str, Any], dict[str, Any]]] = []
         self.numbers: list[tuple[Tensor, Tensor]] = []
         for module in model.modules():
-            own = vars(module)
-            tables = [own, *(own[name] for name in TABLES if isinstance(own.get(name), MutableMapping))]
-            self.tables += [(table, dict(table)) for table in tables]
+            attributes = vars(module)
+            tables = [attributes, *(attributes.get(name) for name in TABLES)]
+            self.tables += [(table, dict(table)) for table in tables if isinstance(table, MutableMapping)]
 
     def keep(self, tensors: Iterable[Tensor]) -> None:
         """Copies numbers that are about to change."""
