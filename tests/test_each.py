@@ -9,7 +9,7 @@ from funcbio import __main__ as command
 from funcbio.experiments.each import protocol, tables
 from funcbio.experiments.each.settings import RATES, Settings
 from funcbio.experiments.frame.intervals import interval, paired
-from funcbio.experiments.frame.kept import numbers_of
+from funcbio.experiments.frame.results import numbers_of
 from funcbio.mechanisms import METHODS
 
 ROOT = Path(__file__).parent.parent

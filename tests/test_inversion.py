@@ -143,7 +143,7 @@ def test_scores_of_known_images():
 
 
 def test_of_restarts_the_best_fit_is_kept():
-    found = attack.Found(torch.arange(4.0).view(4, 1, 1, 1, 1), torch.tensor([0.3, 0.1, 0.2, 0.4]))
+    found = attack.Reconstructions(torch.arange(4.0).view(4, 1, 1, 1, 1), torch.tensor([0.3, 0.1, 0.2, 0.4]))
     assert cells.best(found, 2).flatten().tolist() == [2.0, 1.0]
 
 

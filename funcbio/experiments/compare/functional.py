@@ -21,7 +21,7 @@ from funcbio.experiments.sweep_parts import accuracy
 
 @dataclass(frozen=True)
 class Run:
-    """Runs one training, and reads like a method section. No method knows that many runs are trained at once.
+    """Runs one training, and reads like a method section. Every method is written for one run; vmap makes it many.
 
     Attributes:
         net: The network, used for its shape only.
@@ -95,11 +95,11 @@ def train(
         tick: Called after every epoch.
 
     Returns:
-        What was measured, and the final weights with a leading dimension of runs.
+        The measurements, and the final weights with a leading dimension of runs.
     """
     run, keys = make_run(settings, digits, variant), vmap(funcbio.key)(torch.tensor(seeds))
     params, state = vmap(run.begin)(keys)
-    # The first call loads parts of torch: that is no time of either network.
+    # The first call also loads parts of torch, which should not count as training time.
     train_epoch(run, settings.batch_size, params, state, lr, keys, epoch=0, limit=1)
     before, losses, accuracies, begun = state, [], [], time.perf_counter()
     for epoch in range(settings.epochs):
@@ -139,5 +139,5 @@ def train_epoch(
 
 def rate_factors(state: BioState) -> Tensor:
     """Returns the rate factors of all synapses of all runs, in one row."""
-    # Under vmap a parameter that is no synapse has one mark for each run, and no further dimension.
+    # Under vmap, parameters that are not synapses have one number for each run and no further dimension.
     return torch.cat([rate.flatten() for rate in tree_leaves(state.rate) if rate.ndim > 1])

@@ -12,10 +12,10 @@ from funcbio.experiments.data import Digits, validation
 from funcbio.experiments.frame.intervals import Interval, interval
 
 GRIDS = {"plain": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0), "bio": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)}
-"""As many values, as far apart, for both; ten times higher for bio, whose gradients are about ten times smaller."""
+"""Learning rates of the search: ten times higher for bio, whose gradients are about ten times smaller."""
 
 SEEDS = range(1000, 1010)
-"""None of them is a seed of the comparison."""
+"""Seeds of the search; the comparison uses smaller ones."""
 
 
 class Tried(NamedTuple):
@@ -39,7 +39,7 @@ def search(settings: Settings, digits: Digits, tick: Callable[[], None]) -> list
 
     Args:
         settings: The settings; their learning rates are not used.
-        digits: The images, of which the test part is left alone.
+        digits: The images, of which the test part is not used.
         tick: Called after every epoch of a variant.
 
     Returns:

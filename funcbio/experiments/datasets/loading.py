@@ -65,8 +65,8 @@ def load(name: str = "digits", folder: str | Path | None = None, *, check: bool 
         SettingError: If the files are not there, are damaged or have another checksum.
 
     Example:
-        >>> found = load("digits")
-        >>> found.images.shape, found.classes
+        >>> digits = load("digits")
+        >>> digits.images.shape, digits.classes
         (torch.Size([1797, 1, 8, 8]), 10)
     """
     if name not in NAMES:

@@ -18,15 +18,15 @@ from funcbio.experiments.sweep_parts import accuracy
 PLAIN = "plain"
 OPTIMIZERS = tuple(RATES)
 FLOOR = 0.1
-"""Of crystallization: without one, rates fall to zero."""
+"""Floor of the rates under crystallization; without it they fall to zero."""
 
 
 class Variant(NamedTuple):
     """Describes a network with one mechanism.
 
     Attributes:
-        mechanisms: What acts in a step; each in the place that is the default.
-        fields: What the configuration sets for it.
+        mechanisms: Mechanisms that act in a step, each in its default place.
+        fields: Fields of the configuration that it sets.
     """
 
     mechanisms: Sequence[str | Mechanism]
@@ -39,7 +39,7 @@ NEUTRAL = {
     "apply_dales_principle": False,
     "record_activity": False,
 }
-"""The fields where variants do not set them."""
+"""Values of fields that a variant does not set."""
 
 
 def variants(settings: Settings) -> dict[str, Variant]:
@@ -92,21 +92,21 @@ def _sweep(
     output: Path,
 ) -> Any:
     check_batch_size(settings.batch_size, data)
-    known = variants(settings)
+    networks = variants(settings)
     grid = [
         {"mechanisms": name, "lr": lr, **NEUTRAL, **variant.fields}
-        for name, variant in known.items()
+        for name, variant in networks.items()
         for lr in rates[name]
     ]
     sgd = partial(torch.optim.SGD, momentum=settings.momentum)
-    found: Any = funcbio.sweep(
+    result: Any = funcbio.sweep(
         partial(mlp, settings.hidden),
         F.cross_entropy,
         (data.train_x, data.train_y),
         steps=settings.steps,
         batch_size=settings.batch_size,
         optimizer=sgd if optimizer == "sgd" else torch.optim.Adam,
-        mechanisms={name: list(variant.mechanisms) for name, variant in known.items()},
+        mechanisms={name: list(variant.mechanisms) for name, variant in networks.items()},
         config=BioConfig(crystallization_floor=FLOOR),
         seeds=seeds,
         grid=grid,
@@ -114,4 +114,4 @@ def _sweep(
         metrics={"accuracy": accuracy},
         output=output,
     )
-    return found.to_pandas()
+    return result.to_pandas()

@@ -21,7 +21,7 @@ class Variant:
     """Describes one row of the table.
 
     Attributes:
-        name: What tables and figures call it.
+        name: Its name in tables and figures.
         rules: Mechanisms between gradient and update, in order.
         lr: Learning rate, in units of the plain network's.
         rejuvenates: Whether weak weights are replaced every few epochs.
@@ -45,7 +45,7 @@ VARIANTS = (
 )
 
 FLOOR = 0.1
-"""Of crystallization: without one, many weights come to stand still."""
+"""Floor of the rates under crystallization; without it many weights stop to change."""
 
 MEASURES = ("train_loss", "test_accuracy", "largest", "smallest", "trace")
 
@@ -89,6 +89,6 @@ def measure(run: Run, settings: Settings, params: Tree, key: Key) -> dict[str, T
     x, y = run.digits.train_x, run.digits.train_y
     product, size = hessian_product(lambda tree: run.loss(tree, x, y), params)
     low, high = extremes(product, size, fold_in(key, "lanczos"), iterations=settings.iterations)
-    found = trace(product, size, fold_in(key, "hutchinson"), probes=settings.probes)
-    values = run.loss(params, x, y), run.accuracy(params), high, low, found
+    total = trace(product, size, fold_in(key, "hutchinson"), probes=settings.probes)
+    values = run.loss(params, x, y), run.accuracy(params), high, low, total
     return dict(zip(MEASURES, values, strict=True))

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import torch
 from rich.console import Console
 
-from funcbio.experiments.frame import kept
 from funcbio.experiments.frame.files import prepare, write_json
+from funcbio.experiments.frame.results import load_or_run
 from funcbio.experiments.frame.table import Table
 from funcbio.experiments.frame.terminal import console, say
 
@@ -30,9 +30,9 @@ class Output:
     folder: Path
     terminal: Console
 
-    def kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Returns the result of a part from its file if there is one, else runs the part; see ``frame.kept``."""
-        return kept.kept(self.folder, name, self.settings, make)
+    def load_or_run(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Returns the result of a part from its file if there is one, else runs the part."""
+        return load_or_run(self.folder, name, self.settings, make)
 
     def write(self, name: str, content: dict[str, Any], *, indent: int | None = 1) -> None:
         """Writes a file of results."""

@@ -18,7 +18,7 @@ MEASURES = {
     "area": "mean accuracy over all epochs, %",
 }
 POINTS = 50
-"""Of a learning curve in the results file, at most."""
+"""Most points of a learning curve in the results file."""
 
 
 def curves_of(result: SweepResult, cells: int, folds: int, metric: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from funcbio.experiments.frame.settings import Checked, Checks, option
 DATA = ("digits", "mnist", "cifar10", "cifar100")
 NETS = ("fcnet", "alexnetmini", "resnet8", "resnet20", "resnet32", "resnet44", "resnet56")
 
-OWN = {
+GRID_CHECKS = {
     f"one of {', '.join(DATA)}": lambda value: value in DATA,
     f"one of {', '.join(NETS)}": lambda value: value in NETS,
     "a number in (0, 1)": lambda value: isinstance(value, float) and 0.0 < value < 1.0,
@@ -17,7 +17,7 @@ OWN = {
 }
 
 QUICK = {"seeds": 2, "folds": 2, "epochs": 2, "epochs_tuned": 2}
-"""What ``--quick`` sets: enough to see that everything works, too little to see anything else."""
+"""Settings of ``--quick``: a grid so small that it only shows that everything works."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class GridSettings(Checked):
 
     def checks(self) -> Checks:
         """Returns the checks of all experiments, and those of the grid."""
-        return {**super().checks(), **OWN}
+        return {**super().checks(), **GRID_CHECKS}
 
     def quick(self) -> "GridSettings":
         """Returns the same at a size that takes seconds."""

@@ -46,12 +46,12 @@ class Images(NamedTuple):
 def load(name: str, folder: str) -> Images:
     """Loads images; a fifth of them, the same share of every class, is the part that is attacked."""
     if name == "digits":
-        found = digits()
-        return normalised(found._replace(train_x=square(found.train_x), test_x=square(found.test_x)))
+        data = digits()
+        return normalised(data._replace(train_x=square(data.train_x), test_x=square(data.test_x)))
     from funcbio.experiments.datasets import load as read_files
 
-    read = read_files(name, folder)
-    return normalised(validation(Digits(read.images, read.labels, read.images[:0], read.labels[:0])))
+    files = read_files(name, folder)
+    return normalised(validation(Digits(files.images, files.labels, files.images[:0], files.labels[:0])))
 
 
 def square(rows: Tensor) -> Tensor:
@@ -96,9 +96,9 @@ def others(images: Images, keys: Tensor, places: Tensor) -> Tensor:
     """
     labels, everywhere = images.test_y, torch.arange(len(images.test_y))
 
-    def draw(key: Key, own: Tensor) -> Tensor:
-        score = funcbio.uniform(fold_in(key, "others"), (own.shape[0], len(labels)))
-        fits = (labels[own][:, None] == labels) & (own[:, None] != everywhere)
+    def draw(key: Key, targets: Tensor) -> Tensor:
+        score = funcbio.uniform(fold_in(key, "others"), (targets.shape[0], len(labels)))
+        fits = (labels[targets][:, None] == labels) & (targets[:, None] != everywhere)
         return torch.where(fits, score, -1.0).argmax(dim=1)
 
     return vmap(draw)(keys, places)

@@ -3,9 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-WIDTH = 16
-NARROW = 4
-"""Channels of the first stage, for 8 x 8 images."""
+WIDTH, NARROW = 16, 4
+"""Channels of the first stage: of larger images, and of 8 x 8 ones."""
 
 
 class Block(nn.Module):
@@ -30,10 +29,10 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Runs the block on ``(batch, channels, height, width)``."""
-        found = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
-        beside = x[:, :, :: self.stride, :: self.stride]
+        residual = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        shortcut = x[:, :, :: self.stride, :: self.stride]
         half = self.added // 2
-        return F.relu(found + F.pad(beside, (0, 0, 0, 0, half, self.added - half)))
+        return F.relu(residual + F.pad(shortcut, (0, 0, 0, 0, half, self.added - half)))
 
 
 class ResNet(nn.Module):
@@ -64,8 +63,8 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the scores of the classes, shape ``(batch, classes)``."""
-        found = self.blocks(F.relu(self.norm(self.conv(x))))
-        return self.readout(found.mean(dim=(2, 3)))
+        features = self.blocks(F.relu(self.norm(self.conv(x))))
+        return self.readout(features.mean(dim=(2, 3)))
 
 
 def resnet(depth: int, shape: tuple[int, int, int], classes: int) -> ResNet:

@@ -53,7 +53,7 @@ class Crowd:
         """Learns from a batch for every member; returns the share of right answers before."""
         self.steps += 1
         step = advance(self.optimizer, self.method.rates, self.method.crystallizes, compile=self.compile)
-        # Made outside of the graph, which would raise to powers for each weight.
+        # Computed outside of the graph, which would compute the powers for each weight.
         weights = {entry: torch.tensor(1.0 - decay**self.steps) for entry, decay in DECAYS.items()}
         params, rate, self.moments, right = step(self.members, self.moments, weights, self.numbers, x, y)
         self.members = self.members._replace(params=params, rate=rate)
@@ -68,7 +68,7 @@ class Crowd:
         self.members = self.members._replace(params=params)
         for average in self.moments.values() if replaced else ():
             for name, new in replaced.items():
-                if new.ndim == average[name].ndim:  # A new synapse has no past.
+                if new.ndim == average[name].ndim:  # The averages of a new synapse start at zero.
                     average[name].masked_fill_(new, 0.0)
 
 

@@ -30,7 +30,7 @@ def tasks(content: dict[str, Any], optimizer: str) -> Figure:
     for line, benchmark in zip(panels, BENCHMARKS, strict=True):
         runs = runs_of(content, benchmark, optimizer)
         for axes, biological in zip(line, (False, True), strict=True):
-            both = (PLAIN, START)  # Mechanisms stand on the one, or on the other.
+            both = (PLAIN, START)  # Every mechanism is added to one of these two.
             chosen = [run for run in runs if run["method"] in both or (run["method"] not in REMEDIES) == biological]
             drawn.append((axes, curves(axes, chosen, "accuracy", content["settings"], scale=100.0)))
             kind = "biological mechanisms" if biological else "known remedies"

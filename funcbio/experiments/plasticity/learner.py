@@ -1,4 +1,4 @@
-"""One member's training step; nothing here knows that many learn at once."""
+"""One member's training step; ``crowd`` maps it over many members."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -85,9 +85,9 @@ class Learner:
         return tree_map(torch.add, member.params, self._scaled("update", member.params, update, rate))
 
     def upkeep(self, member: Member, numbers: Tree, key: Key) -> tuple[Tree, Tree]:
-        """Shrinks and perturbs, or replaces weights, weak ones or any; returns the weights, and which are new.
+        """Shrinks and perturbs weights, or replaces weak ones or any; returns the weights, and which are new.
 
-        Any: as many, by the same draws, but chosen as if the weights had been shuffled.
+        "turn over" replaces as many weights as "rejuvenate", by the same draws, but at random places.
         """
         params: Tree = member.params
         if self.method.upkeep == "shrink":

@@ -30,8 +30,8 @@ def measure(params: Tree, rate: Tree, x: Tensor) -> dict[str, Tensor]:
     """
     hidden = activations(params, x)
     asleep = torch.cat([_asleep(layer) for layer in hidden])
-    found = funcbio.metrics(params, (), BioState(rate=rate), ranks=True, quantiles=())["all"]
-    values = {name: found[name] for name in ("weight_norm", "effective_rank", "rate_mean")}
+    metrics = funcbio.metrics(params, (), BioState(rate=rate), ranks=True, quantiles=())["all"]
+    values = {name: metrics[name] for name in ("weight_norm", "effective_rank", "rate_mean")}
     rank = effective_rank(singular_values(hidden[-1], 0))
     return values | {"dormant": asleep.float().mean(), "feature_rank": rank}
 

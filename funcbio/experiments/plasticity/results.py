@@ -13,18 +13,18 @@ SHARE = 5
 """The first and the last of this many parts of the tasks are compared."""
 
 
-def summary(settings: Settings, about: dict[str, Any], found: dict[str, Tensor]) -> dict[str, Any]:
+def summary(settings: Settings, about: dict[str, Any], measured: dict[str, Tensor]) -> dict[str, Any]:
     """Makes the entry of one run: lists by seed, of blocks of tasks.
 
     Args:
         settings: The settings.
         about: Benchmark, optimizer, method and its numbers.
-        found: What ``train`` returned.
+        measured: The result of ``train``.
     """
-    accuracy = found["accuracy"]
+    accuracy = measured["accuracy"]
     part = max(1, settings.tasks // SHARE)
     blocks = accuracy.unflatten(1, (settings.blocks, -1)).mean(dim=2)
-    lists = {name: rounded(values) for name, values in ({**found, "accuracy": blocks}).items()}
+    lists = {name: rounded(values) for name, values in ({**measured, "accuracy": blocks}).items()}
     windows = {"all": accuracy, "first": accuracy[:, :part], "last": accuracy[:, -part:]}
     means = {name: rounded(window.mean(dim=1)) for name, window in windows.items()}
     return {**about, "seeds": list(range(settings.seeds)), "blocks": lists, "windows": means}
@@ -70,5 +70,5 @@ def beside(runs: Sequence[dict[str, Any]], run: dict[str, Any], method: str) -> 
 
 
 def _difference(windows: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {name: paired(windows[name], others[name])._asdict() for name in ("all", "last")}
-    return found | {"p": p_value(windows["last"], others["last"])}
+    intervals: dict[str, Any] = {name: paired(windows[name], others[name])._asdict() for name in ("all", "last")}
+    return intervals | {"p": p_value(windows["last"], others["last"])}

@@ -14,7 +14,7 @@ from funcbio.experiments.frame.table import Table
 from funcbio.plot._sweep_curves import spell
 
 MOST_ROWS = 40
-"""Of a table on the screen; the rest is in its file."""
+"""Most rows of a table on the screen; its file holds all of them."""
 
 
 def write_tables(result: SweepResult, compare: Mapping[str, Any] | None, folder: Path) -> None:
