@@ -42,7 +42,7 @@ def chain(*features: Feature, compile: bool = False) -> Feature:
     """
     if not isinstance(compile, bool):
         raise ValueError(f"compile should be True or False; found {compile!r}")
-    # Where every operation has to be seen, all go leaf by leaf.
+    # Transforms and graphs have to see every operation: features then run one by one.
     parts = features if is_watched() else _merged(_flat(features), compile)
 
     def chained(params: Tree, grads: Tree, state: Any, /, *, key: Key | None = None) -> tuple[Tree, Tree, Any]:
@@ -85,7 +85,7 @@ def _flat(features: tuple[Feature, ...]) -> list[Feature]:
 
 
 def _is_chain(feature: Feature) -> bool:
-    """Returns True for what ``chain`` has made, and not for what wraps it."""
+    """Returns True for a feature made by ``chain``, but not for a wrapper around one."""
     return getattr(feature, "__code__", None) is CHAINED
 
 
@@ -102,7 +102,7 @@ def _step(feature: Feature) -> Step | None:
         return None
     try:
         return row.step(name, hyper)
-    except KeyError:  # An unknown option, of which the feature itself will say so.
+    except KeyError:  # An unknown option: the feature itself raises an error that names it.
         return None
 
 
@@ -111,4 +111,4 @@ def _is_hyper(value: object) -> bool:
 
 
 CHAINED = chain().__code__  # pyright: ignore[reportAttributeAccessIssue]
-"""Of every chain."""
+"""Code that all chains share."""

@@ -29,8 +29,8 @@ def observe(
 
     The function works inside vmap, grad and compile, and in several threads at once. Its activity is a tree shaped like
     ``params`` that adds up with ``state.activity`` (made with ``BioConfig(record_activity=True)``). Tied weights and
-    shared layers stay tied: each is given once, under any of its names. What the model keeps from call to call must be
-    in buffers: elsewhere it is forgotten, or seen by later calls.
+    shared layers stay tied: each is given once, under any of its names. State that the model keeps from call to call
+    must be in buffers: anywhere else it may be lost, or leak into later calls.
 
     Args:
         model: Any module with synapses; it is copied, not changed.
@@ -59,16 +59,16 @@ class Observed:
     """Runs a model as a pure function; made by ``observe``, see there."""
 
     def __init__(self, model: nn.Module, synapses: Choice, config: BioConfig | None) -> None:
-        found = holders(model, synapses)
-        for synapse, layer, _ in found:
+        located = holders(model, synapses)
+        for synapse, layer, _ in located:
             if config is not None and synapse.observable and synapse.splits(config.weight_splitting_Gamma):
                 units = synapse.post_units(_weight(layer, synapse).shape)
                 check_divides(config.weight_splitting_Gamma, units, synapse.weight)
-        self.stateless = Stateless(model, found, partial(_watch, config))
+        self.stateless = Stateless(model, located, partial(_watch, config))
         self.params = {self.stateless.names[name] for name, _ in model.named_parameters()}
         with torch.inference_mode(False):
-            own = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-        self.buffers = {name: buffer for name, buffer in own.items() if self.stateless.names[name] == name}
+            buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+        self.buffers = {name: buffer for name, buffer in buffers.items() if self.stateless.names[name] == name}
 
     def __call__(
         self, params: Mapping[str, Tensor], *args: Any, buffers: Buffers | None = None, **kwargs: Any
@@ -122,10 +122,10 @@ class Observed:
         return given
 
 
-def _watch(config: BioConfig | None, found: Sequence[Holder]) -> dict[str, Tensor]:
-    """Makes layers note how active they are, and split their output; returns where they note it."""
+def _watch(config: BioConfig | None, located: Sequence[Holder]) -> dict[str, Tensor]:
+    """Adds hooks that record activity and split outputs; returns the dictionary that they record in."""
     seen: dict[str, Tensor] = {}
-    for synapse, layer, speaker in found:
+    for synapse, layer, speaker in located:
         if synapse.observable and (config is None or config.records_activity):
             speaker.register_forward_hook(partial(_record, seen, synapse, layer))
         if config is not None and synapse.observable and synapse.splits(config.weight_splitting_Gamma):
