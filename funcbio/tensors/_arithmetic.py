@@ -27,8 +27,8 @@ def number(value: Number, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Returns a hyper-parameter as a tensor of no dimensions, so that a number acts as a tensor does."""
     if isinstance(value, Tensor):
         return value.to(device, dtype)
-    value = value + 0.0  # As -0.0 equals 0.0, one would be kept for both.
-    if is_watched():  # The place of everything is then in what watches.
+    value = value + 0.0  # Turns -0.0 into 0.0: the cache takes them for equal.
+    if is_watched():  # Whatever watches has to see the tensor made.
         return torch.full((), value, dtype=dtype, device=device)
     return constant(dtype, value, device)
 
