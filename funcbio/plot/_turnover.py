@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from funcbio._checks import require
-from funcbio.plot._canvas import PALETTE, figure_of
+from funcbio.plot._canvas import PALETTE, figure_of, tick_steps
 from funcbio.plot._ends import End, end_of, label_ends
-from funcbio.plot._given import mark_steps, steps_of
+from funcbio.plot._given import steps_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ def turnover(history: Sequence[Mapping[str, Any]], steps: Sequence[float] | None
     for axes, entry in zip(panels, entries, strict=True):
         label_ends(axes, _draw(axes, history, places, entry))
     panels[-1].set_xlabel("step")
-    mark_steps(panels[-1], places)
+    tick_steps(panels[-1], places, "monitor")
     figure.align_ylabels()
     return figure
 
