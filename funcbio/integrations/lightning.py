@@ -83,7 +83,7 @@ class BioCallback(Callback):
         del stage
         kinds = {kind.__name__ for kind in type(trainer.strategy).__mro__}
         require("strategy", trainer.strategy, "one that leaves weights in their shapes", not kinds & SHARDING)
-        self._session.waiting = None  # Of an earlier run.
+        self._session.waiting = None  # A state that an earlier run did not use.
         converted = bool(bio_modules(pl_module))
         if converted or any(isinstance(module, LAYERS) for module in pl_module.modules()):
             averages = [] if converted else fresh_averages(trainer.callbacks, self, pl_module, Callback)

@@ -25,9 +25,10 @@ ELEMENTWISE = (
     optim.NAdam,
     optim.RAdam,
 )
-"""Every element of a weight moves by its own gradient alone, in proportion to the learning rate."""
+"""Optimizers that move each element of a weight by its own gradient alone, in proportion to the learning rate."""
 
 TECHNICAL = ("params", "lr", "weight_decay", "maximize", "foreach", "capturable", "differentiable", "fused")
+"""Arguments of torch's optimizers that are not options of a recipe."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ STORES: list[tuple[Any, int, int]] = []
 """Store of the first rendezvous of these processes, with rank and their number: they can meet there only once."""
 
 GROUPS = itertools.count()
+"""Numbers of the groups that this program has joined, one for each sweep."""
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def world() -> int:
     return dist.get_world_size() if _joined() else 1
 
 
-def own_device() -> torch.device:
+def process_device() -> torch.device:
     """Returns the device of this process."""
     if not torch.cuda.is_available():
         return torch.device("cpu")

@@ -124,7 +124,7 @@ def sweep(
     require("compile", compile, "True or False", isinstance(compile, bool))
     require("chunk", chunk, "an integer >= 1", chunk is None or is_count(chunk))
     with _ranks.group(), modes_taken_off():
-        chosen_device = _ranks.own_device() if device is None else _device(device)
+        chosen_device = _ranks.process_device() if device is None else _device(device)
         job = Job(
             model=model,
             loss=loss,
