@@ -91,7 +91,7 @@ def test_factors_scale_the_leak_of_synapses_and_are_undone_by_who_knows_them(dat
     aim, (training, checkpoints) = cells.aimed(data, keys, 2), runs["wide fuzzy"]
     raw, scaled, known = (
         cells.leaked(cells.Cell("wide fuzzy", 0, leak), training, checkpoints[0], aim)
-        for leak in (cells.RAW, cells.SCALED, cells.KNOWN)
+        for leak in (cells.RAW, cells.SCALED, cells.UNDONE)
     )
     for name, rate in checkpoints[0].state.rate.items():
         factor = rate if rate.ndim > 1 else torch.ones(())  # Biases have no factors.

@@ -14,7 +14,7 @@ from funcbio.experiments.inversion.images import Images, chosen, class_means, ot
 from funcbio.experiments.inversion.metrics import matched, scores
 from funcbio.experiments.inversion.victims import VICTIMS, Checkpoint, Training, undo_factors
 
-RAW, SCALED, KNOWN, OTHER = "gradient", "gradient x factors", "gradient x factors, known", "gradient of another image"
+RAW, SCALED, UNDONE, OTHER = "gradient", "gradient x factors", "gradient x factors, known", "gradient of another image"
 """What leaks. Only in the third case does the attacker know the factors; the last is a control, not a leak."""
 
 REFERENCE = "mean image of the class"
@@ -63,7 +63,7 @@ class Aim(NamedTuple):
 
 def leaks_of(victim: str) -> list[str]:
     """Returns the leaks of a kind of network."""
-    return [RAW, *([SCALED, KNOWN] if VICTIMS[victim].has_factors else []), *([OTHER] if victim == "plain" else [])]
+    return [RAW, *([SCALED, UNDONE] if VICTIMS[victim].has_factors else []), *([OTHER] if victim == "plain" else [])]
 
 
 def cells_of(victims: Sequence[str], epochs: Sequence[int]) -> list[Cell]:
@@ -78,9 +78,9 @@ def leaked(cell: Cell, training: Training, at: Checkpoint, aim: Aim) -> Tree:
 
     def one(params: Tree, state: Any, x: Tensor, y: Tensor) -> Tree:
         grads = gradient(training.network, params, x, y)
-        if cell.leak in (SCALED, KNOWN):
+        if cell.leak in (SCALED, UNDONE):
             grads = bio.fuzzy_learning_rates(params, grads, state)[1]
-        return undo_factors(bio, params, grads, state) if cell.leak == KNOWN else grads
+        return undo_factors(bio, params, grads, state) if cell.leak == UNDONE else grads
 
     return vmap(one)(at.params, at.state, x, y)
 

@@ -9,7 +9,7 @@ import numpy as np
 from funcbio.experiments.frame.figures import draw_intervals
 from funcbio.experiments.frame.files import UNDATED, save_figure
 from funcbio.experiments.frame.intervals import interval
-from funcbio.experiments.inversion.cells import KNOWN, OTHER, RAW, REFERENCE, SCALED
+from funcbio.experiments.inversion.cells import OTHER, RAW, REFERENCE, SCALED, UNDONE
 from funcbio.experiments.inversion.metrics import METRICS
 from funcbio.experiments.inversion.victims import VICTIMS
 from funcbio.plot._canvas import PALETTE, count, figure_of
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-SHORT = {RAW: "", SCALED: ", x factors", KNOWN: ", factors known", OTHER: ", other image's"}
+SHORT = {RAW: "", SCALED: ", x factors", UNDONE: ", factors known", OTHER: ", other image's"}
 STYLE: Any = {"svg.hashsalt": "inversion", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
