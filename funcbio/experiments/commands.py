@@ -56,9 +56,9 @@ class Command(NamedTuple):
         about: The help.
         interrupted: The state of its work after an interrupt.
         function: Module below ``funcbio.experiments`` and function that run it.
-        settings: The class of its settings, every field of which is an option; None if they come from a file.
+        settings: The class of its settings, whose fields are options; None if settings come from a file.
         options: Its other options, which the function takes by name: flag and arguments of ``add_argument``.
-        needs: The extras to install for it, and the modules and packages that they bring.
+        needs: The extras to install for it, and the modules and packages in them.
     """
 
     about: str

@@ -75,18 +75,7 @@ def rate_factors(model: Any) -> Tensor:
 
 
 def train(settings: Settings, digits: Digits, variant: str, seeds: list[int], tick: Callable[[], None]) -> History:
-    """Trains one run for every seed, one after the other.
-
-    Args:
-        settings: The settings.
-        digits: The images.
-        variant: "plain" or "bio".
-        seeds: One seed for every run.
-        tick: Called after every epoch of a run.
-
-    Returns:
-        The measurements.
-    """
+    """Trains one run for every seed, one after the other; ``tick`` is called after every epoch of a run."""
     begun = time.perf_counter()
     runs = [train_one(settings, digits, variant, seed, tick) for seed in seeds]
     seconds = time.perf_counter() - begun

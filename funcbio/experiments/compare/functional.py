@@ -23,12 +23,8 @@ from funcbio.experiments.sweep_parts import accuracy
 class Run:
     """Runs one training, and reads like a method section. Every method is written for one run; vmap makes it many.
 
-    Attributes:
-        net: The network, used for its shape only.
-        bio: The mechanisms, bound to the network.
-        mechanisms: What happens between gradient and update; the empty chain is the plain network.
-        observe: The network as a function that also counts how active its units are.
-        digits: The images.
+    The network is used for its shape only. ``mechanisms`` act between gradient and update: none in the plain network.
+    ``observe`` is the network as a function that also counts how active its units are.
     """
 
     net: nn.Module
@@ -84,18 +80,9 @@ def make_run(settings: Settings, digits: Digits, variant: str) -> Run:
 def train(
     settings: Settings, digits: Digits, variant: str, seeds: list[int], lr: Tensor, tick: Callable[[], None]
 ) -> tuple[History, Tree]:
-    """Trains one run for every seed, all at once.
+    """Trains one run for every seed, all at once; ``lr`` holds a learning rate for each run.
 
-    Args:
-        settings: The settings.
-        digits: The images.
-        variant: "plain" or "bio".
-        seeds: One seed for every run.
-        lr: Learning rate of every run, shape ``(runs,)``.
-        tick: Called after every epoch.
-
-    Returns:
-        The measurements, and the final weights with a leading dimension of runs.
+    Returns the measurements, and the final weights with a leading dimension of runs; calls ``tick`` after every epoch.
     """
     run, keys = make_run(settings, digits, variant), vmap(funcbio.key)(torch.tensor(seeds))
     params, state = vmap(run.begin)(keys)

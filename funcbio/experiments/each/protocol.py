@@ -22,12 +22,7 @@ FLOOR = 0.1
 
 
 class Variant(NamedTuple):
-    """Describes a network with one mechanism.
-
-    Attributes:
-        mechanisms: Mechanisms that act in a step, each in its default place.
-        fields: Fields of the configuration that it sets.
-    """
+    """Describes a network: its mechanisms, each in its default place, and fields of the configuration."""
 
     mechanisms: Sequence[str | Mechanism]
     fields: Mapping[str, Any]
@@ -60,13 +55,7 @@ def variants(settings: Settings) -> dict[str, Variant]:
 def tune(settings: Settings, optimizer: str, output: Path) -> dict[str, dict[float, float]]:
     """Trains every variant at every learning rate, measured on a part of the training images.
 
-    Args:
-        settings: The settings.
-        optimizer: "sgd" or "adam".
-        output: Directory of the sweep.
-
-    Returns:
-        The mean accuracy of every variant by learning rate.
+    Returns the mean accuracy of every variant by learning rate.
     """
     seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + settings.tuning_seeds)
     rates = dict.fromkeys(variants(settings), RATES[optimizer])

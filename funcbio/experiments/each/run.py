@@ -14,10 +14,7 @@ from funcbio.experiments.frame.settings import SettingError
 
 
 def run(settings: Settings) -> dict[str, Any]:
-    """Runs the comparison, or goes on with it.
-
-    Returns:
-        The content of ``results.json``.
+    """Runs the comparison, or goes on with it; writes the results and returns them.
 
     Raises:
         SettingError: If a setting does not fit the data, or the output is that of another comparison.

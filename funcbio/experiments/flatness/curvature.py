@@ -1,4 +1,4 @@
-"""Curvature of a loss from products of its Hessian with vectors, which is itself never made."""
+"""Curvature of a loss from products of its Hessian with vectors, without the Hessian itself."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +35,7 @@ def hessian_product(loss: Callable[[Tree], Tensor], params: Tree) -> tuple[Produ
 def extremes(product: Product, size: int, key: Key, *, iterations: int) -> tuple[Tensor, Tensor]:
     r"""Estimates the smallest and the largest eigenvalue by Lanczos iterations from a random start.
 
-    Every new direction is made orthogonal to all before, twice, so that rounding brings none of them back. Ritz values
+    Every new direction is made orthogonal to all earlier ones, twice, because of rounding. Ritz values
     lie within the spectrum: the true largest eigenvalue is never under the estimate, but for rounding.
 
     Args:

@@ -17,10 +17,8 @@ ENDS = ("train_loss", "test_accuracy", "largest", "trace")
 def compared(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns one row for each variant; the first run is the plain network.
 
-    Sharpness is compared as a ratio: differences are paired by seed, of logarithms.
-
-    Args:
-        runs: With "variant", "lr" and every measure as lists by seed.
+    Sharpness is compared as a ratio: differences are paired by seed, of logarithms. Runs hold "variant", "lr", and
+    every measure as lists by seed.
     """
     rows, plain = [], runs[0]
     for run in runs:
@@ -46,8 +44,7 @@ def ratio(one: Sequence[float], plain: Sequence[float]) -> dict[str, float]:
 def at_loss(run: dict[str, Any], name: str, loss: float = EQUAL_LOSS) -> list[float]:
     """Returns a measure where the training loss first falls to a value, between two measurements on log scales.
 
-    Returns:
-        One number for each seed; nan where the loss never falls that far, or the measure is not positive there.
+    One number for each seed: nan if the loss never falls that far, or the measure is not positive there.
     """
     measures = []
     for losses, values in zip(run["train_loss"], run[name], strict=True):

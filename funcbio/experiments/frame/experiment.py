@@ -18,13 +18,7 @@ Data = TypeVar("Data")
 
 @dataclass(frozen=True)
 class Output:
-    """Describes the folder of a run of an experiment, and the terminal that it reports on.
-
-    Attributes:
-        settings: The settings.
-        folder: The directory of the results.
-        terminal: The terminal.
-    """
+    """Describes the folder of a run of an experiment, and the terminal that it reports on."""
 
     settings: Any
     folder: Path
@@ -54,10 +48,6 @@ class Output:
 
 def begin(settings: Any, load: Callable[[Any], Data]) -> tuple[Data, Output]:
     """Sets the number of threads, loads the data, and makes the directory of the results once the data are right.
-
-    Args:
-        settings: The settings, with "threads" and "output".
-        load: Loads the data for the settings.
 
     Raises:
         SettingError: If a setting does not fit the data or the output cannot be written.

@@ -24,13 +24,7 @@ class Interval(NamedTuple):
 
 
 def interval(numbers: Sequence[float]) -> Interval:
-    """Returns the mean and Student's t interval for it.
-
-    Args:
-        numbers: One number for every run.
-
-    Returns:
-        The interval; without a mean if there are no numbers, without ends if there is only one.
+    """Returns the mean of some numbers and its Student's t interval; nan where there are too few of them.
 
     Example:
         >>> interval([1.0, 1.0, 1.0])

@@ -34,13 +34,7 @@ def about(settings: Any) -> dict[str, Any]:
 
 
 def load_or_run(folder: Path, name: str, settings: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Returns the result of a run: from its file if there is one, else runs it.
-
-    Args:
-        folder: The folder of the results.
-        name: Name of the run.
-        settings: A dataclass.
-        make: Runs it; the result must fit into JSON.
+    """Returns the result of a run: from its file if there is one, else from ``make``, which returns what JSON can hold.
 
     Raises:
         SettingError: If the file was written with other settings.

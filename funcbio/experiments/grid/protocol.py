@@ -81,13 +81,7 @@ def validation_of(folds: Folds) -> Folds:
 
 
 class Grid:
-    """Runs the sweeps of one grid.
-
-    Args:
-        settings: The settings.
-        images: The images.
-        output: The directory of the results; every sweep has one below it, and goes on from what is there.
-    """
+    """Runs the sweeps of one grid; each has a directory below the output, and goes on from what is there."""
 
     def __init__(self, settings: GridSettings, images: Images, output: Path) -> None:
         self.settings, self.images, self.output = settings, images, output

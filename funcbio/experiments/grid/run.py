@@ -25,14 +25,7 @@ def main(settings: GridSettings, *, quick: bool, check: bool, path: Path | None)
 
 
 def run(settings: GridSettings, *, check: bool = True) -> dict[str, Any]:
-    """Trains the grid, or goes on with it, and writes the results.
-
-    Args:
-        settings: The settings.
-        check: Whether to compare checksums of the images' files with the published ones.
-
-    Returns:
-        The content of ``results.json``.
+    """Trains the grid, or goes on with it; writes and returns the results. ``check`` compares checksums of images.
 
     Raises:
         SettingError: If a setting does not fit the images, or the output is that of another grid.
@@ -76,13 +69,7 @@ def _summary(grid: Grid, result: SweepResult) -> dict[str, Any]:
 
 
 def draw(path: Path) -> list[Path]:
-    """Draws the figures of a results file, and writes its tables, beside it.
-
-    Args:
-        path: A ``results.json`` of the grid, under any name.
-
-    Returns:
-        The files.
+    """Draws the figures of a ``results.json`` of the grid and writes its tables, beside it; returns their paths.
 
     Raises:
         SettingError: If it is no such file.

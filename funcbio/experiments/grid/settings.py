@@ -40,7 +40,7 @@ class GridSettings(Checked):
     nu: float = option(0.09, "a number > 0", "spread of the rate factors")
     dre: float = option(14.0, "a number > 0", "rejuvenation: larger means fewer weights replaced")
     gamma: int = option(2, "an integer from 2 to 1000", "sub-synapses of each connection where weights are split")
-    goal: float = option(0.9, "a number in (0, 1)", "test accuracy of which is measured how soon it is reached")
+    goal: float = option(0.9, "a number in (0, 1)", "test accuracy up to which epochs are counted")
     threads: int = option(0, "an integer from 0 to 1024", "threads of torch; 0 leaves the choice to torch")
     folder: str = option("data", "a folder", "where the files of mnist, cifar10 or cifar100 are")
     output: str = option("results/grid", "a directory", "directory of the results; goes on where it was stopped")

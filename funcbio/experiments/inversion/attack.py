@@ -114,7 +114,7 @@ def invert(
     slope = _slope(network, tv, compile=compile)
     images, objectives = [], []
     for part in range(parts):
-        # The last part repeats the last attack, so that all have one size: each size compiles anew.
+        # The last part repeats the last attack, so that all parts have one size: every new size has to be compiled.
         rows = torch.arange(part * size, (part + 1) * size).clamp(max=count - 1)
         whole: Any = params, leaked, labels
         given: Any = tree_map(lambda leaf, rows=rows: leaf[rows], whole)

@@ -15,7 +15,7 @@ from funcbio.experiments.inversion.metrics import matched, scores
 from funcbio.experiments.inversion.victims import VICTIMS, Checkpoint, Training, undo_factors
 
 RAW, SCALED, UNDONE, OTHER = "gradient", "gradient x factors", "gradient x factors, known", "gradient of another image"
-"""What leaks. Only in the third case does the attacker know the factors; the last is a control, not a leak."""
+"""Names of the leaks. Only in the third does the attacker know the factors; the last is a control, not a leak."""
 
 REFERENCE = "mean image of the class"
 
@@ -88,18 +88,10 @@ def leaked(cell: Cell, training: Training, at: Checkpoint, aim: Aim) -> Tree:
 def attack(
     cells: Sequence[Cell], trained: Trained, aim: Aim, restarts: int, tick: Callable[[int], object], **options: Any
 ) -> Tensor:
-    """Attacks cells whose networks have one form, all seeds and restarts at once.
+    """Attacks cells whose networks have one form, all seeds and restarts at once; options are those of ``invert``.
 
-    Args:
-        cells: The cells.
-        trained: The networks.
-        aim: The images.
-        restarts: Attacks on every gradient; the one with the smallest objective counts.
-        tick: See ``invert``.
-        **options: Further arguments of ``invert``.
-
-    Returns:
-        Reconstructions, shape ``(cells, seeds, images, channels, height, width)``.
+    Of the restarts the one with the smallest objective counts: the attacker can tell. Returns reconstructions, shape
+    ``(cells, seeds, images, channels, height, width)``.
     """
     networks = [(*trained[cell.victim], cell) for cell in cells]
     params = _laid([checkpoints[cell.epochs].params for _, checkpoints, cell in networks], restarts)
@@ -123,14 +115,9 @@ def best(attacks: Reconstructions, restarts: int) -> Tensor:
 
 
 def measured(reconstructions: Tensor, aim: Aim) -> tuple[dict[str, list[float]], Tensor]:
-    """Measures the reconstructions of all seeds.
+    """Measures the reconstructions of all seeds, shape ``(seeds, images, channels, height, width)``.
 
-    Args:
-        reconstructions: Shape ``(seeds, images, channels, height, width)``.
-        aim: The images.
-
-    Returns:
-        The mean of every metric over images for each seed, and the matched reconstructions of the first seed.
+    Returns the mean of every metric over images for each seed, and the matched reconstructions of the first seed.
     """
     true, guessed = (aim.images.unit(x).numpy() for x in (aim.images.test_x[aim.places], reconstructions))
     ordered = [matched(*parts) for parts in zip(guessed, true, aim.labels.tolist(), strict=True)]

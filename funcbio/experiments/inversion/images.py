@@ -70,30 +70,15 @@ def normalised(parts: Digits) -> Images:
 
 
 def chosen(images: Images, keys: Tensor, count: int) -> Tensor:
-    """Chooses images to attack.
+    """Chooses images to attack; returns their places in the test part, shape ``(seeds, count)``.
 
-    Args:
-        images: The images.
-        keys: One key for every seed.
-        count: How many.
-
-    Returns:
-        Their places in the test part, shape ``(seeds, count)``; a smaller count gives the first of a larger one.
+    A smaller count gives the first of a larger one.
     """
     return vmap(lambda key: random_order(fold_in(key, "images"), len(images.test_y)))(keys)[:, :count]
 
 
 def others(images: Images, keys: Tensor, places: Tensor) -> Tensor:
-    """Chooses, for every image, another one of its class.
-
-    Args:
-        images: The images.
-        keys: One key for every seed.
-        places: What ``chosen`` gave.
-
-    Returns:
-        Places in the test part, shaped like ``places``.
-    """
+    """Chooses, for every image, another one of its class; returns places in the test part, shaped like ``places``."""
     labels, everywhere = images.test_y, torch.arange(len(images.test_y))
 
     def draw(key: Key, targets: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How near a reconstruction comes to the image: mean squared error, PSNR and SSIM, as scikit-image has them."""
+"""Distances of reconstructions from images: mean squared error, PSNR and SSIM of scikit-image."""
 
 from collections.abc import Sequence
 
@@ -17,25 +17,17 @@ MOST = 60.0
 """Cap of the PSNR in dB: errors are then smaller than those of eight bits a pixel."""
 
 RECOVERED = 30.0
-"""PSNR from which on an image counts as recovered: it then looks the same."""
+"""Lowest PSNR in dB at which an image counts as recovered: it then looks the same."""
 
 NEVER = 1e6
 """Cost of a pair of different classes: above that of any other assignment."""
 
 
 def matched(reconstructed: ndarray, true: ndarray, labels: Sequence[int]) -> ndarray:
-    """Puts reconstructions in the order of the images.
+    """Puts reconstructions, shape ``(images, channels, height, width)``, in the order of the images.
 
     A gradient does not say in which order the images of one class stood. So the images of each class are matched such
     that the sum of squared errors is smallest; the attacker knows the classes.
-
-    Args:
-        reconstructed: Reconstructions, shape ``(images, channels, height, width)``.
-        true: Images.
-        labels: Their classes.
-
-    Returns:
-        ``reconstructed`` in another order.
     """
     cost = ((true[:, None] - reconstructed[None]) ** 2).mean((2, 3, 4))
     cost = cost + NEVER * (np.asarray(labels)[:, None] != np.asarray(labels)[None])
@@ -43,14 +35,9 @@ def matched(reconstructed: ndarray, true: ndarray, labels: Sequence[int]) -> nda
 
 
 def scores(reconstructed: ndarray, true: ndarray) -> dict[str, list[float]]:
-    """Measures reconstructions of images with values in [0, 1].
+    """Measures reconstructions of images in the same order, with values in [0, 1].
 
-    Args:
-        reconstructed: Reconstructions, shape ``(images, channels, height, width)``.
-        true: Images, in the same order.
-
-    Returns:
-        One number for every image, by the name of the metric; "recovered" is 1 or 0.
+    Returns one number for every image, by the name of the metric; "recovered" is 1 or 0.
     """
     pairs = list(zip(true.astype(np.float64), reconstructed.astype(np.float64), strict=True))
     errors = [float(mean_squared_error(*pair)) for pair in pairs]

@@ -14,7 +14,7 @@ from torch import Tensor, vmap
 import funcbio
 from funcbio.experiments.frame.bar import Begin, Tick, bars
 from funcbio.experiments.frame.experiment import Output, begin
-from funcbio.experiments.frame.files import prepare
+from funcbio.experiments.frame.files import prepare, rounded
 from funcbio.experiments.frame.results import numbers_of, versions
 from funcbio.experiments.frame.settings import SettingError
 from funcbio.experiments.frame.terminal import console
@@ -29,8 +29,8 @@ NAME = "inversion"
 COMPILED_FROM = 150_000
 """Number of steps, over all attacks, from which compiling pays."""
 
-GREYS, DIGITS = 255, 5
-"""Shades of the pixels in the results, and significant digits of the numbers."""
+GREYS = 255
+"""Shades of the pixels in the results."""
 
 PICTURES = ("shown", "original")
 DRAWN = 4
@@ -70,11 +70,7 @@ def run(settings: Settings) -> None:
 
 
 def draw(path: Path, folder: Path) -> None:
-    """Prints the tables of a file of results and draws its figures.
-
-    Args:
-        path: The file.
-        folder: Where the figures go.
+    """Prints the tables of a file of results and draws its figures into a folder.
 
     Raises:
         SettingError: If there is no such file.
@@ -100,7 +96,7 @@ def _networks(trained: Trained) -> list[dict[str, Any]]:
     """Returns accuracy and loss of the networks of all seeds, for every kind and checkpoint."""
     return [
         {"victim": name, "epochs": epochs}
-        | {measure: _rounded(getattr(at, measure).tolist()) for measure in ("accuracy", "loss")}
+        | {measure: rounded(getattr(at, measure).tolist()) for measure in ("accuracy", "loss")}
         for name, (_, checkpoints) in trained.items()
         for epochs, at in checkpoints.items()
     ]
@@ -159,15 +155,11 @@ def _row(
 ) -> dict[str, Any]:
     """Makes the row of one cell: a number for every seed, and the pictures of the first seed."""
     row = {"victim": victim, "epochs": epochs, "leak": leak, "batch": aim.places.shape[1]}
-    return row | {name: _rounded(values) for name, values in scores.items()} | {"shown": _grey(shown)}
+    return row | {name: rounded(values) for name, values in scores.items()} | {"shown": _grey(shown)}
 
 
 def _without_pictures(row: dict[str, Any], drawn: int) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in PICTURES or row["batch"] == drawn}
-
-
-def _rounded(values: list[float]) -> list[float]:
-    return [float(f"{value:.{DIGITS}g}") for value in values]
 
 
 def _grey(images: Tensor) -> list[str]:

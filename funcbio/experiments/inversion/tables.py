@@ -29,12 +29,8 @@ Row = dict[str, Any]
 def differences(rows: Sequence[Row]) -> list[Row]:
     """Compares every cell with the gradient of the plain network at the same time, paired by seed.
 
-    Args:
-        rows: The rows of the results.
-
-    Returns:
-        For each other row and metric the mean difference, its 95 % interval, and the p-value of Wilcoxon's
-        signed-rank test: also after the correction of Benjamini and Hochberg over all rows of the metric.
+    Rows hold, for each metric, the mean difference, its 95 % interval, and the p-value of Wilcoxon's signed-rank test,
+    also after the correction of Benjamini and Hochberg over all rows of the metric.
     """
     plain = {(row["epochs"], row["batch"]): row for row in rows if (row["victim"], row["leak"]) == ("plain", RAW)}
     others = [row for row in rows if row["victim"] != REFERENCE and (row["victim"], row["leak"]) != ("plain", RAW)]

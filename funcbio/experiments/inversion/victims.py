@@ -86,11 +86,7 @@ class Checkpoint(NamedTuple):
 class Training:
     """Trains networks of one kind: written for one network, and mapped over seeds.
 
-    Attributes:
-        net: The network, used for its shape only.
-        victim: Its kind.
-        images: The images.
-        settings: The settings.
+    The network is used for its shape only.
     """
 
     net: nn.Module
@@ -145,9 +141,7 @@ class Training:
     def run(self, keys: Tensor, tick: Callable[[], object]) -> dict[int, Checkpoint]:
         """Trains one network for every key and returns the checkpoints that the settings name.
 
-        Args:
-            keys: The keys.
-            tick: Called after every epoch.
+        ``tick`` is called after every epoch.
         """
         (params, state), step, checkpoints = vmap(self.begin)(keys), self.stepper(), {}
         size, last = self.settings.train_batch, max(self.settings.checkpoints)

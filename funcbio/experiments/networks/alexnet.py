@@ -14,15 +14,7 @@ SMALL = 8
 
 
 def alexnet_mini(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
-    """Makes AlexNetMini; for 8 x 8 images with an eighth of the units, and a first convolution of 3 x 3, stride 1.
-
-    Args:
-        shape: Channels, height and width.
-        classes: Number of classes.
-
-    Returns:
-        The network.
-    """
+    """Makes AlexNetMini; for 8 x 8 images with an eighth of the units, and a first convolution of 3 x 3, stride 1."""
     small = shape[1] == 8
     widths = [width // SMALL for width in WIDTHS] if small else list(WIDTHS)
     convolutions = [

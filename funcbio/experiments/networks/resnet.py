@@ -38,11 +38,7 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """Runs a first convolution, three stages of blocks, the mean over the image, and the read-out.
 
-    Args:
-        channels: Channels of the images.
-        classes: Number of classes.
-        blocks: Blocks of every stage.
-        width: Channels of the first stage; every further one has twice as many.
+    The first stage has ``width`` channels, every further one twice as many.
     """
 
     def __init__(self, channels: int, classes: int, blocks: int, width: int) -> None:
@@ -70,14 +66,6 @@ class ResNet(nn.Module):
 def resnet(depth: int, shape: tuple[int, int, int], classes: int) -> ResNet:
     """Makes the CIFAR network of He et al. (arXiv 1512.03385, section 4.2), with shortcuts of option A.
 
-    For 8 x 8 images it has 4, 8 and 16 channels instead of 16, 32 and 64.
-
-    Args:
-        depth: Layers with weights: 6n + 2.
-        shape: Channels, height and width.
-        classes: Number of classes.
-
-    Returns:
-        The network.
+    It has ``depth`` = 6n + 2 layers with weights; for 8 x 8 images 4, 8 and 16 channels instead of 16, 32 and 64.
     """
     return ResNet(shape[0], classes, (depth - 2) // 6, NARROW if shape[1] == 8 else WIDTH)

@@ -14,28 +14,20 @@ from funcbio.experiments.plasticity.learner import make_learner
 from funcbio.experiments.plasticity.methods import Method
 
 UPKEEP_EVERY = 16
-"""Steps between two rounds of shrinking or rejuvenation: neither knows where a task ends."""
+"""Steps between two rounds of shrinking or rejuvenation, wherever a task ends."""
 
 NEUTRAL = {"lr": 0.0, "decay": 0.0, "pull": 0.0, "shrink": 0.0, "strength": 1.0, "floor": 0.0, "nu": 0.16}
-"""Numbers of a method that does not use them; only ``lr`` has to be given."""
+"""Values of the numbers that a method does not use; every method sets ``lr``."""
 
 DECAYS = {"exp_avg": 0.9, "exp_avg_sq": 0.999}
 """Adam's averages of the gradient and of its square."""
 
 TINY = 1e-8
-"""What Adam adds to the divisor."""
+"""Epsilon of Adam, added to the divisor."""
 
 
 class Crowd:
-    """Trains all members of one method.
-
-    Args:
-        method: The method.
-        optimizer: "sgd" or "adam".
-        keys: A key for every member, shape ``(members, 2)``.
-        numbers: A value for every member, by name.
-        compile: Whether to compile the step.
-    """
+    """Trains all members of one method: each has a key, and a value of every number."""
 
     def __init__(
         self, method: Method, optimizer: str, keys: Tensor, numbers: dict[str, Tensor], *, compile: bool

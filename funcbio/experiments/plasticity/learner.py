@@ -21,13 +21,7 @@ WIDE: dict[str, Any] = {"minimum": 0.0, "maximum": 10.0}
 
 
 class Member(NamedTuple):
-    """Holds the tensors of one member; with a leading dimension, of all.
-
-    Attributes:
-        params: The weights.
-        start: Those at the start.
-        rate: Rate factors.
-    """
+    """Holds weights, initial weights and rate factors of one member; with a leading dimension, of all."""
 
     params: Tree
     start: Tree
@@ -42,13 +36,7 @@ def network() -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Learner:
-    """Describes how one member learns.
-
-    Attributes:
-        method: The method.
-        net: The network, used for its shape only.
-        bio: The mechanisms, bound to the network.
-    """
+    """Describes how one member learns; the network is used for its shape only."""
 
     method: Method
     net: nn.Module

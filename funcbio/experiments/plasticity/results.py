@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from funcbio.experiments.frame.files import rounded
 from funcbio.experiments.frame.intervals import adjusted, interval, p_value, paired
 from funcbio.experiments.plasticity.methods import PLAIN, method_named
 from funcbio.experiments.plasticity.settings import Settings
@@ -14,27 +15,14 @@ SHARE = 5
 
 
 def summary(settings: Settings, about: dict[str, Any], measured: dict[str, Tensor]) -> dict[str, Any]:
-    """Makes the entry of one run: lists by seed, of blocks of tasks.
-
-    Args:
-        settings: The settings.
-        about: Benchmark, optimizer, method and its numbers.
-        measured: The result of ``train``.
-    """
+    """Makes the entry of one run from the result of ``train``: lists by seed, of blocks of tasks."""
     accuracy = measured["accuracy"]
     part = max(1, settings.tasks // SHARE)
     blocks = accuracy.unflatten(1, (settings.blocks, -1)).mean(dim=2)
-    lists = {name: rounded(values) for name, values in ({**measured, "accuracy": blocks}).items()}
+    lists = {name: rounded(values.tolist()) for name, values in ({**measured, "accuracy": blocks}).items()}
     windows = {"all": accuracy, "first": accuracy[:, :part], "last": accuracy[:, -part:]}
-    means = {name: rounded(window.mean(dim=1)) for name, window in windows.items()}
+    means = {name: rounded(window.mean(dim=1).tolist()) for name, window in windows.items()}
     return {**about, "seeds": list(range(settings.seeds)), "blocks": lists, "windows": means}
-
-
-def rounded(values: Tensor) -> list[Any]:
-    """Returns lists of numbers with five digits: more of them would be rounding errors of float32 over a run."""
-    if values.ndim > 1:
-        return [rounded(row) for row in values]
-    return [float(f"{number:.5g}") for number in values.tolist()]
 
 
 def compared(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -22,11 +22,7 @@ from funcbio.experiments.plasticity.training import train
 
 
 def run(settings: Settings, *, tune: bool) -> None:
-    """Runs the experiment, or the search for every method's numbers.
-
-    Args:
-        settings: The settings.
-        tune: Whether to search and stop.
+    """Runs the experiment, or only the search for every method's numbers.
 
     Raises:
         SettingError: If a setting does not fit the data or the output cannot be written; before any training.

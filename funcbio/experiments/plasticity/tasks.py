@@ -39,15 +39,7 @@ class Tasks:
         return self.epochs * (self.images // BATCH)
 
     def draw(self, key: Key, task: Tensor) -> tuple[Tensor, Tensor]:
-        """Makes one task of one member.
-
-        Args:
-            key: The member's key.
-            task: Number of the task, an integer tensor of no dimensions.
-
-        Returns:
-            Batches, shape ``(steps, 16, 64)``, and labels, shape ``(steps, 16)``.
-        """
+        """Makes one task of one member: batches, shape ``(steps, 16, 64)``, and labels, shape ``(steps, 16)``."""
         task_key = fold_in(fold_in(key, "task"), task)
         chosen = random_order(fold_in(key, "images"), len(self.y))[: self.images]
         orders = torch.stack(

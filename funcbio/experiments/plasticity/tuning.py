@@ -30,16 +30,9 @@ Best = dict[str, dict[str, dict[str, dict[str, float]]]]
 def search(settings: Settings, rows: dict[str, Tasks], output: Path, tick: Callable[[], None]) -> list[dict[str, Any]]:
     """Searches every method's numbers, each from the same start and with as many candidates.
 
-    The score is the mean accuracy over all tasks. The best candidates are run again with other seeds, which decide.
-
-    Args:
-        settings: The settings.
-        rows: The tasks of every benchmark.
-        output: Where finished parts of the search are kept.
-        tick: Called after every task of a round.
-
-    Returns:
-        One entry for every method: the candidates with their accuracies, those that were run again, and the best.
+    The score is the mean accuracy over all tasks. The best candidates are run again with other seeds, which decide. An
+    entry holds a method's candidates with their accuracies, those that were run again, and the best. Finished parts are
+    saved in the output. ``tick`` is called after every task of a round.
     """
     entries: list[dict[str, Any]] = []
     for benchmark, optimizer, method in combinations():

@@ -30,11 +30,7 @@ def table(name: str, value: Any) -> dict[str, Any]:
 def require_keys(where: str, given: Iterable[str], allowed: Collection[str], above: Collection[str] = ()) -> None:
     """Raises SettingError if a key is not allowed; the message names the nearest one that is.
 
-    Args:
-        where: Name of the table; "" for the whole file.
-        given: Its keys.
-        allowed: Those that it may have.
-        above: Keys of the whole file, which easily end up in the table that stands above them.
+    ``above`` are keys of the whole file, which easily end up in the table that stands above them.
     """
     for key in given:
         if key in allowed:

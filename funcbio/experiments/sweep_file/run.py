@@ -26,12 +26,9 @@ HARMLESS = ("chunk", "device", "save_seconds")
 
 
 def run(path: Path, output: str | None, *, check: bool) -> None:
-    """Checks a file, and trains the sweep that it describes.
+    """Checks a file, and trains the sweep that it describes unless ``check`` is True.
 
-    Args:
-        path: The file.
-        output: The folder of the results; None for one with the name of the file in ``results``.
-        check: Whether to stop when everything has been checked.
+    Results go to ``output``, or to a folder with the name of the file in ``results``.
 
     Raises:
         SettingError: If something is not as it should be; before any training.

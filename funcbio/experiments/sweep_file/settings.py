@@ -44,14 +44,7 @@ CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 class Experiment(NamedTuple):
-    """Holds the content of a file.
-
-    Attributes:
-        arguments: Those of ``funcbio.sweep``.
-        compare: Those of ``SweepResult.compare``, if a comparison is asked for.
-        content: The tables and keys of the file.
-        text: The file as it is.
-    """
+    """Holds the arguments of ``sweep`` and ``SweepResult.compare``, the tables and keys of the file, and its bytes."""
 
     arguments: dict[str, Any]
     compare: dict[str, Any] | None
@@ -61,12 +54,6 @@ class Experiment(NamedTuple):
 
 def read(path: Path) -> Experiment:
     """Reads a file and checks everything that can be checked without the network.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its content.
 
     Raises:
         SettingError: If there is no such file, or something in it is not as it should be.
