@@ -27,7 +27,7 @@ class Chosen(NamedTuple):
         attribute: Its name there.
         name: Its name in the model; of a tied one, the first.
         named: Whether it was chosen by its full name.
-        inputs: The dimension that belongs to the inputs, if the choice says so.
+        inputs: The dimension that belongs to the inputs, if the choice gives it.
     """
 
     module: nn.Module

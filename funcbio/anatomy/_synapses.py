@@ -124,8 +124,8 @@ def synapses(model: nn.Module, choice: Choice = None) -> dict[str, Synapse]:
 
     Raises:
         ValueError: If nothing is chosen, a pattern matches nothing, a chosen weight is not (yet) a real
-            floating-point parameter of its own, or two of them share memory, or a dimension said is not one of the
-            weight, or not that of torch's layer.
+            floating-point parameter of its own, or two of them share memory, or a dimension given is not one of the
+            weight, or not the one of torch's layer.
 
     Example:
         >>> net = torch.nn.Sequential(torch.nn.GRU(3, 4), torch.nn.Linear(4, 2))

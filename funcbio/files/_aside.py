@@ -89,7 +89,7 @@ def _fill(file: BinaryIO, write: Callable[[BinaryIO], object], target: Path) -> 
 
 
 def _sync(folder: Path) -> None:
-    """Brings the new name to disk too, where folders can be opened for that."""
+    """Writes the new name to disk too, on systems that can open folders."""
     with suppress(OSError), ExitStack() as stack:
         descriptor = os.open(folder, os.O_RDONLY)
         stack.callback(os.close, descriptor)

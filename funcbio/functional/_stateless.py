@@ -1,4 +1,4 @@
-"""A model without tensors of its own: every use fills in all of them, in all places where the model holds them."""
+"""A copy of a model without tensors: every use fills in all of them, in all places where the model holds them."""
 
 import copy
 import weakref
@@ -65,7 +65,7 @@ class Copy(NamedTuple):
 
 
 class Stateless:
-    """Runs a model whose parameters and buffers are given anew for every use.
+    """Runs a model whose parameters and buffers are given for every use.
 
     A tensor that the model holds in several places (tied weights, shared layers, lists of weights) is filled in at all
     of them. Threads and nested uses have separate copies. Attributes that a use changes in modules are restored.
@@ -194,7 +194,7 @@ def state_names(model: nn.Module) -> dict[str, str]:
 
 
 def _computed(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yields attributes that were computed from parameters, as the old weight norm does: they are computed anew."""
+    """Yields attributes that hooks compute from parameters in every call, as those of the old weight norm."""
     for prefix, module in model.named_modules():
         for name, value in vars(module).items():
             if isinstance(value, Tensor) and not value.is_leaf:

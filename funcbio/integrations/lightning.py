@@ -21,7 +21,7 @@ ALONE = find_spec("lightning") is None and find_spec("pytorch_lightning") is not
 """True if Lightning is installed under its older name only."""
 Callback: Any = import_extra("pytorch_lightning" if ALONE else "lightning.pytorch", "lightning").Callback
 SHARDING = {"FSDPStrategy", "DeepSpeedStrategy", "XLAFSDPStrategy"}
-"""Strategies that put flat pieces in the place of weights."""
+"""Names of strategies that replace weights by flat pieces."""
 
 
 class BioCallback(Callback):

@@ -58,7 +58,7 @@ def recipe(optimizer: Any, lr: float | None) -> Recipe:
     """Reads the argument ``optimizer``: a class of torch.optim, a partial of one, or a functional optimizer.
 
     Raises:
-        ValueError: If it is none of them, mixes members, or is given an option that it does not have.
+        ValueError: If it is another object or class, mixes members, or gets an option that it does not have.
     """
     if hasattr(optimizer, "init") and hasattr(optimizer, "update"):
         return Recipe(optimizer, {"lr": 1.0 if lr is None else lr}, (), {})

@@ -20,8 +20,8 @@ GROUPS = itertools.count()
 def group() -> Iterator[None]:
     """Joins the processes that ``torchrun`` started, unless they are joined already, or there is only this one.
 
-    They part at the end, because a process that ends while joined may abort; each sweep of a program joins them anew,
-    under another name.
+    They leave the group at the end, because a process that ends in a group may abort; each sweep of a program makes a
+    new group under another name.
     """
     ours = dist.is_available() and "WORLD_SIZE" in os.environ and not dist.is_initialized()
     if ours:
