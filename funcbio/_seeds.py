@@ -42,8 +42,8 @@ def require_one_of(what: str, choices: Collection[Any], **parameter: Any) -> Non
         if value not in choices:
             names = [repr(choice) for choice in choices]
             names = names if len(names) <= 12 else [*names[:6], "...", *names[-3:]]
-            there = ", ".join(names) or "(there are none)"
-            raise ValueError(f"{name} should be one of the {what} {there}; found {value!r}")
+            listed = ", ".join(names) or "(there are none)"
+            raise ValueError(f"{name} should be one of the {what} {listed}; found {value!r}")
 
 
 def runs(table: Mapping[str, Sequence[Any]], hyper: Sequence[str], metric: str) -> list[Run]:

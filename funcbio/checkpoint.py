@@ -194,8 +194,8 @@ def _tree(name: str, named: dict[str, Any], like: Tree) -> Any:
         if not _fits(wanted.get(leaf), named.get(leaf)):
             raise ValueError(f"{name} should have the leaves and shapes of the file's; found a difference at {leaf!r}")
     values = [named.get(leaf) for leaf in wanted]
-    made = [value if value is None else value.to(leaf) for value, leaf in zip(values, leaves, strict=True)]
-    return tree_unflatten(treedef, made)
+    restored = [value if value is None else value.to(leaf) for value, leaf in zip(values, leaves, strict=True)]
+    return tree_unflatten(treedef, restored)
 
 
 def _fits(wanted: Any, saved: Any) -> bool:

@@ -92,12 +92,12 @@ def _is_chain(feature: Feature) -> bool:
 def _step(feature: Feature) -> Step | None:
     """Returns a feature as a step; None if it is not of the library, or has arguments that a step cannot take."""
     partly = isinstance(feature, partial)
-    function, given = (feature.func, feature.keywords) if partly else (feature, {})
+    function, keywords = (feature.func, feature.keywords) if partly else (feature, {})
     name = getattr(function, "__name__", "")
     row = ROWS.get(name)
     if row is None or row.feature is not function or (partly and feature.args):
         return None
-    hyper = {**row.defaults, **given}
+    hyper = {**row.defaults, **keywords}
     if hyper.keys() != row.defaults.keys() or not all(map(_is_hyper, hyper.values())):
         return None
     try:

@@ -85,7 +85,7 @@ class Observed:
             ``call(*args, **kwargs) -> (output, activity)``.
         """
         used = {name: buffer.clone() for name, buffer in self.buffers.items()} if buffers is None else buffers
-        names, given = self.stateless.names, self._given(params, used)
+        names, by_name = self.stateless.names, self._by_first_name(params, used)
 
         def call(*args: Any, **kwargs: Any) -> tuple[Any, dict[str, Tensor]]:
             seen.clear()
@@ -93,33 +93,33 @@ class Observed:
             silent = torch.zeros((), dtype=torch.int64)
             return output, {name: seen.get(names[name], silent) for name in params}
 
-        with self.stateless.filled(given) as (model, seen, _):
+        with self.stateless.filled(by_name) as (model, seen, _):
             try:
                 yield call
             finally:
                 seen.clear()
         # Some models replace a buffer instead of writing to it.
-        used.update({name: given[names[name]] for name in used})
+        used.update({name: by_name[names[name]] for name in used})
 
     def remembers(self, params: Mapping[str, Tensor], buffers: Buffers, use: Callable[[nn.Module], Any]) -> bool:
         """Returns True if the model's output depends on earlier calls by more than its buffers."""
-        return self.stateless.remembers(self._given(params, buffers), use)
+        return self.stateless.remembers(self._by_first_name(params, buffers), use)
 
-    def _given(self, params: Mapping[str, Tensor], buffers: Buffers) -> dict[str, Tensor]:
+    def _by_first_name(self, params: Mapping[str, Tensor], buffers: Buffers) -> dict[str, Tensor]:
         """Returns every tensor of the model by its first name."""
         names = self.stateless.names
-        given: dict[str, Tensor] = {}
+        by_name: dict[str, Tensor] = {}
         for part, tensors in (("params", params), ("buffers", buffers)):
             for name, tensor in tensors.items():
                 if name not in names:
                     raise ValueError(f"{part} should hold tensors of the model{perhaps(name, names)}; found {name!r}")
-                if given.setdefault(names[name], tensor) is not tensor:
+                if by_name.setdefault(names[name], tensor) is not tensor:
                     raise ValueError(f"{part} should hold tied tensors once; found another one at {name!r}")
         for name in names.values():
-            if name not in given:
+            if name not in by_name:
                 part = "params" if name in self.params else "buffers"
                 raise ValueError(f"{part} should hold every tensor of the model; found none at {name!r}")
-        return given
+        return by_name
 
 
 def _watch(config: BioConfig | None, located: Sequence[Holder]) -> dict[str, Tensor]:

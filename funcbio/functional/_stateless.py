@@ -159,14 +159,14 @@ def _twin(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def _filled(copied: Copy, tensors: dict[str, Tensor]) -> Iterator[None]:
-    given = dict(tensors)
+    originals = dict(tensors)
     try:
         for container, index, name, _ in copied.places:
-            container[index] = given[name]
+            container[index] = originals[name]
         yield
     finally:
         for container, index, name, blank in copied.places:
-            if container[index] is not given[name]:
+            if container[index] is not originals[name]:
                 tensors[name] = container[index]
             container[index] = blank
 

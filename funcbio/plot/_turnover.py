@@ -40,8 +40,8 @@ def turnover(history: Sequence[Mapping[str, Any]], steps: Sequence[float] | None
     sequence = isinstance(history, Sequence) and all(isinstance(metrics, Mapping) for metrics in history)
     require("history", history, should, sequence and len(history) > 0)
     entries = [name for name in PANELS if any(name in metrics.get(WHOLE, {}) for metrics in history)]
-    there = sorted({name for metrics in history for name in metrics.get(WHOLE, {})})
-    require("history", there, "metrics with 'replaced' or 'age_mean' of the whole model", bool(entries))
+    measured = sorted({name for metrics in history for name in metrics.get(WHOLE, {})})
+    require("history", measured, "metrics with 'replaced' or 'age_mean' of the whole model", bool(entries))
     places = steps_of(steps, len(history))
     figure = figure_of("monitor", figsize=(8, 0.6 + 2.8 * len(entries)))
     panels = figure.subplots(len(entries), 1, sharex=True, squeeze=False)[:, 0]

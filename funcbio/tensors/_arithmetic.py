@@ -61,10 +61,10 @@ def product(grad: Tensor, factor: Tensor) -> Tensor:
 
     So a gradient that has overflowed stays infinite whatever the factor, and ``GradScaler`` finds it.
     """
-    made = grad * factor
-    if _may_be_asked(made) and math.isfinite(float(made.detach().sum())):  # Comparing all elements takes longer.
-        return made
-    return torch.where(made == made, made, grad)
+    result = grad * factor
+    if _may_be_asked(result) and math.isfinite(float(result.detach().sum())):  # Comparing all elements takes longer.
+        return result
+    return torch.where(result == result, result, grad)
 
 
 def _may_be_asked(values: Tensor) -> bool:

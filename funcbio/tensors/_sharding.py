@@ -102,10 +102,10 @@ def shard_like(values: Tensor, like: Any) -> Tensor:
     mesh, places = like.device_mesh, [place if follows(place) else Replicate() for place in like.placements]
     if not is_distributed(values):
         return distribute_tensor(values.detach(), mesh, places, src_data_rank=None)
-    given: Any = values
-    if given.device_mesh != mesh:
-        return distribute_tensor(whole(given).detach(), mesh, places, src_data_rank=None)
-    return given if list(given.placements) == places else given.redistribute(mesh, places)
+    sharded: Any = values
+    if sharded.device_mesh != mesh:
+        return distribute_tensor(whole(sharded).detach(), mesh, places, src_data_rank=None)
+    return sharded if list(sharded.placements) == places else sharded.redistribute(mesh, places)
 
 
 def draw_like(sample: Sample, like: Any) -> Tensor:

@@ -13,8 +13,8 @@ from funcbio.plot._canvas import PALETTE, figure_of
 
 def figure(results: Mapping[str, Any]) -> Figure:
     """Draws what every mechanism changes against the plain network of the same seeds, for both optimizers."""
-    made = figure_of("experiments", figsize=(8, 4))
-    axes: Any = made.subplots()
+    chart = figure_of("experiments", figsize=(8, 4))
+    axes: Any = chart.subplots()
     names = [row["mechanism"] for row in results[OPTIMIZERS[0]] if "difference" in row]
     for offset, color, optimizer in zip((-0.12, 0.12), PALETTE, OPTIMIZERS, strict=False):
         differences = [row["difference"] for row in results[optimizer] if "difference" in row]
@@ -26,4 +26,4 @@ def figure(results: Mapping[str, Any]) -> Figure:
     axes.grid(axis="x", alpha=0.2)
     axes.set_xlabel("test accuracy minus that of the plain network, points")
     axes.legend(frameon=False)
-    return made
+    return chart

@@ -117,10 +117,10 @@ def invert(
         # The last part repeats the last attack, so that all parts have one size: every new size has to be compiled.
         rows = torch.arange(part * size, (part + 1) * size).clamp(max=count - 1)
         whole: Any = params, leaked, labels
-        given: Any = tree_map(lambda leaf, rows=rows: leaf[rows], whole)
-        x = _descend(lambda x, given=given: slope(x, *given)[0], start[rows], low, high, iterations, lr, tick)
+        batch: Any = tree_map(lambda leaf, rows=rows: leaf[rows], whole)
+        x = _descend(lambda x, batch=batch: slope(x, *batch)[0], start[rows], low, high, iterations, lr, tick)
         images.append(x)
-        objectives.append(slope(x, *given)[1])
+        objectives.append(slope(x, *batch)[1])
     return Reconstructions(torch.cat(images)[:count], torch.cat(objectives)[:count])
 
 

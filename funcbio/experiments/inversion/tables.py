@@ -56,15 +56,15 @@ def tables(results: Row) -> list[Table]:
     seeds = len(results["seeds"])
     caption = f"Mean [95 % interval over {seeds} seeds]"
     rows, sizes = results["rows"], sorted({row["batch"] for row in results["rows"]})
-    made = [_networks(results["networks"], *what) for what in NETWORKS]
+    all_tables = [_networks(results["networks"], *options) for options in NETWORKS]
     for metric, title in METRICS.items():
         cells = {(*_name(row), row["batch"]): spell(interval(row[metric]), metric) for row in rows}
-        made.append(_table(f"{title}. {caption}", cells, sizes))
+        all_tables.append(_table(f"{title}. {caption}", cells, sizes))
     for metric in COMPARED:
         cells = {(*_name(row), row["batch"]): _apart(row) for row in results["differences"] if row["metric"] == metric}
         title = f"difference from the plain network's gradient, paired. * p < {SIGNIFICANT}, corrected"
-        made.append(_table(f"{METRICS[metric]}: {title}", cells, sizes))
-    return [*made, _table("PSNR, dB: split minus plain at four times the rate, paired (p)", _fair(rows), sizes)]
+        all_tables.append(_table(f"{METRICS[metric]}: {title}", cells, sizes))
+    return [*all_tables, _table("PSNR, dB: split minus plain at four times the rate, paired (p)", _fair(rows), sizes)]
 
 
 def _fair(rows: Sequence[Row]) -> dict[tuple[str, str, str, int], str]:

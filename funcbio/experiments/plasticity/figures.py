@@ -60,8 +60,8 @@ def inside(content: dict[str, Any], optimizer: str) -> Figure:
             drawn.append((axes, curves(axes, runs, name, content["settings"], scale=scale)))
         panels[0, column].set_title(f"{TITLES[benchmark]}, {NAMES[optimizer]}", fontsize=10)
         panels[-1, column].set_xlabel("task")
-    for axes, said in zip(panels[:, 0], INSIDE.values(), strict=True):
-        axes.set_ylabel(said)
+    for axes, label in zip(panels[:, 0], INSIDE.values(), strict=True):
+        axes.set_ylabel(label)
     for axes, ends in drawn:
         name_lines(axes, ends)
     return figure

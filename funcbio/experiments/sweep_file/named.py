@@ -27,12 +27,12 @@ def table(name: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def require_keys(where: str, given: Iterable[str], allowed: Collection[str], above: Collection[str] = ()) -> None:
+def require_keys(where: str, keys: Iterable[str], allowed: Collection[str], above: Collection[str] = ()) -> None:
     """Raises SettingError if a key is not allowed; the message names the nearest one that is.
 
     ``above`` are keys of the whole file, which easily end up in the table that stands above them.
     """
-    for key in given:
+    for key in keys:
         if key in allowed:
             continue
         name, place = (f"{where}.{key}", f"[{where}]") if where else (key, "the file")
@@ -41,23 +41,23 @@ def require_keys(where: str, given: Iterable[str], allowed: Collection[str], abo
         raise SettingError(f"{name} should be a key of {place}{perhaps(key, allowed)}; found an unknown key")
 
 
-def require_given(where: str, given: Collection[str], needed: Iterable[str]) -> None:
+def require_given(where: str, keys: Collection[str], needed: Iterable[str]) -> None:
     """Raises SettingError if a key that is needed is missing."""
     for key in needed:
-        if key not in given:
+        if key not in keys:
             raise SettingError(f"{where}.{key} should be given; found nothing".removeprefix("."))
 
 
-def require_arguments(where: str, function: Callable[..., Any], given: Collection[str]) -> None:
+def require_arguments(where: str, function: Callable[..., Any], keys: Collection[str]) -> None:
     """Raises SettingError if keys of a table are not the arguments that a function takes."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # Some functions written in C have no signature.
         return
     if not any(item.kind is item.VAR_KEYWORD for item in parameters):
-        require_keys(where, given, [item.name for item in parameters])
+        require_keys(where, keys, [item.name for item in parameters])
     single = [item for item in parameters if item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL)]
-    require_given(where, given, [item.name for item in single if item.default is item.empty])
+    require_given(where, keys, [item.name for item in single if item.default is item.empty])
 
 
 def named(name: str, text: object, home: ModuleType | None = None) -> Any:

@@ -41,19 +41,19 @@ METRICS: dict[str, Callable[..., Tensor]] = {"accuracy": accuracy}
 
 def model(section: Mapping[str, Any]) -> Callable[[], nn.Module]:
     """Returns the function that makes the network."""
-    made = _made("model", section, MODELS)
-    if made.func is mlp:
-        hidden = made.keywords["hidden"]
+    factory = _factory("model", section, MODELS)
+    if factory.func is mlp:
+        hidden = factory.keywords["hidden"]
         require("model.hidden", hidden, HIDDEN, CHECKS[HIDDEN](hidden))
-    return made
+    return factory
 
 
 def data(section: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the arguments "data" and "test"."""
-    made = _made("data", section, DATA)
+    factory = _factory("data", section, DATA)
     torch.manual_seed(0)  # Data that are drawn are the same when the command is started again.
     try:
-        result = made()
+        result = factory()
     except Exception as error:
         raise SettingError(f"data.factory should make the data; found {described(error)}") from error
     should = "a function that returns a dict {'data': (x, y), 'test': (x, y)}"
@@ -105,9 +105,9 @@ def with_functions(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Returns values of configuration fields with functions in the place of their names."""
     fields = dict(values)
     if FUNCTION in fields:
-        name, given = f"{where}.{FUNCTION}", fields[FUNCTION]
-        several = isinstance(given, list)
-        fields[FUNCTION] = [named(name, text, F) for text in given] if several else named(name, given, F)
+        name, value = f"{where}.{FUNCTION}", fields[FUNCTION]
+        several = isinstance(value, list)
+        fields[FUNCTION] = [named(name, text, F) for text in value] if several else named(name, value, F)
     return fields
 
 
@@ -132,7 +132,7 @@ def _mechanism(where: str, item: object) -> Mechanism:
         raise SettingError(f"{where}.{error}") from error
 
 
-def _made(where: str, section: Mapping[str, Any], built_in: Mapping[str, Callable[..., Any]]) -> partial[Any]:
+def _factory(where: str, section: Mapping[str, Any], built_in: Mapping[str, Callable[..., Any]]) -> partial[Any]:
     """Returns the function that a table names, with the other keys of the table as its arguments."""
     rest = {key: value for key, value in section.items() if key not in ("name", "factory")}
     if ("name" in section) == ("factory" in section):
