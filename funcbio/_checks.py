@@ -1,6 +1,6 @@
-"""Checks of trees, numbers and keys before anything is computed, by all that is known without their values.
+"""Checks of trees, numbers and keys, before anything is computed and without values of tensors.
 
-So the checks cost nothing in vmap or a compiled graph, and the features stay pure.
+So they cost nothing in vmap or a compiled graph, and the features stay pure.
 """
 
 import difflib
@@ -25,7 +25,7 @@ NOTES = ("replaced", "age")
 """Trees that hold truth values or counts for every synapse."""
 
 LARGEST = 1e15
-"""No hyper-parameter needs more, and products of two of them stay in the range of float32."""
+"""Largest magnitude of a hyper-parameter: products of two of them stay in the range of float32."""
 
 
 class Limit(NamedTuple):
@@ -66,8 +66,8 @@ def require_like(params: Tree, **trees: Tree) -> None:
     columns = {"params": optree.tree_leaves(params), **{name: leaves_as(tree, params) for name, tree in trees.items()}}
     for index, weight in enumerate(columns["params"]):
         leaves = {name: column[index] for name, column in columns.items()}
-        marks = [leaf for name, leaf in leaves.items() if name not in VALUES]
-        synapse = any(isinstance(mark, Tensor) and mark.ndim > 0 for mark in marks)
+        others = [leaf for name, leaf in leaves.items() if name not in VALUES]
+        synapse = any(isinstance(leaf, Tensor) and leaf.ndim > 0 for leaf in others)
         for name, leaf in leaves.items():
             should = _misfit(name, leaf, weight, synapse=synapse)
             if should:
@@ -76,10 +76,10 @@ def require_like(params: Tree, **trees: Tree) -> None:
 
 def _difference(tree: Tree, params: Tree) -> str:
     """Returns how a tree differs from ``params``: a leaf too few or too many, or else their structures."""
-    own, expected = leaf_names(tree), leaf_names(params)
+    names, expected = leaf_names(tree), leaf_names(params)
     if optree.tree_structure(tree).is_leaf():
         return f"{type(tree).__name__}, a single leaf"
-    missing, further = sorted({*expected} - {*own}), sorted({*own} - {*expected})
+    missing, further = sorted({*expected} - {*names}), sorted({*names} - {*expected})
     if missing or further:
         return f"no leaf {missing[0]!r}" if missing else f"a further leaf {further[0]!r}"
     return f"{optree.tree_structure(tree)} in the place of {optree.tree_structure(params)}"
@@ -89,8 +89,8 @@ def _misfit(name: str, leaf: Any, weight: Any, *, synapse: bool) -> str | None:
     """Returns a description of the leaf that the tree ``name`` should have here; None if the leaf fits."""
     if not isinstance(leaf, Tensor):
         return "a tensor"
-    marks, broadcasts = name not in VALUES, name in ("sign", "activity")
-    if not isinstance(weight, Tensor) or (marks and leaf.ndim == 0):
+    may_lack, broadcasts = name not in VALUES, name in ("sign", "activity")
+    if not isinstance(weight, Tensor) or (may_lack and leaf.ndim == 0):
         return None
     if synapse and name not in NOTES and not (is_real(leaf) or (broadcasts and _counts(leaf))):
         return "real numbers" if broadcasts else "real floating-point numbers"
@@ -121,9 +121,9 @@ def require(name: str, value: object, should: str, holds: bool) -> None:
         raise ValueError(f"{name} should be {should}; found {value!r:.200}")
 
 
-def perhaps(name: object, known: Iterable[str]) -> str:
-    """Returns the nearest of the known names, for a message that refuses another one; "" if none is known."""
-    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.0)
+def perhaps(name: object, names: Iterable[str]) -> str:
+    """Returns the nearest of some names, for a message that refuses another one; "" if there are none."""
+    near = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.0)
     return f", perhaps {near[0]}" if near else ""
 
 
@@ -171,9 +171,9 @@ def require_within(limits: Mapping[str, Limit], hyper: Mapping[str, Any]) -> Non
 
 
 def require_order(low: str, least: Any, high: str, most: Any) -> None:
-    """Raises ValueError if the first of two hyper-parameters is not less than the second, as far as that is known."""
-    known = not any(isinstance(value, Tensor) and (value.is_meta or is_watched()) for value in (least, most))
-    if known and not bool(least < most):
+    """Raises ValueError if the first of two hyper-parameters is not less than the second, where both can be read."""
+    comparable = not any(isinstance(value, Tensor) and (value.is_meta or is_watched()) for value in (least, most))
+    if comparable and not bool(least < most):
         raise ValueError(f"{low} should be less than {high}; found {least} and {most}")
 
 

@@ -42,8 +42,8 @@ def require_one_of(what: str, choices: Collection[Any], **parameter: Any) -> Non
         if value not in choices:
             names = [repr(choice) for choice in choices]
             names = names if len(names) <= 12 else [*names[:6], "...", *names[-3:]]
-            there = ", ".join(names) or "(there are none)"
-            raise ValueError(f"{name} should be one of the {what} {there}; found {value!r}")
+            listed = ", ".join(names) or "(there are none)"
+            raise ValueError(f"{name} should be one of the {what} {listed}; found {value!r}")
 
 
 def runs(table: Mapping[str, Sequence[Any]], hyper: Sequence[str], metric: str) -> list[Run]:
@@ -200,10 +200,11 @@ def compare(
 def _paired(pairs: Sequence[tuple[float, float]]) -> tuple[float, ...]:
     """Returns pairs used, pairs left out, mean difference, its interval and p-value."""
     used = [value - start for value, start in pairs if math.isfinite(value) and math.isfinite(start)]
-    return len(used), len(pairs) - len(used), *_interval(used), _p_value(used)
+    return len(used), len(pairs) - len(used), *_interval(used), wilcoxon(used)
 
 
-def _p_value(differences: Sequence[float]) -> float:
+def wilcoxon(differences: Sequence[float]) -> float:
+    """Returns the p-value of Wilcoxon's signed-rank test; 1 if all differences are zero, nan if there are none."""
     if not differences:
         return math.nan
     if not any(differences):  # Wilcoxon's test leaves out zeros: no difference would remain.

@@ -20,11 +20,10 @@ from funcbio.files._tensors import read_tensors, write_tensors
 
 TREE = "tree of tensors"
 CONFIG = "configuration"
-"""The only key of a dictionary that stands for something else in a file."""
-
+"""The only key of a dictionary that stands for a tree or a configuration in a file."""
 
 FREE_SHAPES = ("Adafactor", "LBFGS")
-"""Optimizers of torch whose states have other shapes than their weights."""
+"""Names of torch's optimizers whose states have other shapes than their weights."""
 
 
 def save_checkpoint(path: str | os.PathLike[str], **parts: Any) -> None:
@@ -107,8 +106,8 @@ def load_checkpoint(path: str | os.PathLike[str], **parts: Any) -> dict[str, Any
 
 def _load(name: str, part: Any, saved: Any) -> None:
     """Loads a state into an object; checks optimizers of torch, which accept any and would fail in their next step."""
-    marked = isinstance(saved, dict) and (TREE in saved or CONFIG in saved)
-    if marked or (isinstance(part, nn.Module | Optimizer) and not isinstance(saved, dict)):
+    is_other = isinstance(saved, dict) and (TREE in saved or CONFIG in saved)
+    if is_other or (isinstance(part, nn.Module | Optimizer) and not isinstance(saved, dict)):
         raise ValueError(
             f"{name} should be a part that has a state of its own; found a plain value or a tree in the file"
         )
@@ -135,8 +134,8 @@ def _check_optimizer(name: str, optimizer: Optimizer, options: set[str]) -> None
         for weight in group["params"] if kind not in FREE_SHAPES else ():
             for state, value in optimizer.state.get(weight, {}).items():
                 if isinstance(value, Tensor) and value.ndim and value.shape != weight.shape:
-                    found = f"{tuple(value.shape)} for a weight of {tuple(weight.shape)}"
-                    raise ValueError(f"{name} should have states of its weights' shapes; found {state!r} of {found}")
+                    shapes = f"{tuple(value.shape)} for a weight of {tuple(weight.shape)}"
+                    raise ValueError(f"{name} should have states of its weights' shapes; found {state!r} of {shapes}")
 
 
 def _packed(name: str, part: Any) -> Any:
@@ -148,7 +147,7 @@ def _packed(name: str, part: Any) -> Any:
     tensors = any(isinstance(leaf, Tensor) for _, leaf in named) or hasattr(part, "_fields")
     tensors = tensors and (isinstance(part, Tensor) or [leaf for leaf, _ in named] != [""])  # The path of a tensor.
     if not tensors or not all(leaf is None or isinstance(leaf, Tensor) for _, leaf in named):
-        return _unmarked(name, plain(part, name))
+        return _without_reserved_keys(name, plain(part, name))
     for leaf, count in Counter(leaf for leaf, _ in named).items():
         if count > 1:
             raise ValueError(f"{name} should have leaves of different paths, to be saved; found two of {leaf!r}")
@@ -170,11 +169,11 @@ def _fields(config: BioConfig) -> dict[str, Any]:
     return {name: value for name, value, default in pairs if not (callable(default) and value is default)}
 
 
-def _unmarked(name: str, part: Any) -> Any:
+def _without_reserved_keys(name: str, part: Any) -> Any:
     """Returns a part; raises ValueError if it has a key that marks trees or configurations in the file."""
-    for mark in (TREE, CONFIG):
-        if isinstance(part, dict) and mark in part:
-            raise ValueError(f"{name} should not have the key {mark!r}, to be saved; found it")
+    for key in (TREE, CONFIG):
+        if isinstance(part, dict) and key in part:
+            raise ValueError(f"{name} should not have the key {key!r}, to be saved; found it")
     return part
 
 
@@ -195,8 +194,8 @@ def _tree(name: str, named: dict[str, Any], like: Tree) -> Any:
         if not _fits(wanted.get(leaf), named.get(leaf)):
             raise ValueError(f"{name} should have the leaves and shapes of the file's; found a difference at {leaf!r}")
     values = [named.get(leaf) for leaf in wanted]
-    made = [value if value is None else value.to(leaf) for value, leaf in zip(values, leaves, strict=True)]
-    return tree_unflatten(treedef, made)
+    restored = [value if value is None else value.to(leaf) for value, leaf in zip(values, leaves, strict=True)]
+    return tree_unflatten(treedef, restored)
 
 
 def _fits(wanted: Any, saved: Any) -> bool:

@@ -27,7 +27,7 @@ class Chosen(NamedTuple):
         attribute: Its name there.
         name: Its name in the model; of a tied one, the first.
         named: Whether it was chosen by its full name.
-        inputs: The dimension that belongs to the inputs, if the choice says so.
+        inputs: The dimension that belongs to the inputs, if the choice gives it.
     """
 
     module: nn.Module
@@ -47,24 +47,24 @@ def choose(model: nn.Module, choice: Choice) -> list[Chosen]:
     if choice is None:
         _require_weights(model)
     candidates, rules = list(_candidates(model)), _rules(choice)
-    found: dict[int, Chosen] = {}
+    chosen: dict[int, Chosen] = {}
     for name, module in candidates:
-        said = [dim for rule, dim in rules if _matches(rule, name, module)]
-        if said:
+        dims = [dim for rule, dim in rules if _matches(rule, name, module)]
+        if dims:
             named = any(rule == name for rule, _ in rules)
-            one = Chosen(module, name.rpartition(".")[2], name, named, _one_of(name, said))
+            one = Chosen(module, name.rpartition(".")[2], name, named, _one_of(name, dims))
             weight = one.weight
             _require_real(name, weight)
-            found[id(weight)] = _tied(found.get(id(weight), one), one)
+            chosen[id(weight)] = _tied(chosen.get(id(weight), one), one)
     for rule, _ in rules:
         if isinstance(rule, str) and not any(_matches(rule, *pair) for pair in candidates):
             names = ", ".join(name for name, _ in candidates)
             raise ValueError(f"synapses should match parameters ({names}); found no match for {rule!r}")
-    if not found:
+    if not chosen:
         wanted = f"a layer with synapses ({', '.join(kind.__name__ for kind in LAYERS)})"
         wanted = wanted if choice is None else "a parameter that synapses chooses"
         raise ValueError(f"model should contain {wanted}; found none in {type(model).__name__}")
-    return list(found.values())
+    return list(chosen.values())
 
 
 def _tied(first: Chosen, second: Chosen) -> Chosen:
@@ -76,7 +76,7 @@ def _tied(first: Chosen, second: Chosen) -> Chosen:
 def _rules(choice: Choice) -> list[tuple[Rule, int | None]]:
     """Returns every rule of a choice, and the dimension of the inputs that the choice gives for it."""
     if choice is None:
-        # Further parameters of a class that extends a layer are none of these weights.
+        # Only "weight": further parameters that a subclass of a layer adds are not synapses.
         return [(lambda name, module: isinstance(module, LAYERS) and name.rpartition(".")[2] == "weight", None)]
     if isinstance(choice, str) or callable(choice):
         return [(choice, None)]
@@ -98,12 +98,12 @@ def _require_dims(choice: Mapping[Any, Any]) -> None:
             )
 
 
-def _one_of(name: str, said: Sequence[int | None]) -> int | None:
+def _one_of(name: str, dims: Sequence[int | None]) -> int | None:
     """Returns the dimension that the choice gives for a parameter; None if it gives none."""
-    dims = dict.fromkeys(dim for dim in said if dim is not None)
-    if len(dims) > 1:
-        raise ValueError(f"synapses should say one dimension for {name}; found {' and '.join(map(str, dims))}")
-    return next(iter(dims), None)
+    distinct = dict.fromkeys(dim for dim in dims if dim is not None)
+    if len(distinct) > 1:
+        raise ValueError(f"synapses should say one dimension for {name}; found {' and '.join(map(str, distinct))}")
+    return next(iter(distinct), None)
 
 
 def _matches(rule: Rule, name: str, module: nn.Module) -> bool:
@@ -111,12 +111,12 @@ def _matches(rule: Rule, name: str, module: nn.Module) -> bool:
 
 
 def is_scripted(module: nn.Module) -> bool:
-    """Returns True if a module is a program of ``torch.jit``: it takes no attributes, and its parameters stay."""
+    """Returns True for a program of ``torch.jit``, whose attributes and parameters cannot be replaced."""
     return isinstance(module, torch.jit.ScriptModule)
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Returns True if a module runs as a program of ``torch.compile``, made in place or around another module."""
+    """Returns True for a module compiled by ``torch.compile``, in place or as a wrapper."""
     return "_orig_mod" in module._modules or vars(module).get("_compiled_call_impl") is not None
 
 
@@ -142,5 +142,5 @@ def _require_real(name: str, weight: nn.Parameter | None) -> None:
     if isinstance(weight, nn.parameter.UninitializedParameter):
         raise ValueError(f"model should be initialized, run it once; found the uninitialized weight {name}")
     if not is_real(weight):
-        found = weight if weight is None else weight.dtype
-        raise ValueError(f"{name} should hold real floating-point numbers to be synapses; found {found}")
+        kind = weight if weight is None else weight.dtype
+        raise ValueError(f"{name} should hold real floating-point numbers to be synapses; found {kind}")

@@ -9,7 +9,7 @@ import torch
 from torch import Size, Tensor, nn
 
 from funcbio.anatomy._choice import INPUT_FIRST, LAYERS, Choice, choose
-from funcbio.anatomy._layout import input_dim, is_own_weight
+from funcbio.anatomy._layout import input_dim, is_torch_weight
 from funcbio.base import Tree
 from funcbio.tensors._outputs import ragged
 from funcbio.tensors._overlap import find_overlap, part_of
@@ -38,7 +38,7 @@ class Synapse:
         trained: Whether it was trained, or named, when the model was described; if not, ``init`` marks it as one that
             the features leave alone.
         layout_known: Whether ``pre`` and ``post`` are known, from the layer's class or the user's word. If not, they
-            are a guess, and what depends on them is refused.
+            are a guess, and mechanisms that depend on them raise ValueError.
 
     Example:
         >>> synapses(torch.nn.Linear(3, 2))["weight"].post_units(torch.Size([2, 3]))
@@ -107,7 +107,8 @@ def synapses(model: nn.Module, choice: Choice = None) -> dict[str, Synapse]:
     By default synapses are the weights of Linear, Conv1d/2d/3d and ConvTranspose1d/2d/3d layers, at any depth of
     nesting. A choice may name any parameters of two and more dimensions instead, of recurrent layers, attention
     projections, embeddings or layers of your own; biases and normalisation parameters are never synapses.
-    The read-out is the last of them, unless the user marked a layer; a layer that is itself the model is none.
+    The read-out is the last of them, or every layer that the user marked. A layer that is itself the model is no
+    read-out unless it is marked.
     A weight that is not trained (``requires_grad=False``) is described too, and left alone, unless a choice
     gives its full name.
 
@@ -123,8 +124,8 @@ def synapses(model: nn.Module, choice: Choice = None) -> dict[str, Synapse]:
 
     Raises:
         ValueError: If nothing is chosen, a pattern matches nothing, a chosen weight is not (yet) a real
-            floating-point parameter of its own, or two of them share memory, or a dimension said is not one of the
-            weight, or not that of torch's layer.
+            floating-point parameter of its own, or two of them share memory, or a dimension given is not one of the
+            weight, or not the one of torch's layer.
 
     Example:
         >>> net = torch.nn.Sequential(torch.nn.GRU(3, 4), torch.nn.Linear(4, 2))
@@ -147,22 +148,22 @@ def holders(model: nn.Module, choice: Choice = None) -> list[Holder]:
     training = any(parameter.requires_grad for parameter in model.parameters())
     # The output projection of attention is called as a function: its output is the attention's.
     speakers = {id(m.out_proj): m for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
-    marked = any(is_marked(one.module) for one in chosen)
-    found = []
+    any_marked = any(is_marked(one.module) for one in chosen)
+    described = []
     for index, (one, weight) in enumerate(zip(chosen, weights, strict=True)):
         module = one.module
         last = module is not model and index == len(chosen) - 1
-        own, inputs = is_own_weight(module, one.attribute), input_dim(one)
-        observable = own and isinstance(module, (*LAYERS, *INPUT_FIRST))
+        of_torch, inputs = is_torch_weight(module, one.attribute), input_dim(one)
+        observable = of_torch and isinstance(module, (*LAYERS, *INPUT_FIRST))
         synapse = Synapse(
             weight=names[id(weight)],
             kind=type(module).__name__,
             pre=1 if inputs is None else inputs,
             post=1 if inputs == 0 else 0,
-            groups=getattr(module, "groups", 1) if own else 1,
+            groups=getattr(module, "groups", 1) if of_torch else 1,
             index=index,
             total=len(chosen),
-            readout=is_marked(module) if marked else last,
+            readout=is_marked(module) if any_marked else last,
             bias=names.get(id(getattr(module, "bias", None))) if observable else None,
             observable=observable,
             attribute=one.attribute,
@@ -170,8 +171,8 @@ def holders(model: nn.Module, choice: Choice = None) -> list[Holder]:
             trained=one.named or weight.requires_grad or not training,
             layout_known=inputs is not None,
         )
-        found.append(Holder(synapse, module, speakers.get(id(module), module)))
-    return found
+        described.append(Holder(synapse, module, speakers.get(id(module), module)))
+    return described
 
 
 def is_treated(synapse: Synapse, weight: Tensor) -> bool:
@@ -196,9 +197,9 @@ def is_marked(module: nn.Module) -> bool:
 def _require_apart(weights: Mapping[str, Any]) -> None:
     """Raises ValueError if two parameters share memory, as after ``second.weight.data = first.weight.data``."""
     parts = [part_of(weight, name, written=True) for name, weight in weights.items()]
-    found = find_overlap(part for part in parts if part is not None)
-    if found is not None:
-        names = " and ".join(str(part.name) for part in found)
+    overlap = find_overlap(part for part in parts if part is not None)
+    if overlap is not None:
+        names = " and ".join(str(part.name) for part in overlap)
         raise ValueError(
             f"{names} should be one parameter, or have memory of their own; found two parameters on the same memory: "
             "tie layers by assigning the parameter, not its data"
@@ -242,8 +243,8 @@ def unit_axis(values: object, dim: object, name: str = "values") -> int:
         raise ValueError(f"{name} should be a tensor; found {type(values).__name__}")
     if values.layout not in (torch.strided, torch.jagged):
         raise ValueError(f"{name} should be a dense tensor; found the layout {values.layout}")
-    known = isinstance(dim, int) and not isinstance(dim, bool) and -values.ndim <= dim < values.ndim
-    if not isinstance(dim, int) or not known or (values.is_nested and dim % values.ndim in (0, ragged(values))):
+    valid = isinstance(dim, int) and not isinstance(dim, bool) and -values.ndim <= dim < values.ndim
+    if not isinstance(dim, int) or not valid or (values.is_nested and dim % values.ndim in (0, ragged(values))):
         shape = "nested in examples" if values.is_nested else f"of shape {tuple(values.shape)}"
         raise ValueError(f"dim should be a dimension of {name}, {shape}; found {dim!r}")
     return dim % values.ndim

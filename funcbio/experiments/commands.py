@@ -1,4 +1,4 @@
-"""The subcommands: their options, and the functions that run them. Only those import packages of the experiments."""
+"""The subcommands: their options, and the functions that run them. Only these import what experiments need."""
 
 import sys
 from argparse import ArgumentParser
@@ -19,17 +19,17 @@ from funcbio.experiments.inversion.settings import Settings as InversionSettings
 from funcbio.experiments.plasticity.settings import Settings as PlasticitySettings
 
 EXTRAS = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "rich": "rich", "scipy": "scipy"}
-"""Module and package of everything that only experiments need."""
+"""Module and package of everything that experiments need."""
 
 INVERT_EXTRAS = {**EXTRAS, "skimage": "scikit-image"}
-"""Those of ``invert``."""
+"""Module and package of everything that ``invert`` needs."""
 
 SWEEP_EXTRAS = {
     **EXTRAS,
     **{name: name for name in ("pandas", "pyarrow", "safetensors", "tqdm")},
     **({} if sys.version_info >= (3, 11) else {"tomli": "tomli"}),
 }
-"""Those of sweeps."""
+"""Module and package of everything that sweeps need."""
 
 
 def parse_number(text: str) -> int | float | str:
@@ -56,9 +56,9 @@ class Command(NamedTuple):
         about: The help.
         interrupted: The state of its work after an interrupt.
         function: Module below ``funcbio.experiments`` and function that run it.
-        settings: The class of its settings, every field of which is an option; None if they come from a file.
+        settings: The class of its settings, whose fields are options; None if settings come from a file.
         options: Its other options, which the function takes by name: flag and arguments of ``add_argument``.
-        needs: The extras to install for it, and the modules and packages that they bring.
+        needs: The extras to install for it, and the modules and packages in them.
     """
 
     about: str

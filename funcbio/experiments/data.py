@@ -1,6 +1,6 @@
 """The handwritten digits that scikit-learn ships, split once for good."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from sklearn.datasets import load_digits
@@ -10,6 +10,7 @@ from torch import Tensor
 from funcbio.experiments.frame.settings import SettingError
 
 BRIGHTEST = 16.0
+"""Largest value of a pixel."""
 
 
 class Digits(NamedTuple):
@@ -42,6 +43,13 @@ def all_digits() -> tuple[Tensor, Tensor]:
 def validation(data: Digits) -> Digits:
     """Splits the training part again, so that learning rates are chosen without the test part."""
     return _split(data.train_x, data.train_y)
+
+
+def digits_for(settings: Any) -> Digits:
+    """Loads the images; raises SettingError if they do not fill a batch of the settings."""
+    data = digits()
+    check_batch_size(settings.batch_size, data)
+    return data
 
 
 def check_batch_size(batch_size: int, data: Digits) -> None:

@@ -46,15 +46,15 @@ def write_aside(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
 
 
 def _replaced(target: Path) -> os.stat_result | None:
-    """Returns what is known of the file that will be replaced, if there is one."""
+    """Returns the status of the file that will be replaced; None if there is none."""
     try:
-        found = os.stat(target)
+        status = os.stat(target)
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(found.st_mode):
-        number, kind = (errno.EISDIR, "folder") if stat.S_ISDIR(found.st_mode) else (errno.EINVAL, "device")
+    if not stat.S_ISREG(status.st_mode):
+        number, kind = (errno.EISDIR, "folder") if stat.S_ISDIR(status.st_mode) else (errno.EINVAL, "device")
         raise OSError(number, f"path should be that of a file; found a {kind}", str(target))
-    return found
+    return status
 
 
 def _opened(part: Path, replaced: os.stat_result | None, stack: ExitStack) -> BinaryIO:
@@ -89,7 +89,7 @@ def _fill(file: BinaryIO, write: Callable[[BinaryIO], object], target: Path) -> 
 
 
 def _sync(folder: Path) -> None:
-    """Brings the new name to disk too, where folders can be opened for that."""
+    """Writes the new name to disk too, on systems that can open folders."""
     with suppress(OSError), ExitStack() as stack:
         descriptor = os.open(folder, os.O_RDONLY)
         stack.callback(os.close, descriptor)

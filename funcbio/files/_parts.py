@@ -11,7 +11,7 @@ from typing import BinaryIO
 from funcbio.files._lock import lock
 
 HOST = re.sub(r"\W", "-", platform.node())[:40]
-"""Name of this machine, as it stands in names of parts: those of another machine stay untouched."""
+"""Name of this machine in names of parts; parts of other machines are not removed."""
 
 LONGEST_NAME = 255
 """Bytes in a file's name, on nearly every file system."""

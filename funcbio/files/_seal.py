@@ -8,16 +8,15 @@ from typing import Any, BinaryIO
 
 from funcbio.files._error import FileError
 
-END = b"PK\x05\x06"
-END_BYTES = 22
-"""The record with which a zip archive ends begins with END, has so many bytes and, behind them, a comment."""
+END, END_BYTES = b"PK\x05\x06", 22
+"""Beginning and size of the last record of a zip archive; a comment may follow it."""
 
 WORDS = b"funcbio sha256 "
 SEAL_BYTES = len(WORDS) + 64
 SEALED_JSON = re.compile(rb',\n "sha256": "([0-9a-f]{64})"\n}\n\Z')
 BLOCK_BYTES = 1 << 20
 FORMAT = 2
-"""Number of the format of files; those of the first format had neither this number nor a checksum."""
+"""Number of the format of files; files of the first format have neither a number nor a checksum."""
 
 
 def digest(file: BinaryIO, size: int) -> bytes:

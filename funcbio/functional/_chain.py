@@ -42,7 +42,7 @@ def chain(*features: Feature, compile: bool = False) -> Feature:
     """
     if not isinstance(compile, bool):
         raise ValueError(f"compile should be True or False; found {compile!r}")
-    # Where every operation has to be seen, all go leaf by leaf.
+    # Transforms and graphs have to see every operation: features then run one by one.
     parts = features if is_watched() else _merged(_flat(features), compile)
 
     def chained(params: Tree, grads: Tree, state: Any, /, *, key: Key | None = None) -> tuple[Tree, Tree, Any]:
@@ -85,24 +85,24 @@ def _flat(features: tuple[Feature, ...]) -> list[Feature]:
 
 
 def _is_chain(feature: Feature) -> bool:
-    """Returns True for what ``chain`` has made, and not for what wraps it."""
+    """Returns True for a feature made by ``chain``, but not for a wrapper around one."""
     return getattr(feature, "__code__", None) is CHAINED
 
 
 def _step(feature: Feature) -> Step | None:
     """Returns a feature as a step; None if it is not of the library, or has arguments that a step cannot take."""
     partly = isinstance(feature, partial)
-    function, given = (feature.func, feature.keywords) if partly else (feature, {})
+    function, keywords = (feature.func, feature.keywords) if partly else (feature, {})
     name = getattr(function, "__name__", "")
     row = ROWS.get(name)
     if row is None or row.feature is not function or (partly and feature.args):
         return None
-    hyper = {**row.defaults, **given}
+    hyper = {**row.defaults, **keywords}
     if hyper.keys() != row.defaults.keys() or not all(map(_is_hyper, hyper.values())):
         return None
     try:
         return row.step(name, hyper)
-    except KeyError:  # An unknown option, of which the feature itself will say so.
+    except KeyError:  # An unknown option: the feature itself raises an error that names it.
         return None
 
 
@@ -111,4 +111,4 @@ def _is_hyper(value: object) -> bool:
 
 
 CHAINED = chain().__code__  # pyright: ignore[reportAttributeAccessIssue]
-"""Of every chain."""
+"""Code that all chains share."""

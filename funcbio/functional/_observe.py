@@ -29,8 +29,8 @@ def observe(
 
     The function works inside vmap, grad and compile, and in several threads at once. Its activity is a tree shaped like
     ``params`` that adds up with ``state.activity`` (made with ``BioConfig(record_activity=True)``). Tied weights and
-    shared layers stay tied: each is given once, under any of its names. What the model keeps from call to call must be
-    in buffers: elsewhere it is forgotten, or seen by later calls.
+    shared layers stay tied: each is given once, under any of its names. State that the model keeps from call to call
+    must be in buffers: anywhere else it may be lost, or leak into later calls.
 
     Args:
         model: Any module with synapses; it is copied, not changed.
@@ -59,16 +59,16 @@ class Observed:
     """Runs a model as a pure function; made by ``observe``, see there."""
 
     def __init__(self, model: nn.Module, synapses: Choice, config: BioConfig | None) -> None:
-        found = holders(model, synapses)
-        for synapse, layer, _ in found:
+        located = holders(model, synapses)
+        for synapse, layer, _ in located:
             if config is not None and synapse.observable and synapse.splits(config.weight_splitting_Gamma):
                 units = synapse.post_units(_weight(layer, synapse).shape)
                 check_divides(config.weight_splitting_Gamma, units, synapse.weight)
-        self.stateless = Stateless(model, found, partial(_watch, config))
+        self.stateless = Stateless(model, located, partial(_watch, config))
         self.params = {self.stateless.names[name] for name, _ in model.named_parameters()}
         with torch.inference_mode(False):
-            own = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-        self.buffers = {name: buffer for name, buffer in own.items() if self.stateless.names[name] == name}
+            buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+        self.buffers = {name: buffer for name, buffer in buffers.items() if self.stateless.names[name] == name}
 
     def __call__(
         self, params: Mapping[str, Tensor], *args: Any, buffers: Buffers | None = None, **kwargs: Any
@@ -85,7 +85,7 @@ class Observed:
             ``call(*args, **kwargs) -> (output, activity)``.
         """
         used = {name: buffer.clone() for name, buffer in self.buffers.items()} if buffers is None else buffers
-        names, given = self.stateless.names, self._given(params, used)
+        names, by_name = self.stateless.names, self._by_first_name(params, used)
 
         def call(*args: Any, **kwargs: Any) -> tuple[Any, dict[str, Tensor]]:
             seen.clear()
@@ -93,39 +93,39 @@ class Observed:
             silent = torch.zeros((), dtype=torch.int64)
             return output, {name: seen.get(names[name], silent) for name in params}
 
-        with self.stateless.filled(given) as (model, seen, _):
+        with self.stateless.filled(by_name) as (model, seen, _):
             try:
                 yield call
             finally:
                 seen.clear()
         # Some models replace a buffer instead of writing to it.
-        used.update({name: given[names[name]] for name in used})
+        used.update({name: by_name[names[name]] for name in used})
 
     def remembers(self, params: Mapping[str, Tensor], buffers: Buffers, use: Callable[[nn.Module], Any]) -> bool:
         """Returns True if the model's output depends on earlier calls by more than its buffers."""
-        return self.stateless.remembers(self._given(params, buffers), use)
+        return self.stateless.remembers(self._by_first_name(params, buffers), use)
 
-    def _given(self, params: Mapping[str, Tensor], buffers: Buffers) -> dict[str, Tensor]:
+    def _by_first_name(self, params: Mapping[str, Tensor], buffers: Buffers) -> dict[str, Tensor]:
         """Returns every tensor of the model by its first name."""
         names = self.stateless.names
-        given: dict[str, Tensor] = {}
+        by_name: dict[str, Tensor] = {}
         for part, tensors in (("params", params), ("buffers", buffers)):
             for name, tensor in tensors.items():
                 if name not in names:
                     raise ValueError(f"{part} should hold tensors of the model{perhaps(name, names)}; found {name!r}")
-                if given.setdefault(names[name], tensor) is not tensor:
+                if by_name.setdefault(names[name], tensor) is not tensor:
                     raise ValueError(f"{part} should hold tied tensors once; found another one at {name!r}")
         for name in names.values():
-            if name not in given:
+            if name not in by_name:
                 part = "params" if name in self.params else "buffers"
                 raise ValueError(f"{part} should hold every tensor of the model; found none at {name!r}")
-        return given
+        return by_name
 
 
-def _watch(config: BioConfig | None, found: Sequence[Holder]) -> dict[str, Tensor]:
-    """Makes layers note how active they are, and split their output; returns where they note it."""
+def _watch(config: BioConfig | None, located: Sequence[Holder]) -> dict[str, Tensor]:
+    """Adds hooks that record activity and split outputs; returns the dictionary that they record in."""
     seen: dict[str, Tensor] = {}
-    for synapse, layer, speaker in found:
+    for synapse, layer, speaker in located:
         if synapse.observable and (config is None or config.records_activity):
             speaker.register_forward_hook(partial(_record, seen, synapse, layer))
         if config is not None and synapse.observable and synapse.splits(config.weight_splitting_Gamma):

@@ -1,4 +1,4 @@
-"""A model without tensors of its own: every use fills in all of them, in all places where the model holds them."""
+"""A copy of a model without tensors: every use fills in all of them, in all places where the model holds them."""
 
 import copy
 import weakref
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 ATOMS = (str, bytes, int, float, type, FunctionType, MethodType, ModuleType, Tensor)
-"""What holds no places, or none that a copy has to itself."""
+"""Types that contain no tensors, or that a copy of the model shares with the model."""
 
 
 class Missing:
@@ -53,7 +53,7 @@ class Place(NamedTuple):
     index: Any
     name: str
     blank: Any
-    """What stands there between uses."""
+    """The placeholder between uses."""
 
 
 class Copy(NamedTuple):
@@ -65,16 +65,16 @@ class Copy(NamedTuple):
 
 
 class Stateless:
-    """Runs a model whose parameters and buffers are given anew for every use.
+    """Runs a model whose parameters and buffers are given for every use.
 
-    What the model holds in several places (tied weights, shared layers, lists of weights) is filled in at all of them.
-    Threads, and uses within uses, have copies of their own. What a use leaves in attributes of modules is forgotten.
+    A tensor that the model holds in several places (tied weights, shared layers, lists of weights) is filled in at all
+    of them. Threads and nested uses have separate copies. Attributes that a use changes in modules are restored.
 
     Args:
         model: The model; it is copied, not changed.
         noted: Anything that refers to modules of the model.
-        prepare: Is called once for every copy, with ``noted`` as it refers to the copy; what it returns comes with
-            every use.
+        prepare: Is called once for every copy, with ``noted`` as it refers to the copy; its result comes with every
+            use.
 
     Attributes:
         names: Every name of every parameter and buffer, and the first name of the same tensor.
@@ -86,21 +86,21 @@ class Stateless:
     def __init__(self, model: nn.Module, noted: Any, prepare: Callable[[Any], Any]) -> None:
         tensors = dict(named_tensors(model))
         self.names, self.prepare, self.idle = first_names(tensors), prepare, list[Copy]()
-        held = [(self.names.get(name, name), tensor) for name, tensor in (*tensors.items(), *_computed(model))]
-        with torch.inference_mode(False):  # What is kept must serve outside of the mode too.
-            missing = {name: Missing(name) for name, _ in held}
-            meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in held}
+        named = [(self.names.get(name, name), tensor) for name, tensor in (*tensors.items(), *_computed(model))]
+        with torch.inference_mode(False):  # The copies are used outside of the mode too.
+            missing = {name: Missing(name) for name, _ in named}
+            meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in named}
             self.pristine, traced = (
-                _copied((model, noted), {id(tensor): blanks[name] for name, tensor in held})
+                _copied((model, noted), {id(tensor): blanks[name] for name, tensor in named})
                 for blanks in (missing, meta)
             )
         self.blanks = {id(blank): (name, blank) for blanks in (missing, meta) for name, blank in blanks.items()}
-        for name, found in named_tensors(self.pristine[0]):
-            if isinstance(found, Tensor):
+        for name, tensor in named_tensors(self.pristine[0]):
+            if isinstance(tensor, Tensor):
                 raise ValueError(f"model should be made of modules whose tensors can be replaced; found {name!r}")
         constants = {id(value): value for *_, value in _reached(self.pristine) if isinstance(value, Tensor)}
         self.common = constants | {id(blank): blank for blank in missing.values()}
-        self.traced = self._ready(traced)  # For the compiler, which knows nothing but tensors.
+        self.traced = self._ready(traced)  # For the compiler, which can trace meta tensors but no ``Missing``.
 
     @contextmanager
     def filled(self, tensors: dict[str, Tensor]) -> Iterator[Copy]:
@@ -116,17 +116,17 @@ class Stateless:
             with _filled(self.traced, tensors):
                 yield self.traced
             return
-        found = self._free()
-        modules = [vars(module) for module in found.model.modules()]
-        attributes = [dict(own) for own in modules]
+        spare = self._free()
+        modules = [vars(module) for module in spare.model.modules()]
+        attributes = [dict(current) for current in modules]
         try:
-            with _filled(found, tensors):
-                yield found
+            with _filled(spare, tensors):
+                yield spare
         finally:
-            for own, before in zip(modules, attributes, strict=True):
-                own.clear()
-                own.update(before)
-        self.idle.append(found)  # Only if nothing went wrong.
+            for current, before in zip(modules, attributes, strict=True):
+                current.clear()
+                current.update(before)
+        self.idle.append(spare)  # Only if nothing went wrong.
 
     def remembers(self, tensors: dict[str, Tensor], use: Callable[[nn.Module], Any]) -> bool:
         """Returns True if a second use differs because of what the first left outside of parameters and buffers.
@@ -136,10 +136,10 @@ class Stateless:
             use: Calls the model, always with the same inputs and draws; returns something to compare.
         """
         one, other = ({name: _twin(tensor) for name, tensor in tensors.items()} for _ in range(2))
-        with self.filled(one) as found:
-            first = use(found.model)
-            with _filled(found, other):
-                return use(found.model) != first
+        with self.filled(one) as used:
+            first = use(used.model)
+            with _filled(used, other):
+                return use(used.model) != first
 
     def _free(self) -> Copy:
         try:
@@ -149,8 +149,8 @@ class Stateless:
 
     def _ready(self, copied: tuple[nn.Module, Any]) -> Copy:
         blanks = {key: name for key, (name, _) in self.blanks.items() if name in self.names}
-        found = ((c, i, blanks[id(value)], value) for c, i, value in _reached(copied) if id(value) in blanks)
-        return Copy(copied[0], self.prepare(copied[1]), [Place(*place) for place in found])
+        places = ((c, i, blanks[id(value)], value) for c, i, value in _reached(copied) if id(value) in blanks)
+        return Copy(copied[0], self.prepare(copied[1]), [Place(*place) for place in places])
 
 
 def _twin(tensor: Tensor) -> Tensor:
@@ -158,15 +158,15 @@ def _twin(tensor: Tensor) -> Tensor:
 
 
 @contextmanager
-def _filled(found: Copy, tensors: dict[str, Tensor]) -> Iterator[None]:
-    given = dict(tensors)
+def _filled(copied: Copy, tensors: dict[str, Tensor]) -> Iterator[None]:
+    originals = dict(tensors)
     try:
-        for container, index, name, _ in found.places:
-            container[index] = given[name]
+        for container, index, name, _ in copied.places:
+            container[index] = originals[name]
         yield
     finally:
-        for container, index, name, blank in found.places:
-            if container[index] is not given[name]:
+        for container, index, name, blank in copied.places:
+            if container[index] is not originals[name]:
                 tensors[name] = container[index]
             container[index] = blank
 
@@ -187,14 +187,14 @@ def state_names(model: nn.Module) -> dict[str, str]:
     """Returns, for every parameter and buffer in a model's ``state_dict``, the first name of the same tensor."""
     tensors = dict(named_tensors(model))
     firsts = first_names(tensors)
-    known = {id(tensor): firsts[name] for name, tensor in tensors.items()}
-    held = model.state_dict(keep_vars=True).items()
-    pairs = ((name, known.get(id(value), firsts.get(name))) for name, value in held)
+    by_id = {id(tensor): firsts[name] for name, tensor in tensors.items()}
+    state = model.state_dict(keep_vars=True).items()
+    pairs = ((name, by_id.get(id(value), firsts.get(name))) for name, value in state)
     return {name: first for name, first in pairs if first is not None}
 
 
 def _computed(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yields attributes that were computed from parameters, as the old weight norm does: they are computed anew."""
+    """Yields attributes that hooks compute from parameters in every call, as those of the old weight norm."""
     for prefix, module in model.named_modules():
         for name, value in vars(module).items():
             if isinstance(value, Tensor) and not value.is_leaf:

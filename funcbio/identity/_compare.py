@@ -84,7 +84,7 @@ KINDS: dict[str, Callable[[Entry, Entry], Verdict]] = {
     "unseen": _unseen,
     "version": _version,
 }
-"""Entries that are dictionaries, by the key that only they have."""
+"""Comparisons of entries that are dictionaries, by the key that only such an entry has."""
 
 
 def shown(entry: Any) -> str:

@@ -20,7 +20,7 @@ from funcbio.identity._parts import IsLibrary, Leaf, LeafOrParts, Parts, name_of
 from funcbio.identity._spell import DICTIONARIES, SEQUENCES, SETS, shortened, spell
 
 Seen = dict[str, Any]
-"""By path: text, or a dictionary that ``compare`` knows."""
+"""Entries by path: text, or a dictionary of one of the kinds that ``compare`` compares."""
 
 CONTAINERS = (*DICTIONARIES, *SEQUENCES, *SETS)
 

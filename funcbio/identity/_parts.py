@@ -15,7 +15,7 @@ class Leaf(NamedTuple):
     """Holds a value that has no parts of its own.
 
     Attributes:
-        shown: Text, or a dictionary of one of the kinds that ``compare`` knows.
+        shown: Text, or a dictionary of one of the kinds that ``compare`` compares.
     """
 
     shown: Any

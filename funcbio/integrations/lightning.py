@@ -21,7 +21,7 @@ ALONE = find_spec("lightning") is None and find_spec("pytorch_lightning") is not
 """True if Lightning is installed under its older name only."""
 Callback: Any = import_extra("pytorch_lightning" if ALONE else "lightning.pytorch", "lightning").Callback
 SHARDING = {"FSDPStrategy", "DeepSpeedStrategy", "XLAFSDPStrategy"}
-"""Strategies that put flat pieces in the place of weights."""
+"""Names of strategies that replace weights by flat pieces."""
 
 
 class BioCallback(Callback):
@@ -83,7 +83,7 @@ class BioCallback(Callback):
         del stage
         kinds = {kind.__name__ for kind in type(trainer.strategy).__mro__}
         require("strategy", trainer.strategy, "one that leaves weights in their shapes", not kinds & SHARDING)
-        self._session.waiting = None  # Of an earlier run.
+        self._session.waiting = None  # A state that an earlier run did not use.
         converted = bool(bio_modules(pl_module))
         if converted or any(isinstance(module, LAYERS) for module in pl_module.modules()):
             averages = [] if converted else fresh_averages(trainer.callbacks, self, pl_module, Callback)

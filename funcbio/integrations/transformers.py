@@ -23,7 +23,7 @@ from funcbio.objects._survey import bio_modules
 
 TrainerCallback: Any = import_extra("transformers", "transformers").TrainerCallback
 FILE = "funcbio.pt"
-"""Holds the state, in the folder of every checkpoint."""
+"""Name of the file that holds the state, in the folder of every checkpoint."""
 
 
 class BioCallback(TrainerCallback):

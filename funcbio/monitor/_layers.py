@@ -29,14 +29,14 @@ def layers_of(
     Raises:
         ValueError: If a tree does not fit ``params``, or a described weight is not there.
     """
-    there: dict[str, Any] = dict(trees) | {field: getattr(state, field, ()) for field in FIELDS}
-    there = {field: tree for field, tree in there.items() if optree.tree_leaves(tree)}
-    require_like(params, **{("grads" if field == "grad" else field): tree for field, tree in there.items()})
+    present: dict[str, Any] = dict(trees) | {field: getattr(state, field, ()) for field in FIELDS}
+    present = {field: tree for field, tree in present.items() if optree.tree_leaves(tree)}
+    require_like(params, **{("grads" if field == "grad" else field): tree for field, tree in present.items()})
     names = leaf_names(params)
     if synapses is not None:
         missing = sorted(set(synapses) - set(names))
         require("synapses", missing, "a description of weights in params", not missing)
-    columns = {field: leaves_as(tree, params) for field, tree in {"weight": params, **there}.items()}
+    columns = {field: leaves_as(tree, params) for field, tree in {"weight": params, **present}.items()}
     layers = {}
     for index, name in enumerate(names):
         leaves = {field: column[index] for field, column in columns.items()}

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-"""Of Okabe and Ito, which colour-blind readers can tell apart; the yellow, pale on white, comes last."""
+"""Colours of Okabe and Ito, which colour-blind readers can tell apart; the yellow, pale on white, comes last."""
 
 DECADES = 3
 """Positive values that span more powers of ten are drawn on a log scale."""
 
 
 def figure_of(extra: str, **options: Any) -> "Figure":
-    """A figure that no window manager knows of, and that a notebook shows all the same.
+    """Makes a figure that opens no window, but that a notebook shows.
 
     Args:
         extra: The extra of this library that the reader should install if matplotlib is missing.
-        **options: Of matplotlib's ``Figure``.
+        **options: Options of matplotlib's ``Figure``.
     """
     figure = import_extra("matplotlib.figure", extra).Figure(layout="constrained", **options)
     vars(figure)["_repr_png_"] = partial(_png, figure)
@@ -48,12 +48,12 @@ def count(number: int, noun: str) -> str:
 
 
 def finite_or_nan(value: float | None) -> float:
-    """Infinity would break the scale of the axis."""
+    """Returns a value, or nan for None and infinity, which would break the scale of the axis."""
     return value if value is not None and math.isfinite(value) else math.nan
 
 
 def colors_of(number: int, extra: str) -> list[Any]:
-    """Told apart by the palette as long as it lasts, then by lightness."""
+    """Returns colours of the palette, or of different lightness if more are needed."""
     if number <= len(PALETTE):
         return list(PALETTE[:number])
     cividis = import_extra("matplotlib", extra).colormaps["cividis"]
@@ -68,7 +68,7 @@ def draw_mean(axes: "Axes", steps: Sequence[Any], interval: Iterable[Any], label
 
 
 def fit_scales(axes: "Axes", steps: Sequence[Any], extra: str) -> None:
-    """Makes the vertical scale a log one where a linear one would flatten nearly all there is to see."""
+    """Sets a log scale for values that span more than ``DECADES`` powers of ten, and ticks at whole steps."""
     np = import_extra("numpy", extra)
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.lines])
     values = values[np.isfinite(values)]
@@ -76,6 +76,11 @@ def fit_scales(axes: "Axes", steps: Sequence[Any], extra: str) -> None:
         axes.set_yscale("log")
     if not values.size:
         axes.text(0.5, 0.5, "no finite values", transform=axes.transAxes, ha="center", va="center")
+    tick_steps(axes, steps, extra)
+
+
+def tick_steps(axes: "Axes", steps: Sequence[Any], extra: str) -> None:
+    """Puts ticks at whole numbers, and at the steps themselves where they are few."""
     axes.xaxis.set_major_locator(import_extra("matplotlib.ticker", extra).MaxNLocator(integer=True))
     if len(steps) <= 10:
         axes.set_xticks(steps)

@@ -11,7 +11,6 @@ from funcbio._checks import require
 from funcbio._optional import import_extra
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from numpy import ndarray
 
 extra = partial(import_extra, extra="monitor")
@@ -25,13 +24,6 @@ def array_of(name: str, values: Any) -> "ndarray":
         return extra("numpy").asarray(values, dtype=float)
     except (TypeError, ValueError):
         raise ValueError(f"{name} should be a tensor, array or list of numbers; found {values!r:.200}") from None
-
-
-def mark_steps(axes: "Axes", steps: Sequence[float]) -> None:
-    """Puts ticks at whole numbers, and at the steps themselves where they are few."""
-    axes.xaxis.set_major_locator(extra("matplotlib.ticker").MaxNLocator(integer=True))
-    if len(steps) <= 10:
-        axes.set_xticks(steps)
 
 
 def steps_of(steps: Sequence[float] | None, number: int) -> list[float]:

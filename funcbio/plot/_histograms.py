@@ -8,9 +8,9 @@ from torch import Tensor
 
 from funcbio._checks import is_count, require
 from funcbio.base import Tree
-from funcbio.plot._canvas import PALETTE, figure_of
+from funcbio.plot._canvas import PALETTE, figure_of, tick_steps
 from funcbio.plot._ends import End, label_ends
-from funcbio.plot._given import array_of, extra, mark_steps, steps_of
+from funcbio.plot._given import array_of, extra, steps_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,7 +63,7 @@ def rate_histograms(rates: Sequence[Tree], steps: Sequence[float] | None = None,
         ends.append(End(float(values[-1]), label, PALETTE[1]))
     axes.set(xlabel="step", ylabel="rate factor")
     axes.set_ylim(0.0, edges[-1])
-    mark_steps(axes, places)
+    tick_steps(axes, places, "monitor")
     label_ends(axes, ends)
     figure.colorbar(mesh, ax=axes, label="share of weights in a bin", pad=0.02)
     return figure

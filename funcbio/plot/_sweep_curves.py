@@ -66,8 +66,8 @@ def _lines(result: Outcome, members: Sequence[Run], by: str | None) -> dict[str,
     places = [result.hyper.index(name) for name in names]
     keys = [tuple(run.combination[place] for place in places) for run in members]
     if by is None and len(set(keys)) > len(PALETTE):
-        there = ", ".join(map(repr, result.hyper))
-        raise ValueError(f"by should be one of {there} to draw {len(set(keys))} combinations; found None")
+        choices = ", ".join(map(repr, result.hyper))
+        raise ValueError(f"by should be one of {choices} to draw {len(set(keys))} combinations; found None")
     order = [(value,) for value in ordered(key[0] for key in keys)] if by else dict.fromkeys(keys)
     groups = {key: [run for run, its in zip(members, keys, strict=True) if its == key] for key in order}
     return {_label(names, key, group): group for key, group in groups.items()}

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from funcbio._checks import require
-from funcbio.plot._canvas import PALETTE, figure_of
+from funcbio.plot._canvas import PALETTE, figure_of, tick_steps
 from funcbio.plot._ends import End, end_of, label_ends
-from funcbio.plot._given import mark_steps, steps_of
+from funcbio.plot._given import steps_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,15 +40,15 @@ def turnover(history: Sequence[Mapping[str, Any]], steps: Sequence[float] | None
     sequence = isinstance(history, Sequence) and all(isinstance(metrics, Mapping) for metrics in history)
     require("history", history, should, sequence and len(history) > 0)
     entries = [name for name in PANELS if any(name in metrics.get(WHOLE, {}) for metrics in history)]
-    there = sorted({name for metrics in history for name in metrics.get(WHOLE, {})})
-    require("history", there, "metrics with 'replaced' or 'age_mean' of the whole model", bool(entries))
+    measured = sorted({name for metrics in history for name in metrics.get(WHOLE, {})})
+    require("history", measured, "metrics with 'replaced' or 'age_mean' of the whole model", bool(entries))
     places = steps_of(steps, len(history))
     figure = figure_of("monitor", figsize=(8, 0.6 + 2.8 * len(entries)))
     panels = figure.subplots(len(entries), 1, sharex=True, squeeze=False)[:, 0]
     for axes, entry in zip(panels, entries, strict=True):
         label_ends(axes, _draw(axes, history, places, entry))
     panels[-1].set_xlabel("step")
-    mark_steps(panels[-1], places)
+    tick_steps(panels[-1], places, "monitor")
     figure.align_ylabels()
     return figure
 

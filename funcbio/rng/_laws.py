@@ -99,8 +99,8 @@ def _normals64(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 UNIFORM = Law(_fraction, _fraction64, (1, 1))
-"""On [0, 1), with 24 random bits, 53 in float64."""
+"""Uniform on [0, 1), with 24 random bits, 53 in float64."""
 NORMAL = Law(_normals, _normals64, (2, 2))
 """Standard normal: 21 bits for the radius, which reaches 5.396, and 11 for the angle; 32 bits for each in float64."""
 REACH = 6.67
-"""No normal number is larger: in float64 the radius reaches 6.660."""
+"""Bound on the magnitude of normal numbers, which reach 6.660 in float64."""

@@ -1,1 +1,1 @@
-"""Many seeds and hyper-parameters trained as one run, every member of which is the run with its seed."""
+"""Many seeds and hyper-parameters trained at once; every member equals the run with its seed alone."""

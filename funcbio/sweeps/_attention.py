@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from funcbio.sweeps._taken import Source, dropped, is_chance, plain, with_own_draws
+from funcbio.sweeps._taken import Source, dropped, is_chance, plain, without_handlers
 
-multi_head_attention = with_own_draws(F.multi_head_attention_forward)
+multi_head_attention = without_handlers(F.multi_head_attention_forward)
 
 
 def attention(
@@ -45,7 +45,7 @@ def attention(
 
 
 def _shares(scores: Tensor, mask: Tensor | None) -> Tensor:
-    """Returns the softmax; zeros where a query may look at nothing."""
+    """Returns the softmax; zeros where a query's whole row is masked."""
     if mask is None:
         return scores.softmax(-1)
     blind = scores.isneginf().all(-1, keepdim=True)

@@ -132,7 +132,7 @@ class Engine:
 
     @torch.no_grad()
     def measure_rows(self, metrics: Any, rows: Tensor) -> dict[str, Tensor]:
-        """Measures every member on examples of its own, by their numbers: shape ``(members, examples)``."""
+        """Measures every member on its own examples, given by row numbers of shape ``(members, examples)``."""
         return self.kind.measure(metrics, self.members, rows, 0, self.kind.rules.read)
 
     def _note(self, passed: float, first: bool) -> None:
@@ -153,7 +153,7 @@ class Engine:
 
 
 def looped(function: Callable[..., Any], in_dims: Any = 0) -> Callable[..., Any]:
-    """Returns what ``torch.vmap`` does, computed member by member."""
+    """Returns a function like ``torch.vmap`` makes, which runs member by member."""
 
     def call(*args: Any) -> Any:
         dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(args)

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from funcbio import rng
 from funcbio.base import Key
 from funcbio.sweeps._attention import attention, multi_head_attention
-from funcbio.sweeps._taken import DRAWS, with_own_draws
+from funcbio.sweeps._taken import DRAWS, without_handlers
 
 
 class Keyed(TorchFunctionMode):
@@ -66,7 +66,7 @@ HANDLERS = {**DRAWS, F.scaled_dot_product_attention: attention}
 
 PYTHON = {
     **{
-        function: with_own_draws(function)
+        function: without_handlers(function)
         for function in (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
     },
     F.multi_head_attention_forward: multi_head_attention,

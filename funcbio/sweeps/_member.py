@@ -1,4 +1,4 @@
-"""The steps of one member, as pure functions; training of many members at once is no part of them."""
+"""The steps of one member, as pure functions; ``_engine`` maps them over many members."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
@@ -244,7 +244,7 @@ def networks(model: nn.Module, synapses: Choice, config: BioConfig) -> tuple[Obs
     """Makes the network in training and in evaluation mode, as functions of parameters and buffers."""
     for name, module in model.named_modules():
         _check_part(name, module)
-    with _flags_kept(model):  # The user may use the same network elsewhere.
+    with _flags_restored(model):  # The user may use the same network elsewhere.
         for module in model.modules():
             if vars(module).get("sparse") is True:
                 # The sparse gradient of an embedding holds the same numbers, and fits no transform.
@@ -253,8 +253,8 @@ def networks(model: nn.Module, synapses: Choice, config: BioConfig) -> tuple[Obs
 
 
 @cleaned_up
-def _flags_kept(stack: ExitStack, model: nn.Module) -> Iterator[None]:
-    """Puts the flags of modules back."""
+def _flags_restored(stack: ExitStack, model: nn.Module) -> Iterator[None]:
+    """Restores the flags of modules at the end."""
     for module in model.modules():
         flags = {name: vars(module)[name] for name in ("training", "sparse") if name in vars(module)}
         stack.callback(vars(module).update, flags)

@@ -1,4 +1,4 @@
-"""How many members fit into memory at once."""
+"""The number of members that fit into memory at once."""
 
 import os
 from typing import Any
@@ -10,13 +10,13 @@ from torch.autograd.graph import saved_tensors_hooks
 from funcbio.sweeps._member import MemberTensors, Rules
 
 SHARE = 0.5
-"""Share of the free memory to use: other programs want some, and so do the tables of results."""
+"""Share of the free memory that members may use; the rest is for other programs and the tables of results."""
 
 COPIES = 8
 """Copies of the parameters: weights, gradients, updates, rates, moments, noise, and temporaries."""
 
 MOST_MEMBERS = 64
-"""Members at once on a CPU: from here on more of them cost as much each, and soon more, when they leave the cache."""
+"""Most members at once on a CPU: more of them are no faster each, and slower once they do not fit into the cache."""
 
 
 def fitting(bytes_each: int, device: torch.device) -> int:

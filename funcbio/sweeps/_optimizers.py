@@ -25,9 +25,10 @@ ELEMENTWISE = (
     optim.NAdam,
     optim.RAdam,
 )
-"""Every element of a weight moves by its own gradient alone, in proportion to the learning rate."""
+"""Optimizers that move each element of a weight by its own gradient alone, in proportion to the learning rate."""
 
 TECHNICAL = ("params", "lr", "weight_decay", "maximize", "foreach", "capturable", "differentiable", "fused")
+"""Arguments of torch's optimizers that are not options of a recipe."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def recipe(optimizer: Any, lr: float | None) -> Recipe:
     """Reads the argument ``optimizer``: a class of torch.optim, a partial of one, or a functional optimizer.
 
     Raises:
-        ValueError: If it is none of them, mixes members, or is given an option that it does not have.
+        ValueError: If it is another object or class, mixes members, or gets an option that it does not have.
     """
     if hasattr(optimizer, "init") and hasattr(optimizer, "update"):
         return Recipe(optimizer, {"lr": 1.0 if lr is None else lr}, (), {})

@@ -13,14 +13,15 @@ STORES: list[tuple[Any, int, int]] = []
 """Store of the first rendezvous of these processes, with rank and their number: they can meet there only once."""
 
 GROUPS = itertools.count()
+"""Numbers of the groups that this program has joined, one for each sweep."""
 
 
 @contextmanager
 def group() -> Iterator[None]:
     """Joins the processes that ``torchrun`` started, unless they are joined already, or there is only this one.
 
-    They part at the end, because a process that ends while joined may abort; each sweep of a program joins them anew,
-    under another name.
+    They leave the group at the end, because a process that ends in a group may abort; each sweep of a program makes a
+    new group under another name.
     """
     ours = dist.is_available() and "WORLD_SIZE" in os.environ and not dist.is_initialized()
     if ours:
@@ -49,7 +50,7 @@ def world() -> int:
     return dist.get_world_size() if _joined() else 1
 
 
-def own_device() -> torch.device:
+def process_device() -> torch.device:
     """Returns the device of this process."""
     if not torch.cuda.is_available():
         return torch.device("cpu")

@@ -1,4 +1,4 @@
-"""Torch's own draws from a seed, in one thread: other threads neither disturb them nor notice."""
+"""Torch's own draws from a seed, in one thread, without effect on other threads."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -62,13 +62,13 @@ class Seeded(TorchDispatchMode):
         return self.generators[device]
 
     def manual_seed(self, seed: int) -> torch.Generator:
-        """Starts anew on every device, as ``torch.manual_seed`` does."""
+        """Restarts the generators of every device, as ``torch.manual_seed`` does."""
         self.generators.clear()
         self.start = seed
         return self.generator(CPU)
 
     def seed(self) -> int:
-        """Starts anew from a seed that is drawn by the system."""
+        """Restarts the generators from a seed that the system draws."""
         self.manual_seed(torch.Generator().seed())
         return self.start
 

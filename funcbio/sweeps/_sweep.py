@@ -80,7 +80,7 @@ def sweep(
             name, to be compared: ``{"plain": [], "bio": ["crystallize"]}``.
         config: The configuration.
         seeds: How many, or which.
-        grid: Values for every hyper-parameter, all combinations of which are trained; or a list of combinations. Names
+        grid: Values for every hyper-parameter, to train all combinations of them; or a list of combinations. Names
             are fields of the configuration, "lr", "weight_decay", options of the optimizer, "mechanisms". Numbers of
             the configuration, "lr" and "weight_decay" train together; other values make groups.
         share: What is the same for all members: some of "weights", "rates", "batches", "noise".
@@ -124,7 +124,7 @@ def sweep(
     require("compile", compile, "True or False", isinstance(compile, bool))
     require("chunk", chunk, "an integer >= 1", chunk is None or is_count(chunk))
     with _ranks.group(), modes_taken_off():
-        chosen_device = _ranks.own_device() if device is None else _device(device)
+        chosen_device = _ranks.process_device() if device is None else _device(device)
         job = Job(
             model=model,
             loss=loss,
@@ -226,7 +226,7 @@ def _plan(job: Job, store: Store, chunk: int | None) -> dict[str, list[Trial]]:
 
 
 def _even(members: list[Trial], most: int) -> list[list[Trial]]:
-    """Cuts a list into as few parts as possible, all of one size but the last: each size compiles anew."""
+    """Cuts a list into as few parts as possible, all of one size but the last: every new size has to be compiled."""
     size = -(-len(members) // -(-len(members) // most))
     return [members[at : at + size] for at in range(0, len(members), size)]
 

@@ -27,7 +27,7 @@ class Source(Protocol):
         ...
 
 
-def with_own_draws(function: Any) -> Any:
+def without_handlers(function: Any) -> Any:
     """Returns a copy of torch's function that does not look for handlers, so that it runs while a mode is active."""
     checks = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
     names = {**vars(F), **dict.fromkeys(checks, _nothing_handles)}

@@ -58,7 +58,7 @@ def train(job: Job, trials: Sequence[Trial], name: str, store: Store, tick: Call
         tick: Is called with the number of member-steps done, and the mean loss.
 
     Returns:
-        What was measured, and the final tensors.
+        The measurements, and the final tensors.
     """
     with QUIET.changed():
         engine = job.engine(trials)

@@ -13,7 +13,7 @@ from funcbio.rng import fold_in, key
 from funcbio.sweeps._optimizers import Recipe
 
 SHARED = ("weights", "rates", "batches", "noise")
-"""Things drawn for a member, each from a key of its own."""
+"""Names of the draws of a member, each from a separate key."""
 
 STRUCTURE = ("weight_splitting_Gamma", "fuzzy_lr_layer_index", "fuzzy_lr_total_layers")
 """Numbers of the configuration that change the computation, not only its values."""
@@ -63,7 +63,7 @@ class Trial:
 def numbers_of(config: BioConfig) -> dict[str, float]:
     """Returns the fields that rules take as numbers: counts as integers, all others as floats.
 
-    So 1 and 2.5 of one field can stand in one tensor.
+    So members with 1 and 2.5 in one field share a tensor.
     """
     numbers: dict[str, float] = {}
     for item in fields(config):

@@ -32,8 +32,8 @@ def number(value: Number, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Returns a hyper-parameter as a tensor of no dimensions, so that a number acts as a tensor does."""
     if isinstance(value, Tensor):
         return value.to(device, dtype)
-    value = value + 0.0  # As -0.0 equals 0.0, one would be kept for both.
-    if is_watched():  # The place of everything is then in what watches.
+    value = value + 0.0  # Turns -0.0 into 0.0: the cache takes them for equal.
+    if is_watched():  # Whatever watches has to see the tensor made.
         return torch.full((), value, dtype=dtype, device=device)
     return constant(dtype, value, device)
 
@@ -66,10 +66,10 @@ def product(grad: Tensor, factor: Tensor) -> Tensor:
 
     So a gradient that has overflowed stays infinite whatever the factor, and ``GradScaler`` finds it.
     """
-    made = grad * factor
-    if _may_be_asked(made) and math.isfinite(float(made.detach().sum())):  # Comparing all elements takes longer.
-        return made
-    return torch.where(made == made, made, grad)
+    result = grad * factor
+    if _may_be_asked(result) and math.isfinite(float(result.detach().sum())):  # Comparing all elements takes longer.
+        return result
+    return torch.where(result == result, result, grad)
 
 
 def _may_be_asked(values: Tensor) -> bool:

@@ -12,7 +12,7 @@ Made = TypeVar("Made")
 
 
 def is_watched() -> bool:
-    """Returns True if something has to see every operation: vmap, grad, a graph, a trace, a dispatch mode."""
+    """Returns True inside anything that has to see every operation: vmap, grad, a graph, a trace, a dispatch mode."""
     return (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
@@ -35,23 +35,23 @@ def kept(maxsize: int) -> Callable[[Callable[..., Made]], Callable[..., Made]]:
 
     def decorate(make: Callable[..., Made]) -> Callable[..., Made]:
         @lru_cache(maxsize, typed=True)
-        def found(*args: Any) -> Made:
+        def cached(*args: Any) -> Made:
             made = _outside(make, *args)
-            if _is_captured():  # Its numbers are there only once the graph has run.
+            if _is_captured():  # Its values exist only after the graph has run.
                 raise _NotKeptError(made)
             return made
 
         @wraps(make)
-        def known(*args: Any) -> Made:
+        def wrapper(*args: Any) -> Made:
             if torch.compiler.is_compiling():  # The compiler warns of a cache, and looks through it.
                 return make(*args)
             try:
-                return found(*args)
+                return cached(*args)
             except _NotKeptError as error:
                 return error.args[0]
 
-        known.cache_info, known.cache_clear = found.cache_info, found.cache_clear  # pyright: ignore[reportAttributeAccessIssue]
-        return known
+        wrapper.cache_info, wrapper.cache_clear = cached.cache_info, cached.cache_clear  # pyright: ignore[reportAttributeAccessIssue]
+        return wrapper
 
     return decorate
 

@@ -76,10 +76,10 @@ def reduced(values: Any, reduce: Callable[[Tensor], Tensor], operation: str = "s
     from torch.distributed.tensor import DTensor, Partial, Replicate
 
     mesh, everywhere = values.device_mesh, [Replicate()] * values.device_mesh.ndim
-    settled = [Replicate() if place.is_partial() else place for place in values.placements]
-    found = reduce(values.redistribute(mesh, settled).to_local())
-    parts = [place if place.is_replicate() else Partial(operation) for place in settled]
-    return DTensor.from_local(found, mesh, parts, run_check=False).redistribute(mesh, everywhere).to_local()
+    places = [Replicate() if place.is_partial() else place for place in values.placements]
+    result = reduce(values.redistribute(mesh, places).to_local())
+    parts = [place if place.is_replicate() else Partial(operation) for place in places]
+    return DTensor.from_local(result, mesh, parts, run_check=False).redistribute(mesh, everywhere).to_local()
 
 
 def shard_like(values: Tensor, like: Any) -> Tensor:
@@ -102,10 +102,10 @@ def shard_like(values: Tensor, like: Any) -> Tensor:
     mesh, places = like.device_mesh, [place if follows(place) else Replicate() for place in like.placements]
     if not is_distributed(values):
         return distribute_tensor(values.detach(), mesh, places, src_data_rank=None)
-    given: Any = values
-    if given.device_mesh != mesh:
-        return distribute_tensor(whole(given).detach(), mesh, places, src_data_rank=None)
-    return given if list(given.placements) == places else given.redistribute(mesh, places)
+    sharded: Any = values
+    if sharded.device_mesh != mesh:
+        return distribute_tensor(whole(sharded).detach(), mesh, places, src_data_rank=None)
+    return sharded if list(sharded.placements) == places else sharded.redistribute(mesh, places)
 
 
 def draw_like(sample: Sample, like: Any) -> Tensor:

@@ -19,7 +19,7 @@ from funcbio.experiments.compare.settings import Settings
 from funcbio.experiments.datasets import layouts, load
 from funcbio.experiments.datasets.idx import read_idx
 from funcbio.experiments.datasets.unpickling import unpickle
-from funcbio.experiments.frame.kept import kept
+from funcbio.experiments.frame.results import load_or_run
 from funcbio.experiments.frame.settings import SettingError
 from funcbio.files import FileError
 
@@ -334,21 +334,21 @@ def test_damaged_results_that_were_kept_are_refused_by_name(tmp_path, content):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "one.json").write_bytes(content)
     with pytest.raises(FileError, match=r"one\.json should "):
-        kept(tmp_path, "one", Settings(), dict)
+        load_or_run(tmp_path, "one", Settings(), dict)
     assert (tmp_path / "runs" / "one.json").read_bytes() == content
 
 
 def test_a_flipped_bit_in_results_that_were_kept_is_noticed(tmp_path):
     (tmp_path / "runs").mkdir()
-    result = kept(tmp_path, "one", Settings(), lambda: {"accuracy": 0.9125, "losses": [0.5, 0.25]})
+    result = load_or_run(tmp_path, "one", Settings(), lambda: {"accuracy": 0.9125, "losses": [0.5, 0.25]})
     path = tmp_path / "runs" / "one.json"
     whole = path.read_bytes()
     for index in range(len(whole)):
         path.write_bytes(whole[:index] + bytes([whole[index] ^ 1]) + whole[index + 1 :])
         with pytest.raises(FileError, match=r"one\.json should "):
-            kept(tmp_path, "one", Settings(), dict)
+            load_or_run(tmp_path, "one", Settings(), dict)
     path.write_bytes(whole)
-    assert kept(tmp_path, "one", Settings(), dict) == result
+    assert load_or_run(tmp_path, "one", Settings(), dict) == result
 
 
 class Evil:

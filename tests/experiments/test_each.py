@@ -9,7 +9,7 @@ from funcbio import __main__ as command
 from funcbio.experiments.each import protocol, tables
 from funcbio.experiments.each.settings import RATES, Settings
 from funcbio.experiments.frame.intervals import interval, paired
-from funcbio.experiments.frame.kept import numbers_of
+from funcbio.experiments.frame.results import numbers_of
 from funcbio.mechanisms import METHODS
 
 TINY = ["--seeds", "3", "--tuning-seeds", "1", "--steps", "4", "--hidden", "8", "--rejuvenate-every", "2"]

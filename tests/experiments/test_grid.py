@@ -15,7 +15,7 @@ import funcbio
 import funcbio.__main__ as command
 from funcbio import BioConfig, SweepResult
 from funcbio.experiments.datasets import load
-from funcbio.experiments.frame.kept import numbers_of
+from funcbio.experiments.frame.results import numbers_of
 from funcbio.experiments.frame.settings import SettingError
 from funcbio.experiments.grid import measures, tables
 from funcbio.experiments.grid.protocol import MECHANISMS, TUNING_LRS, cells, chosen, folds_of, name_of, validation_of

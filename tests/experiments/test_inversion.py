@@ -90,7 +90,7 @@ def test_factors_scale_the_leak_of_synapses_and_are_undone_by_who_knows_them(dat
     aim, (training, checkpoints) = cells.aimed(data, keys, 2), runs["wide fuzzy"]
     raw, scaled, known = (
         cells.leaked(cells.Cell("wide fuzzy", 0, leak), training, checkpoints[0], aim)
-        for leak in (cells.RAW, cells.SCALED, cells.KNOWN)
+        for leak in (cells.RAW, cells.SCALED, cells.UNDONE)
     )
     for name, rate in checkpoints[0].state.rate.items():
         factor = rate if rate.ndim > 1 else torch.ones(())  # Biases have no factors.
@@ -142,7 +142,7 @@ def test_scores_of_known_images():
 
 
 def test_of_restarts_the_best_fit_is_kept():
-    found = attack.Found(torch.arange(4.0).view(4, 1, 1, 1, 1), torch.tensor([0.3, 0.1, 0.2, 0.4]))
+    found = attack.Reconstructions(torch.arange(4.0).view(4, 1, 1, 1, 1), torch.tensor([0.3, 0.1, 0.2, 0.4]))
     assert cells.best(found, 2).flatten().tolist() == [2.0, 1.0]
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import funcbio
 from funcbio import __main__ as command
 from funcbio.experiments.frame.intervals import paired, spell
-from funcbio.experiments.frame.kept import numbers_of
+from funcbio.experiments.frame.results import numbers_of
 from funcbio.experiments.plasticity import figures, learner, measures, methods, results, searching, tables, tuning
 from funcbio.experiments.plasticity.crowd import UPKEEP_EVERY, Crowd
 from funcbio.experiments.plasticity.settings import Settings
@@ -360,7 +360,7 @@ def test_published_numbers_are_those_that_the_search_found(tmp_path):
     content = json.loads(Path(tuning.__file__).with_name(tuning.FILE).read_text())
     assert content["settings"] == numbers_of(Settings())
     assert not set(content["seeds"]) & set(content["deciding_seeds"])
-    best = tuning.known(tmp_path)
+    best = tuning.load_best(tmp_path)
     expected = [(benchmark, optimizer, method.name) for benchmark, optimizer, method in tuning.combinations()]
     assert [(entry["benchmark"], entry["optimizer"], entry["method"]) for entry in content["search"]] == expected
     for entry in content["search"]:
@@ -382,7 +382,7 @@ def test_published_numbers_are_those_that_the_search_found(tmp_path):
 def test_a_damaged_file_of_a_search_is_refused_by_name(tmp_path, content):
     (tmp_path / tuning.FILE).write_text(content)
     with pytest.raises(FileError, match=r"tuning\.json should "):
-        tuning.known(tmp_path)
+        tuning.load_best(tmp_path)
 
 
 @pytest.mark.parametrize(

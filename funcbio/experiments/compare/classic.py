@@ -13,7 +13,7 @@ from funcbio.experiments.compare.history import History, stack
 from funcbio.experiments.compare.settings import Settings
 from funcbio.experiments.data import Digits
 from funcbio.experiments.nets import mlp
-from funcbio.experiments.sweep_parts import accuracy as share_right
+from funcbio.experiments.sweep_parts import accuracy
 from funcbio.mechanisms import fixed_rates
 
 
@@ -40,7 +40,8 @@ def train_one(settings: Settings, digits: Digits, variant: str, seed: int, tick:
         if variant == "bio" and settings.rejuvenates(epoch):
             model.rejuvenate_weights()
         losses.append(train_epoch(model, optimizer, settings, digits, order, bio=variant == "bio"))
-        accuracies.append(accuracy(model, digits))
+        with torch.no_grad():
+            accuracies.append(accuracy(model(digits.test_x), digits.test_y))
         tick()
     return Measured(stack(accuracies), stack(losses), start, rate_factors(model))
 
@@ -66,12 +67,6 @@ def train_epoch(
     return torch.stack(losses).mean()
 
 
-@torch.no_grad()
-def accuracy(model: Any, digits: Digits) -> Tensor:
-    """Returns the share of the test images that the network gets right."""
-    return share_right(model(digits.test_x), digits.test_y)
-
-
 def rate_factors(model: Any) -> Tensor:
     """Returns the rate factors of all synapses of a converted model in one row; empty for a plain model."""
     bio_mods = [module for module in model.modules() if isinstance(module, funcbio.BioModule)]
@@ -80,18 +75,7 @@ def rate_factors(model: Any) -> Tensor:
 
 
 def train(settings: Settings, digits: Digits, variant: str, seeds: list[int], tick: Callable[[], None]) -> History:
-    """Trains one run for every seed, one after the other.
-
-    Args:
-        settings: The settings.
-        digits: The images.
-        variant: "plain" or "bio".
-        seeds: One seed for every run.
-        tick: Called after every epoch of a run.
-
-    Returns:
-        What was measured.
-    """
+    """Trains one run for every seed, one after the other; ``tick`` is called after every epoch of a run."""
     begun = time.perf_counter()
     runs = [train_one(settings, digits, variant, seed, tick) for seed in seeds]
     seconds = time.perf_counter() - begun

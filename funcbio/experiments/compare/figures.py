@@ -12,7 +12,7 @@ from funcbio.experiments.compare.history import INTERFACES, NAMES, SLOW, History
 from funcbio.experiments.frame.intervals import interval
 
 COLORS = {"plain": "#0072B2", "bio": "#D55E00", "start": "#56B4E9", "end": "#D55E00"}
-"""From the palette of Okabe and Ito, which colour-blind readers can tell apart."""
+"""Colours from the palette of Okabe and Ito, which colour-blind readers can tell apart."""
 
 EDGES = np.linspace(0.0, 2.0, 51)
 """Bins of the rate factors; none exceeds 2 at the default configuration."""

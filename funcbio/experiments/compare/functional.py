@@ -21,14 +21,10 @@ from funcbio.experiments.sweep_parts import accuracy
 
 @dataclass(frozen=True)
 class Run:
-    """Runs one training, and reads like a method section. No method knows that many runs are trained at once.
+    """Runs one training, and reads like a method section. Every method is written for one run; vmap makes it many.
 
-    Attributes:
-        net: The network, used for its shape only.
-        bio: The mechanisms, bound to the network.
-        mechanisms: What happens between gradient and update; the empty chain is the plain network.
-        observe: The network as a function that also counts how active its units are.
-        digits: The images.
+    The network is used for its shape only. ``mechanisms`` act between gradient and update: none in the plain network.
+    ``observe`` is the network as a function that also counts how active its units are.
     """
 
     net: nn.Module
@@ -84,22 +80,13 @@ def make_run(settings: Settings, digits: Digits, variant: str) -> Run:
 def train(
     settings: Settings, digits: Digits, variant: str, seeds: list[int], lr: Tensor, tick: Callable[[], None]
 ) -> tuple[History, Tree]:
-    """Trains one run for every seed, all at once.
+    """Trains one run for every seed, all at once; ``lr`` holds a learning rate for each run.
 
-    Args:
-        settings: The settings.
-        digits: The images.
-        variant: "plain" or "bio".
-        seeds: One seed for every run.
-        lr: Learning rate of every run, shape ``(runs,)``.
-        tick: Called after every epoch.
-
-    Returns:
-        What was measured, and the final weights with a leading dimension of runs.
+    Returns the measurements, and the final weights with a leading dimension of runs; calls ``tick`` after every epoch.
     """
     run, keys = make_run(settings, digits, variant), vmap(funcbio.key)(torch.tensor(seeds))
     params, state = vmap(run.begin)(keys)
-    # The first call loads parts of torch: that is no time of either network.
+    # The first call also loads parts of torch, which should not count as training time.
     train_epoch(run, settings.batch_size, params, state, lr, keys, epoch=0, limit=1)
     before, losses, accuracies, begun = state, [], [], time.perf_counter()
     for epoch in range(settings.epochs):
@@ -139,5 +126,5 @@ def train_epoch(
 
 def rate_factors(state: BioState) -> Tensor:
     """Returns the rate factors of all synapses of all runs, in one row."""
-    # Under vmap a parameter that is no synapse has one mark for each run, and no further dimension.
+    # Under vmap, parameters that are not synapses have one number for each run and no further dimension.
     return torch.cat([rate.flatten() for rate in tree_leaves(state.rate) if rate.ndim > 1])

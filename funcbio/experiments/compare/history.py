@@ -10,10 +10,10 @@ VARIANTS = ("plain", "bio")
 NAMES = {"plain": "plain", "bio": "bio-inspired"}
 
 GOAL = 0.9
-"""Test accuracy of which the table says how soon it was reached."""
+"""Test accuracy up to which the table counts epochs."""
 
 SLOW = 0.1
-"""A rate factor up to which a synapse is said to learn slowly."""
+"""Rate factor up to which a synapse counts as slow."""
 
 
 class History(NamedTuple):

@@ -9,12 +9,12 @@ import torch
 from funcbio.experiments.compare import classic, figures, functional, tables, tune
 from funcbio.experiments.compare.history import NAMES, VARIANTS, History, share_slow
 from funcbio.experiments.compare.settings import Settings
-from funcbio.experiments.data import Digits, check_batch_size, digits, validation
+from funcbio.experiments.data import Digits, check_batch_size, digits, digits_for, validation
 from funcbio.experiments.frame.bar import bars
 from funcbio.experiments.frame.experiment import begin, set_threads
 from funcbio.experiments.frame.files import save_figure, write_json
 from funcbio.experiments.frame.intervals import interval
-from funcbio.experiments.frame.kept import versions
+from funcbio.experiments.frame.results import versions
 from funcbio.experiments.frame.terminal import console, say
 
 
@@ -32,7 +32,7 @@ def compare(settings: Settings) -> None:
     Raises:
         SettingError: If a setting does not fit the data or the output cannot be written; before any training.
     """
-    data, output = begin(settings, load)
+    data, output = begin(settings, digits_for)
     histories = train_all(settings, data)
     table = tables.result_table(histories, test_images=len(data.test_y), epochs=settings.epochs)
     output.terminal.print(table)
@@ -42,13 +42,6 @@ def compare(settings: Settings) -> None:
     save_figure(picture, figures.comparison(histories), dpi=150)
     write_json(results, content(settings, histories))
     output.say(f"Written: {results} and {picture}")
-
-
-def load(settings: Settings) -> Digits:
-    """Loads the images and checks that they fill a batch."""
-    data = digits()
-    check_batch_size(settings.batch_size, data)
-    return data
 
 
 def tune_only(settings: Settings) -> None:

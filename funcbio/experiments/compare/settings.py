@@ -13,7 +13,7 @@ class Settings(Checked):
     The two learning rates are those with the best validation accuracy in ``python -m funcbio compare --tune``,
     which searches a grid of the same size and spacing for both networks and never looks at the test images.
 
-    Seeds are 0, 1, 2, ... Without a floor of crystallization many weights come to stand still.
+    Seeds are 0, 1, 2, ... Without a floor of crystallization many weights stop changing.
     """
 
     seeds: int = option(10, "an integer from 2 to 1000", "runs of every network in the functional loop")

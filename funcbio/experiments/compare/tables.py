@@ -28,17 +28,17 @@ def result_table(histories: Sequence[History], *, test_images: int, epochs: int)
 
 def differences(histories: Sequence[History]) -> dict[str, Interval]:
     """Returns, for every interface, the final test accuracy of bio minus plain, paired by seed."""
-    found = {(history.interface, history.variant): history.final.double().tolist() for history in histories}
-    return {name: paired(found[name, "bio"], found[name, "plain"]) for name in INTERFACES}
+    finals = {(history.interface, history.variant): history.final.double().tolist() for history in histories}
+    return {name: paired(finals[name, "bio"], finals[name, "plain"]) for name in INTERFACES}
 
 
 def difference_lines(histories: Sequence[History]) -> list[str]:
     """Writes the paired differences, each with a sentence that reads it."""
     runs = {history.interface: len(history.seeds) for history in histories}
     return [
-        f"{name}: bio-inspired minus plain {spell(found, scale=100.0, sign='+')} points over {runs[name]} seeds: "
-        f"{reading(found)}."
-        for name, found in differences(histories).items()
+        f"{name}: bio-inspired minus plain {spell(difference, scale=100.0, sign='+')} points over {runs[name]} seeds: "
+        f"{reading(difference)}."
+        for name, difference in differences(histories).items()
     ]
 
 

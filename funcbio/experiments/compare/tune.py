@@ -12,20 +12,16 @@ from funcbio.experiments.data import Digits, validation
 from funcbio.experiments.frame.intervals import Interval, interval
 
 GRIDS = {"plain": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0), "bio": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)}
-"""As many values, as far apart, for both; ten times higher for bio, whose gradients are about ten times smaller."""
+"""Learning rates of the search: ten times higher for bio, whose gradients are about ten times smaller."""
 
 SEEDS = range(1000, 1010)
-"""None of them is a seed of the comparison."""
+"""Seeds of the search; the comparison uses smaller ones."""
 
 
 class Tried(NamedTuple):
-    """Holds one row of the search.
+    """Holds one row of the search: validation accuracy after the last epoch, over the seeds.
 
-    Attributes:
-        variant: "plain" or "bio".
-        lr: Learning rate.
-        accuracy: Validation accuracy after the last epoch, over the seeds.
-        chosen: Whether it has the variant's highest mean; of equal ones, the smallest.
+    ``chosen`` is True for the highest mean of a variant; of equal ones, for the smallest learning rate.
     """
 
     variant: str
@@ -37,13 +33,7 @@ class Tried(NamedTuple):
 def search(settings: Settings, digits: Digits, tick: Callable[[], None]) -> list[Tried]:
     """Trains both variants at every learning rate of their grids; all runs of a variant at once.
 
-    Args:
-        settings: The settings; their learning rates are not used.
-        digits: The images, of which the test part is left alone.
-        tick: Called after every epoch of a variant.
-
-    Returns:
-        One row for every variant and learning rate.
+    Learning rates of the settings and test images are not used. ``tick`` is called after every epoch of a variant.
     """
     part, rows = validation(digits), []
     for variant in VARIANTS:

@@ -25,18 +25,18 @@ def read_binary(names: tuple[str, ...], contents: list[bytes], *, head: int) -> 
 
 def read_pickle(names: tuple[str, ...], contents: list[bytes], *, key: bytes) -> Part:
     """Reads a pickled dict of "data", shape ``(n, 3072)``, and labels under ``key``."""
-    found: Any = unpickle(contents[0], names[0])
-    data, labels = (found.get(name) if isinstance(found, dict) else None for name in (b"data", key))
+    batch: Any = unpickle(contents[0], names[0])
+    data, labels = (batch.get(name) if isinstance(batch, dict) else None for name in (b"data", key))
     pixels = data if isinstance(data, np.ndarray) and data.ndim == 2 and data.shape[1] == PIXELS else None
     if pixels is None or not isinstance(labels, list) or len(labels) != len(pixels):
         should = f"a dict with data of {PIXELS} numbers a row, and as many {key.decode()}"
-        raise SettingError(f"{names[0]} should hold {should}; found {_described(found)}")
+        raise SettingError(f"{names[0]} should hold {should}; found {_described(batch)}")
     if not all(type(label) is int and 0 <= label < 256 for label in labels):
         raise SettingError(f"{names[0]} should hold labels from 0 to 255; found others")
     return pixels.reshape(-1, *SHAPE), np.array(labels, np.uint8)
 
 
-def _described(found: Any) -> str:
-    if not isinstance(found, dict):
-        return type(found).__name__
-    return f"a dict with {', '.join(repr(name)[:20] for name in list(found)[:6]) or 'nothing'}"
+def _described(batch: Any) -> str:
+    if not isinstance(batch, dict):
+        return type(batch).__name__
+    return f"a dict with {', '.join(repr(name)[:20] for name in list(batch)[:6]) or 'nothing'}"

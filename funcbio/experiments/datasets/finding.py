@@ -35,12 +35,12 @@ def find(name: str, published: Published, folder: Path, *, check: bool) -> tuple
 
 
 def _looked_for(published: Published) -> list[str]:
-    found = []
+    paths = []
     for layout in published.layouts:
         first = layout.train[0][0]
-        found += [f"{place}/{first}".removeprefix("./") for place in layout.folders]
-        found += [layout.archive] if layout.archive else []
-    return found
+        paths += [f"{place}/{first}".removeprefix("./") for place in layout.folders]
+        paths += [layout.archive] if layout.archive else []
+    return paths
 
 
 def _path(home: Path, name: str) -> Path | None:
@@ -81,21 +81,21 @@ def _read_archive(path: Path, names: list[str], *, check: bool) -> dict[str, byt
                 _check(path, MD5[path.name], _summed(file, path, LARGEST_ARCHIVE)[0])
         with gzip.open(path, "rb") as file:
             _summed(file, path, LARGEST_ARCHIVE)  # All of it, heads too, which tarfile reads whole.
-        found = {}
+        contents = {}
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:
                 _require_room(member, path)
                 file = archive.extractfile(member) if member.isreg() else None
                 if file is not None and Path(member.name).name in names:
-                    found[Path(member.name).name] = file.read()
+                    contents[Path(member.name).name] = file.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
         if isinstance(error, SettingError):
             raise
         raise SettingError(f"{path} should be a whole tar.gz archive; found {error}") from None
-    missing = [name for name in names if name not in found]
+    missing = [name for name in names if name not in contents]
     if missing:
         raise SettingError(f"{path} should hold {', '.join(names)}; found no {', '.join(missing)}")
-    return found
+    return contents
 
 
 def _require_room(member: tarfile.TarInfo, path: Path) -> None:
@@ -104,7 +104,7 @@ def _require_room(member: tarfile.TarInfo, path: Path) -> None:
         raise SettingError(f"{path} should hold files of at most {LARGEST_OTHER} bytes; found {member.size}")
 
 
-def _check(path: Path, published: str, found: str) -> None:
-    if found != published:
+def _check(path: Path, published: str, digest: str) -> None:
+    if digest != published:
         should = f"the published file, MD5 {published}; check=False (--no-check) reads it all the same"
-        raise SettingError(f"{path} should be {should}; found MD5 {found}")
+        raise SettingError(f"{path} should be {should}; found MD5 {digest}")

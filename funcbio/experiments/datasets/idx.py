@@ -14,14 +14,6 @@ UBYTE = 0x08
 def read_idx(content: bytes, name: str, dimensions: int) -> np.ndarray:
     """Reads an array of bytes: two zeros, type, number of dimensions, sizes (32 bits, high byte first), values.
 
-    Args:
-        content: The whole file, not compressed.
-        name: Its name, for messages.
-        dimensions: How many dimensions it should have.
-
-    Returns:
-        The array, uint8.
-
     Raises:
         SettingError: If it is no such file, or cut off.
 

@@ -28,7 +28,7 @@ MD5 = {
     "train": "16019d7e3df5f24257cddd939b257f8d",
     "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
 }
-"""Of files without gzip, and of whole archives; for single files of the binary version none is published."""
+"""MD5 sums of files without gzip, and of whole archives; the single files of the binary version have none."""
 
 LARGEST = {
     "train-images-idx3-ubyte": 16 + 60_000 * 28 * 28,
@@ -36,13 +36,13 @@ LARGEST = {
     "t10k-images-idx3-ubyte": 16 + 10_000 * 28 * 28,
     "t10k-labels-idx1-ubyte": 8 + 10_000,
 }
-"""Bytes of the published files, not compressed: no larger one is read."""
+"""Bytes of the published files, not compressed; larger files are refused."""
 
 LARGEST_OTHER = 1 << 28
-"""For all others, the largest of which has 155 million bytes."""
+"""Bytes that any other file may have; the largest published one has 155 million."""
 
 LARGEST_ARCHIVE = 1 << 28
-"""Bytes of the archives, packed and unpacked; the largest has 186 million."""
+"""Bytes that an archive may have, packed and unpacked; the largest published one has 186 million."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Layout:
     Attributes:
         folders: Where its files may lie below the user's folder.
         train: The files of every part of the training set.
-        test: Those of the test set.
+        test: The files of every part of the test set.
         read: Turns names and contents of a part into images ``(n, c, h, w)`` and labels, both uint8.
         archive: Name of the archive that holds them; "" if there is none.
     """

@@ -13,7 +13,7 @@ from funcbio.experiments.frame.settings import SettingError
 
 NAMES = ("digits", *PUBLISHED)
 FOLDER = "data"
-"""Where files are looked for by default, below the current directory."""
+"""Default folder of the files, in the current directory."""
 
 BRIGHTEST = 255
 
@@ -48,7 +48,7 @@ class Images(NamedTuple):
 
 
 def load(name: str = "digits", folder: str | Path | None = None, *, check: bool = True) -> Images:
-    """Loads a data set: the digits that scikit-learn brings, or one from files that the user has.
+    """Loads a data set: the digits of scikit-learn, or one from files that the user has.
 
     MNIST is read from its four IDX files, CIFAR from the binary or the Python version, as archive or unpacked; single
     files may be compressed with gzip. Nothing is downloaded.
@@ -65,8 +65,8 @@ def load(name: str = "digits", folder: str | Path | None = None, *, check: bool 
         SettingError: If the files are not there, are damaged or have another checksum.
 
     Example:
-        >>> found = load("digits")
-        >>> found.images.shape, found.classes
+        >>> digits = load("digits")
+        >>> digits.images.shape, digits.classes
         (torch.Size([1797, 1, 8, 8]), 10)
     """
     if name not in NAMES:

@@ -10,19 +10,20 @@ import numpy as np
 
 from funcbio.experiments.frame.settings import SettingError
 
-KNOWN = """
+OPCODE_NAMES = """
 PROTO STOP MARK POP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 STRING BINSTRING SHORT_BINSTRING UNICODE
 BINUNICODE TUPLE EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 LIST EMPTY_LIST APPEND APPENDS DICT EMPTY_DICT SETITEM SETITEMS PUT
 BINPUT LONG_BINPUT GET BINGET LONG_BINGET GLOBAL REDUCE BUILD
 """
-OPCODES = frozenset(KNOWN.split())
-"""All that protocols 0 to 2 need for dicts, lists, numbers, strings and arrays; other objects are not there."""
+OPCODES = frozenset(OPCODE_NAMES.split())
+"""Instructions that a pickle may hold: those for dicts, lists, numbers, strings and arrays in protocols 0 to 2."""
 
 PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
+"""Instructions that store a value in the memo."""
 
 
 class _Array:
-    """Stands in the place of an array, and takes only one of bytes."""
+    """Stands in for an array; only arrays of bytes are accepted."""
 
     def __init__(self) -> None:
         self.value: np.ndarray | None = None
@@ -38,7 +39,7 @@ class _Array:
 
 
 class _Bytes:
-    """Stands for the type of an array of bytes; any further description of it is ignored."""
+    """Stands in for the type of an array of bytes; any further description of the type is ignored."""
 
     def __setstate__(self, state: Any) -> None:
         """Takes byte order and the like."""
@@ -69,7 +70,7 @@ class _Encode:
         return text.encode("latin1")
 
 
-# Instances without attributes: a pickle can call them, and change nothing of them.
+# Instances without attributes: a pickle can call them but not change them.
 STANDS_IN: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _Reconstruct(),
     ("numpy", "ndarray"): None,
@@ -77,7 +78,7 @@ STANDS_IN: dict[tuple[str, str], Any] = {
     ("_codecs", "encode"): _Encode(),
 }
 STANDS_IN["numpy._core.multiarray", "_reconstruct"] = STANDS_IN["numpy.core.multiarray", "_reconstruct"]
-"""The four names that these files hold, one of them also as newer releases of numpy spell it."""
+"""Stand-ins for the four names that these files hold; newer releases of numpy spell one of them differently."""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -97,7 +98,7 @@ def unpickle(content: bytes, name: str) -> Any:
         name: Its name, for messages.
 
     Returns:
-        What it holds.
+        Its content.
 
     Raises:
         SettingError: If it holds or asks for anything else, or is damaged.
@@ -115,22 +116,22 @@ def unpickle(content: bytes, name: str) -> Any:
         _look_through(content)
         return _plain(_Unpickler(io.BytesIO(content), encoding="bytes").load())
     except Exception as error:  # A damaged pickle fails in any way.
-        found = str(error) if isinstance(error, pickle.UnpicklingError) else f"damage ({type(error).__name__})"
+        reason = str(error) if isinstance(error, pickle.UnpicklingError) else f"damage ({type(error).__name__})"
         should = "only dicts, lists, numbers, strings and arrays of bytes"
-        raise SettingError(f"{name} should hold {should}; found {found}") from None
+        raise SettingError(f"{name} should hold {should}; found {reason}") from None
 
 
 def _look_through(content: bytes) -> None:
     """Refuses a pickle with instructions that could do anything but make plain values."""
-    kept = 0
+    puts = 0
     for opcode, argument, _ in pickletools.genops(content):
         if opcode.name not in OPCODES:
             _refuse(f"the instruction {opcode.name}")
         if opcode.name == "GLOBAL" and tuple(str(argument).split(" ", 1)) not in STANDS_IN:
             _refuse(f"a call of {str(argument).replace(' ', '.')[:60]}")
         if opcode.name in PUTS:
-            kept += 1
-            if not 0 <= int(str(argument)) < kept + 256:  # The reader makes room for as many as the number says.
+            puts += 1
+            if not 0 <= int(str(argument)) < puts + 256:  # The reader makes room for as many as the number says.
                 _refuse(f"a memo of {argument} entries")
 
 
@@ -138,8 +139,8 @@ def _refuse(what: str) -> NoReturn:
     raise pickle.UnpicklingError(what)
 
 
-def _plain(found: Any) -> Any:
-    """Puts the arrays in the place of their stand-ins, at the top or in a dict."""
-    if isinstance(found, dict):
-        return {key: _plain(value) for key, value in found.items() if isinstance(key, str | bytes)}
-    return found.value if isinstance(found, _Array) else found
+def _plain(value: Any) -> Any:
+    """Replaces stand-ins by their arrays, at the top or in a dict."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if isinstance(key, str | bytes)}
+    return value.value if isinstance(value, _Array) else value

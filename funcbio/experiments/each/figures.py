@@ -7,24 +7,23 @@ from matplotlib.figure import Figure
 
 from funcbio.experiments.each.protocol import OPTIMIZERS
 from funcbio.experiments.each.tables import NAMES
+from funcbio.experiments.frame.figures import draw_intervals
 from funcbio.plot._canvas import PALETTE, figure_of
 
 
 def figure(results: Mapping[str, Any]) -> Figure:
     """Draws what every mechanism changes against the plain network of the same seeds, for both optimizers."""
-    made = figure_of("experiments", figsize=(8, 4))
-    axes: Any = made.subplots()
+    chart = figure_of("experiments", figsize=(8, 4))
+    axes: Any = chart.subplots()
     names = [row["mechanism"] for row in results[OPTIMIZERS[0]] if "difference" in row]
     for offset, color, optimizer in zip((-0.12, 0.12), PALETTE, OPTIMIZERS, strict=False):
-        found = [row["difference"] for row in results[optimizer] if "difference" in row]
-        means = [one["mean"] for one in found]
-        ends = [[abs(one[end] - one["mean"]) for one in found] for end in ("low", "high")]
-        places = [index + offset for index in range(len(found))]
-        axes.errorbar(means, places, xerr=ends, fmt="o", markersize=4, color=color, label=NAMES[optimizer])
+        differences = [row["difference"] for row in results[optimizer] if "difference" in row]
+        places = [index + offset for index in range(len(differences))]
+        draw_intervals(axes, differences, places, markersize=4, color=color, label=NAMES[optimizer])
     axes.axvline(0.0, color="0.4", linewidth=0.9)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.2)
     axes.set_xlabel("test accuracy minus that of the plain network, points")
     axes.legend(frameon=False)
-    return made
+    return chart

@@ -18,16 +18,11 @@ from funcbio.experiments.sweep_parts import accuracy
 PLAIN = "plain"
 OPTIMIZERS = tuple(RATES)
 FLOOR = 0.1
-"""Of crystallization: without one, rates fall to zero."""
+"""Floor of the rates under crystallization; without it they fall to zero."""
 
 
 class Variant(NamedTuple):
-    """Describes a network with one mechanism.
-
-    Attributes:
-        mechanisms: What acts in a step; each in the place that is the default.
-        fields: What the configuration sets for it.
-    """
+    """Describes a network: its mechanisms, each in its default place, and fields of the configuration."""
 
     mechanisms: Sequence[str | Mechanism]
     fields: Mapping[str, Any]
@@ -39,7 +34,7 @@ NEUTRAL = {
     "apply_dales_principle": False,
     "record_activity": False,
 }
-"""The fields where variants do not set them."""
+"""Values of fields that a variant does not set."""
 
 
 def variants(settings: Settings) -> dict[str, Variant]:
@@ -60,13 +55,7 @@ def variants(settings: Settings) -> dict[str, Variant]:
 def tune(settings: Settings, optimizer: str, output: Path) -> dict[str, dict[float, float]]:
     """Trains every variant at every learning rate, measured on a part of the training images.
 
-    Args:
-        settings: The settings.
-        optimizer: "sgd" or "adam".
-        output: Directory of the sweep.
-
-    Returns:
-        The mean accuracy of every variant by learning rate.
+    Returns the mean accuracy of every variant by learning rate.
     """
     seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + settings.tuning_seeds)
     rates = dict.fromkeys(variants(settings), RATES[optimizer])
@@ -92,21 +81,21 @@ def _sweep(
     output: Path,
 ) -> Any:
     check_batch_size(settings.batch_size, data)
-    known = variants(settings)
+    networks = variants(settings)
     grid = [
         {"mechanisms": name, "lr": lr, **NEUTRAL, **variant.fields}
-        for name, variant in known.items()
+        for name, variant in networks.items()
         for lr in rates[name]
     ]
     sgd = partial(torch.optim.SGD, momentum=settings.momentum)
-    found: Any = funcbio.sweep(
+    result: Any = funcbio.sweep(
         partial(mlp, settings.hidden),
         F.cross_entropy,
         (data.train_x, data.train_y),
         steps=settings.steps,
         batch_size=settings.batch_size,
         optimizer=sgd if optimizer == "sgd" else torch.optim.Adam,
-        mechanisms={name: list(variant.mechanisms) for name, variant in known.items()},
+        mechanisms={name: list(variant.mechanisms) for name, variant in networks.items()},
         config=BioConfig(crystallization_floor=FLOOR),
         seeds=seeds,
         grid=grid,
@@ -114,4 +103,4 @@ def _sweep(
         metrics={"accuracy": accuracy},
         output=output,
     )
-    return found.to_pandas()
+    return result.to_pandas()

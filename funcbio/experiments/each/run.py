@@ -9,15 +9,12 @@ from funcbio.experiments.each.settings import Settings
 from funcbio.experiments.frame.experiment import begin
 from funcbio.experiments.frame.files import UNDATED, save_figure
 from funcbio.experiments.frame.intervals import adjusted, interval, p_value, paired
-from funcbio.experiments.frame.kept import about
+from funcbio.experiments.frame.results import about
 from funcbio.experiments.frame.settings import SettingError
 
 
 def run(settings: Settings) -> dict[str, Any]:
-    """Runs the comparison, or goes on with it.
-
-    Returns:
-        What stands in ``results.json``.
+    """Runs the comparison, or goes on with it; writes the results and returns them.
 
     Raises:
         SettingError: If a setting does not fit the data, or the output is that of another comparison.
@@ -41,8 +38,8 @@ def _compared(settings: Settings, optimizer: str, output: Path) -> list[dict[str
     """Makes rows of one optimizer: accuracy and difference from plain, in per cent; p adjusted for all mechanisms."""
     tried = protocol.tune(settings, optimizer, output / f"{optimizer}-tune")
     best = {name: max(rates, key=rates.__getitem__) for name, rates in tried.items()}
-    found = protocol.final(settings, optimizer, best, output / optimizer)
-    seeds = {name: [100.0 * value for value in values] for name, values in found.items()}
+    accuracies = protocol.final(settings, optimizer, best, output / optimizer)
+    seeds = {name: [100.0 * value for value in values] for name, values in accuracies.items()}
     others = [name for name in seeds if name != PLAIN]
     corrected = dict(zip(others, adjusted([p_value(seeds[name], seeds[PLAIN]) for name in others]), strict=True))
     rows = []

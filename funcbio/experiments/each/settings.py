@@ -8,7 +8,7 @@ RATES = {"sgd": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), "adam": (0.0003, 0.001, 
 """The learning rates that are tried for every mechanism, by optimizer."""
 
 FIRST_TUNING_SEED = 10_000
-"""None of the search's seeds is one of the results."""
+"""First seed of the search; the results use smaller ones."""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Flatness: how sharply the loss curves where plain and bio-inspired networks come to rest."""
+"""Flatness: how sharply the loss curves around the weights that plain and bio-inspired networks learn."""

@@ -1,4 +1,4 @@
-"""Curvature of a loss from products of its Hessian with vectors, which is itself never made."""
+"""Curvature of a loss from products of its Hessian with vectors, without the Hessian itself."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +35,7 @@ def hessian_product(loss: Callable[[Tree], Tensor], params: Tree) -> tuple[Produ
 def extremes(product: Product, size: int, key: Key, *, iterations: int) -> tuple[Tensor, Tensor]:
     r"""Estimates the smallest and the largest eigenvalue by Lanczos iterations from a random start.
 
-    Every new direction is made orthogonal to all before, twice, so that rounding brings none of them back. Ritz values
+    Every new direction is made orthogonal to all earlier ones, twice, because of rounding. Ritz values
     lie within the spectrum: the true largest eigenvalue is never under the estimate, but for rounding.
 
     Args:
@@ -56,19 +56,19 @@ def extremes(product: Product, size: int, key: Key, *, iterations: int) -> tuple
         Golub and Van Loan, Matrix Computations, chapter 10.
     """
     start = funcbio.normal(key, (size,), stream="lanczos")
-    basis, diagonal, beside = [start / start.norm()], [], []
+    basis, diagonal, lengths = [start / start.norm()], [], []
     for _ in range(min(iterations, size)):
-        new, known = product(basis[-1]), torch.stack(basis)
+        new, directions = product(basis[-1]), torch.stack(basis)
         diagonal.append(basis[-1] @ new)
         reach = new.norm()
         for _ in range(2):
-            new = new - known.T @ (known @ new)
+            new = new - directions.T @ (directions @ new)
         length = new.norm()
-        # Where nothing is left, the directions found already span all that the start can reach.
-        left = length > 1e-5 * reach
-        beside.append(torch.where(left, length, 0.0))
-        basis.append(torch.where(left, new / torch.where(left, length, 1.0), 0.0))
-    off = torch.stack(beside[:-1]) if len(beside) > 1 else start.new_zeros(0)
+        # If nothing remains, the directions already span all that the start can reach.
+        remains = length > 1e-5 * reach
+        lengths.append(torch.where(remains, length, 0.0))
+        basis.append(torch.where(remains, new / torch.where(remains, length, 1.0), 0.0))
+    off = torch.stack(lengths[:-1]) if len(lengths) > 1 else start.new_zeros(0)
     matrix = torch.diag(torch.stack(diagonal)) + torch.diag(off, 1) + torch.diag(off, -1)
     values = torch.linalg.eigvalsh(matrix)
     return values[0], values[-1]
@@ -95,9 +95,9 @@ def trace(product: Product, size: int, key: Key, *, probes: int) -> Tensor:
     References:
         Hutchinson, Communications in Statistics 19(2), 1990.
     """
-    found = []
+    estimates = []
     for probe in range(probes):
         heads = funcbio.bernoulli(funcbio.fold_in(key, probe), 0.5, (size,), stream="hutchinson")
         signs = torch.where(heads, 1.0, -1.0)
-        found.append(signs @ product(signs))
-    return torch.stack(found).mean()
+        estimates.append(signs @ product(signs))
+    return torch.stack(estimates).mean()

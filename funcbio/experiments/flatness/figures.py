@@ -10,21 +10,21 @@ from funcbio.experiments.frame.intervals import interval
 from funcbio.plot._canvas import PALETTE, draw_mean, figure_of
 
 COLORS = ("#000000", *(color for color in PALETTE if color != "#000000"))
-SAID = {"largest": "largest eigenvalue of the Hessian", "trace": "trace of the Hessian"}
+LABELS = {"largest": "largest eigenvalue of the Hessian", "trace": "trace of the Hessian"}
 
 
 def curvature(content: dict[str, Any]) -> Figure:
     """Draws both measures over epochs, left, and against the training loss, right."""
     figure = figure_of("experiments", figsize=(12, 8))
     panels: Any = figure.subplots(2, 2, sharey="row")
-    for (over, against), (name, said) in zip(panels, SAID.items(), strict=True):
+    for (over, against), (name, label) in zip(panels, LABELS.items(), strict=True):
         for run, color in zip(content["runs"], COLORS, strict=False):
             logs = np.log(np.array(run[name]).clip(1e-9))
             means = np.exp(np.array([interval(column) for column in logs.T])).T
             losses = np.exp(np.log(run["train_loss"]).mean(axis=0))
             draw_mean(over, content["moments"], means, run["variant"], color)
             against.plot(losses, means[0], color=color, marker=".", linewidth=1.8, label=run["variant"])
-        over.set_ylabel(said)
+        over.set_ylabel(label)
         for axes in (over, against):
             _tidy(axes)
         against.set_xscale("log")

@@ -17,10 +17,8 @@ ENDS = ("train_loss", "test_accuracy", "largest", "trace")
 def compared(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns one row for each variant; the first run is the plain network.
 
-    Sharpness is compared as a ratio: differences are paired by seed, of logarithms.
-
-    Args:
-        runs: With "variant", "lr" and every measure as lists by seed.
+    Sharpness is compared as a ratio: differences are paired by seed, of logarithms. Runs hold "variant", "lr", and
+    every measure as lists by seed.
     """
     rows, plain = [], runs[0]
     for run in runs:
@@ -39,26 +37,25 @@ def compared(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def ratio(one: Sequence[float], plain: Sequence[float]) -> dict[str, float]:
     """Returns the geometric mean of paired ratios and its interval; of the seeds in which both are positive numbers."""
     pairs = [(a, b) for a, b in zip(one, plain, strict=True) if a > 0.0 and b > 0.0]
-    found = paired([math.log(a) for a, _ in pairs], [math.log(b) for _, b in pairs])
-    return {name: math.exp(value) for name, value in found._asdict().items()} | {"seeds": len(pairs)}
+    logs = paired([math.log(a) for a, _ in pairs], [math.log(b) for _, b in pairs])
+    return {name: math.exp(value) for name, value in logs._asdict().items()} | {"seeds": len(pairs)}
 
 
 def at_loss(run: dict[str, Any], name: str, loss: float = EQUAL_LOSS) -> list[float]:
     """Returns a measure where the training loss first falls to a value, between two measurements on log scales.
 
-    Returns:
-        One number for each seed; nan where the loss never falls that far, or the measure is not positive there.
+    One number for each seed: nan if the loss never falls that far, or the measure is not positive there.
     """
-    found = []
+    measures = []
     for losses, values in zip(run["train_loss"], run[name], strict=True):
         after = next((index for index, value in enumerate(losses) if value <= loss), 0)
         if after == 0 or min(values[after - 1 : after + 1]) <= 0.0:
-            found.append(math.nan)
+            measures.append(math.nan)
             continue
         x = np.log(losses[after : after - 2 if after > 1 else None : -1])
         y = np.log(values[after : after - 2 if after > 1 else None : -1])
-        found.append(float(np.exp(np.interp(math.log(loss), x, y))))
-    return found
+        measures.append(float(np.exp(np.interp(math.log(loss), x, y))))
+    return measures
 
 
 def present(numbers: Sequence[float]) -> list[float]:

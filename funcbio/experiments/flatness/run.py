@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from funcbio.experiments.data import Digits, check_batch_size, digits
+from funcbio.experiments.data import digits_for
 from funcbio.experiments.flatness import figures, tables
 from funcbio.experiments.flatness.results import compared
 from funcbio.experiments.flatness.settings import Settings
@@ -10,7 +10,7 @@ from funcbio.experiments.flatness.training import VARIANTS, train
 from funcbio.experiments.frame.bar import bars
 from funcbio.experiments.frame.experiment import begin
 from funcbio.experiments.frame.files import save_figure, write_text
-from funcbio.experiments.frame.kept import about
+from funcbio.experiments.frame.results import about
 from funcbio.experiments.frame.table import NARROW
 
 
@@ -20,11 +20,11 @@ def run(settings: Settings) -> None:
     Raises:
         SettingError: If a setting does not fit the data or the output cannot be written; before any training.
     """
-    data, output = begin(settings, load)
+    data, output = begin(settings, digits_for)
     with bars() as new_bar:
         tick, runs = new_bar("measurements", len(settings.moments) * len(VARIANTS)), []
         for variant in VARIANTS:
-            measures = output.kept(variant.name, partial(train, settings, data, variant, tick))
+            measures = output.load_or_run(variant.name, partial(train, settings, data, variant, tick))
             runs.append({"variant": variant.name, "lr": settings.lr * variant.lr, **measures})
     rows, seeds = compared(runs), list(range(settings.seeds))
     content = {**about(settings), "seeds": seeds, "moments": list(settings.moments), "table": rows, "runs": runs}
@@ -34,10 +34,3 @@ def run(settings: Settings) -> None:
     write_text(output.folder / "table.md", f"{table.markdown(NARROW)}\n")
     save_figure(output.folder / "flatness-curvature.svg", figures.curvature(content))
     output.end()
-
-
-def load(settings: Settings) -> Digits:
-    """Loads the images and checks that they fill a batch."""
-    data = digits()
-    check_batch_size(settings.batch_size, data)
-    return data

@@ -32,5 +32,5 @@ class Settings(Checked):
         return tuple(sorted({ceil(self.epochs * place**2) for place in places}))
 
     def rejuvenates(self, epoch: int) -> bool:
-        """Returns True if weak weights are replaced before this epoch (counted from 0), of which there is one more."""
+        """Returns True if weak weights are replaced before this epoch, counted from 0; never before the first."""
         return 0 < epoch < self.epochs and epoch % self.rejuvenate_every == 0

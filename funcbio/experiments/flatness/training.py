@@ -18,13 +18,9 @@ from funcbio.experiments.nets import mlp
 
 @dataclass(frozen=True)
 class Variant:
-    """Describes one row of the table.
+    """Describes one row of the table: mechanisms between gradient and update, in order.
 
-    Attributes:
-        name: What tables and figures call it.
-        rules: Mechanisms between gradient and update, in order.
-        lr: Learning rate, in units of the plain network's.
-        rejuvenates: Whether weak weights are replaced every few epochs.
+    ``lr`` is in units of the plain network's; ``rejuvenates`` replaces weak weights every few epochs.
     """
 
     name: str
@@ -45,22 +41,15 @@ VARIANTS = (
 )
 
 FLOOR = 0.1
-"""Of crystallization: without one, many weights come to stand still."""
+"""Floor of the rates under crystallization; without it many weights stop changing."""
 
 MEASURES = ("train_loss", "test_accuracy", "largest", "smallest", "trace")
 
 
 def train(settings: Settings, data: Digits, variant: Variant, tick: Callable[[], None]) -> dict[str, list[list[float]]]:
-    """Trains a variant and measures it on the way.
+    """Trains a variant and measures it on the way; ``tick`` is called after every measurement.
 
-    Args:
-        settings: The settings.
-        data: The images.
-        variant: The variant.
-        tick: Called after every measurement.
-
-    Returns:
-        By measure, a row for every seed, with a number for each of ``settings.moments``.
+    Returns, by measure, a row for every seed with a number for each of ``settings.moments``.
     """
     run, keys = make_run(settings, data, variant), vmap(funcbio.key)(torch.arange(settings.seeds))
     params, state = vmap(run.begin)(keys)
@@ -89,6 +78,6 @@ def measure(run: Run, settings: Settings, params: Tree, key: Key) -> dict[str, T
     x, y = run.digits.train_x, run.digits.train_y
     product, size = hessian_product(lambda tree: run.loss(tree, x, y), params)
     low, high = extremes(product, size, fold_in(key, "lanczos"), iterations=settings.iterations)
-    found = trace(product, size, fold_in(key, "hutchinson"), probes=settings.probes)
-    values = run.loss(params, x, y), run.accuracy(params), high, low, found
+    total = trace(product, size, fold_in(key, "hutchinson"), probes=settings.probes)
+    values = run.loss(params, x, y), run.accuracy(params), high, low, total
     return dict(zip(MEASURES, values, strict=True))

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import torch
 from rich.console import Console
 
-from funcbio.experiments.frame import kept
 from funcbio.experiments.frame.files import prepare, write_json
+from funcbio.experiments.frame.results import load_or_run
 from funcbio.experiments.frame.table import Table
 from funcbio.experiments.frame.terminal import console, say
 
@@ -18,21 +18,15 @@ Data = TypeVar("Data")
 
 @dataclass(frozen=True)
 class Output:
-    """Describes the folder of a run of an experiment, and the terminal that it reports on.
-
-    Attributes:
-        settings: The settings.
-        folder: The directory of the results.
-        terminal: The terminal.
-    """
+    """Describes the folder of a run of an experiment, and the terminal that it reports on."""
 
     settings: Any
     folder: Path
     terminal: Console
 
-    def kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Returns the result of a part from its file if there is one, else runs the part; see ``frame.kept``."""
-        return kept.kept(self.folder, name, self.settings, make)
+    def load_or_run(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Returns the result of a part from its file if there is one, else runs the part."""
+        return load_or_run(self.folder, name, self.settings, make)
 
     def write(self, name: str, content: dict[str, Any], *, indent: int | None = 1) -> None:
         """Writes a file of results."""
@@ -54,10 +48,6 @@ class Output:
 
 def begin(settings: Any, load: Callable[[Any], Data]) -> tuple[Data, Output]:
     """Sets the number of threads, loads the data, and makes the directory of the results once the data are right.
-
-    Args:
-        settings: The settings, with "threads" and "output".
-        load: Loads the data for the settings.
 
     Raises:
         SettingError: If a setting does not fit the data or the output cannot be written.

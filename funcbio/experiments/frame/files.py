@@ -18,13 +18,7 @@ UNDATED = {"metadata": {"Date": None}}
 
 
 def prepare(output: str) -> Path:
-    """Makes the directory of the results before any work is done.
-
-    Args:
-        output: The directory; parents are made too.
-
-    Returns:
-        Its path.
+    """Makes the directory of the results, with its parents, before any work is done; returns its path.
 
     Raises:
         SettingError: If it cannot be made or written to.
@@ -55,6 +49,11 @@ def write_sealed(path: Path, content: dict[str, Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text."""
     write_aside(path, lambda file: file.write(text.encode()))
+
+
+def rounded(values: Any, digits: int = 5) -> Any:
+    """Returns a number, or numbers in nested lists, with some significant digits: more would be rounding errors."""
+    return [rounded(value, digits) for value in values] if isinstance(values, list) else float(f"{values:.{digits}g}")
 
 
 def save_figure(path: Path, figure: "Figure", **options: Any) -> None:

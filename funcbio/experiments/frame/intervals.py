@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from scipy import stats
 
-LEVEL = 0.95
+from funcbio._seeds import LEVEL, wilcoxon
 
 
 class Interval(NamedTuple):
@@ -24,13 +24,7 @@ class Interval(NamedTuple):
 
 
 def interval(numbers: Sequence[float]) -> Interval:
-    """Returns the mean and Student's t interval for it.
-
-    Args:
-        numbers: One number for every run.
-
-    Returns:
-        The interval; without a mean if there are no numbers, without ends if there is only one.
+    """Returns the mean of some numbers and its Student's t interval; nan where there are too few of them.
 
     Example:
         >>> interval([1.0, 1.0, 1.0])
@@ -54,10 +48,7 @@ def paired(bio: Sequence[float], plain: Sequence[float]) -> Interval:
 
 def p_value(bio: Sequence[float], plain: Sequence[float]) -> float:
     """Returns the p-value of Wilcoxon's signed-rank test of paired numbers; 1 if they are all equal."""
-    if all(b == p for b, p in zip(bio, plain, strict=True)):
-        return 1.0  # The test leaves out zeros, and would have nothing left.
-    found: Any = stats.wilcoxon(bio, plain)
-    return float(found.pvalue)
+    return wilcoxon([b - p for b, p in zip(bio, plain, strict=True)])
 
 
 def adjusted(p_values: Sequence[float]) -> list[float]:
@@ -65,6 +56,12 @@ def adjusted(p_values: Sequence[float]) -> list[float]:
     present = [value for value in p_values if not math.isnan(value)]
     corrected = iter(stats.false_discovery_control(present).tolist() if present else [])
     return [value if math.isnan(value) else next(corrected) for value in p_values]
+
+
+def ends_of(ends: Interval | Mapping[str, Any]) -> Interval:
+    """Returns an interval from its three numbers by name, where None stands for nan."""
+    named = ends._asdict() if isinstance(ends, Interval) else ends
+    return Interval(*(math.nan if named[end] is None else named[end] for end in Interval._fields))
 
 
 def spell(
@@ -84,8 +81,7 @@ def spell(
         sign: "+" to write the sign of positive numbers, too.
         missing: Text in the place of a mean that is nan; ends that are nan are then left out. "" writes nan.
     """
-    named = ends._asdict() if isinstance(ends, Interval) else ends
-    mean, low, high = (math.nan if named[end] is None else named[end] * scale for end in Interval._fields)
+    mean, low, high = (number * scale for number in ends_of(ends))
     if missing and math.isnan(mean):
         return missing
     mean_text, low_text, high_text = (f"{number:{sign}{form}}" for number in (mean, low, high))

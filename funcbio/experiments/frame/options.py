@@ -7,13 +7,7 @@ from typing import Any
 
 
 def add_options(parser: ArgumentParser, cls: Any, read: Callable[[str], Any]) -> None:
-    """Adds an option for every field.
-
-    Args:
-        parser: The parser.
-        cls: The settings class.
-        read: Reads a number; what it cannot read is for the settings to refuse by name.
-    """
+    """Adds an option for every field of a settings class; ``read`` reads numbers and leaves other text."""
     items: tuple[Field[Any], ...] = fields(cls)
     for item in items:
         kind = str if isinstance(item.default, str) else read

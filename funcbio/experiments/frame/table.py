@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table as RichTable
 
 STYLE: Mapping[str, Any] = {"box": box.SIMPLE_HEAD, "show_edge": False, "pad_edge": False}
-"""Of a table on the terminal: without edges it fits into 80 columns."""
+"""Style of tables on the terminal: without edges they fit into 80 columns."""
 
 WIDE, NARROW = " --- ", "---"
 """The two forms of the line below the headings in Markdown."""

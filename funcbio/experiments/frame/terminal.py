@@ -6,11 +6,7 @@ from rich.console import Console
 
 
 def console(width: int = 150) -> Console:
-    """Makes the console.
-
-    Args:
-        width: Columns where there is no terminal, so that no table is cut to fit one.
-    """
+    """Makes the console; without a terminal it has ``width`` columns, so that no table is cut."""
     return Console(width=None if sys.stdout.isatty() else width)
 
 

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from funcbio.experiments.frame.figures import draw_intervals
 from funcbio.experiments.grid.protocol import MECHANISMS, PROTOCOLS
 from funcbio.experiments.grid.tables import headings
 from funcbio.plot._canvas import PALETTE, draw_mean, figure_of
@@ -21,18 +22,18 @@ def learning_curves(results: Mapping[str, Any]) -> Figure:
     figure = figure_of("experiments", figsize=(11, 8))
     panels: Any = figure.subplots(2, 2, sharey="row", sharex="row")
     for axes_row, protocol in zip(panels, PROTOCOLS, strict=True):
-        found = results[protocol]
+        result = results[protocol]
         for axes, gamma in zip(axes_row, (0, results["settings"]["gamma"]), strict=True):
-            for row, line in zip(found["cells"], found["curves"]["cells"], strict=True):
+            for row, line in zip(result["cells"], result["curves"]["cells"], strict=True):
                 if row["gamma"] == gamma:
-                    _draw_curve(axes, found["curves"]["epochs"], line, row["mechanisms"])
+                    _draw_curve(axes, result["curves"]["epochs"], line, row["mechanisms"])
             axes.set_title(f"{protocol} protocol, {f'weights split by {gamma}' if gamma else 'weights not split'}")
             axes.set(xlabel="epoch", xscale="log")
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.grid(alpha=0.2)
         axes_row[0].set_ylabel("test accuracy, %")
-        lowest = min(min(line["low"]) for line in found["curves"]["cells"])
+        lowest = min(min(line["low"]) for line in result["curves"]["cells"])
         axes_row[0].set_ylim(max(0.0, lowest - 3.0), 101.0)
     panels[0, 0].legend(loc="upper left", frameon=False, title="mean and 95 % interval over seeds")
     return figure
@@ -63,15 +64,7 @@ def effects(results: Mapping[str, Any]) -> Figure:
 
 
 def _draw_effects(axes: Axes, rows: list[Mapping[str, Any]], name: str, protocol: str, offset: float) -> None:
-    found = [row[name]["difference"] for row in rows]
-    middle = [_number(item["mean"]) for item in found]
-    ends = [
-        [abs(_number(item[end]) - mean) for item, mean in zip(found, middle, strict=True)] for end in ("low", "high")
-    ]
+    differences = [row[name]["difference"] for row in rows]
     places = [index - offset for index in range(len(rows))]
-    color = PROTOCOL_COLORS[protocol]
-    axes.errorbar(middle, places, xerr=ends, fmt="o", markersize=4, color=color, label=f"{protocol}: cell minus plain")
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
+    style = {"color": PROTOCOL_COLORS[protocol], "label": f"{protocol}: cell minus plain"}
+    draw_intervals(axes, differences, places, markersize=4, **style)

@@ -18,7 +18,7 @@ MEASURES = {
     "area": "mean accuracy over all epochs, %",
 }
 POINTS = 50
-"""Of a learning curve in the results file, at most."""
+"""Most points of a learning curve in the results file."""
 
 
 def curves_of(result: SweepResult, cells: int, folds: int, metric: str) -> np.ndarray:
@@ -50,20 +50,12 @@ def measure(result: SweepResult, cells: int, folds: int, goal: float) -> dict[st
 
 
 def summarise(measured: dict[str, np.ndarray], names: list[Cell], held_out: float) -> list[dict[str, Any]]:
-    """Sums up every cell, and compares it with the first, which is the plain one.
+    """Returns a row for every cell: its measures, and how they differ from those of the first cell, the plain one.
 
     Seeds are the units: folds are averaged within a seed, and a cell is compared with the plain cell of the same seeds
     by Student's t. "q" is the p-value adjusted for all cells that are compared (Benjamini and Hochberg). Seeds
     say nothing of other images: "p_folds" compares the folds, with a variance corrected for images that they share
-    (Nadeau and Bengio, 2003).
-
-    Args:
-        measured: What ``measure`` returns.
-        names: The cells.
-        held_out: Images to measure on for each image to learn from.
-
-    Returns:
-        A row for each cell.
+    (Nadeau and Bengio, 2003); ``held_out`` is the number of test images for each training image.
     """
     rows = [{"cell": name_of(cell), "gamma": cell[0], "mechanisms": cell[1]} for cell in names]
     for index, row in enumerate(rows):

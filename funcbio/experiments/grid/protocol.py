@@ -19,9 +19,11 @@ from funcbio.experiments.networks import network
 from funcbio.experiments.sweep_parts import accuracy
 
 HELD_OUT = 0.1
+"""Share of the images in a test part."""
+
 TUNING_LRS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 TUNING_SEEDS = (1000, 1001)
-"""None of them is a seed of the grid."""
+"""Seeds of the search for learning rates; the grid uses smaller ones."""
 
 # The order of the paper's step: backward, fuzzy, rejuvenate, step. So both act before the optimizer.
 FUZZY = Mechanism("fuzzy_learning_rates", where="gradient")
@@ -34,7 +36,7 @@ MECHANISMS = {
 }
 PROTOCOLS = ("paper", "tuned")
 WORTH_COMPILING = 300
-"""Steps from which on a compiled step has paid for itself."""
+"""Number of steps from which compiling pays."""
 
 Cell = tuple[int, str]
 """Sub-synapses of each connection, 0 for none, and a name of ``MECHANISMS``."""
@@ -71,21 +73,15 @@ def folds_of(images: Images, settings: GridSettings) -> Folds:
 
 def validation_of(folds: Folds) -> Folds:
     """Splits the training part of every fold again, so that learning rates are chosen without its test part."""
-    splitter, found = ShuffleSplit(1, test_size=HELD_OUT, random_state=0), []
+    splitter, parts = ShuffleSplit(1, test_size=HELD_OUT, random_state=0), []
     for train, _ in folds:
         learned, measured = next(splitter.split(train))
-        found.append((train[learned], train[measured]))
-    return found
+        parts.append((train[learned], train[measured]))
+    return parts
 
 
 class Grid:
-    """Runs the sweeps of one grid.
-
-    Args:
-        settings: The settings.
-        images: The images.
-        output: The directory of the results; every sweep has one below it, and goes on from what is there.
-    """
+    """Runs the sweeps of one grid; each has a directory below the output, and goes on from what is there."""
 
     def __init__(self, settings: GridSettings, images: Images, output: Path) -> None:
         self.settings, self.images, self.output = settings, images, output
@@ -125,7 +121,7 @@ class Grid:
             for (gamma, mechanisms), rates in lrs.items()
             for lr in rates
         ]
-        found: Any = funcbio.sweep(
+        result: Any = funcbio.sweep(
             partial(network, settings.net, images.shape, images.classes),
             F.cross_entropy,
             (images.images, images.labels),
@@ -142,7 +138,7 @@ class Grid:
             compile=epochs * batches >= WORTH_COMPILING,
             output=self.output / name,
         )
-        return found
+        return result
 
 
 def chosen(tuning: SweepResult, settings: GridSettings) -> dict[Cell, dict[float, float]]:
@@ -153,8 +149,8 @@ def chosen(tuning: SweepResult, settings: GridSettings) -> dict[Cell, dict[float
     table = tuning.to_pandas()
     columns = ["weight_splitting_Gamma", "mechanisms", "lr"]
     means: Any = table.groupby(columns)["test_accuracy"].mean()
-    found = {}
+    accuracies = {}
     for cell in cells(settings):
-        own = {lr: float(means[(*cell, lr)]) for lr in TUNING_LRS}
-        found[cell] = dict(sorted(own.items(), key=lambda item: (-item[1], item[0])))
-    return found
+        by_rate = {lr: float(means[(*cell, lr)]) for lr in TUNING_LRS}
+        accuracies[cell] = dict(sorted(by_rate.items(), key=lambda item: (-item[1], item[0])))
+    return accuracies

@@ -9,7 +9,7 @@ from funcbio import SweepResult
 from funcbio.experiments.datasets import load
 from funcbio.experiments.frame.experiment import Output, begin
 from funcbio.experiments.frame.files import UNDATED, save_figure, write_text
-from funcbio.experiments.frame.kept import about
+from funcbio.experiments.frame.results import about
 from funcbio.experiments.frame.settings import SettingError
 from funcbio.experiments.grid import figures, measures, tables
 from funcbio.experiments.grid.protocol import PROTOCOLS, TUNING_SEEDS, Cell, Grid, cells, chosen, name_of
@@ -17,7 +17,7 @@ from funcbio.experiments.grid.settings import GridSettings
 
 
 def main(settings: GridSettings, *, quick: bool, check: bool, path: Path | None) -> None:
-    """Runs the grid, perhaps at a size that takes seconds, or draws a file of results."""
+    """Runs the grid, in a small size if ``quick``, or draws a file of results."""
     if path is not None:
         draw(path)
     else:
@@ -25,14 +25,7 @@ def main(settings: GridSettings, *, quick: bool, check: bool, path: Path | None)
 
 
 def run(settings: GridSettings, *, check: bool = True) -> dict[str, Any]:
-    """Trains the grid, or goes on with it, and writes the results.
-
-    Args:
-        settings: The settings.
-        check: Whether to compare checksums of the images' files with the published ones.
-
-    Returns:
-        What stands in ``results.json``.
+    """Trains the grid, or goes on with it; writes and returns the results. ``check`` compares checksums of images.
 
     Raises:
         SettingError: If a setting does not fit the images, or the output is that of another grid.
@@ -76,13 +69,7 @@ def _summary(grid: Grid, result: SweepResult) -> dict[str, Any]:
 
 
 def draw(path: Path) -> list[Path]:
-    """Draws the figures of a results file, and writes its tables, beside it.
-
-    Args:
-        path: A ``results.json`` of the grid, under any name.
-
-    Returns:
-        The files.
+    """Draws the figures of a ``results.json`` of the grid and writes its tables, beside it; returns their paths.
 
     Raises:
         SettingError: If it is no such file.
@@ -110,8 +97,8 @@ def _head(grid: Grid, tuning: Mapping[Cell, Mapping[float, float]]) -> dict[str,
     """Returns settings, versions, images, and the search for learning rates."""
     settings, images = grid.settings, grid.images
     rates = [
-        {"cell": name_of(cell), "chosen": next(iter(own)), "accuracy": {f"{lr:g}": mean for lr, mean in own.items()}}
-        for cell, own in tuning.items()
+        {"cell": name_of(cell), "chosen": next(iter(row)), "accuracy": {f"{lr:g}": mean for lr, mean in row.items()}}
+        for cell, row in tuning.items()
     ]
     return {
         **about(settings),

@@ -8,7 +8,7 @@ from funcbio.experiments.frame.settings import Checked, Checks, option
 DATA = ("digits", "mnist", "cifar10", "cifar100")
 NETS = ("fcnet", "alexnetmini", "resnet8", "resnet20", "resnet32", "resnet44", "resnet56")
 
-OWN = {
+GRID_CHECKS = {
     f"one of {', '.join(DATA)}": lambda value: value in DATA,
     f"one of {', '.join(NETS)}": lambda value: value in NETS,
     "a number in (0, 1)": lambda value: isinstance(value, float) and 0.0 < value < 1.0,
@@ -17,7 +17,7 @@ OWN = {
 }
 
 QUICK = {"seeds": 2, "folds": 2, "epochs": 2, "epochs_tuned": 2}
-"""What ``--quick`` sets: enough to see that everything works, too little to see anything else."""
+"""Settings of ``--quick``: a grid so small that it only shows that everything works."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class GridSettings(Checked):
     nu: float = option(0.09, "a number > 0", "spread of the rate factors")
     dre: float = option(14.0, "a number > 0", "rejuvenation: larger means fewer weights replaced")
     gamma: int = option(2, "an integer from 2 to 1000", "sub-synapses of each connection where weights are split")
-    goal: float = option(0.9, "a number in (0, 1)", "test accuracy of which is measured how soon it is reached")
+    goal: float = option(0.9, "a number in (0, 1)", "test accuracy up to which epochs are counted")
     threads: int = option(0, "an integer from 0 to 1024", "threads of torch; 0 leaves the choice to torch")
     folder: str = option("data", "a folder", "where the files of mnist, cifar10 or cifar100 are")
     output: str = option("results/grid", "a directory", "directory of the results; goes on where it was stopped")
 
     def checks(self) -> Checks:
         """Returns the checks of all experiments, and those of the grid."""
-        return {**super().checks(), **OWN}
+        return {**super().checks(), **GRID_CHECKS}
 
     def quick(self) -> "GridSettings":
         """Returns the same at a size that takes seconds."""

@@ -20,12 +20,12 @@ DECAY, MILESTONES = 0.1, (3 / 8, 5 / 8, 7 / 8)
 """The learning rate falls by this factor at these shares of the iterations, as in the published code."""
 
 AT_ONCE = 64
-"""Attacks that run in one step; more of them fall out of a processor's cache."""
+"""Attacks that run in one step; more do not fit into a processor's cache."""
 
 Network = Callable[[Tree, Tensor], Tensor]
 
 
-class Found(NamedTuple):
+class Reconstructions(NamedTuple):
     """Holds the results of attacks.
 
     Attributes:
@@ -44,8 +44,8 @@ def gradient(network: Network, params: Tree, x: Tensor, labels: Tensor) -> Tree:
 
 def distance(grads: Tree, leaked: Tree) -> Tensor:
     r"""Returns $1 - \cos$ of the angle between two gradients, each taken as one vector over all parameters."""
-    own, given = (torch.cat([leaf.flatten() for leaf in tree_leaves(tree)]) for tree in (grads, leaked))  # pyright: ignore[reportArgumentType]
-    return 1.0 - F.cosine_similarity(own, given, dim=0)
+    first, second = (torch.cat([leaf.flatten() for leaf in tree_leaves(tree)]) for tree in (grads, leaked))  # pyright: ignore[reportArgumentType]
+    return 1.0 - F.cosine_similarity(first, second, dim=0)
 
 
 def total_variation(x: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def invert(
     tv: float = 1e-6,
     compile: bool = False,
     tick: Callable[[int], object] = lambda _: None,
-) -> Found:
+) -> Reconstructions:
     r"""Searches for images with a given gradient, many times at once by vmap.
 
     Images move along the sign of the gradient of
@@ -101,8 +101,8 @@ def invert(
         >>> params, x, labels = {"w": torch.randn(1, 4, 3)}, torch.randn(1, 1, 1, 2, 2), torch.tensor([[1]])
         >>> leaked = vmap(partial(gradient, linear))(params, x, labels)
         >>> box = torch.tensor([[[-3.0]]]), torch.tensor([[[3.0]]])
-        >>> found = invert(linear, params, leaked, labels, torch.zeros_like(x) + 0.1, *box, iterations=200)
-        >>> found.images.shape, bool(found.objective < 0.01)
+        >>> result = invert(linear, params, leaked, labels, torch.zeros_like(x) + 0.1, *box, iterations=200)
+        >>> result.images.shape, bool(result.objective < 0.01)
         (torch.Size([1, 1, 1, 2, 2]), True)
 
     References:
@@ -112,16 +112,16 @@ def invert(
     parts = -(-count // AT_ONCE)
     size = -(-count // parts)
     slope = _slope(network, tv, compile=compile)
-    images, left = [], []
+    images, objectives = [], []
     for part in range(parts):
-        # The last part repeats the last attack, so that all have one size: each size compiles anew.
-        own = torch.arange(part * size, (part + 1) * size).clamp(max=count - 1)
+        # The last part repeats the last attack, so that all parts have one size: every new size has to be compiled.
+        rows = torch.arange(part * size, (part + 1) * size).clamp(max=count - 1)
         whole: Any = params, leaked, labels
-        given: Any = tree_map(lambda leaf, own=own: leaf[own], whole)
-        x = _descend(partial(_given, slope, given), start[own], low, high, iterations, lr, tick)
+        batch: Any = tree_map(lambda leaf, rows=rows: leaf[rows], whole)
+        x = _descend(lambda x, batch=batch: slope(x, *batch)[0], start[rows], low, high, iterations, lr, tick)
         images.append(x)
-        left.append(slope(x, *given)[1])
-    return Found(torch.cat(images)[:count], torch.cat(left)[:count])
+        objectives.append(slope(x, *batch)[1])
+    return Reconstructions(torch.cat(images)[:count], torch.cat(objectives)[:count])
 
 
 def _slope(network: Network, tv: float, *, compile: bool) -> Callable[..., tuple[Tensor, Tensor]]:
@@ -133,10 +133,6 @@ def _slope(network: Network, tv: float, *, compile: bool) -> Callable[..., tuple
     return torch.compile(with_own_code(slope), fullgraph=True, dynamic=False) if compile else slope
 
 
-def _given(slope: Callable[..., tuple[Tensor, Tensor]], given: tuple[Tree, ...], x: Tensor) -> Tensor:
-    return slope(x, *given)[0]
-
-
 def _descend(
     slope: Callable[[Tensor], Tensor],
     start: Tensor,
@@ -146,7 +142,7 @@ def _descend(
     lr: float,
     tick: Callable[[int], object],
 ) -> Tensor:
-    """Moves images along the signs of their gradients; elements of Adam do not depend on one another."""
+    """Moves images along the signs of their gradients; Adam treats every element alone, so attacks stay apart."""
     x = start.clone()
     optimizer = torch.optim.Adam([x], lr=lr)
     milestones = [int(share * iterations) for share in MILESTONES]

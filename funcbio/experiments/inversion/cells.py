@@ -9,18 +9,18 @@ from torch import Tensor, vmap
 
 import funcbio
 from funcbio import Tree, fold_in
-from funcbio.experiments.inversion.attack import Found, gradient, invert
+from funcbio.experiments.inversion.attack import Reconstructions, gradient, invert
 from funcbio.experiments.inversion.images import Images, chosen, class_means, others
 from funcbio.experiments.inversion.metrics import matched, scores
 from funcbio.experiments.inversion.victims import VICTIMS, Checkpoint, Training, undo_factors
 
-RAW, SCALED, KNOWN, OTHER = "gradient", "gradient x factors", "gradient x factors, known", "gradient of another image"
-"""What leaks; only with the third does the attacker know the factors. The last is a check, and no leak."""
+RAW, SCALED, UNDONE, OTHER = "gradient", "gradient x factors", "gradient x factors, known", "gradient of another image"
+"""Names of the leaks. Only in the third does the attacker know the factors; the last is a control, not a leak."""
 
 REFERENCE = "mean image of the class"
 
 Trained = Mapping[str, tuple[Training, Mapping[int, Checkpoint]]]
-"""Of every kind of network, how it was trained and what came out."""
+"""Training and checkpoints of every kind of network."""
 
 
 class Cell(NamedTuple):
@@ -63,7 +63,7 @@ class Aim(NamedTuple):
 
 def leaks_of(victim: str) -> list[str]:
     """Returns the leaks of a kind of network."""
-    return [RAW, *([SCALED, KNOWN] if VICTIMS[victim].has_factors else []), *([OTHER] if victim == "plain" else [])]
+    return [RAW, *([SCALED, UNDONE] if VICTIMS[victim].has_factors else []), *([OTHER] if victim == "plain" else [])]
 
 
 def cells_of(victims: Sequence[str], epochs: Sequence[int]) -> list[Cell]:
@@ -78,9 +78,9 @@ def leaked(cell: Cell, training: Training, at: Checkpoint, aim: Aim) -> Tree:
 
     def one(params: Tree, state: Any, x: Tensor, y: Tensor) -> Tree:
         grads = gradient(training.network, params, x, y)
-        if cell.leak in (SCALED, KNOWN):
+        if cell.leak in (SCALED, UNDONE):
             grads = bio.fuzzy_learning_rates(params, grads, state)[1]
-        return undo_factors(bio, params, grads, state) if cell.leak == KNOWN else grads
+        return undo_factors(bio, params, grads, state) if cell.leak == UNDONE else grads
 
     return vmap(one)(at.params, at.state, x, y)
 
@@ -88,26 +88,18 @@ def leaked(cell: Cell, training: Training, at: Checkpoint, aim: Aim) -> Tree:
 def attack(
     cells: Sequence[Cell], trained: Trained, aim: Aim, restarts: int, tick: Callable[[int], object], **options: Any
 ) -> Tensor:
-    """Attacks cells whose networks have one form, all seeds and restarts at once.
+    """Attacks cells whose networks have one form, all seeds and restarts at once; options are those of ``invert``.
 
-    Args:
-        cells: The cells.
-        trained: The networks.
-        aim: The images.
-        restarts: Attacks on every gradient; of each, the one that fits best is kept: the attacker can tell.
-        tick: See ``invert``.
-        **options: Further arguments of ``invert``.
-
-    Returns:
-        Reconstructions, shape ``(cells, seeds, images, channels, height, width)``.
+    Of the restarts the one with the smallest objective counts: the attacker can tell. Returns reconstructions, shape
+    ``(cells, seeds, images, channels, height, width)``.
     """
-    known = [(*trained[cell.victim], cell) for cell in cells]
-    params = _laid([checkpoints[cell.epochs].params for _, checkpoints, cell in known], restarts)
-    leaks = [leaked(cell, training, checkpoints[cell.epochs], aim) for training, checkpoints, cell in known]
+    networks = [(*trained[cell.victim], cell) for cell in cells]
+    params = _laid([checkpoints[cell.epochs].params for _, checkpoints, cell in networks], restarts)
+    leaks = [leaked(cell, training, checkpoints[cell.epochs], aim) for training, checkpoints, cell in networks]
     start = torch.cat([aim.starts(restart).repeat(len(cells), 1, 1, 1, 1) for restart in range(restarts)])
     labels, box = aim.labels.repeat(restarts * len(cells), 1), (aim.images.low, aim.images.high)
-    found = invert(known[0][0].network, params, _laid(leaks, restarts), labels, start, *box, tick=tick, **options)
-    return best(found, restarts).unflatten(0, (len(cells), len(aim.keys)))
+    attacks = invert(networks[0][0].network, params, _laid(leaks, restarts), labels, start, *box, tick=tick, **options)
+    return best(attacks, restarts).unflatten(0, (len(cells), len(aim.keys)))
 
 
 def _laid(trees: Sequence[Tree], restarts: int) -> Tree:
@@ -115,24 +107,19 @@ def _laid(trees: Sequence[Tree], restarts: int) -> Tree:
     return tree_map(lambda *leaves: torch.cat(leaves * restarts), *trees)
 
 
-def best(found: Found, restarts: int) -> Tensor:
-    """Keeps, of the restarts of every attack, the one with the smallest objective."""
-    fits = found.objective.unflatten(0, (restarts, -1))
-    images = found.images.unflatten(0, (restarts, -1))
+def best(attacks: Reconstructions, restarts: int) -> Tensor:
+    """Returns the images of the restart with the smallest objective, for every attack."""
+    fits = attacks.objective.unflatten(0, (restarts, -1))
+    images = attacks.images.unflatten(0, (restarts, -1))
     return images[fits.argmin(0), torch.arange(images.shape[1])]
 
 
-def measured(found: Tensor, aim: Aim) -> tuple[dict[str, list[float]], Tensor]:
-    """Measures the reconstructions of all seeds.
+def measured(reconstructions: Tensor, aim: Aim) -> tuple[dict[str, list[float]], Tensor]:
+    """Measures the reconstructions of all seeds, shape ``(seeds, images, channels, height, width)``.
 
-    Args:
-        found: Shape ``(seeds, images, channels, height, width)``.
-        aim: The images.
-
-    Returns:
-        Of every metric, the mean over images for each seed; and the reconstructions of the first seed, matched.
+    Returns the mean of every metric over images for each seed, and the matched reconstructions of the first seed.
     """
-    true, guessed = (aim.images.unit(x).numpy() for x in (aim.images.test_x[aim.places], found))
+    true, guessed = (aim.images.unit(x).numpy() for x in (aim.images.test_x[aim.places], reconstructions))
     ordered = [matched(*parts) for parts in zip(guessed, true, aim.labels.tolist(), strict=True)]
     rows = [scores(one, wanted) for one, wanted in zip(ordered, true, strict=True)]
     return {name: [sum(row[name]) / len(row[name]) for row in rows] for name in rows[0]}, torch.from_numpy(ordered[0])

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 
+from funcbio.experiments.frame.figures import draw_intervals
 from funcbio.experiments.frame.files import UNDATED, save_figure
 from funcbio.experiments.frame.intervals import interval
-from funcbio.experiments.inversion.cells import KNOWN, OTHER, RAW, REFERENCE, SCALED
+from funcbio.experiments.inversion.cells import OTHER, RAW, REFERENCE, SCALED, UNDONE
 from funcbio.experiments.inversion.metrics import METRICS
 from funcbio.experiments.inversion.victims import VICTIMS
 from funcbio.plot._canvas import PALETTE, count, figure_of
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-SHORT = {RAW: "", SCALED: ", x factors", KNOWN: ", factors known", OTHER: ", other image's"}
+SHORT = {RAW: "", SCALED: ", x factors", UNDONE: ", factors known", OTHER: ", other image's"}
 STYLE: Any = {"svg.hashsalt": "inversion", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
-def all_of(found: Row) -> "dict[str, Figure]":
+def all_of(results: Row) -> "dict[str, Figure]":
     """Draws all figures; returns them by name."""
     with mpl.rc_context(STYLE):
-        return {"psnr": dots(found, "psnr"), "recovered": dots(found, "recovered"), "images": pictures(found)}
+        return {"psnr": dots(results, "psnr"), "recovered": dots(results, "recovered"), "images": pictures(results)}
 
 
 def save(figure: "Figure", path: Path) -> None:
@@ -46,16 +47,16 @@ def _labels(rows: list[Row]) -> list[str]:
     return list(dict.fromkeys(map(label, sorted(attacked, key=lambda row: list(VICTIMS).index(row["victim"])))))
 
 
-def dots(found: Row, metric: str) -> "Figure":
+def dots(results: Row, metric: str) -> "Figure":
     """Draws a metric of every cell: a panel for each time, a line for each cell, a colour for each size of batches."""
-    epochs = sorted({row["epochs"] for row in found["rows"] if row["epochs"] is not None})
-    sizes = sorted({row["batch"] for row in found["rows"]})
-    names = _labels(found["rows"])
+    epochs = sorted({row["epochs"] for row in results["rows"] if row["epochs"] is not None})
+    sizes = sorted({row["batch"] for row in results["rows"]})
+    names = _labels(results["rows"])
     figure = figure_of("experiments", figsize=(2.0 + 2.9 * len(epochs), 1.4 + 0.36 * (len(names) + 1)))
     panels: Any = figure.subplots(1, len(epochs), sharex=True, sharey=True, squeeze=False)
     for axes, epoch in zip(panels[0], epochs, strict=True):
         for number, size in enumerate(sizes):
-            rows = [row for row in found["rows"] if row["batch"] == size and row["epochs"] in (epoch, None)]
+            rows = [row for row in results["rows"] if row["batch"] == size and row["epochs"] in (epoch, None)]
             shift = 0.17 * (number - (len(sizes) - 1) / 2)
             _draw_dots(axes, rows, metric, [*names, REFERENCE], shift, PALETTE[number], f"{size}")
         axes.set_title(_when(epoch), fontsize=10)
@@ -64,7 +65,7 @@ def dots(found: Row, metric: str) -> "Figure":
     panels[0, 0].set_yticks(range(len(names) + 1), [*names, REFERENCE])
     panels[0, 0].invert_yaxis()
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    title = f"images behind one gradient (mean, 95 % interval over {len(found['seeds'])} seeds)"
+    title = f"images behind one gradient (mean, 95 % interval over {len(results['seeds'])} seeds)"
     figure.legend(handles, labels, title=title, loc="outside upper center", ncols=len(sizes), frameon=False)
     return figure
 
@@ -72,15 +73,14 @@ def dots(found: Row, metric: str) -> "Figure":
 def _draw_dots(
     axes: "Axes", rows: list[Row], metric: str, names: list[str], shift: float, color: str, name: str
 ) -> None:
-    ends = np.array([interval(row[metric]) for row in rows])
+    intervals = [interval(row[metric]) for row in rows]
     places = [names.index(REFERENCE if row["epochs"] is None else label(row)) + shift for row in rows]
-    around = np.abs(ends[:, 1:] - ends[:, :1]).T
-    axes.errorbar(ends[:, 0], places, xerr=around, fmt="o", markersize=3.5, linewidth=1.2, color=color, label=name)
+    draw_intervals(axes, intervals, places, markersize=3.5, linewidth=1.2, color=color, label=name)
 
 
-def pictures(found: Row) -> "Figure":
+def pictures(results: Row) -> "Figure":
     """Draws the images of the first seed and every attack's reconstructions: before training, and after."""
-    rows = [row for row in found["rows"] if "shown" in row]
+    rows = [row for row in results["rows"] if "shown" in row]
     guess = next(row for row in rows if row["epochs"] is None)
     epochs = sorted({row["epochs"] for row in rows if row["epochs"] is not None})
     epochs = list(dict.fromkeys([epochs[0], epochs[-1]]))
@@ -89,7 +89,7 @@ def pictures(found: Row) -> "Figure":
     for name in names:
         lines[name] = [next(r["shown"] for r in rows if (label(r), r["epochs"]) == (name, epoch)) for epoch in epochs]
     lines[REFERENCE] = [guess["shown"]] * len(epochs)
-    read = {name: [_read(images, found["shape"]) for images in blocks] for name, blocks in lines.items()}
+    read = {name: [_read(images, results["shape"]) for images in blocks] for name, blocks in lines.items()}
     return _sheet(read, [_when(epoch) for epoch in epochs])
 
 

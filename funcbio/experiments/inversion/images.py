@@ -46,12 +46,12 @@ class Images(NamedTuple):
 def load(name: str, folder: str) -> Images:
     """Loads images; a fifth of them, the same share of every class, is the part that is attacked."""
     if name == "digits":
-        found = digits()
-        return normalised(found._replace(train_x=square(found.train_x), test_x=square(found.test_x)))
+        data = digits()
+        return normalised(data._replace(train_x=square(data.train_x), test_x=square(data.test_x)))
     from funcbio.experiments.datasets import load as read_files
 
-    read = read_files(name, folder)
-    return normalised(validation(Digits(read.images, read.labels, read.images[:0], read.labels[:0])))
+    files = read_files(name, folder)
+    return normalised(validation(Digits(files.images, files.labels, files.images[:0], files.labels[:0])))
 
 
 def square(rows: Tensor) -> Tensor:
@@ -70,35 +70,20 @@ def normalised(parts: Digits) -> Images:
 
 
 def chosen(images: Images, keys: Tensor, count: int) -> Tensor:
-    """Chooses images to attack.
+    """Chooses images to attack; returns their places in the test part, shape ``(seeds, count)``.
 
-    Args:
-        images: The images.
-        keys: One key for every seed.
-        count: How many.
-
-    Returns:
-        Their places in the test part, shape ``(seeds, count)``; a smaller count gives the first of a larger one.
+    A smaller count gives the first of a larger one.
     """
     return vmap(lambda key: random_order(fold_in(key, "images"), len(images.test_y)))(keys)[:, :count]
 
 
 def others(images: Images, keys: Tensor, places: Tensor) -> Tensor:
-    """Chooses, for every image, another one of its class.
-
-    Args:
-        images: The images.
-        keys: One key for every seed.
-        places: What ``chosen`` gave.
-
-    Returns:
-        Places in the test part, shaped like ``places``.
-    """
+    """Chooses, for every image, another one of its class; returns places in the test part, shaped like ``places``."""
     labels, everywhere = images.test_y, torch.arange(len(images.test_y))
 
-    def draw(key: Key, own: Tensor) -> Tensor:
-        score = funcbio.uniform(fold_in(key, "others"), (own.shape[0], len(labels)))
-        fits = (labels[own][:, None] == labels) & (own[:, None] != everywhere)
+    def draw(key: Key, targets: Tensor) -> Tensor:
+        score = funcbio.uniform(fold_in(key, "others"), (targets.shape[0], len(labels)))
+        fits = (labels[targets][:, None] == labels) & (targets[:, None] != everywhere)
         return torch.where(fits, score, -1.0).argmax(dim=1)
 
     return vmap(draw)(keys, places)

@@ -10,10 +10,6 @@ def conv(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """Makes a network of two convolutions, the first with stride 2, and a read-out.
 
     Units are smooth (tanh): the attack follows a gradient of gradients, which rectified units make piecewise constant.
-
-    Args:
-        shape: Channels, height and width of an image.
-        classes: How many there are.
     """
     channels, height, width = shape
     places = -(-height // 2) * -(-width // 2)

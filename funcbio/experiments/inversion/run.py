@@ -14,8 +14,8 @@ from torch import Tensor, vmap
 import funcbio
 from funcbio.experiments.frame.bar import Begin, Tick, bars
 from funcbio.experiments.frame.experiment import Output, begin
-from funcbio.experiments.frame.files import prepare
-from funcbio.experiments.frame.kept import numbers_of, versions
+from funcbio.experiments.frame.files import prepare, rounded
+from funcbio.experiments.frame.results import numbers_of, versions
 from funcbio.experiments.frame.settings import SettingError
 from funcbio.experiments.frame.terminal import console
 from funcbio.experiments.inversion import figures, tables
@@ -27,14 +27,14 @@ from funcbio.experiments.inversion.victims import VICTIMS, Training
 
 NAME = "inversion"
 COMPILED_FROM = 150_000
-"""Steps of single attacks from which on compiling pays."""
+"""Number of steps, over all attacks, from which compiling pays."""
 
-GREYS, DIGITS = 255, 5
-"""Shades of the pixels in the results, and significant digits of the numbers."""
+GREYS = 255
+"""Shades of the pixels in the results."""
 
 PICTURES = ("shown", "original")
 DRAWN = 4
-"""Size of the batches whose pictures are kept and drawn, or the nearest there is."""
+"""Size of the batches whose pictures are saved and drawn; the nearest one if it was not run."""
 
 
 def main(settings: Settings, *, path: Path | None) -> None:
@@ -58,10 +58,10 @@ def run(settings: Settings) -> None:
             aim = aimed(images, _keys(settings), size)
             for group, names in _groups().items():
                 make = partial(_part, settings, trained, aim, names, partial(new_bar, f"{size} images, {group}"))
-                parts.append(output.kept(f"batch-{size}-{group}", make))
+                parts.append(output.load_or_run(f"batch-{size}-{group}", make))
             parts.append({"rows": [_reference(aim)]})
     drawn = min(settings.batch_sizes, key=lambda size: abs(size - DRAWN))
-    rows = [_kept(row, drawn) for part in parts for row in part["rows"]]
+    rows = [_without_pictures(row, drawn) for part in parts for row in part["rows"]]
     content = {"settings": numbers_of(settings), "seeds": list(range(settings.seeds))}
     content |= {"versions": versions() | {"scikit-image": version("scikit-image")}, "networks": _networks(trained)}
     content |= {"shape": list(images.shape), "rows": rows, "differences": tables.differences(rows)}
@@ -70,11 +70,7 @@ def run(settings: Settings) -> None:
 
 
 def draw(path: Path, folder: Path) -> None:
-    """Prints the tables of a file of results and draws its figures.
-
-    Args:
-        path: The file.
-        folder: Where the figures go.
+    """Prints the tables of a file of results and draws its figures into a folder.
 
     Raises:
         SettingError: If there is no such file.
@@ -100,7 +96,7 @@ def _networks(trained: Trained) -> list[dict[str, Any]]:
     """Returns accuracy and loss of the networks of all seeds, for every kind and checkpoint."""
     return [
         {"victim": name, "epochs": epochs}
-        | {measure: _rounded(getattr(at, measure).tolist()) for measure in ("accuracy", "loss")}
+        | {measure: rounded(getattr(at, measure).tolist()) for measure in ("accuracy", "loss")}
         for name, (_, checkpoints) in trained.items()
         for epochs, at in checkpoints.items()
     ]
@@ -144,8 +140,8 @@ def _part(
     total = len(cells) * settings.seeds * settings.restarts * settings.iterations
     options = {name: getattr(settings, name) for name in ("iterations", "lr", "tv")}
     compiled = settings.net in COMPILES and total >= COMPILED_FROM
-    found = attack(cells, trained, aim, settings.restarts, new_bar(total), compile=compiled, **options)
-    return {"rows": [_row(*cell, aim, *measured(one, aim)) for cell, one in zip(cells, found, strict=True)]}
+    reconstructions = attack(cells, trained, aim, settings.restarts, new_bar(total), compile=compiled, **options)
+    return {"rows": [_row(*cell, aim, *measured(one, aim)) for cell, one in zip(cells, reconstructions, strict=True)]}
 
 
 def _reference(aim: Aim) -> dict[str, Any]:
@@ -155,19 +151,15 @@ def _reference(aim: Aim) -> dict[str, Any]:
 
 
 def _row(
-    victim: str, epochs: int | None, leak: str, aim: Aim, found: dict[str, list[float]], shown: Tensor
+    victim: str, epochs: int | None, leak: str, aim: Aim, scores: dict[str, list[float]], shown: Tensor
 ) -> dict[str, Any]:
     """Makes the row of one cell: a number for every seed, and the pictures of the first seed."""
     row = {"victim": victim, "epochs": epochs, "leak": leak, "batch": aim.places.shape[1]}
-    return row | {name: _rounded(values) for name, values in found.items()} | {"shown": _grey(shown)}
+    return row | {name: rounded(values) for name, values in scores.items()} | {"shown": _grey(shown)}
 
 
-def _kept(row: dict[str, Any], drawn: int) -> dict[str, Any]:
+def _without_pictures(row: dict[str, Any], drawn: int) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in PICTURES or row["batch"] == drawn}
-
-
-def _rounded(values: list[float]) -> list[float]:
-    return [float(f"{value:.{DIGITS}g}") for value in values]
 
 
 def _grey(images: Tensor) -> list[str]:

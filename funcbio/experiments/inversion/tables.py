@@ -14,13 +14,13 @@ from funcbio.experiments.inversion.metrics import METRICS
 from funcbio.experiments.inversion.victims import VICTIMS
 
 NETWORKS = (("accuracy", "Test accuracy, %", 100.0, "psnr"), ("loss", "Test loss", 1.0, "ssim"))
-"""What is said of the networks: its name, a title, a factor, and the metric that has as many decimals."""
+"""Tables of the networks: measure, title, factor, and the metric with as many decimals."""
 
 COMPARED = ("psnr", "recovered")
 SIGNIFICANT = 0.05
 
 STYLE: dict[str, Any] = {"box": box.MARKDOWN, "show_edge": True, "pad_edge": True, "title_justify": "left"}
-"""Of tables on the terminal, which can be pasted into a page."""
+"""Style of tables on the terminal: Markdown, to paste into a page."""
 
 Row = dict[str, Any]
 """One cell with one size of batches, as in the file."""
@@ -29,21 +29,17 @@ Row = dict[str, Any]
 def differences(rows: Sequence[Row]) -> list[Row]:
     """Compares every cell with the gradient of the plain network at the same time, paired by seed.
 
-    Args:
-        rows: The rows of the results.
-
-    Returns:
-        For each other row and metric the mean difference, its 95 % interval, and the p-value of Wilcoxon's
-        signed-rank test: also after the correction of Benjamini and Hochberg over all rows of the metric.
+    Rows hold, for each metric, the mean difference, its 95 % interval, and the p-value of Wilcoxon's signed-rank test,
+    also after the correction of Benjamini and Hochberg over all rows of the metric.
     """
     plain = {(row["epochs"], row["batch"]): row for row in rows if (row["victim"], row["leak"]) == ("plain", RAW)}
     others = [row for row in rows if row["victim"] != REFERENCE and (row["victim"], row["leak"]) != ("plain", RAW)]
-    found = []
+    compared = []
     for metric in COMPARED:
         new = [_difference(metric, row, plain[row["epochs"], row["batch"]]) for row in others]
         corrected = adjusted([row["p"] for row in new])
-        found += [row | {"p_corrected": p} for row, p in zip(new, corrected, strict=True)]
-    return found
+        compared += [row | {"p_corrected": p} for row, p in zip(new, corrected, strict=True)]
+    return compared
 
 
 def _difference(metric: str, row: Row, plain: Row) -> Row:
@@ -55,20 +51,20 @@ def _difference(metric: str, row: Row, plain: Row) -> Row:
     }
 
 
-def tables(found: Row) -> list[Table]:
+def tables(results: Row) -> list[Table]:
     """Makes all tables, in the form of Markdown."""
-    seeds = len(found["seeds"])
+    seeds = len(results["seeds"])
     caption = f"Mean [95 % interval over {seeds} seeds]"
-    rows, sizes = found["rows"], sorted({row["batch"] for row in found["rows"]})
-    made = [_networks(found["networks"], *what) for what in NETWORKS]
+    rows, sizes = results["rows"], sorted({row["batch"] for row in results["rows"]})
+    all_tables = [_networks(results["networks"], *options) for options in NETWORKS]
     for metric, title in METRICS.items():
         cells = {(*_name(row), row["batch"]): spell(interval(row[metric]), metric) for row in rows}
-        made.append(_table(f"{title}. {caption}", cells, sizes))
+        all_tables.append(_table(f"{title}. {caption}", cells, sizes))
     for metric in COMPARED:
-        cells = {(*_name(row), row["batch"]): _apart(row) for row in found["differences"] if row["metric"] == metric}
+        cells = {(*_name(row), row["batch"]): _apart(row) for row in results["differences"] if row["metric"] == metric}
         title = f"difference from the plain network's gradient, paired. * p < {SIGNIFICANT}, corrected"
-        made.append(_table(f"{METRICS[metric]}: {title}", cells, sizes))
-    return [*made, _table("PSNR, dB: split minus plain at four times the rate, paired (p)", _fair(rows), sizes)]
+        all_tables.append(_table(f"{METRICS[metric]}: {title}", cells, sizes))
+    return [*all_tables, _table("PSNR, dB: split minus plain at four times the rate, paired (p)", _fair(rows), sizes)]
 
 
 def _fair(rows: Sequence[Row]) -> dict[tuple[str, str, str, int], str]:

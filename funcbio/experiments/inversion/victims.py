@@ -84,13 +84,9 @@ class Checkpoint(NamedTuple):
 
 @dataclass(frozen=True)
 class Training:
-    """Trains one network; no method but ``run`` knows of others.
+    """Trains networks of one kind: written for one network, and mapped over seeds.
 
-    Attributes:
-        net: The network, used for its shape only.
-        victim: Its kind.
-        images: The images.
-        settings: The settings.
+    The network is used for its shape only.
     """
 
     net: nn.Module
@@ -145,22 +141,20 @@ class Training:
     def run(self, keys: Tensor, tick: Callable[[], object]) -> dict[int, Checkpoint]:
         """Trains one network for every key and returns the checkpoints that the settings name.
 
-        Args:
-            keys: The keys.
-            tick: Called after every epoch.
+        ``tick`` is called after every epoch.
         """
-        (params, state), step, found = vmap(self.begin)(keys), self.stepper(), {}
+        (params, state), step, checkpoints = vmap(self.begin)(keys), self.stepper(), {}
         size, last = self.settings.train_batch, max(self.settings.checkpoints)
         for epoch in range(last + 1):
             if epoch in self.settings.checkpoints:
-                found[epoch] = Checkpoint(params, state, *self.measure(params))
+                checkpoints[epoch] = Checkpoint(params, state, *self.measure(params))
             if epoch == last:
                 break
             orders = vmap(self.shuffle, in_dims=(0, None))(keys, epoch)
             for number, batch in enumerate(orders[:, : orders.shape[1] // size * size].split(size, dim=1)):
                 params, state = step(params, state, keys, batch, epoch * orders.shape[1] + number)
             tick()
-        return found
+        return checkpoints
 
 
 def undo_factors(bio: funcbio.Bound, params: Tree, leaked: Tree, state: BioState) -> Tree:

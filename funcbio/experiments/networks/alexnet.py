@@ -6,23 +6,15 @@ from itertools import pairwise
 from torch import nn
 
 PADDING = {28: 7, 32: 5}
-"""Of the first convolution: 28 x 28 and 32 x 32 images both leave it as 8 x 8."""
+"""Padding of the first convolution by height of the image: its output is 8 x 8 for both."""
 
 WIDTHS = 96, 256, 384, 384, 384
 SMALL = 8
-"""By how much 8 x 8 images make every layer narrower."""
+"""Factor by which every layer is narrower for 8 x 8 images."""
 
 
 def alexnet_mini(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
-    """Makes AlexNetMini; for 8 x 8 images with an eighth of the units, and a first convolution of 3 x 3, stride 1.
-
-    Args:
-        shape: Channels, height and width.
-        classes: Number of classes.
-
-    Returns:
-        The network.
-    """
+    """Makes AlexNetMini; for 8 x 8 images with an eighth of the units, and a first convolution of 3 x 3, stride 1."""
     small = shape[1] == 8
     widths = [width // SMALL for width in WIDTHS] if small else list(WIDTHS)
     convolutions = [

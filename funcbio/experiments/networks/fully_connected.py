@@ -10,13 +10,6 @@ def fully_connected(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """Makes FCNet: 784-1000-10 for MNIST, 3072-3000-1000-10 for CIFAR-10, 3072-3000-3000-100 for CIFAR-100.
 
     For 8 x 8 images it is 64-100-classes, with a hidden layer of the same size relative to the image.
-
-    Args:
-        shape: Channels, height and width.
-        classes: Number of classes.
-
-    Returns:
-        The network.
     """
     hidden = {8: [100], 28: [1000], 32: [3000, 1000 if classes <= 10 else 3000]}[shape[1]]
     layers: dict[str, nn.Module] = {"flat": nn.Flatten()}

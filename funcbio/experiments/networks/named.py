@@ -17,7 +17,7 @@ NETWORKS: dict[str, Callable[[Shape, int], nn.Module]] = {
     "alexnetmini": alexnet_mini,
     **{f"resnet{depth}": partial(resnet, depth) for depth in (8, 20, 32, 44, 56)},
 }
-"""What makes each network, of the shape of an image and the number of classes."""
+"""Functions that make each network from the shape of an image and the number of classes."""
 
 
 def network(name: str, shape: Shape, classes: int) -> nn.Module:

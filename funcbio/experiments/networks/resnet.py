@@ -3,9 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-WIDTH = 16
-NARROW = 4
-"""Channels of the first stage, for 8 x 8 images."""
+WIDTH, NARROW = 16, 4
+"""Channels of the first stage: of larger images, and of 8 x 8 ones."""
 
 
 class Block(nn.Module):
@@ -30,20 +29,16 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Runs the block on ``(batch, channels, height, width)``."""
-        found = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
-        beside = x[:, :, :: self.stride, :: self.stride]
+        residual = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        shortcut = x[:, :, :: self.stride, :: self.stride]
         half = self.added // 2
-        return F.relu(found + F.pad(beside, (0, 0, 0, 0, half, self.added - half)))
+        return F.relu(residual + F.pad(shortcut, (0, 0, 0, 0, half, self.added - half)))
 
 
 class ResNet(nn.Module):
     """Runs a first convolution, three stages of blocks, the mean over the image, and the read-out.
 
-    Args:
-        channels: Channels of the images.
-        classes: Number of classes.
-        blocks: Blocks of every stage.
-        width: Channels of the first stage; every further one has twice as many.
+    The first stage has ``width`` channels, every further one twice as many.
     """
 
     def __init__(self, channels: int, classes: int, blocks: int, width: int) -> None:
@@ -64,21 +59,13 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the scores of the classes, shape ``(batch, classes)``."""
-        found = self.blocks(F.relu(self.norm(self.conv(x))))
-        return self.readout(found.mean(dim=(2, 3)))
+        features = self.blocks(F.relu(self.norm(self.conv(x))))
+        return self.readout(features.mean(dim=(2, 3)))
 
 
 def resnet(depth: int, shape: tuple[int, int, int], classes: int) -> ResNet:
     """Makes the CIFAR network of He et al. (arXiv 1512.03385, section 4.2), with shortcuts of option A.
 
-    For 8 x 8 images it has 4, 8 and 16 channels instead of 16, 32 and 64.
-
-    Args:
-        depth: Layers with weights: 6n + 2.
-        shape: Channels, height and width.
-        classes: Number of classes.
-
-    Returns:
-        The network.
+    It has ``depth`` = 6n + 2 layers with weights; for 8 x 8 images 4, 8 and 16 channels instead of 16, 32 and 64.
     """
     return ResNet(shape[0], classes, (depth - 2) // 6, NARROW if shape[1] == 8 else WIDTH)

@@ -14,28 +14,20 @@ from funcbio.experiments.plasticity.learner import make_learner
 from funcbio.experiments.plasticity.methods import Method
 
 UPKEEP_EVERY = 16
-"""Steps between two rounds of shrinking or rejuvenation: neither knows where a task ends."""
+"""Steps between two rounds of shrinking or rejuvenation, wherever a task ends."""
 
 NEUTRAL = {"lr": 0.0, "decay": 0.0, "pull": 0.0, "shrink": 0.0, "strength": 1.0, "floor": 0.0, "nu": 0.16}
-"""Numbers of a method that does not use them; only ``lr`` has to be given."""
+"""Values of the numbers that a method does not use; every method sets ``lr``."""
 
 DECAYS = {"exp_avg": 0.9, "exp_avg_sq": 0.999}
 """Adam's averages of the gradient and of its square."""
 
 TINY = 1e-8
-"""What Adam adds to the divisor."""
+"""Epsilon of Adam, added to the divisor."""
 
 
 class Crowd:
-    """Trains all members of one method.
-
-    Args:
-        method: The method.
-        optimizer: "sgd" or "adam".
-        keys: A key for every member, shape ``(members, 2)``.
-        numbers: A value for every member, by name.
-        compile: Whether to compile the step.
-    """
+    """Trains all members of one method: each has a key, and a value of every number."""
 
     def __init__(
         self, method: Method, optimizer: str, keys: Tensor, numbers: dict[str, Tensor], *, compile: bool
@@ -53,7 +45,7 @@ class Crowd:
         """Learns from a batch for every member; returns the share of right answers before."""
         self.steps += 1
         step = advance(self.optimizer, self.method.rates, self.method.crystallizes, compile=self.compile)
-        # Made outside of the graph, which would raise to powers for each weight.
+        # Computed outside of the graph, which would compute the powers for each weight.
         weights = {entry: torch.tensor(1.0 - decay**self.steps) for entry, decay in DECAYS.items()}
         params, rate, self.moments, right = step(self.members, self.moments, weights, self.numbers, x, y)
         self.members = self.members._replace(params=params, rate=rate)
@@ -68,7 +60,7 @@ class Crowd:
         self.members = self.members._replace(params=params)
         for average in self.moments.values() if replaced else ():
             for name, new in replaced.items():
-                if new.ndim == average[name].ndim:  # A new synapse has no past.
+                if new.ndim == average[name].ndim:  # The averages of a new synapse start at zero.
                     average[name].masked_fill_(new, 0.0)
 
 

@@ -30,7 +30,7 @@ def tasks(content: dict[str, Any], optimizer: str) -> Figure:
     for line, benchmark in zip(panels, BENCHMARKS, strict=True):
         runs = runs_of(content, benchmark, optimizer)
         for axes, biological in zip(line, (False, True), strict=True):
-            both = (PLAIN, START)  # Mechanisms stand on the one, or on the other.
+            both = (PLAIN, START)  # Every mechanism is added to one of these two.
             chosen = [run for run in runs if run["method"] in both or (run["method"] not in REMEDIES) == biological]
             drawn.append((axes, curves(axes, chosen, "accuracy", content["settings"], scale=100.0)))
             kind = "biological mechanisms" if biological else "known remedies"
@@ -60,8 +60,8 @@ def inside(content: dict[str, Any], optimizer: str) -> Figure:
             drawn.append((axes, curves(axes, runs, name, content["settings"], scale=scale)))
         panels[0, column].set_title(f"{TITLES[benchmark]}, {NAMES[optimizer]}", fontsize=10)
         panels[-1, column].set_xlabel("task")
-    for axes, said in zip(panels[:, 0], INSIDE.values(), strict=True):
-        axes.set_ylabel(said)
+    for axes, label in zip(panels[:, 0], INSIDE.values(), strict=True):
+        axes.set_ylabel(label)
     for axes, ends in drawn:
         name_lines(axes, ends)
     return figure

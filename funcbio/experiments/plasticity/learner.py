@@ -1,4 +1,4 @@
-"""One member's training step; nothing here knows that many learn at once."""
+"""One member's training step; ``crowd`` maps it over many members."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,13 +21,7 @@ WIDE: dict[str, Any] = {"minimum": 0.0, "maximum": 10.0}
 
 
 class Member(NamedTuple):
-    """Holds the tensors of one member; with a leading dimension, of all.
-
-    Attributes:
-        params: The weights.
-        start: Those at the start.
-        rate: Rate factors.
-    """
+    """Holds weights, initial weights and rate factors of one member; with a leading dimension, of all."""
 
     params: Tree
     start: Tree
@@ -42,13 +36,7 @@ def network() -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Learner:
-    """Describes how one member learns.
-
-    Attributes:
-        method: The method.
-        net: The network, used for its shape only.
-        bio: The mechanisms, bound to the network.
-    """
+    """Describes how one member learns; the network is used for its shape only."""
 
     method: Method
     net: nn.Module
@@ -85,9 +73,9 @@ class Learner:
         return tree_map(torch.add, member.params, self._scaled("update", member.params, update, rate))
 
     def upkeep(self, member: Member, numbers: Tree, key: Key) -> tuple[Tree, Tree]:
-        """Shrinks and perturbs, or replaces weights, weak ones or any; returns the weights, and which are new.
+        """Shrinks and perturbs weights, or replaces weak ones or any; returns the weights, and which are new.
 
-        Any: as many, by the same draws, but chosen as if the weights had been shuffled.
+        "turn over" replaces as many weights as "rejuvenate", by the same draws, but at random places.
         """
         params: Tree = member.params
         if self.method.upkeep == "shrink":

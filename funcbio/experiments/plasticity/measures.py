@@ -16,22 +16,15 @@ MEASURES = ("dormant", "weight_norm", "effective_rank", "feature_rank", "rate_me
 
 
 def measure(params: Tree, rate: Tree, x: Tensor) -> dict[str, Tensor]:
-    """Measures one member.
+    """Measures one member on images of the task, shape ``(count, 64)``.
 
-    Args:
-        params: Its weights.
-        rate: Its rate factors.
-        x: Images of the task, shape ``(count, 64)``.
-
-    Returns:
-        "dormant": share of hidden units; "weight_norm": of all weights that are synapses; "effective_rank": of the
-        weights, averaged over layers; "feature_rank": effective rank of the last hidden layer's activations;
-        "rate_mean": mean rate factor.
+    "dormant" is a share of hidden units; "weight_norm" is over all weights that are synapses; "effective_rank" is that
+    of the weights, averaged over layers; "feature_rank" is the effective rank of the last hidden layer's activations.
     """
     hidden = activations(params, x)
     asleep = torch.cat([_asleep(layer) for layer in hidden])
-    found = funcbio.metrics(params, (), BioState(rate=rate), ranks=True, quantiles=())["all"]
-    values = {name: found[name] for name in ("weight_norm", "effective_rank", "rate_mean")}
+    metrics = funcbio.metrics(params, (), BioState(rate=rate), ranks=True, quantiles=())["all"]
+    values = {name: metrics[name] for name in ("weight_norm", "effective_rank", "rate_mean")}
     rank = effective_rank(singular_values(hidden[-1], 0))
     return values | {"dormant": asleep.float().mean(), "feature_rank": rank}
 

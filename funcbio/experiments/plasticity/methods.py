@@ -10,11 +10,11 @@ class Method:
     """Describes one way to learn.
 
     Attributes:
-        name: What tables and figures call it.
+        name: Its name in tables and figures.
         knobs: Names of its numbers beside the learning rate.
         rates: Where rate factors act: "gradient", "update" or None.
-        crystallizes: Whether settled and jumpy weights are dampened.
-        upkeep: What is done to the weights now and then: "shrink", "rejuvenate", "turn over" or None.
+        crystallizes: Whether crystallization lowers rate factors.
+        upkeep: The treatment of the weights every few steps: "shrink", "rejuvenate", "turn over" or None.
         beside: Name of the method that it adds something to.
     """
 
@@ -44,7 +44,7 @@ SPANS = {
     "floor": Span(-0.5, -2.0, 0.0),
     "nu": Span(-0.5, -2.0, 1.0),
 }
-"""Where numbers are searched. At a limit that a good value may be near, the method does next to nothing."""
+"""Ranges of the search. Limits are so far out that the method does next to nothing there."""
 
 START = "L2 to the start"
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from funcbio.experiments.frame.files import rounded
 from funcbio.experiments.frame.intervals import adjusted, interval, p_value, paired
 from funcbio.experiments.plasticity.methods import PLAIN, method_named
 from funcbio.experiments.plasticity.settings import Settings
@@ -13,28 +14,15 @@ SHARE = 5
 """The first and the last of this many parts of the tasks are compared."""
 
 
-def summary(settings: Settings, about: dict[str, Any], found: dict[str, Tensor]) -> dict[str, Any]:
-    """Makes the entry of one run: lists by seed, of blocks of tasks.
-
-    Args:
-        settings: The settings.
-        about: Benchmark, optimizer, method and its numbers.
-        found: What ``train`` returned.
-    """
-    accuracy = found["accuracy"]
+def summary(settings: Settings, about: dict[str, Any], measured: dict[str, Tensor]) -> dict[str, Any]:
+    """Makes the entry of one run from the result of ``train``: lists by seed, of blocks of tasks."""
+    accuracy = measured["accuracy"]
     part = max(1, settings.tasks // SHARE)
     blocks = accuracy.unflatten(1, (settings.blocks, -1)).mean(dim=2)
-    lists = {name: rounded(values) for name, values in ({**found, "accuracy": blocks}).items()}
+    lists = {name: rounded(values.tolist()) for name, values in ({**measured, "accuracy": blocks}).items()}
     windows = {"all": accuracy, "first": accuracy[:, :part], "last": accuracy[:, -part:]}
-    means = {name: rounded(window.mean(dim=1)) for name, window in windows.items()}
+    means = {name: rounded(window.mean(dim=1).tolist()) for name, window in windows.items()}
     return {**about, "seeds": list(range(settings.seeds)), "blocks": lists, "windows": means}
-
-
-def rounded(values: Tensor) -> list[Any]:
-    """Returns lists of numbers with five digits: more of them would be rounding errors of float32 over a run."""
-    if values.ndim > 1:
-        return [rounded(row) for row in values]
-    return [float(f"{number:.5g}") for number in values.tolist()]
 
 
 def compared(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -70,5 +58,5 @@ def beside(runs: Sequence[dict[str, Any]], run: dict[str, Any], method: str) -> 
 
 
 def _difference(windows: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {name: paired(windows[name], others[name])._asdict() for name in ("all", "last")}
-    return found | {"p": p_value(windows["last"], others["last"])}
+    intervals: dict[str, Any] = {name: paired(windows[name], others[name])._asdict() for name in ("all", "last")}
+    return intervals | {"p": p_value(windows["last"], others["last"])}

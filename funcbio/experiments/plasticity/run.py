@@ -12,7 +12,7 @@ from funcbio.experiments.data import all_digits
 from funcbio.experiments.frame.bar import bars
 from funcbio.experiments.frame.experiment import Output, begin
 from funcbio.experiments.frame.files import save_figure, write_text
-from funcbio.experiments.frame.kept import about
+from funcbio.experiments.frame.results import about
 from funcbio.experiments.plasticity import figures, tables, tuning
 from funcbio.experiments.plasticity.methods import BENCHMARKS, OPTIMIZERS, Method
 from funcbio.experiments.plasticity.results import compared, summary
@@ -22,11 +22,7 @@ from funcbio.experiments.plasticity.training import train
 
 
 def run(settings: Settings, *, tune: bool) -> None:
-    """Runs the experiment, or the search for every method's numbers.
-
-    Args:
-        settings: The settings.
-        tune: Whether to search and stop.
+    """Runs the experiment, or only the search for every method's numbers.
 
     Raises:
         SettingError: If a setting does not fit the data or the output cannot be written; before any training.
@@ -49,7 +45,7 @@ def run(settings: Settings, *, tune: bool) -> None:
 
 
 def rows_of(settings: Settings) -> dict[str, Tasks]:
-    """Returns both rows of tasks, of all images: none is held back, as every task is new."""
+    """Returns both rows of tasks, of all images: there is no test part, as every task is new."""
     x, y = all_digits()
     return {benchmark: settings.row(benchmark, x, y) for benchmark in BENCHMARKS}
 
@@ -58,12 +54,12 @@ def train_all(
     settings: Settings, rows: dict[str, Tasks], output: Output, tick: Callable[[], None]
 ) -> list[dict[str, Any]]:
     """Trains every method, or reads from the folder what was trained before."""
-    best, runs = tuning.known(output.folder), []
+    best, runs = tuning.load_best(output.folder), []
     for benchmark, optimizer, method in tuning.combinations():
         names: dict[str, Any] = {"benchmark": benchmark, "optimizer": optimizer, "method": method.name}
         names["numbers"] = best[benchmark][optimizer][method.name]
         name = f"{benchmark} {optimizer} {method.name}"
-        runs.append(output.kept(name, partial(_train, settings, rows, names, method, tick)))
+        runs.append(output.load_or_run(name, partial(_train, settings, rows, names, method, tick)))
     return runs
 
 

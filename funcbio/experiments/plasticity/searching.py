@@ -9,13 +9,7 @@ Point = tuple[float, ...]
 
 
 class Span(NamedTuple):
-    """Describes the range in which one number is searched, in powers of ten.
-
-    Attributes:
-        start: Where the search begins.
-        low: The least value.
-        high: The largest.
-    """
+    """Describes the range in which one number is searched, in powers of ten, and where the search starts."""
 
     start: float
     low: float
@@ -32,20 +26,11 @@ FINALISTS = 4
 """Candidates that are run again, with seeds that decide."""
 
 MOVES = ((0.5, 1), (1.0, 1), (0.5, 2), (0.25, 1), (0.25, 2), (0.125, 1))
-"""From a good candidate, in this order: how far, in powers of ten, and how many numbers move at once."""
+"""Moves from a good candidate, in this order: distance in powers of ten, and how many numbers move at once."""
 
 
 def explore(spans: Sequence[Span], evaluate: Callable[[list[Point]], list[float]], rounds: int) -> dict[Point, float]:
-    """Tries candidates in rounds: each goes on from the best so far.
-
-    Args:
-        spans: One for each number.
-        evaluate: Returns the score of every candidate.
-        rounds: How many; some more while the best is not inside.
-
-    Returns:
-        The score of every candidate.
-    """
+    """Tries candidates in rounds, each from the best so far; adds rounds while the best is not inside."""
     scores: dict[Point, float] = {}
     for count in range(rounds + MORE_ROUNDS):
         if count >= rounds and is_inside(ranked(scores)[0], scores, spans):

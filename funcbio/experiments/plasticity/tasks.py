@@ -1,4 +1,4 @@
-"""Endless rows of tasks made from the handwritten digits; everything random in them is a member's key."""
+"""Endless rows of tasks made from the handwritten digits; a member's key determines all draws."""
 
 from dataclasses import dataclass
 
@@ -35,29 +35,21 @@ class Tasks:
 
     @property
     def steps(self) -> int:
-        """Returns the number of batches in a task; what does not fill a batch of an epoch is left out."""
+        """Returns the number of batches in a task; a last batch that is not full is left out."""
         return self.epochs * (self.images // BATCH)
 
     def draw(self, key: Key, task: Tensor) -> tuple[Tensor, Tensor]:
-        """Makes one task of one member.
-
-        Args:
-            key: The member's key.
-            task: Number of the task, an integer tensor of no dimensions.
-
-        Returns:
-            Batches, shape ``(steps, 16, 64)``, and labels, shape ``(steps, 16)``.
-        """
-        own = fold_in(fold_in(key, "task"), task)
+        """Makes one task of one member: batches, shape ``(steps, 16, 64)``, and labels, shape ``(steps, 16)``."""
+        task_key = fold_in(fold_in(key, "task"), task)
         chosen = random_order(fold_in(key, "images"), len(self.y))[: self.images]
         orders = torch.stack(
-            [random_order(fold_in(own, f"epoch {epoch}"), self.images) for epoch in range(self.epochs)]
+            [random_order(fold_in(task_key, f"epoch {epoch}"), self.images) for epoch in range(self.epochs)]
         )
         shown = orders[:, : self.images // BATCH * BATCH].flatten()
         if self.benchmark == "permuted":
-            x = self.x[chosen[shown]][:, random_order(fold_in(own, "pixels"), PIXELS)]
+            x = self.x[chosen[shown]][:, random_order(fold_in(task_key, "pixels"), PIXELS)]
             y = self.y[chosen[shown]]
         else:
             x = self.x[chosen[shown]]
-            y = (funcbio.uniform(fold_in(own, "labels"), (self.images,)) * CLASSES).to(torch.int64)[shown]
+            y = (funcbio.uniform(fold_in(task_key, "labels"), (self.images,)) * CLASSES).to(torch.int64)[shown]
         return x.reshape(self.steps, BATCH, PIXELS), y.reshape(self.steps, BATCH)

@@ -12,7 +12,7 @@ from funcbio.experiments.plasticity.methods import Method
 from funcbio.experiments.plasticity.tasks import Tasks
 
 SHOWN = 256
-"""Images of the task that units are measured on, at most."""
+"""Most images of a task that units are measured on."""
 
 
 def train(
@@ -46,14 +46,14 @@ def train(
     """
     keys = vmap(funcbio.key)(torch.tensor(seeds))
     crowd, draw = Crowd(method, optimizer, keys, numbers, compile=compile), vmap(row.draw, in_dims=(0, None))
-    accuracy, found = [], []
+    accuracy, measured = [], []
     for task in range(tasks):
         x, y = (part.movedim(1, 0).contiguous() for part in draw(keys, torch.tensor(task)))
         rights = [crowd.step(images, labels) for images, labels in zip(x, y, strict=True)]
         accuracy.append(torch.stack(rights).mean(dim=0))
         if (task + 1) % measured_every == 0:
             images = x[-(SHOWN // x.shape[2]) :].movedim(1, 0).flatten(1, 2)
-            found.append(vmap(measure)(crowd.members.params, crowd.members.rate, images))
+            measured.append(vmap(measure)(crowd.members.params, crowd.members.rate, images))
         tick()
-    measures = {name: torch.stack([one[name] for one in found], dim=1) for name in found[0]}
+    measures = {name: torch.stack([one[name] for one in measured], dim=1) for name in measured[0]}
     return {"accuracy": torch.stack(accuracy, dim=1), **measures}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from funcbio.experiments.frame.files import write_sealed
-from funcbio.experiments.frame.kept import kept, numbers_of, versions
+from funcbio.experiments.frame.results import about, load_or_run
 from funcbio.experiments.plasticity.methods import BENCHMARKS, OPTIMIZERS, Method, methods_of, spans_of, value_of
 from funcbio.experiments.plasticity.searching import Point, explore, finalists
 from funcbio.experiments.plasticity.settings import Settings
@@ -19,37 +19,29 @@ from funcbio.files import FileError
 from funcbio.files._seal import read_json
 
 FIRST_SEED = 1000
-"""None of the search's seeds is one of the results."""
+"""First seed of the search; the results use smaller ones."""
 
 FILE = "tuning.json"
 
-Found = dict[str, dict[str, dict[str, dict[str, float]]]]
-"""By benchmark, optimizer and method: the numbers that were best, by name."""
+Best = dict[str, dict[str, dict[str, dict[str, float]]]]
+"""The best numbers by benchmark, optimizer, method and name."""
 
 
 def search(settings: Settings, rows: dict[str, Tasks], output: Path, tick: Callable[[], None]) -> list[dict[str, Any]]:
     """Searches every method's numbers, each from the same start and with as many candidates.
 
-    The score is the mean accuracy over all tasks. The best candidates are run again with other seeds, which decide.
-
-    Args:
-        settings: The settings.
-        rows: The tasks of every benchmark.
-        output: Where finished parts of the search are kept.
-        tick: Called after every task of a round.
-
-    Returns:
-        One entry for every method: the candidates with their accuracies, those that were run again, and the best.
+    The score is the mean accuracy over all tasks. The best candidates are run again with other seeds, which decide. An
+    entry holds a method's candidates with their accuracies, those that were run again, and the best. Finished parts are
+    saved in the output. ``tick`` is called after every task of a round.
     """
     entries: list[dict[str, Any]] = []
     for benchmark, optimizer, method in combinations():
         name = f"tuning {benchmark} {optimizer} {method.name}"
         part = partial(_search, settings, rows[benchmark], method, optimizer, tick)
-        about = {"benchmark": benchmark, "optimizer": optimizer, "method": method.name}
-        entries.append(about | kept(output, name, settings, part))
+        names = {"benchmark": benchmark, "optimizer": optimizer, "method": method.name}
+        entries.append(names | load_or_run(output, name, settings, part))
     seeds = dict(zip(("seeds", "deciding_seeds"), _seeds(settings), strict=True))
-    content = {"settings": numbers_of(settings), "versions": versions(), **seeds, "search": entries}
-    write_sealed(output / FILE, content)
+    write_sealed(output / FILE, {**about(settings), **seeds, "search": entries})
     return entries
 
 
@@ -60,16 +52,16 @@ def combinations() -> Iterator[tuple[str, str, Method]]:
             yield benchmark, optimizer, method
 
 
-def chosen(entries: list[dict[str, Any]]) -> Found:
+def chosen(entries: list[dict[str, Any]]) -> Best:
     """Returns the best numbers of a search."""
-    found: Found = {}
+    best: Best = {}
     for entry in entries:
-        part = found.setdefault(entry["benchmark"], {}).setdefault(entry["optimizer"], {})
+        part = best.setdefault(entry["benchmark"], {}).setdefault(entry["optimizer"], {})
         part[entry["method"]] = dict(zip(entry["numbers"], entry["best"], strict=True))
-    return found
+    return best
 
 
-def known(output: Path) -> Found:
+def load_best(output: Path) -> Best:
     """Returns the best numbers: of a search in this folder, or else of the one whose results are published."""
     path = output / FILE
     if not path.exists():
@@ -93,7 +85,7 @@ def _search(settings: Settings, row: Tasks, method: Method, optimizer: str, tick
     last = finalists(scores, spans)
     decided = dict(zip(last, score(others, last), strict=True))
     tables = {"tried": scores, "decided": decided}
-    listed = {name: [[*values(point), found] for point, found in table.items()] for name, table in tables.items()}
+    listed = {name: [[*values(point), accuracy] for point, accuracy in table.items()] for name, table in tables.items()}
     return {"numbers": method.numbers, **listed, "best": values(max(decided, key=decided.__getitem__))}
 
 
@@ -112,7 +104,7 @@ def _score(
     points: list[Point],
 ) -> list[float]:
     columns = torch.tensor([values(point) for point in points]).repeat_interleave(len(seeds), dim=0).unbind(dim=1)
-    found = train(
+    measured = train(
         row,
         method,
         optimizer,
@@ -123,4 +115,4 @@ def _score(
         compile=settings.compile == "yes",
         tick=tick,
     )
-    return found["accuracy"].unflatten(0, (len(points), -1)).mean(dim=(1, 2)).tolist()
+    return measured["accuracy"].unflatten(0, (len(points), -1)).mean(dim=(1, 2)).tolist()

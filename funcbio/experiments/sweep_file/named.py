@@ -1,4 +1,4 @@
-"""Checks of a file's content: known keys, values of the right kind, and functions by their names."""
+"""Checks of a file's content: allowed keys, values of the right kind, and functions by their names."""
 
 import inspect
 import os
@@ -27,41 +27,37 @@ def table(name: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def require_keys(where: str, given: Iterable[str], known: Collection[str], above: Collection[str] = ()) -> None:
-    """Raises SettingError, with the nearest known one, if a key is not known.
+def require_keys(where: str, keys: Iterable[str], allowed: Collection[str], above: Collection[str] = ()) -> None:
+    """Raises SettingError if a key is not allowed; the message names the nearest one that is.
 
-    Args:
-        where: Name of the table; "" for the whole file.
-        given: Its keys.
-        known: Those that it may have.
-        above: Keys of the whole file, which easily end up in the table that stands above them.
+    ``above`` are keys of the whole file, which easily end up in the table that stands above them.
     """
-    for key in given:
-        if key in known:
+    for key in keys:
+        if key in allowed:
             continue
         name, place = (f"{where}.{key}", f"[{where}]") if where else (key, "the file")
         if key in above:
             raise SettingError(f"{key} should stand above the first table; found it in [{where}]")
-        raise SettingError(f"{name} should be a key of {place}{perhaps(key, known)}; found an unknown key")
+        raise SettingError(f"{name} should be a key of {place}{perhaps(key, allowed)}; found an unknown key")
 
 
-def require_given(where: str, given: Collection[str], needed: Iterable[str]) -> None:
+def require_given(where: str, keys: Collection[str], needed: Iterable[str]) -> None:
     """Raises SettingError if a key that is needed is missing."""
     for key in needed:
-        if key not in given:
+        if key not in keys:
             raise SettingError(f"{where}.{key} should be given; found nothing".removeprefix("."))
 
 
-def require_arguments(where: str, function: Callable[..., Any], given: Collection[str]) -> None:
+def require_arguments(where: str, function: Callable[..., Any], keys: Collection[str]) -> None:
     """Raises SettingError if keys of a table are not the arguments that a function takes."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # Some functions written in C do not tell.
+    except (TypeError, ValueError):  # Some functions written in C have no signature.
         return
     if not any(item.kind is item.VAR_KEYWORD for item in parameters):
-        require_keys(where, given, [item.name for item in parameters])
+        require_keys(where, keys, [item.name for item in parameters])
     single = [item for item in parameters if item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL)]
-    require_given(where, given, [item.name for item in single if item.default is item.empty])
+    require_given(where, keys, [item.name for item in single if item.default is item.empty])
 
 
 def named(name: str, text: object, home: ModuleType | None = None) -> Any:
@@ -82,13 +78,13 @@ def named(name: str, text: object, home: ModuleType | None = None) -> Any:
     require(name, text, should, isinstance(text, str) and (home is not None or ":" in text))
     place, _, attribute = f"{text}".rpartition(":")
     module = _imported(name, f"{text}", place) if place or home is None else home
-    found: Any = module
+    function: Any = module
     for part in attribute.split("."):
-        found = getattr(found, part, None)
-    if not callable(found):
+        function = getattr(function, part, None)
+    if not callable(function):
         should = should if module is home else "a function there"
         raise SettingError(f"{name} should be {should}{perhaps(attribute, _functions(module))}; found {text!r}")
-    return found
+    return function
 
 
 def _imported(name: str, text: str, place: str) -> ModuleType:
@@ -97,8 +93,8 @@ def _imported(name: str, text: str, place: str) -> ModuleType:
     try:
         return import_module(place)
     except Exception as error:
-        found = described(error)
-        raise SettingError(f"{name} should be in a module that can be imported; found {text!r}: {found}") from error
+        reason = described(error)
+        raise SettingError(f"{name} should be in a module that can be imported; found {text!r}: {reason}") from error
 
 
 def _functions(module: ModuleType) -> list[str]:
@@ -121,8 +117,8 @@ def ours(error: Exception) -> bool:
 
 def _foreign(filename: str) -> bool:
     path = Path(filename)
-    known = _root(funcbio), Path(os.__file__).parent
-    installed = "site-packages" in path.parts or any(path.is_relative_to(root) for root in known)
+    roots = _root(funcbio), Path(os.__file__).parent
+    installed = "site-packages" in path.parts or any(path.is_relative_to(root) for root in roots)
     return not filename.startswith("<") and not installed
 
 

@@ -41,32 +41,32 @@ METRICS: dict[str, Callable[..., Tensor]] = {"accuracy": accuracy}
 
 def model(section: Mapping[str, Any]) -> Callable[[], nn.Module]:
     """Returns the function that makes the network."""
-    made = _made("model", section, MODELS)
-    if made.func is mlp:
-        hidden = made.keywords["hidden"]
+    factory = _factory("model", section, MODELS)
+    if factory.func is mlp:
+        hidden = factory.keywords["hidden"]
         require("model.hidden", hidden, HIDDEN, CHECKS[HIDDEN](hidden))
-    return made
+    return factory
 
 
 def data(section: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the arguments "data" and "test"."""
-    made = _made("data", section, DATA)
+    factory = _factory("data", section, DATA)
     torch.manual_seed(0)  # Data that are drawn are the same when the command is started again.
     try:
-        found = made()
+        result = factory()
     except Exception as error:
         raise SettingError(f"data.factory should make the data; found {described(error)}") from error
     should = "a function that returns a dict {'data': (x, y), 'test': (x, y)}"
-    require("data.factory", type(found).__name__, should, isinstance(found, dict))
-    require_keys("data", found, ("data", "test"))
-    require_given("data", found, ("data",))
-    return found
+    require("data.factory", type(result).__name__, should, isinstance(result, dict))
+    require_keys("data", result, ("data", "test"))
+    require_given("data", result, ("data",))
+    return result
 
 
 def metrics(names: Any, test: object) -> dict[str, Callable[..., Tensor]]:
     """Returns metrics by name."""
     require("training.metrics", names, "a list of names", isinstance(names, list))
-    found = {}
+    by_name = {}
     for text in names:
         metric = METRICS.get(text) if isinstance(text, str) else None
         if metric is None and isinstance(text, str) and ":" not in text:
@@ -75,20 +75,20 @@ def metrics(names: Any, test: object) -> dict[str, Callable[..., Tensor]]:
             )
         metric = metric or named("training.metrics", text)
         name = getattr(metric, "__name__", f"{text}")
-        require("training.metrics", text, "metrics of different names, other than loss", name not in (*found, "loss"))
-        found[name] = metric
-    require("training.metrics", names, "left out without test data", test is not None or not found)
-    return found
+        require("training.metrics", text, "metrics of different names, other than loss", name not in (*by_name, "loss"))
+        by_name[name] = metric
+    require("training.metrics", names, "left out without test data", test is not None or not by_name)
+    return by_name
 
 
 def optimizer(name: object, options: Mapping[str, Any]) -> Any:
     """Returns an optimizer of torch with its options, or the result of a function of the user."""
-    found = named("training.optimizer", name, torch.optim)
-    if isinstance(found, type) and issubclass(found, torch.optim.Optimizer):
-        return partial(found, **options)
-    require_arguments("training.options", found, options)
+    make = named("training.optimizer", name, torch.optim)
+    if isinstance(make, type) and issubclass(make, torch.optim.Optimizer):
+        return partial(make, **options)
+    require_arguments("training.options", make, options)
     try:
-        return found(**options)
+        return make(**options)
     except Exception as error:
         raise SettingError(f"training.optimizer should make an optimizer; found {described(error)}") from error
 
@@ -103,12 +103,12 @@ def mechanisms(section: object) -> Any:
 
 def with_functions(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Returns values of configuration fields with functions in the place of their names."""
-    found = dict(values)
-    if FUNCTION in found:
-        name, given = f"{where}.{FUNCTION}", found[FUNCTION]
-        several = isinstance(given, list)
-        found[FUNCTION] = [named(name, text, F) for text in given] if several else named(name, given, F)
-    return found
+    fields = dict(values)
+    if FUNCTION in fields:
+        name, value = f"{where}.{FUNCTION}", fields[FUNCTION]
+        several = isinstance(value, list)
+        fields[FUNCTION] = [named(name, text, F) for text in value] if several else named(name, value, F)
+    return fields
 
 
 def _mechanism_list(where: str, items: Any) -> list[Mechanism]:
@@ -132,7 +132,7 @@ def _mechanism(where: str, item: object) -> Mechanism:
         raise SettingError(f"{where}.{error}") from error
 
 
-def _made(where: str, section: Mapping[str, Any], built_in: Mapping[str, Callable[..., Any]]) -> partial[Any]:
+def _factory(where: str, section: Mapping[str, Any], built_in: Mapping[str, Callable[..., Any]]) -> partial[Any]:
     """Returns the function that a table names, with the other keys of the table as its arguments."""
     rest = {key: value for key, value in section.items() if key not in ("name", "factory")}
     if ("name" in section) == ("factory" in section):

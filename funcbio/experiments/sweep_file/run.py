@@ -18,7 +18,7 @@ from funcbio.experiments.sweep_file.settings import Experiment, parse, read
 from funcbio.files._aside import write_aside
 from funcbio.sweeps import _ranks
 
-KEPT = "experiment.toml"
+COPY = "experiment.toml"
 """Name of the copy of the file in the folder of the results."""
 
 HARMLESS = ("chunk", "device", "save_seconds")
@@ -26,20 +26,17 @@ HARMLESS = ("chunk", "device", "save_seconds")
 
 
 def run(path: Path, output: str | None, *, check: bool) -> None:
-    """Checks a file, and trains the sweep that it describes.
+    """Checks a file, and trains the sweep that it describes unless ``check`` is True.
 
-    Args:
-        path: The file.
-        output: The folder of the results; None for one with the name of the file in ``results``.
-        check: Whether to stop when everything has been checked.
+    Results go to ``output``, or to a folder with the name of the file in ``results``.
 
     Raises:
         SettingError: If something is not as it should be; before any training.
     """
     experiment = read(path)
-    found = rehearse(experiment)
+    rehearsed = rehearse(experiment)
     if check:
-        _say_checked(path, experiment, found)
+        _say_checked(path, experiment, rehearsed)
         return
     folder = prepare(f"results/{path.stem}" if output is None else output)
     keep(experiment, folder)
@@ -51,7 +48,7 @@ def run(path: Path, output: str | None, *, check: bool) -> None:
 def rehearse(experiment: Experiment) -> funcbio.SweepResult | None:
     """Trains one step of one seed and makes its tables, so that errors appear now and not hours later."""
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-        warnings.simplefilter("ignore")  # They come again.
+        warnings.simplefilter("ignore")  # The sweep itself shows them.
         result = _sweep(_shortened(experiment.arguments), whole=False)
         if result is not None:
             try:
@@ -77,7 +74,7 @@ def _shortened(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def keep(experiment: Experiment, folder: Path) -> None:
     """Keeps a copy of the file with its results, and refuses the folder of another experiment."""
-    path = folder / KEPT
+    path = folder / COPY
     if path.exists():
         before = _flat(parse(path.read_bytes(), path))
         now = _flat(experiment.content)
@@ -98,7 +95,7 @@ def _sweep(arguments: dict[str, Any], *, whole: bool) -> funcbio.SweepResult | N
     except Exception as error:
         if ours(error):
             raise SettingError(f"{error}") from error
-        if whole:  # Not known from the rehearsal: how it came about is worth more than brevity.
+        if whole:  # The rehearsal did not raise it, so the user needs the whole traceback.
             raise
         should = "model, loss, metrics and optimizer should fit the data and one another"
         raise SettingError(f"{should}; found {described(error)}") from error
@@ -119,19 +116,19 @@ def _finish(result: funcbio.SweepResult, experiment: Experiment, folder: Path) -
 
 def _took(result: funcbio.SweepResult, experiment: Experiment) -> list[str]:
     """Returns the amount of training, and the time it took."""
-    said = [f"{result.members} members trained"]
+    parts = [f"{result.members} members trained"]
     if result.member_steps:
-        said.append(f"{1e6 * result.seconds / result.member_steps:.0f} µs for a step of one member")
+        parts.append(f"{1e6 * result.seconds / result.member_steps:.0f} µs for a step of one member")
     if experiment.arguments.get("compile") and result.compile_seconds:
-        said.append(f"{result.compile_seconds:.1f} s for compiling and first steps")
-    return said
+        parts.append(f"{result.compile_seconds:.1f} s for compiling and first steps")
+    return parts
 
 
-def _say_checked(path: Path, experiment: Experiment, found: funcbio.SweepResult | None) -> None:
-    if found is not None:
+def _say_checked(path: Path, experiment: Experiment, rehearsed: funcbio.SweepResult | None) -> None:
+    if rehearsed is not None:
         seeds = experiment.arguments["seeds"]
         each = seeds if isinstance(seeds, int) else len(seeds)
-        size = f"{found.members * each} members would train {experiment.arguments['steps']} steps"
+        size = f"{rehearsed.members * each} members would train {experiment.arguments['steps']} steps"
         say(console(), f"{path} is right: {size}")
 
 

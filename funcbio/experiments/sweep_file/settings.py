@@ -40,18 +40,11 @@ CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "device": ("a device of torch that is there, such as 'cpu' or 'cuda:0'", _device),
     "save_seconds": ("a number > 0", lambda v: isinstance(v, int | float) and v is not True and 0 < v < math.inf),
 }
-"""What ``sweep`` does not check itself, or is needed before."""
+"""Checks of values that ``sweep`` does not check itself, or that are needed before it runs."""
 
 
 class Experiment(NamedTuple):
-    """Holds the content of a file.
-
-    Attributes:
-        arguments: Those of ``funcbio.sweep``.
-        compare: Those of ``SweepResult.compare``, if a comparison is asked for.
-        content: What stands in the file.
-        text: The file as it is.
-    """
+    """Holds the arguments of ``sweep`` and ``SweepResult.compare``, the tables and keys of the file, and its bytes."""
 
     arguments: dict[str, Any]
     compare: dict[str, Any] | None
@@ -61,12 +54,6 @@ class Experiment(NamedTuple):
 
 def read(path: Path) -> Experiment:
     """Reads a file and checks everything that can be checked without the network.
-
-    Args:
-        path: The file.
-
-    Returns:
-        What it says.
 
     Raises:
         SettingError: If there is no such file, or something in it is not as it should be.
@@ -101,11 +88,11 @@ def _arguments(content: Mapping[str, Any]) -> dict[str, Any]:
     grids = [parts.with_functions(part, "grid") for part in (grid if isinstance(grid, list) else [grid])]
     config = parts.with_functions(_section(content, "config"), "config")
     require("seeds", content["seeds"], "an integer >= 1, or a list of different integers", _seeds(content["seeds"]))
-    found = {"seeds": content["seeds"], "config": _config(config), "model": parts.model(model)}
-    found |= {"mechanisms": parts.mechanisms(content.get("mechanisms", [])), **parts.data(source)}
-    found |= {"grid": grids if isinstance(grid, list) else grids[0]}
-    found |= {"synapses": content["synapses"]} if "synapses" in content else {}
-    return found | _training(training, found)
+    arguments = {"seeds": content["seeds"], "config": _config(config), "model": parts.model(model)}
+    arguments |= {"mechanisms": parts.mechanisms(content.get("mechanisms", [])), **parts.data(source)}
+    arguments |= {"grid": grids if isinstance(grid, list) else grids[0]}
+    arguments |= {"synapses": content["synapses"]} if "synapses" in content else {}
+    return arguments | _training(training, arguments)
 
 
 def _config(values: Mapping[str, Any]) -> BioConfig:
@@ -115,14 +102,14 @@ def _config(values: Mapping[str, Any]) -> BioConfig:
         raise SettingError(f"config.{error}") from error
 
 
-def _training(section: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+def _training(section: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
     require_given("training", section, ("loss",))
     for key, (should, check) in CHECKS.items():
         if key in section:
             require(f"training.{key}", section[key], should, check(section[key]))
-    arguments = {key: section[key] for key in OPTIONS if key in section} | {"steps": _steps(section, found["data"])}
+    arguments = {key: section[key] for key in OPTIONS if key in section} | {"steps": _steps(section, others["data"])}
     arguments["loss"] = named("training.loss", section["loss"], F)
-    arguments["metrics"] = parts.metrics(section.get("metrics", []), found.get("test"))
+    arguments["metrics"] = parts.metrics(section.get("metrics", []), others.get("test"))
     options = table("training.options", section.get("options", {}))
     if options or "optimizer" in section:
         require_given("training", section, ("optimizer",))
@@ -146,10 +133,10 @@ def _steps(section: Mapping[str, Any], data: Any) -> Any:
     return section["epochs"] * (count // size)
 
 
-def _section(content: Mapping[str, Any], name: str, known: Sequence[str] = ()) -> dict[str, Any]:
+def _section(content: Mapping[str, Any], name: str, allowed: Sequence[str] = ()) -> dict[str, Any]:
     section = table(name, content.get(name, {}))
-    if known:
-        require_keys(name, section, known, SECTIONS)
+    if allowed:
+        require_keys(name, section, allowed, SECTIONS)
     return section
 
 

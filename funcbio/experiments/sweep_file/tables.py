@@ -14,7 +14,7 @@ from funcbio.experiments.frame.table import Table
 from funcbio.plot._sweep_curves import spell
 
 MOST_ROWS = 40
-"""Of a table on the screen; the rest is in its file."""
+"""Most rows of a table on the screen; its file holds all of them."""
 
 
 def write_tables(result: SweepResult, compare: Mapping[str, Any] | None, folder: Path) -> None:
@@ -64,10 +64,10 @@ def _intervals(frame: pd.DataFrame, middle: str) -> list[str]:
 def _table(title: str, columns: Mapping[str, Sequence[str]]) -> RichTable:
     rows = list(zip(*columns.values(), strict=True))
     table = Table(list(columns), rows[:MOST_ROWS], {"title": title, "title_justify": "left", "min_width": len(title)})
-    made = table.rich()
+    printed = table.rich()
     if len(rows) > MOST_ROWS:
-        made.add_row(f"... and {len(rows) - MOST_ROWS} more")
-    return made
+        printed.add_row(f"... and {len(rows) - MOST_ROWS} more")
+    return printed
 
 
 def _write_csv(path: Path, frame: pd.DataFrame) -> None:

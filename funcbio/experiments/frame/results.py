@@ -1,4 +1,4 @@
-"""Finished runs, one file each: an experiment that was stopped goes on with the next run."""
+"""Results of finished runs, one file each: an experiment that was stopped goes on with the next run."""
 
 import platform
 from collections.abc import Callable
@@ -33,29 +33,23 @@ def about(settings: Any) -> dict[str, Any]:
     return {"settings": numbers_of(settings), "versions": versions()}
 
 
-def kept(folder: Path, name: str, settings: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Returns the result of a run: from its file if there is one, else by running it.
-
-    Args:
-        folder: The folder of the results.
-        name: Name of the run.
-        settings: A dataclass.
-        make: Runs it; the result must fit into JSON.
+def load_or_run(folder: Path, name: str, settings: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Returns the result of a run: from its file if there is one, else from ``make``, which returns what JSON can hold.
 
     Raises:
         SettingError: If the file was written with other settings.
         FileError: If it is damaged; the message names it.
     """
-    path, mine = folder / "runs" / f"{name}.json", numbers_of(settings)
+    path, numbers = folder / "runs" / f"{name}.json", numbers_of(settings)
     if path.exists():
         content = _read(path)
-        if content["settings"] != mine:
+        if content["settings"] != numbers:
             should = "a new folder, or that of the same experiment"
             raise SettingError(f"output should be {should}; found one with other settings: {str(folder)!r}")
         return content["result"]
     path.parent.mkdir(exist_ok=True)
     result = make()
-    write_sealed(path, {"settings": mine, "versions": versions(), "result": result})
+    write_sealed(path, about(settings) | {"result": result})
     return result
 
 
