@@ -161,7 +161,7 @@ def require_within(limits: Mapping[str, Limit], hyper: Mapping[str, Any]) -> Non
     for name, limit in limits.items():
         value = hyper[name]
         if isinstance(value, Tensor):
-            fits = not look or value.is_meta or bool(limit.holds(value.detach()))
+            fits = not look or value.is_meta or bool(limit.holds(value.item()))
         else:
             fits = is_within(value, limit)
         if not fits:
@@ -173,7 +173,8 @@ def require_within(limits: Mapping[str, Limit], hyper: Mapping[str, Any]) -> Non
 def require_order(low: str, least: Any, high: str, most: Any) -> None:
     """Raises ValueError if the first of two hyper-parameters is not less than the second, where both can be read."""
     comparable = not any(isinstance(value, Tensor) and (value.is_meta or is_watched()) for value in (least, most))
-    if comparable and not bool(least < most):
+    # As Python's numbers: a tensor of half precision would round the other one.
+    if comparable and not float(least) < float(most):
         raise ValueError(f"{low} should be less than {high}; found {least} and {most}")
 
 

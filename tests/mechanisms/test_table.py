@@ -61,6 +61,17 @@ def test_the_clamp_is_in_order_by_every_door(name):
         BioConfig(fuzzy_lr_min=2.0, fuzzy_lr_max=1.0)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_tensors_are_compared_by_what_they_hold(dtype):
+    params, grads, state = model_world("mlp")
+    least, most = torch.tensor(1.0466, dtype=dtype), torch.tensor(1.05, dtype=dtype)
+    assert torch.tensor(1.05, dtype=torch.bfloat16) == torch.tensor(1.0466, dtype=torch.bfloat16)
+    funcbio.scale_grad(params, grads, state, minimum=least, maximum=1.05)
+    funcbio.scale_grad(params, grads, state, minimum=1.046, maximum=most)
+    with pytest.raises(ValueError, match="minimum should be less than maximum"):
+        funcbio.scale_grad(params, grads, state, minimum=least, maximum=1.0)
+
+
 def refused_clamp(name):
     params, grads, state = model_world("mlp")
     with pytest.raises(ValueError, match="less than") as caught:
