@@ -52,7 +52,7 @@ COUNT_OR_NONE = Limit("an integer >= 0", lambda value: value >= 0, whole=True)
 INTEGER = Limit("an integer", lambda value: value == value, whole=True)
 
 
-def require_like(params: Tree, **trees: Tree) -> None:
+def require_like(params: Tree, /, **trees: Tree) -> None:
     """Raises ValueError if a tree differs from ``params`` in structure, or a leaf in shape, type or device.
 
     Kinds of dictionaries may differ: see ``funcbio.base.same_structure``.
@@ -72,6 +72,26 @@ def require_like(params: Tree, **trees: Tree) -> None:
             should = _misfit(name, leaf, weight, synapse=synapse)
             if should:
                 raise ValueError(f"{name} should hold {should} at {leaf_names(params)[index]!r}; found {shown(leaf)}")
+
+
+def require_result(name: str, result: Any, params: Tree, state: Any, *, grads: bool) -> None:
+    """Raises ValueError if a feature has not returned trees like those that it was given.
+
+    Args:
+        name: Name of the feature.
+        result: What it returned.
+        params: The parameters that it was given.
+        state: The state that it was given.
+        grads: Whether the gradients that it returned are used.
+    """
+    if not isinstance(result, tuple) or len(result) != 3 or type(result[2]) is not type(state):
+        raise ValueError(f"{name} should return (params, grads, state); found {shown(result)}")
+    trees = {"params": result[0]} | ({"grads": result[1]} if grads else {})
+    fields = {"rate": result[2].rate} if optree.tree_leaves(getattr(state, "rate", ())) else {}
+    try:
+        require_like(params, **trees, **fields)
+    except ValueError as error:
+        raise ValueError(f"{name} should return trees like those that it is given: {error}") from None
 
 
 def _difference(tree: Tree, params: Tree) -> str:
@@ -146,6 +166,12 @@ def is_within(value: object, limit: Limit) -> bool:
     return kind and -LARGEST <= value <= LARGEST and bool(limit.holds(value))  # pyright: ignore[reportOperatorIssue]
 
 
+def _number(value: Tensor, limit: Limit) -> float:
+    """Returns a tensor's number; an integer if one is asked for and the number is whole, whatever the type."""
+    number = value.item()
+    return int(number) if limit.whole and isinstance(number, float) and number.is_integer() else number
+
+
 def is_large(number: Any) -> bool:
     """Returns True if a number is out of the range of the rules; also if it is not finite."""
     return not -LARGEST <= number <= LARGEST
@@ -161,7 +187,7 @@ def require_within(limits: Mapping[str, Limit], hyper: Mapping[str, Any]) -> Non
     for name, limit in limits.items():
         value = hyper[name]
         if isinstance(value, Tensor):
-            fits = not look or value.is_meta or bool(limit.holds(value.item()))
+            fits = not look or value.is_meta or is_within(_number(value, limit), limit)
         else:
             fits = is_within(value, limit)
         if not fits:

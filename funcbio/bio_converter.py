@@ -14,7 +14,7 @@ from funcbio.bio_config import BioConfig, check_names
 from funcbio.bio_module import BioModule
 from funcbio.functional._idle import idle_fields, warn
 from funcbio.functional._observe import unit_dim
-from funcbio.mechanisms import METHODS, Row
+from funcbio.mechanisms import ROWS, Row
 from funcbio.objects._checks import check_layer, check_weight
 from funcbio.objects._classes import bio_class
 from funcbio.objects._layer import fresh_seed
@@ -148,7 +148,7 @@ class BioConverter:
             The converter itself.
 
         Raises:
-            ValueError: If a method of that name exists.
+            ValueError: If a method or attribute of that name exists, or a keyword or field does not.
 
         Example:
             >>> from optree import tree_map
@@ -157,15 +157,17 @@ class BioConverter:
             >>> net = BioConverter().expose(forget, needs_grad=False)(torch.nn.Linear(2, 2))
             >>> net.forget()
         """
-        taken = {
-            STEP,
-            *(name for kind in self.bio_module_class.__mro__ for name in vars(kind).get("__annotations__", ())),
-        }
+        annotated = (name for kind in self.bio_module_class.__mro__ for name in vars(kind).get("__annotations__", ()))
+        taken = {STEP, *ROWS, *annotated}
         for feature in features:
-            name = feature.__name__  # pyright: ignore[reportAttributeAccessIssue]
-            if name in taken or hasattr(self.bio_module_class, name) or name in METHODS:
+            name = getattr(feature, "__name__", "")
+            if not (callable(feature) and name.isidentifier()):
+                raise ValueError(f"features should be functions that have names, given by def; found {feature!r}")
+            if name in taken or hasattr(self.bio_module_class, name):
                 raise ValueError(f"features should have names of their own; found {name!r}, a name of every bio_mod")
-            self.features = {**self.features, name: Row(feature, fields=hyper, needs_grad=needs_grad, draws=draws)}
+            row = Row(feature, fields=hyper, needs_grad=needs_grad, draws=draws)
+            row.require(self.config)
+            self.features = {**self.features, name: row}
         return self
 
     def describe(self, model: nn.Module) -> list[Holder]:

@@ -6,7 +6,6 @@ type and round at the same place.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -56,6 +55,8 @@ class Kernel:
         advances: Whether every call counts as an update, in the field ``updates``.
         growth: Returns the largest factor on a gradient, from operands and hyper-parameters; None if it writes none.
         in_place: The same rule in place, if one operation computes it; None if there is none.
+        inputs: Names of the operands that the rule reads, in order, each with True if it is optional.
+        whole: Names of the hyper-parameters that are integers, and stay integers.
     """
 
     rule: Callable[..., Any]
@@ -69,16 +70,14 @@ class Kernel:
     advances: bool = False
     growth: Callable[[Operands, Mapping[str, Any]], float] | None = None
     in_place: Callable[..., None] | None = None
+    inputs: tuple[tuple[str, bool], ...] = field(init=False, compare=False, repr=False)
+    whole: frozenset[str] = field(init=False, compare=False, repr=False)
 
-    @cached_property
-    def inputs(self) -> tuple[tuple[str, bool], ...]:
-        """Returns the names of the operands that the rule reads, in order, each with True if it is optional."""
-        return tuple((bare(name), name.endswith("?")) for name in self.reads)
-
-    @cached_property
-    def whole(self) -> frozenset[str]:
-        """Returns the names of the hyper-parameters that are integers, and stay integers."""
-        return frozenset(name for name, limit in self.limits.items() if limit.whole)
+    def __post_init__(self) -> None:
+        """Derives what every call asks for: torch cannot compile a property that Python keeps under a lock."""
+        inputs = tuple((bare(name), name.endswith("?")) for name in self.reads)
+        whole = frozenset(name for name, limit in self.limits.items() if limit.whole)
+        vars(self).update(inputs=inputs, whole=whole)
 
     def take_statistics(self, operands: Sequence[Any]) -> tuple[Tensor, ...]:
         """Returns the statistics of one layer, from the operands ``of``."""

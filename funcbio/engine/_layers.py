@@ -63,8 +63,13 @@ def is_alike(value: Any, weight: Any) -> bool:
 
 def takes_part(layer: Layer, step: Step) -> bool:
     """Returns True if a layer has elements, and the fields that a kernel asks for."""
+    return layer.operands["weight"].numel() > 0 and has_fields(layer, step)
+
+
+def has_fields(layer: Layer, step: Step) -> bool:
+    """Returns True if a layer has the fields that a kernel asks for."""
     marks = [layer.operands[name] for name in step.kernel.marks]
-    return layer.operands["weight"].numel() > 0 and all(mark is not None and mark.ndim > 0 for mark in marks)
+    return all(mark is not None and mark.ndim > 0 for mark in marks)
 
 
 def broadcasts(values: Tensor, weight: Tensor) -> bool:
@@ -85,7 +90,8 @@ def small_draws(kernel: Kernel, layers: Sequence[Layer], columns: Columns) -> li
     def made(draw: Draw) -> list[Tensor] | None:
         if draw.like == "rate":
             return None
-        shapes = [count.shape if draw.like == "activity" else [1] * count.ndim for count in columns["activity"]]
+        one = [[1] * weight.ndim for weight in columns["weight"]]
+        shapes = [count.shape for count in columns["activity"]] if draw.like == "activity" else one
         streams = [f"{draw.stream}/{layer.name}" for layer in layers]
         return [
             uniform(layer.key, tuple(shape), stream=stream)

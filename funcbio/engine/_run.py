@@ -14,7 +14,7 @@ from funcbio.base import Key, Tree, leaf_names
 from funcbio.engine._compiled import run_fused
 from funcbio.engine._eager import run_in_place
 from funcbio.engine._kernel import Kernel, bare
-from funcbio.engine._layers import Layer, Step, broadcasts, is_alike, is_key, takes_part
+from funcbio.engine._layers import Layer, Step, broadcasts, has_fields, is_alike, is_key, takes_part
 from funcbio.engine._options import OPTIONS
 from funcbio.engine._trees import layers_of, run_on_leaves, with_leaves
 from funcbio.tensors._kept import is_watched
@@ -65,13 +65,16 @@ def run_steps(
     for index, (name, operands) in enumerate(zip(names, layers, strict=True)):
         layer = Layer(name, key, operands, compiled, False)  # pyright: ignore[reportArgumentType]
         acting = [step for step in steps if takes_part(layer, step)]
-        for written_name in {name for step in acting for name in step.kernel.writes} & operands.keys():
+        marked = [step for step in steps if has_fields(layer, step)]  # A weight without elements is new, too.
+        for written_name in {name for step in marked for name in step.kernel.writes} & operands.keys():
             results[written_name][index] = operands[written_name] = _copy(operands[written_name], compiled)
         calls.append((layer, acting))
     masks = run_layers(calls)
     if "replaced" in results:
+        mark = next(step.kernel.marks[0] for step in steps if "replaced" in step.kernel.writes)
         results["replaced"] = [
-            mask if mask is not None else _none(layer) for mask, layer in zip(masks, layers, strict=True)
+            _none(layer["weight"], layer[mark]) if mask is None else mask
+            for mask, layer in zip(masks, layers, strict=True)
         ]
     return with_leaves(results, params, grads, state, updates=sum(step.kernel.advances for step in steps))
 
@@ -158,6 +161,6 @@ def _copy(value: Tensor, compiled: bool) -> Tensor:
     return value.detach().clone(memory_format=torch.contiguous_format if compiled else torch.preserve_format)
 
 
-def _none(layer: dict[str, Any]) -> Tensor:
+def _none(weight: Tensor, mark: Tensor) -> Tensor:
     """Returns a mask of no replaced weight, of no dimensions where there is no synapse."""
-    return torch.zeros_like(layer["rate"], dtype=torch.bool)
+    return torch.zeros_like(weight if mark.ndim else mark, dtype=torch.bool)

@@ -71,7 +71,7 @@ def _drawn(
     kernel: Kernel, draw: Draw, key: Key | None, state: Any, params: Tree, layers: Sequence[Operands]
 ) -> list[Tensor]:
     """Draws numbers for every leaf; those of the weights' size in the type that the rule computes in."""
-    field: Tree = state.rate if draw.like == "rate" else state.activity
+    field: Tree = params if draw.like == "one" else getattr(state, draw.like)
     like, dtypes = tree_as(params, params, leaves_as(field, params)), [torch.float32] * len(layers)
     if draw.like == "rate":
         dtypes = [kernel.work(one) if one["rate"].ndim else torch.float32 for one in layers]

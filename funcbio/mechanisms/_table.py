@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
-from funcbio._checks import Limit
+from funcbio._checks import Limit, require_result
 from funcbio.anatomy._synapses import Synapse
-from funcbio.base import Feature
+from funcbio.base import Feature, Key, Tree
 from funcbio.engine._kernel import Kernel
 from funcbio.engine._layers import Step
 from funcbio.mechanisms._crystallize import CRYSTALLIZE, crystallize
@@ -76,12 +76,30 @@ class Row:
     is_method: bool = True
 
     def __post_init__(self) -> None:
-        """Reads from the kernel what it says."""
+        """Reads from the kernel what it says; raises ValueError if the function has not the keywords of ``fields``."""
+        unknown = sorted({*self.fields} - {*(self.keywords or self.fields)})
+        if unknown:
+            raise ValueError(f"{self.name} should take every keyword that is set for it; found no {unknown[0]!r}")
         step = None if self.kernel is None else self.step("", self.defaults)
         if step is not None:
             kernel = step.kernel
             facts = {"needs_grad": "grad" in step.needs, "draws": bool(kernel.draws), "counts": kernel.advances}
             vars(self).update(facts, replaces="replaced" in kernel.writes)
+
+    @property
+    def name(self) -> str:
+        """Returns the name of the function."""
+        return getattr(self.feature, "__name__", "feature")
+
+    @property
+    def keywords(self) -> frozenset[str]:
+        """Returns the keywords of the function; none if it takes any, or does not say."""
+        try:
+            parameters = inspect.signature(self.feature).parameters.values()
+        except (TypeError, ValueError):
+            return frozenset()
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        return frozenset() if takes_any else frozenset(p.name for p in parameters)
 
     @cached_property
     def defaults(self) -> Mapping[str, Any]:
@@ -101,7 +119,16 @@ class Row:
 
     def bound(self, config: Any, **hyper: Any) -> Feature:
         """Returns the feature with its hyper-parameters taken from ``hyper``, else from a configuration."""
-        return partial(self.feature, **self.configured(config) | hyper)
+        feature = partial(self.feature, **self.configured(config) | hyper)
+        return feature if self.kernel is not None else partial(self._run_checked, feature)
+
+    def _run_checked(
+        self, feature: Feature, params: Tree, grads: Tree, state: Any, /, *, key: Key | None = None
+    ) -> tuple[Tree, Tree, Any]:
+        """Runs a function of the user's own; raises ValueError if its result does not fit."""
+        result = feature(params, grads, state, key=key)
+        require_result(self.name, result, params, state, grads=self.needs_grad)
+        return result
 
     def step(self, name: str, hyper: Mapping[str, Any]) -> Step | None:
         """Returns the kernel with its hyper-parameters, else their defaults; None if there is nothing to run."""
@@ -112,7 +139,11 @@ class Row:
         return None if kernel is None else Step(name, kernel, rest, kernel.needs())
 
     def require(self, config: Any) -> None:
-        """Raises the row's error if a configuration does not allow the method."""
+        """Raises the row's error if a configuration does not allow the method, or lacks a field that sets a keyword."""
+        for keyword, name in self.fields.items():
+            if not (isinstance(name, str) and hasattr(config, name)):
+                should = f"set by a field of {type(config).__name__}"
+                raise ValueError(f"{keyword} of {self.name} should be {should}; found {name!r}")
         if self.requires is not None and not getattr(config, self.requires.field):
             raise self.requires.error(self.requires.message)
 

@@ -34,6 +34,8 @@ class BioLayer(nn.Module):
     compiles: bool = False
     rows: Mapping[str, Row] = ROWS
     """The table; a subclass may replace rows."""
+    config: BioConfig
+    synapse: Synapse
     features: Mapping[str, Row]
     exposed_functions: tuple[str, ...] = METHODS
     summed_functions: tuple[str, ...] = ()

@@ -42,21 +42,34 @@ def run_on_trees(
         unseen = torch.zeros_like(weight) if sees_gradients else weight  # Ours pass on what they get.
         grads[leaf] = grad if (row.needs_grad or sees_gradients) and grad is not None else unseen
     first = bios[0]
-    params, changed, state = row.bound(first.config)(weights, grads, layers_state(bios, weights), key=local(first.key))
+    before = layers_state(bios, weights)
+    params, changed, state = row.bound(first.config)(weights, grads, before, key=local(first.key))
     params, state = keep_padding(bios, weights, params, state)
+    pairs: list[tuple[Tensor, Tensor]] = []
     for bio, (leaf, weight) in zip(bios, weights.items(), strict=True):
-        written = (
-            (weight, params[leaf]),
-            (grads[leaf], changed[leaf] if row.needs_grad else grads[leaf]),
-            (bio.fuzzy_learning_rate_parameters, state.rate[leaf]),
-            (local(bio.updates), state.updates),
-        )
-        for target, value in written:
-            if value is not target:
-                target.copy_(value)
+        pairs += [(weight, params[leaf]), (bio.fuzzy_learning_rate_parameters, state.rate[leaf])]
+        pairs += [(grads[leaf], changed[leaf])] if row.needs_grad else []
+    write_back(pairs)
+    for bio in bios:
+        if state.updates is not before.updates:
+            local(bio.updates).add_(state.updates - before.updates)
         if row.draws:
             local(bio.key).add_(rng.step_of(local(bio.key).device))
     return dict(state.replaced) if state.replaced else {}
+
+
+def write_back(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Writes values to their targets; a function may have returned one of them in the place of another."""
+    compiling = torch.compiler.is_compiling()
+    memory = set() if compiling else {_memory(target) for target, _ in pairs}
+    changed = [(target, value) for target, value in pairs if value is not target]
+    copies = [value.clone() if compiling or _memory(value) in memory else value for _, value in changed]
+    for (target, _), value in zip(changed, copies, strict=True):
+        target.copy_(value)
+
+
+def _memory(tensor: Tensor) -> int:
+    return local(tensor).untyped_storage().data_ptr()
 
 
 def layers_state(bios: Sequence[Any], weights: Mapping[str, Tensor]) -> BioState:

@@ -9,7 +9,7 @@ from worlds import model_world
 
 import funcbio
 from funcbio import BioConfig, BioConverter, BioModule, ConfigError, Mechanism, attach, bind, chain, key
-from funcbio._checks import COUNT, FRACTION, FRACTION_OR_ONE, NOT_NEGATIVE, POSITIVE
+from funcbio._checks import COUNT, COUNT_OR_NONE, FRACTION, FRACTION_OR_ONE, INTEGER, NOT_NEGATIVE, POSITIVE, SHARE
 from funcbio.compat import release
 from funcbio.engine._kernel import Kernel
 from funcbio.engine._run import run_kernel
@@ -21,6 +21,9 @@ OUT = {
     FRACTION: (0.0, 1.0, 2.0),
     FRACTION_OR_ONE: (0.0, 1.5),
     COUNT: (0, 2.5),
+    COUNT_OR_NONE: (-1, 2.5),
+    INTEGER: (2.5,),
+    SHARE: (-0.1, 1.5),
 }
 LIMITED = [(name, keyword) for name, row in ROWS.items() for keyword in row.limits]
 
@@ -48,10 +51,20 @@ def test_functions_and_configurations_have_the_same_limits(name, keyword):
 @pytest.mark.parametrize(("name", "keyword"), LIMITED)
 def test_tensors_have_the_limits_of_numbers_outside_of_transforms(name, keyword):
     limit = ROWS[name].limits[keyword]
-    for value in OUT[limit]:
-        if value == 2.5:  # Tensors may be of any type.
-            continue
+    for value in (*OUT[limit], float("inf"), float("nan"), 1e16):
         assert limit.should in refused(name, keyword, torch.tensor(float(value)))
+    assert limit.should in refused(name, keyword, torch.tensor(True))
+
+
+def test_a_count_may_be_a_tensor_of_any_type():
+    params, grads, state = model_world("mlp")
+    choice = {"distribution": "temporal", "dynamic": True}
+    numbers = [2, torch.tensor(2), torch.tensor(2.0), torch.tensor(2.0, dtype=torch.bfloat16)]
+    rates = [
+        funcbio.update_fuzzy_learning_rates(params, grads, state, key=key(0), every=every, **choice)[2].rate["0.weight"]
+        for every in numbers
+    ]
+    assert all(torch.equal(rate, rates[0]) for rate in rates)
 
 
 @pytest.mark.parametrize("name", ["scale_grad", "update_fuzzy_learning_rates"])
