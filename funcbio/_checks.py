@@ -22,7 +22,7 @@ VALUES = ("params", "grads", "update")
 """Trees that have a value for every parameter; the others have leaves of no dimensions where there is no synapse."""
 
 NOTES = ("replaced", "age")
-"""Trees that hold truth values or counts for every synapse."""
+"""Trees that hold truth values or counts for every synapse, in any type."""
 
 LARGEST = 1e15
 """Largest magnitude of a hyper-parameter: products of two of them stay in the range of float32."""
@@ -87,7 +87,8 @@ def require_result(name: str, result: Any, params: Tree, state: Any, *, grads: b
     if not isinstance(result, tuple) or len(result) != 3 or type(result[2]) is not type(state):
         raise ValueError(f"{name} should return (params, grads, state); found {shown(result)}")
     trees = {"params": result[0]} | ({"grads": result[1]} if grads else {})
-    fields = {"rate": result[2].rate} if optree.tree_leaves(getattr(state, "rate", ())) else {}
+    rate = getattr(state, "rate", ())
+    fields = {} if isinstance(rate, tuple) and not rate else {"rate": result[2].rate}
     try:
         require_like(params, **trees, **fields)
     except ValueError as error:

@@ -56,7 +56,7 @@ def is_within_step(optimizer: Optimizer) -> bool:
 
 
 class Watched:
-    """Stands for a closure that an optimizer evaluates; notices if it does so once, before it moves weights.
+    """Calls a closure in an optimizer's place, and reports if that is the first call and no weight has moved yet.
 
     Args:
         closure: The closure.

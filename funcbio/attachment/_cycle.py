@@ -138,7 +138,13 @@ class Cycle:
         if step.ready["gradient"]:
             if self.optimizer is not None:
                 unscale(self.optimizer)
-            self._run(step, "gradient")
+            own = any(mechanism.is_own for ready in step.ready["gradient"] for mechanism in ready.group)
+            before = Old(others=[tensor for bio in step.bios for tensor in bio.tensors()] if own else ())
+            try:
+                self._run(step, "gradient")
+            except BaseException:  # A function of the user's own has failed: the step can be made again.
+                before.restore()
+                raise
 
     def _evaluated(self, step: Open, *, fresh: bool) -> None:
         """Goes on when the optimizer has computed gradients; ``fresh`` if it is the first time and no weight has moved.

@@ -47,7 +47,7 @@ def groups(mechanisms: Sequence[Mechanism]) -> list[Group]:
 
 
 def look(group: Group, bios: Sequence[BioLayer]) -> Ready:
-    """Looks at every layer for a group.
+    """Checks every layer for a group, and returns the group with the tensors that it runs on.
 
     Raises:
         RuntimeError: If a mechanism cannot run on a layer as it is; nothing has been changed then.
@@ -74,7 +74,7 @@ def run(ready: Ready, finite: bool | Tensor = True, updates: Mapping[BioLayer, U
     """Runs a group on its layers.
 
     Args:
-        ready: What ``prepare`` found.
+        ready: The group, and its layers as ``look`` has checked them.
         finite: If it is False, nothing is changed.
         updates: In the place of the update, what stands for weight and gradient. Layers not in it are passed over.
 

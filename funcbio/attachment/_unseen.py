@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from funcbio.attachment._closure import version
 
 PATIENCE = 2
-"""Moves of the weights that nobody told of, after which it is said: one may be a checkpoint that was loaded."""
+"""After so many moves of the weights without a call of the hooks a warning is given: one may be a loaded checkpoint."""
 
 
 def watch(weight: Tensor, cycle: Any) -> RemovableHandle | None:

@@ -50,7 +50,7 @@ class Old:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Undoes the step."""
+        """Puts everything back that is held."""
         for bio, weight in self.weights.items():
             parameter = self.parameters[bio]
             parameter.copy_(weight)

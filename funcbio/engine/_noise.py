@@ -71,7 +71,14 @@ class Ahead:
 
 
 class Words(NamedTuple):
-    """Holds counter words of some layers' blocks, the layer of each, and lengths of used and unused parts in turn."""
+    """Holds the counters of several layers' numbers.
+
+    Attributes:
+        first: First words, one for each block of numbers.
+        second: Second words.
+        owner: Index of the layer that a block belongs to.
+        lengths: For each layer in turn, how many of its numbers are used, and how many are left over.
+    """
 
     first: Tensor
     second: Tensor

@@ -14,7 +14,7 @@ class Options:
         tree_elements: Trees of fewer elements run leaf by leaf: copies would cost more than tiles save.
         sum_elements: Elements that statistics are taken of at a time.
         drawn_elements: Numbers drawn at once, for several tiles or several calls: enough for threads to share the work.
-        drawn_sets: Sets of small layers whose next numbers are kept, a megabyte each.
+        drawn_sets: Numbers of later calls are kept for so many groups of small layers, a megabyte for each.
         compiled_elements: With fewer elements altogether, calling a compiled program takes longer than the tiles do.
         spread_groups: Groups at a time in a compiled program where signs or activity have to be laid out.
         compiler: Whether compiled programs are used at all: without, the tiles do the same.

@@ -18,7 +18,7 @@ from funcbio.rng import NORMAL, UNIFORM
 from funcbio.tensors._arithmetic import widened
 
 LEAST = 1 / LARGEST
-"""A smaller strength is none, and its product with what marks weights that are not finite would vanish."""
+"""The smallest strength: times the number that stands for weights that are not finite, a smaller one would be 0."""
 
 
 class Magnitudes(NamedTuple):

@@ -48,7 +48,7 @@ class BioLayer(nn.Module):
     sign: Tensor
     key: Tensor
     attached = False
-    """Whether a handle treats the layer; the handle's own state then brings what weights were loaded without."""
+    """Whether a handle treats the layer: signs that a file of weights lacks are then in the handle's state."""
 
     def __init__(
         self,
@@ -130,6 +130,12 @@ class BioLayer(nn.Module):
     def state_tensor(self, name: str) -> Any:
         """Returns the buffer or parameter of that name in the layer's state; None if there is none."""
         return self._buffers.get(name, self._parameters.get(name))
+
+    def tensors(self) -> list[Tensor]:
+        """Returns all tensors that mechanisms may change: the state, the weight and its gradient."""
+        weight = self.weight
+        state = [*self._buffers.values(), *self._parameters.values(), weight, weight.grad]
+        return [tensor for tensor in state if tensor is not None]
 
     def inherits(self, names: Iterable[str]) -> bool:
         """Returns True if the methods only run the table: those of subclasses are called layer by layer."""

@@ -25,7 +25,7 @@ def check_steps(names: Sequence[str]) -> tuple[str, ...]:
         raise ValueError(f"steps should be a sequence of names of methods; found {names!r}")
     for name in names:
         if name not in METHODS:
-            raise ValueError(f"steps should name methods of a converted model{perhaps(name, METHODS)}; found {name!r}")
+            raise ValueError(f"steps should name methods of funcbio{perhaps(name, METHODS)}; found {name!r}")
     return tuple(names)
 
 

@@ -17,7 +17,14 @@ NOTHING = "nothing is trained"
 
 
 class Survey(NamedTuple):
-    """Holds a model's modules, in the order of ``model.modules()``, and those of them that the methods ask for."""
+    """Holds the parts of a model.
+
+    Attributes:
+        modules: All modules, in the order of ``model.modules()``.
+        bio_mods: The BioModule of every converted weight.
+        plain: Names of layers without one.
+        mark: The signature of all layers; None if it is not known.
+    """
 
     modules: list[nn.Module]
     bio_mods: list[BioLayer]

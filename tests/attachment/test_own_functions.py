@@ -167,3 +167,31 @@ def test_a_feature_has_a_name_that_nothing_else_has(name):
         BioConverter().expose(feature)
     with pytest.raises(ValueError, match="features should be functions that have names"):
         BioConverter().expose(partial(feature))
+
+
+def test_a_step_whose_function_fails_on_the_gradient_can_be_made_again():
+    failures = [True, False]
+
+    def flaky(params, grads, state, /, *, key=None):
+        if failures.pop(0):
+            raise RuntimeError("once")
+        return params, grads, state
+
+    def made(*own):
+        model = two_layers()
+        optimizer = optim.Adam(model.parameters(), lr=0.1)
+        config = BioConfig(crystal_thresh=10.0, fuzzy_lr_distribution="uniform")
+        torch.manual_seed(5)
+        attach(optimizer, model, ["crystallize", "volume_dependent_lr", *own, "fuzzy_learning_rates"], config=config)
+        return model, optimizer
+
+    model, optimizer = made(flaky)
+    before = [tensor.clone() for layer in model for tensor in layer.bio_mod.tensors()]
+    with pytest.raises(RuntimeError, match="once"):
+        optimizer.step()
+    assert all(map(torch.equal, before, [tensor for layer in model for tensor in layer.bio_mod.tensors()]))
+    optimizer.step()
+    other, other_optimizer = made(lambda params, grads, state, /, *, key=None: (params, grads, state))
+    other_optimizer.step()
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)

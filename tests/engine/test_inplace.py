@@ -148,7 +148,7 @@ def test_a_combined_step_is_the_methods_one_after_the_other(name, steps):
 def test_a_combined_step_looks_before_it_changes_anything():
     bio_model, _ = twins()
     before = states(bio_model)
-    with pytest.raises(ValueError, match=r"steps should name methods of a converted model, perhaps crystallize"):
+    with pytest.raises(ValueError, match=r"steps should name methods of funcbio, perhaps crystallize"):
         bio_model.bio_step("volume_dependent_lr", "crystalize")
     with pytest.raises(AttributeError, match="Can not enforce dales principle"):
         bio_model.bio_step("volume_dependent_lr", "enforce_dales_principle")
