@@ -136,6 +136,13 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
 
 
+def plain_number(value: Any) -> Any:
+    """Returns a Python number in the place of one of numpy or of fractions, with which tensors may not multiply."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
 def require(name: str, value: object, should: str, holds: bool) -> None:
     """Raises ValueError if the check of an argument failed."""
     if not holds:

@@ -4,12 +4,23 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from functools import lru_cache, partial
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import torch
 
-from funcbio._checks import COUNT_OR_NONE, INTEGER, LARGEST, SHARE, Limit, is_large, is_within, perhaps, require_order
+from funcbio._checks import (
+    COUNT_OR_NONE,
+    INTEGER,
+    LARGEST,
+    SHARE,
+    Limit,
+    is_large,
+    is_within,
+    perhaps,
+    plain_number,
+    require_order,
+)
 from funcbio.mechanisms import REJUVENATIONS, hyper_parameter, identity
 from funcbio.mechanisms._rates import VARIANTS
 from funcbio.mechanisms._release import VERSION
@@ -57,13 +68,6 @@ def _choice(default: str, options: Collection[str]) -> Any:
 
 def _field(default: Any, should: str, holds: Callable[[Any], bool]) -> Any:
     return field(default=default, metadata={"should": should, "holds": holds})
-
-
-def _plain(value: Any) -> Any:
-    """Returns a Python number in the place of one of numpy or of fractions, with which tensors may not multiply."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return value
-    return int(value) if isinstance(value, Integral) else float(value)
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ class BioConfig:
                 limit = f", of magnitude {LARGEST:g} at most" if isinstance(value, Real) and is_large(value) else ""
                 raise ConfigError(f"{item.name} should be {should}{limit}; found {value!r}")
             if type(value) not in PLAIN:
-                object.__setattr__(self, item.name, _plain(value))
+                object.__setattr__(self, item.name, plain_number(value))
         try:
             require_order("fuzzy_lr_min", self.fuzzy_lr_min, "fuzzy_lr_max", self.fuzzy_lr_max)
         except ValueError as error:

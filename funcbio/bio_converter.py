@@ -209,7 +209,7 @@ class BioConverter:
 
     def _attach(self, holder: Holder, key: Key, *, alone: bool) -> None:
         """Puts a BioModule on a layer, and hooks where it acts on the layer's output."""
-        synapse, layer, speaker = holder
+        synapse, layer, output_module = holder
         config = self.config.replace(fuzzy_lr_layer_index=synapse.index, fuzzy_lr_total_layers=synapse.total)
         bio = self.bio_module_class(layer, config, synapse=synapse, key=key, features=self.features)
         bio.compiles = self.compile
@@ -223,9 +223,9 @@ class BioConverter:
                 config.weight_splitting_Gamma if splits else 0,
                 config.weight_splitting_activation_function,
             )
-            path = "" if speaker is layer else "out_proj"
-            speaker.register_forward_hook(AfterForward(gamma, activation, unit_dim(bio.weight), path))
-            alone = speaker is layer and layer._modules[BIO_MOD] is bio
+            path = "" if output_module is layer else "out_proj"
+            output_module.register_forward_hook(AfterForward(gamma, activation, unit_dim(bio.weight), path))
+            alone = output_module is layer and layer._modules[BIO_MOD] is bio
             if alone and splits and type(bio).forward is BioModule.forward:
                 layer.register_forward_pre_hook(before_forward)
 

@@ -98,7 +98,7 @@ class Holder(NamedTuple):
 
     synapse: Synapse
     module: nn.Module
-    speaker: nn.Module
+    output_module: nn.Module
 
 
 def synapses(model: nn.Module, choice: Choice = None) -> dict[str, Synapse]:
@@ -147,7 +147,7 @@ def holders(model: nn.Module, choice: Choice = None) -> list[Holder]:
     # Functional code may train a model none of whose parameters requires gradients: then all of them count as trained.
     training = any(parameter.requires_grad for parameter in model.parameters())
     # The output projection of attention is called as a function: its output is the attention's.
-    speakers = {id(m.out_proj): m for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
+    output_modules = {id(m.out_proj): m for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
     any_marked = any(is_marked(one.module) for one in chosen)
     described = []
     for index, (one, weight) in enumerate(zip(chosen, weights, strict=True)):
@@ -171,7 +171,7 @@ def holders(model: nn.Module, choice: Choice = None) -> list[Holder]:
             trained=one.named or weight.requires_grad or not training,
             layout_known=inputs is not None,
         )
-        described.append(Holder(synapse, module, speakers.get(id(module), module)))
+        described.append(Holder(synapse, module, output_modules.get(id(module), module)))
     return described
 
 

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from funcbio.attachment._closure import Watched
 from funcbio.attachment._layers import Layers
-from funcbio.attachment._places import Group, Ready, groups, look, run
+from funcbio.attachment._places import Group, ReadyGroup, groups, look, run
 from funcbio.attachment._scaler import unscale
 from funcbio.attachment._turnover import Ages, Masks, merge, renew
 from funcbio.attachment._update import Old, scale_update
@@ -34,7 +34,7 @@ class Open:
     finite: bool | Tensor
     bios: list[BioLayer]
     acting: list[Mechanism]
-    ready: dict[str, list[Ready]] = field(default_factory=dict)
+    ready: dict[str, list[ReadyGroup]] = field(default_factory=dict)
     masks: Masks = field(default_factory=dict)
     old: Old = field(default_factory=Old)
     closure: Watched | None = None
@@ -195,18 +195,18 @@ class Cycle:
         needs_answer = any(mechanism.is_own or mechanism.every > 1 for mechanism in self.mechanisms)
         return finite if everywhere and not needs_answer else bool(finite)
 
-    def _prepare(self, step: Open, place: str) -> list[Ready]:
+    def _prepare(self, step: Open, place: str) -> list[ReadyGroup]:
         acting = [mechanism for mechanism in step.acting if mechanism.where == place]
         return [self._looked(step, group) for group in groups(acting)] if acting else []
 
-    def _looked(self, step: Open, group: Group) -> Ready:
+    def _looked(self, step: Open, group: Group) -> ReadyGroup:
         """Returns the result of looking at the layers, or of an earlier look if they are as they were.
 
         Where the optimizer evaluates a closure, gradients have changed since the step began: then it looks each time.
         """
         bios, mark = step.bios, None if step.closure is not None else self.layers.mark
         plans, key = self.layers.overview.plans, (*map(id, group), *map(id, step.bios))
-        return Ready(group, plans.get(key, mark, lambda: look(group, bios).prepared))
+        return ReadyGroup(group, plans.get(key, mark, lambda: look(group, bios).prepared))
 
     def _run(self, step: Open, place: str) -> None:
         fresh = False

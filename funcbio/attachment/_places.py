@@ -25,7 +25,7 @@ class Update(NamedTuple):
     update: Tensor
 
 
-class Ready(NamedTuple):
+class ReadyGroup(NamedTuple):
     """Holds mechanisms that run as one call, and the layers that have been looked at for them."""
 
     group: Group
@@ -46,7 +46,7 @@ def groups(mechanisms: Sequence[Mechanism]) -> list[Group]:
     return grouped
 
 
-def look(group: Group, bios: Sequence[BioLayer]) -> Ready:
+def look(group: Group, bios: Sequence[BioLayer]) -> ReadyGroup:
     """Checks every layer for a group, and returns the group with the tensors that it runs on.
 
     Raises:
@@ -55,7 +55,7 @@ def look(group: Group, bios: Sequence[BioLayer]) -> Ready:
     """
     asked = [(bio, [(m.name, row_of(bio, m)) for m in group if takes_part(bio, row_of(bio, m))]) for bio in bios]
     chosen = ((bio, methods) for bio, methods in asked if methods)
-    return Ready(group, prepare(chosen, on_update=group[0].where == "update"))
+    return ReadyGroup(group, prepare(chosen, on_update=group[0].where == "update"))
 
 
 def row_of(bio: BioLayer, mechanism: Mechanism) -> Row:
@@ -63,14 +63,14 @@ def row_of(bio: BioLayer, mechanism: Mechanism) -> Row:
     return mechanism.row if mechanism.is_own else bio.row(mechanism.name) or mechanism.row
 
 
-def may_replace(ready: Ready) -> bool:
+def may_replace(ready: ReadyGroup) -> bool:
     """Returns True if a group may change weights; also if it runs on layers one by one, as that is not known."""
     _, layers, alone = ready.prepared
     return bool(alone) or any("weight" in step.kernel.writes for *_, steps in layers for step in steps)
 
 
 @torch.no_grad()
-def run(ready: Ready, finite: bool | Tensor = True, updates: Mapping[BioLayer, Update] | None = None) -> Masks:
+def run(ready: ReadyGroup, finite: bool | Tensor = True, updates: Mapping[BioLayer, Update] | None = None) -> Masks:
     """Runs a group on its layers.
 
     Args:

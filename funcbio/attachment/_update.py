@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from funcbio.attachment._places import Ready, Update, may_replace, run
+from funcbio.attachment._places import ReadyGroup, Update, may_replace, run
 from funcbio.attachment._turnover import Masks, merge
 from funcbio.engine._options import OPTIONS
 from funcbio.objects._layer import BioLayer
@@ -60,7 +60,7 @@ class Old:
 
 
 @torch.no_grad()
-def scale_update(ready: Sequence[Ready], old: Old, finite: bool | Tensor) -> Masks:
+def scale_update(ready: Sequence[ReadyGroup], old: Old, finite: bool | Tensor) -> Masks:
     """Runs mechanisms on the update of some layers; returns which weights they replaced, if they do that.
 
     The update lies in memory of its own, and a weight is written once, when all is done.

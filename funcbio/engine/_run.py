@@ -9,7 +9,7 @@ from optree import tree_leaves
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from funcbio._checks import require_like, require_within, shown
+from funcbio._checks import plain_number, require_like, require_within, shown
 from funcbio.base import Key, Tree, leaf_names
 from funcbio.engine._compiled import run_fused
 from funcbio.engine._eager import run_in_place
@@ -35,7 +35,8 @@ def run_kernel(
     Raises:
         ValueError: If the trees that it reads do not fit, a hyper-parameter is out of its limits, or a key is missing.
     """
-    return run_steps((Step("", kernel, hyper, kernel.needs()),), params, grads, state, key=key)
+    plain = {name: plain_number(value) for name, value in hyper.items()}
+    return run_steps((Step("", kernel, plain, kernel.needs()),), params, grads, state, key=key)
 
 
 def run_steps(

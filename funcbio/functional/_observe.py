@@ -125,28 +125,28 @@ class Observed:
 def _watch(config: BioConfig | None, located: Sequence[Holder]) -> dict[str, Tensor]:
     """Adds hooks that record activity and split outputs; returns the dictionary that they record in."""
     seen: dict[str, Tensor] = {}
-    for synapse, layer, speaker in located:
+    for synapse, layer, output_module in located:
         if synapse.observable and (config is None or config.records_activity):
-            speaker.register_forward_hook(partial(_record, seen, synapse, layer))
+            output_module.register_forward_hook(partial(_record, seen, synapse, layer))
         if config is not None and synapse.observable and synapse.splits(config.weight_splitting_Gamma):
-            speaker.register_forward_hook(partial(_split, config, synapse, layer))
+            output_module.register_forward_hook(partial(_split, config, synapse, layer))
     return seen
 
 
 def _record(
-    seen: dict[str, Tensor], synapse: Synapse, layer: nn.Module, speaker: nn.Module, _: Any, output: Any
+    seen: dict[str, Tensor], synapse: Synapse, layer: nn.Module, output_module: nn.Module, _: Any, output: Any
 ) -> None:
     weight = _weight(layer, synapse)
-    output = output if speaker is layer else output[0]  # Attention also puts out its weights.
+    output = output if output_module is layer else output[0]  # Attention also puts out its weights.
     count = synapse.along_post(count_active(output, dim=unit_dim(weight)), weight.shape)
     seen[synapse.weight] = seen[synapse.weight] + count if synapse.weight in seen else count
 
 
-def _split(config: BioConfig, synapse: Synapse, layer: nn.Module, speaker: nn.Module, _: Any, output: Any) -> Any:
+def _split(config: BioConfig, synapse: Synapse, layer: nn.Module, output_module: nn.Module, _: Any, output: Any) -> Any:
     activation, dim = config.weight_splitting_activation_function, unit_dim(_weight(layer, synapse))
-    first, *rest = (output,) if speaker is layer else output
+    first, *rest = (output,) if output_module is layer else output
     first = split_output(first, config.weight_splitting_Gamma, activation=activation, dim=dim)
-    return first if speaker is layer else (first, *rest)
+    return first if output_module is layer else (first, *rest)
 
 
 def _weight(layer: nn.Module, synapse: Synapse) -> Any:

@@ -12,23 +12,23 @@ from funcbio.objects._layer import BioLayer
 from funcbio.objects._memory import check_apart
 from funcbio.objects._ready import collect, steps_of
 
-Ready = list[tuple[BioLayer, Layer, list[Step]]]
+PlainLayers = list[tuple[BioLayer, Layer, list[Step]]]
 Methods = Sequence[tuple[str, Row | None]]
 """Names, and what the table holds of each; None is a method of a subclass."""
 Signature = list[tuple[Any, ...]]
 
 
 class Prepared(NamedTuple):
-    """Holds layers that have been looked at.
+    """Holds layers that have been checked.
 
     Attributes:
         bios: All of them, in order.
-        ready: Those of plain memory, with their tensors and kernels.
-        alone: All others.
+        ready: Those of plain memory, with their tensors and kernels: the engine runs them together.
+        alone: All others: their methods are called one by one.
     """
 
     bios: list[BioLayer]
-    ready: Ready
+    ready: PlainLayers
     alone: list[BioLayer]
 
 
@@ -47,7 +47,7 @@ def prepare(asked: Iterable[tuple[BioLayer, Methods]], *, on_update: bool = Fals
         AttributeError: If the configuration of a layer does not allow it.
     """
     bios: list[BioLayer] = []
-    ready: Ready = []
+    ready: PlainLayers = []
     alone: list[BioLayer] = []
     calls: list[tuple[BioLayer, Sequence[Step] | None]] = []
     for bio, methods in asked:
@@ -103,7 +103,7 @@ class Plans:
 
     def __init__(self) -> None:
         self.mark: Signature | None = None
-        self.kept: dict[Hashable, Ready] = {}
+        self.kept: dict[Hashable, PlainLayers] = {}
 
     def get(self, key: Hashable, mark: Signature | None, look: Callable[[], Prepared]) -> Prepared:
         """Returns what is kept under a key if the signature is the same, or the result of looking."""

@@ -1,7 +1,9 @@
 """The table of mechanisms: what a row says holds by every door."""
 
 import pickle
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -56,10 +58,23 @@ def test_tensors_have_the_limits_of_numbers_outside_of_transforms(name, keyword)
     assert limit.should in refused(name, keyword, torch.tensor(True))
 
 
+@pytest.mark.parametrize("number", [np.float32(0.5), np.float64(0.5), np.float16(0.5), Fraction(1, 2)])
+def test_numbers_of_other_kinds_are_those_of_python(number):
+    params, grads, state = model_world("mlp")
+    for one in (0.5, torch.tensor(0.5, dtype=torch.float64)):
+        expected = funcbio.crystallize(params, grads, state, dampening=one)[2].rate
+        found = funcbio.crystallize(params, grads, state, dampening=number)[2].rate
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+    with pytest.raises(ValueError, match="every should be"):
+        funcbio.update_fuzzy_learning_rates(
+            params, grads, state, key=key(0), every=number, distribution="temporal", dynamic=True
+        )
+
+
 def test_a_count_may_be_a_tensor_of_any_type():
     params, grads, state = model_world("mlp")
     choice = {"distribution": "temporal", "dynamic": True}
-    numbers = [2, torch.tensor(2), torch.tensor(2.0), torch.tensor(2.0, dtype=torch.bfloat16)]
+    numbers = [2, np.int64(2), torch.tensor(2), torch.tensor(2.0), torch.tensor(2.0, dtype=torch.bfloat16)]
     rates = [
         funcbio.update_fuzzy_learning_rates(params, grads, state, key=key(0), every=every, **choice)[2].rate["0.weight"]
         for every in numbers
