@@ -63,13 +63,8 @@ def is_alike(value: Any, weight: Any) -> bool:
 
 def takes_part(layer: Layer, step: Step) -> bool:
     """Returns True if a layer has elements, and the fields that a kernel asks for."""
-    return layer.operands["weight"].numel() > 0 and has_fields(layer, step)
-
-
-def has_fields(layer: Layer, step: Step) -> bool:
-    """Returns True if a layer has the fields that a kernel asks for."""
     marks = [layer.operands[name] for name in step.kernel.marks]
-    return all(mark is not None and mark.ndim > 0 for mark in marks)
+    return layer.operands["weight"].numel() > 0 and all(mark is not None and mark.ndim > 0 for mark in marks)
 
 
 def broadcasts(values: Tensor, weight: Tensor) -> bool:

@@ -14,7 +14,7 @@ from funcbio.base import Key, Tree, leaf_names
 from funcbio.engine._compiled import run_fused
 from funcbio.engine._eager import run_in_place
 from funcbio.engine._kernel import Kernel, bare
-from funcbio.engine._layers import Layer, Step, broadcasts, has_fields, is_alike, is_key, takes_part
+from funcbio.engine._layers import Layer, Step, broadcasts, is_alike, is_key, takes_part
 from funcbio.engine._options import OPTIONS
 from funcbio.engine._trees import layers_of, run_on_leaves, with_leaves
 from funcbio.tensors._kept import is_watched
@@ -66,8 +66,10 @@ def run_steps(
     for index, (name, operands) in enumerate(zip(names, layers, strict=True)):
         layer = Layer(name, key, operands, compiled, False)  # pyright: ignore[reportArgumentType]
         acting = [step for step in steps if takes_part(layer, step)]
-        marked = [step for step in steps if has_fields(layer, step)]  # A weight without elements is new, too.
-        for written_name in {name for step in marked for name in step.kernel.writes} & operands.keys():
+        copied = (
+            acting if operands["weight"].numel() else steps
+        )  # A weight without elements comes back as a new one, too.
+        for written_name in {name for step in copied for name in step.kernel.writes} & operands.keys():
             results[written_name][index] = operands[written_name] = _copy(operands[written_name], compiled)
         calls.append((layer, acting))
     masks = run_layers(calls)
