@@ -20,11 +20,12 @@ _wanted: ContextVar[bool] = ContextVar("compiled_reductions", default=False)
 @contextmanager
 def compiled_reductions() -> Iterator[None]:
     """Compiles statistics of plain tensors within the context."""
-    token = _wanted.set(True)
-    try:
+    before = _wanted.get()
+    try:  # Also for an interrupt just after the next line.
+        _wanted.set(True)
         yield
     finally:
-        _wanted.reset(token)
+        _wanted.set(before)
 
 
 def are_compiled() -> bool:

@@ -20,11 +20,12 @@ _silent: ContextVar[bool] = ContextVar("silent", default=False)
 @contextmanager
 def silently() -> Iterator[None]:
     """Converts without warning of methods that are left out, for callers that do not need them."""
-    token = _silent.set(True)
-    try:
+    before = _silent.get()
+    try:  # Also for an interrupt just after the next line.
+        _silent.set(True)
         yield
     finally:
-        _silent.reset(token)
+        _silent.set(before)
 
 
 def own_names(module: nn.Module, names: Iterable[str]) -> list[str]:

@@ -14,6 +14,8 @@ import funcbio
 from funcbio import BioConfig, BioConverter, BioModule, attach
 from funcbio.bio_converter import strip
 from funcbio.compat import release
+from funcbio.engine._reductions import _wanted, compiled_reductions
+from funcbio.objects._names import _silent, silently
 
 DALE = {"apply_dales_principle": True}
 FULL = {**DALE, "weight_splitting_Gamma": 2, "fuzzy_lr_distribution": "activity"}
@@ -492,3 +494,12 @@ def test_weights_loaded_without_their_signs_are_said_if_they_break_those_that_ar
     net.load_state_dict(fitting, strict=False)
     with pytest.raises(RuntimeError, match="Missing key"), pytest.warns(UserWarning, match="should be loaded with it"):
         net.load_state_dict(plain)
+
+
+@pytest.mark.parametrize(("context", "flag"), [(silently, _silent), (compiled_reductions, _wanted)])
+def test_an_interrupt_leaves_no_flag_behind(context, flag):
+    def act(_):
+        with context():
+            assert flag.get()
+
+    interrupted_everywhere(lambda: None, act, lambda _world, where: pytest.fail(where) if flag.get() else None)
