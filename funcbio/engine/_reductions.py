@@ -1,7 +1,7 @@
 """Reductions compiled: sums and maxima of elementwise functions in one loop, by one program for layers of any size."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from contextvars import ContextVar
 from functools import lru_cache
 from types import CodeType
@@ -11,21 +11,19 @@ import torch
 from torch import Tensor
 
 from funcbio.engine._compiling import with_own_code
+from funcbio.files._cleanup import cleaned_up
 
 CHUNK = 4096
 """Elements of a row; short enough that torch never splits the sum of one over threads."""
 _wanted: ContextVar[bool] = ContextVar("compiled_reductions", default=False)
 
 
-@contextmanager
-def compiled_reductions() -> Iterator[None]:
+@cleaned_up
+def compiled_reductions(stack: ExitStack) -> Iterator[None]:
     """Compiles statistics of plain tensors within the context."""
-    before = _wanted.get()
-    try:  # Also for an interrupt just after the next line.
-        _wanted.set(True)
-        yield
-    finally:
-        _wanted.set(before)
+    stack.callback(_wanted.set, _wanted.get())
+    _wanted.set(True)
+    yield
 
 
 def are_compiled() -> bool:

@@ -2,13 +2,14 @@
 
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from contextvars import ContextVar
 from typing import Any
 
 from torch import nn
 
 from funcbio.anatomy._synapses import READOUT_MARK, Holder, is_marked
+from funcbio.files._cleanup import cleaned_up
 from funcbio.functional._idle import outside
 from funcbio.objects._layer import BioLayer
 
@@ -17,15 +18,12 @@ BIO_MOD = "bio_mod"
 _silent: ContextVar[bool] = ContextVar("silent", default=False)
 
 
-@contextmanager
-def silently() -> Iterator[None]:
+@cleaned_up
+def silently(stack: ExitStack) -> Iterator[None]:
     """Converts without warning of methods that are left out, for callers that do not need them."""
-    before = _silent.get()
-    try:  # Also for an interrupt just after the next line.
-        _silent.set(True)
-        yield
-    finally:
-        _silent.set(before)
+    stack.callback(_silent.set, _silent.get())
+    _silent.set(True)
+    yield
 
 
 def own_names(module: nn.Module, names: Iterable[str]) -> list[str]:
