@@ -1,7 +1,7 @@
 """Reductions compiled: sums and maxima of elementwise functions in one loop, by one program for layers of any size."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import lru_cache
 from types import CodeType
@@ -11,19 +11,16 @@ import torch
 from torch import Tensor
 
 from funcbio.engine._compiling import with_own_code
-from funcbio.files._cleanup import cleaned_up
+from funcbio.files._cleanup import switched_on
 
 CHUNK = 4096
 """Elements of a row; short enough that torch never splits the sum of one over threads."""
 _wanted: ContextVar[bool] = ContextVar("compiled_reductions", default=False)
 
 
-@cleaned_up
-def compiled_reductions(stack: ExitStack) -> Iterator[None]:
+def compiled_reductions() -> AbstractContextManager[None]:
     """Compiles statistics of plain tensors within the context."""
-    stack.callback(_wanted.set, _wanted.get())
-    _wanted.set(True)
-    yield
+    return switched_on(_wanted)
 
 
 def are_compiled() -> bool:

@@ -66,11 +66,10 @@ def run_steps(
     for index, (name, operands) in enumerate(zip(names, layers, strict=True)):
         layer = Layer(name, key, operands, compiled, False)  # pyright: ignore[reportArgumentType]
         acting = [step for step in steps if takes_part(layer, step)]
-        copied = (
-            acting if operands["weight"].numel() else steps
-        )  # A weight without elements comes back as a new one, too.
-        for written_name in {name for step in copied for name in step.kernel.writes} & operands.keys():
-            results[written_name][index] = operands[written_name] = _copy(operands[written_name], compiled)
+        # Nothing acts on a weight without elements, which comes back as a new one all the same.
+        writing = acting if operands["weight"].numel() else steps
+        for target in {target for step in writing for target in step.kernel.writes} & operands.keys():
+            results[target][index] = operands[target] = _copy(operands[target], compiled)
         calls.append((layer, acting))
     masks = run_layers(calls)
     if "replaced" in results:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -29,3 +30,11 @@ def cleaned_up(
             stack.close()  # Unless an interrupt came before it, this has nothing left to do.
 
     return context
+
+
+@cleaned_up
+def switched_on(stack: ExitStack, flag: ContextVar[bool]) -> Iterator[None]:
+    """Sets a flag for as long as the context lasts."""
+    stack.callback(flag.set, flag.get())
+    flag.set(True)
+    yield

@@ -8,6 +8,7 @@ from typing import Any
 from funcbio._checks import is_count
 from funcbio.base import Feature, check_option
 from funcbio.mechanisms import PLACES, ROWS, Row
+from funcbio.mechanisms._table import name_of
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Mechanism:
     @property
     def name(self) -> str:
         """Returns the name of the method or function."""
-        return self.feature if isinstance(self.feature, str) else getattr(self.feature, "__name__", "feature")
+        return self.feature if isinstance(self.feature, str) else name_of(self.feature)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the row out of copies and pickles: it is looked up again."""

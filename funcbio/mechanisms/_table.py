@@ -33,6 +33,11 @@ class Requirement(NamedTuple):
     message: str
 
 
+def name_of(feature: Feature) -> str:
+    """Returns the name of a function."""
+    return getattr(feature, "__name__", "feature")
+
+
 @dataclass(frozen=True, eq=False)
 class Row:
     """Describes one mechanism.
@@ -89,7 +94,7 @@ class Row:
     @property
     def name(self) -> str:
         """Returns the name of the function."""
-        return getattr(self.feature, "__name__", "feature")
+        return name_of(self.feature)
 
     @property
     def keywords(self) -> frozenset[str]:
@@ -221,4 +226,4 @@ METHODS = tuple(name for name, row in ROWS.items() if row.is_method)
 
 def hyper_parameter(name: str) -> tuple[Row, str]:
     """Returns the row and the keyword that a field of the configuration sets first."""
-    return next((row, key) for row in ROWS.values() for key, field in row.fields.items() if field == name)
+    return next((row, key) for row in ROWS.values() for key, setting in row.fields.items() if setting == name)

@@ -1,15 +1,15 @@
 """Names that a conversion puts on modules, where the user has something of that name already."""
 
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 
 from torch import nn
 
 from funcbio.anatomy._synapses import READOUT_MARK, Holder, is_marked
-from funcbio.files._cleanup import cleaned_up
+from funcbio.files._cleanup import switched_on
 from funcbio.functional._idle import outside
 from funcbio.objects._layer import BioLayer
 
@@ -18,12 +18,9 @@ BIO_MOD = "bio_mod"
 _silent: ContextVar[bool] = ContextVar("silent", default=False)
 
 
-@cleaned_up
-def silently(stack: ExitStack) -> Iterator[None]:
+def silently() -> AbstractContextManager[None]:
     """Converts without warning of methods that are left out, for callers that do not need them."""
-    stack.callback(_silent.set, _silent.get())
-    _silent.set(True)
-    yield
+    return switched_on(_silent)
 
 
 def own_names(module: nn.Module, names: Iterable[str]) -> list[str]:

@@ -10,6 +10,7 @@ from funcbio import rng
 from funcbio.base import BioState, Tree
 from funcbio.functional._init import initial_activity
 from funcbio.mechanisms import Row
+from funcbio.tensors._overlap import storage_of
 from funcbio.tensors._sharding import is_distributed, local, shard_like
 
 Around = Mapping[Any, tuple[Tensor, Tensor]]
@@ -60,16 +61,11 @@ def run_on_trees(
 
 def write_back(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
     """Writes values to their targets; a function may have returned one of them in the place of another."""
-    compiling = torch.compiler.is_compiling()
-    memory = set() if compiling else {_memory(target) for target, _ in pairs}
+    unsafe = {None, *(storage_of(target) for target, _ in pairs)}
     changed = [(target, value) for target, value in pairs if value is not target]
-    copies = [value.clone() if compiling or _memory(value) in memory else value for _, value in changed]
+    copies = [value.clone() if storage_of(value) in unsafe else value for _, value in changed]
     for (target, _), value in zip(changed, copies, strict=True):
         target.copy_(value)
-
-
-def _memory(tensor: Tensor) -> int:
-    return local(tensor).untyped_storage().data_ptr()
 
 
 def layers_state(bios: Sequence[Any], weights: Mapping[str, Tensor]) -> BioState:

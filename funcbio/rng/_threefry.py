@@ -14,6 +14,7 @@ from funcbio.tensors._kept import kept
 ROUNDS = 13  # The fewest the authors report to pass BigCrush; 20 took 1.5 times as long.
 ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 PARITY = 0x1BD11BDA
+Operands = tuple[Any, list[tuple[Any, Any, int]], list[Any]]
 
 
 def threefry2x32(key: Key, low: Tensor, high: Tensor, *, rounds: int = ROUNDS) -> tuple[Tensor, Tensor]:
@@ -32,7 +33,7 @@ def threefry2x32(key: Key, low: Tensor, high: Tensor, *, rounds: int = ROUNDS) -
         Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
     """
     compiling = torch.compiler.is_compiling()
-    parity, rotations, injections = _operands(_as_it_is) if _wants_numbers() else _kept_operands()
+    parity, rotations, injections = _operands(_as_it_is, rounds) if _wants_numbers() else _kept_operands(rounds)
     schedule = (key[..., 0], key[..., 1], key[..., 0] ^ key[..., 1] ^ parity)
     x, y = low + schedule[0], high + schedule[1]
     for i in range(rounds):
@@ -50,15 +51,15 @@ def threefry2x32(key: Key, low: Tensor, high: Tensor, *, rounds: int = ROUNDS) -
     return x, y
 
 
-def _operands(operand: Callable[[float], Any]) -> tuple[Any, list[tuple[Any, Any, int]], list[Any]]:
+def _operands(operand: Callable[[float], Any], rounds: int) -> Operands:
     """Returns the constants of the hash: the parity, shift, mask and number of every rotation, and what is injected."""
     rotations = [(operand(32 - by), operand((1 << by) - 1), by) for by in ROTATIONS]
-    return operand(PARITY), rotations, [operand(number) for number in range(6)]
+    return operand(PARITY), rotations, [operand(number) for number in range(rounds // 4 + 1)]
 
 
-@kept(1)
-def _kept_operands() -> tuple[Any, list[tuple[Any, Any, int]], list[Any]]:
-    return _operands(partial(constant, torch.int32))
+@kept(8)
+def _kept_operands(rounds: int) -> Operands:
+    return _operands(partial(constant, torch.int32), rounds)
 
 
 def _wants_numbers() -> bool:

@@ -49,8 +49,7 @@ class Kind:
         """Makes one step; returns the changed tensors, the optimizer's state, and the losses before the step."""
         grads, changes, loss = self.learn(acting)(members, batch, keys)
         members = replaced(members, changes)
-        in_gradient = not self.rules.decoupled and "weight_decay" in members.numbers
-        seen = self.over_members(self.rules.decayed)(members, grads) if in_gradient else grads
+        seen = self.over_members(self.rules.decayed)(members, grads) if self.rules.decays_gradient(members) else grads
         direction, moments = self.optimizer.direction(moments, members.params, seen, self.over_members)
         apply = self.over_members(partial(self.rules.apply, acting))
         return merged(changes, apply(members, direction, grads, keys)), moments, loss

@@ -132,6 +132,10 @@ class Rules:
         params, grads, state = self.treat("gradient", acting, member.params, grads, state, member.numbers, key)
         return grads, changes(member, params=params, buffers=buffers, state=state), loss
 
+    def decays_gradient(self, member: MemberTensors) -> bool:
+        """Returns True if weight decay is part of the gradient."""
+        return not self.decoupled and "weight_decay" in member.numbers
+
     def decayed(self, member: MemberTensors, grads: Tensors) -> Tensors:
         """Adds weight decay that is part of the gradient: mechanisms act before it, as before a step of torch."""
         decay = member.numbers["weight_decay"]

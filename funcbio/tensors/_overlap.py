@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from funcbio.tensors._kept import is_watched
 from funcbio.tensors._sharding import is_plain, local
 
 Grid = tuple[tuple[int, ...], tuple[int, ...], int]
@@ -45,6 +46,16 @@ def overlaps_itself(tensor: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return any(size > 1 and step == 0 for size, step in zip(part.shape, part.stride(), strict=True))
     return part.numel() > 0 and _folds(_grid(part))
+
+
+def storage_of(tensor: Tensor) -> int | None:
+    """Returns the address of the storage that a tensor is a view of; None if it cannot be read, as in transforms."""
+    if is_watched():
+        return None
+    try:
+        return local(tensor).untyped_storage().data_ptr()
+    except RuntimeError:  # Of sparse tensors.
+        return None
 
 
 def part_of(tensor: Tensor, name: Hashable, *, written: bool) -> Part | None:

@@ -59,6 +59,23 @@ def test_a_transposed_leaf_is_written_back_too():
     assert torch.equal(model[0].weight, before.t())
 
 
+def test_a_function_runs_within_vmap_as_a_method():
+    def halved(params, grads, state, /, *, key=None):
+        return {name: 0.5 * weight for name, weight in params.items()}, grads, state
+
+    layer = BioConverter(FLAT).expose(halved, needs_grad=False)(nn.Linear(3, 2))
+
+    def run(weight):
+        kept, layer._parameters["weight"] = layer.weight, weight
+        try:
+            layer.bio_mod.halved()
+            return 1.0 * weight
+        finally:
+            layer._parameters["weight"] = kept
+
+    assert torch.equal(torch.vmap(run)(torch.ones(4, 2, 3)), torch.full((4, 2, 3), 0.5))
+
+
 def test_a_function_that_changes_nothing_leaves_every_counter_alone():
     def nothing(params, grads, state, /, *, key=None):
         return params, grads, state

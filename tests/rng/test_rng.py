@@ -47,6 +47,27 @@ def test_threefry_gives_the_published_answers(rounds, counter, secret, expected)
     assert tuple(int(w) & 0xFFFFFFFF for w in found) == expected
 
 
+def hashed(key, counter, rounds):
+    """The same in Python's integers."""
+    wrap, rotations = 0xFFFFFFFF, (13, 15, 26, 6, 17, 29, 16, 24)
+    schedule = (*key, key[0] ^ key[1] ^ 0x1BD11BDA)
+    x, y = ((word + part) & wrap for word, part in zip(counter, key, strict=True))
+    for i in range(rounds):
+        x, by = (x + y) & wrap, rotations[i % 8]
+        y = (((y << by) | (y >> (32 - by))) & wrap) ^ x
+        if i % 4 == 3:
+            inject = i // 4 + 1
+            x = (x + schedule[inject % 3]) & wrap
+            y = (y + schedule[(inject + 1) % 3] + inject) & wrap
+    return x, y
+
+
+@pytest.mark.parametrize("rounds", [1, 4, 13, 20, 24, 32, 72])
+def test_threefry_takes_any_number_of_rounds(rounds):
+    found = rng.threefry2x32(torch.stack([word(w) for w in PI[2:]]), *map(word, PI[:2]), rounds=rounds)
+    assert tuple(int(w) & 0xFFFFFFFF for w in found) == hashed(PI[2:], PI[:2], rounds)
+
+
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 def test_vmap_over_keys_equals_a_loop(draw):
     keys = split(key(1), 4)
