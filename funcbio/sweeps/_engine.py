@@ -11,9 +11,10 @@ from optree import tree_leaves, tree_map
 from torch import Tensor
 
 from funcbio.base import Key
-from funcbio.engine._program import with_own_code
 from funcbio.functional._idle import outside
+from funcbio.sweeps._flat import Flat
 from funcbio.sweeps._gradient import plain, transformed
+from funcbio.sweeps._graph import Graph
 from funcbio.sweeps._member import MemberTensors, Rules
 from funcbio.sweeps._optimizers import Functional, Torch
 from funcbio.sweeps._seeded import seeded
@@ -32,12 +33,15 @@ class Kind:
         looped: Whether they train, and are measured, one by one.
         measures_looped: Whether they are measured one by one, however they train.
         rehearsed: Whether training, measuring and saving were tried.
+        backend: Name of torch's compiler.
     """
+
+    backend = "inductor"
 
     def __init__(self, rules: Rules, optimizer: Torch | Functional, *, compile: bool = False) -> None:
         self.rules, self.optimizer, self.compile = rules, optimizer, compile
         self.looped = self.measures_looped = self.rehearsed = False
-        self.graphs: dict[tuple[int, ...], Callable[..., Any]] = {}
+        self.graphs: dict[tuple[int, ...], Graph] = {}
 
     def over_members(self, function: Callable[..., Any], in_dims: Any = 0) -> Callable[..., Any]:
         """Maps a function of one member over all of them."""
@@ -72,22 +76,21 @@ class Kind:
             return looped(partial(_seeded_measure, measure), in_dims)(members, batch)
         return torch.vmap(measure, in_dims=in_dims)(members, batch)
 
-    def graph(self, acting: tuple[int, ...]) -> Callable[..., Any]:
+    def graph(self, acting: tuple[int, ...]) -> Graph:
         """Returns the compiled step; each set of mechanisms that act together has its own."""
         if acting not in self.graphs:
 
             def step(*tensors: Any) -> Any:
                 return self.advance(acting, *tensors)
 
-            self.graphs[acting] = torch.compile(with_own_code(step), fullgraph=True, dynamic=False)
+            self.graphs[acting] = Graph(step, self.backend)
         return self.graphs[acting]
 
     def try_graph(self, acting: tuple[int, ...], members: MemberTensors, moments: Any, *tensors: Tensor) -> None:
         """Compiles a step by running it on copies; if torch cannot, warns why, and training goes on without."""
-        copies = members, tree_map(torch.clone, moments), *tensors
         try:
             with recurrent_allowed():
-                self.graph(acting)(*copies)
+                self.graph(acting).rehearse(members, moments, *tensors)
         except Exception as error:
             self.compile = False
             reason = str(error).strip().split("\n")[0]
@@ -104,9 +107,19 @@ class Engine:
     """
 
     def __init__(self, kind: Kind, members: MemberTensors) -> None:
-        self.kind, self.members, self.moments = kind, members, {}
+        self.kind, self.flat = kind, Flat(members, {})
         self.seconds, self.compile_seconds, self.timed = 0.0, 0.0, 0
         self.compiled: set[tuple[int, ...]] = set()  # Sets of mechanisms, for this number of members.
+
+    @property
+    def members(self) -> MemberTensors:
+        """Returns the tensors of the members."""
+        return self.flat.read()[0]
+
+    @property
+    def moments(self) -> Any:
+        """Returns the optimizer's state."""
+        return self.flat.read()[1]
 
     @torch.no_grad()
     def step(self, number: int, batch: Tensor, keys: Tensor) -> Tensor:
@@ -117,11 +130,17 @@ class Engine:
         new_graph = kind.compile and number > 0 and acting not in self.compiled
         if new_graph:
             self.compiled.add(acting)
-            kind.try_graph(acting, self.members, self.moments, batch, keys)
-        advance = kind.graph(acting) if kind.compile and number > 0 else partial(kind.advance, acting)
-        changes, self.moments, loss = advance(self.members, self.moments, batch, keys)
-        self.members = replaced(self.members, changes)
+            kind.try_graph(acting, *self.flat.read(), batch, keys)
+        compiled = kind.compile and number > 0
+        loss = kind.graph(acting)(self.flat, batch, keys) if compiled else self.advance(acting, batch, keys)
         self._note(time.perf_counter() - began, new_graph or number == 0)
+        return loss
+
+    def advance(self, acting: tuple[int, ...], batch: Tensor, keys: Tensor) -> Tensor:
+        """Trains one step eagerly, with the mechanisms given."""
+        members, moments = self.flat.read()
+        changes, moments, loss = self.kind.advance(acting, members, moments, batch, keys)
+        self.flat.replace(replaced(members, changes), moments)
         return loss
 
     @torch.no_grad()
@@ -147,8 +166,9 @@ class Engine:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the tensors and the optimizer's state."""
         leaves = iter(state["own"])
-        self.members = self.members.map(lambda old: next(leaves).to(old))
-        self.moments = self.kind.optimizer.restored(state["moments"], self.members.params, self.kind.over_members)
+        members = self.members.map(lambda old: next(leaves).to(old))
+        moments = self.kind.optimizer.restored(state["moments"], members.params, self.kind.over_members)
+        self.flat.replace(members, moments)
 
 
 def looped(function: Callable[..., Any], in_dims: Any = 0) -> Callable[..., Any]:

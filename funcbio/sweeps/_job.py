@@ -42,10 +42,11 @@ class Job:
     metrics: Mapping[str, Callable[..., Tensor]]
     record_every: int
     synapses: Choice
-    compile: bool
+    compile: bool | str
     device: torch.device
     folds: Folds = ()
     kinds: dict[str, Kind] = field(default_factory=dict)
+    choices: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Checks every value."""
@@ -107,7 +108,7 @@ class Job:
                 optimizer.decoupled,
                 self.data if callable(self.data) else partial(_picked, self.examples),
             )
-            self.kinds[trial.kind] = Kind(rules, optimizer, compile=self.compile)
+            self.kinds[trial.kind] = Kind(rules, optimizer, compile=self.compile is True)
         return self.kinds[trial.kind]
 
     def engine(self, trials: Sequence[Trial]) -> Engine:

@@ -13,7 +13,6 @@ from funcbio.functional._idle import outside
 from funcbio.sweeps._engine import Engine, Kind
 from funcbio.sweeps._job import Job
 from funcbio.sweeps._shared import QUIET
-from funcbio.sweeps._stack import replaced
 from funcbio.sweeps._training import Course, measured, result, spans
 from funcbio.sweeps._trials import Trial
 
@@ -74,10 +73,9 @@ def _train(engine: Engine, course: Course) -> None:
     if kind.looped and kind.rules.draws and kind.rules.draws_in_backward(*course.first):
         # Checkpointing puts torch's own generator back, which in a loop follows from the member's key.
         kind.rules = replace(kind.rules, draws=False)
-    engine.members, engine.moments = course.start.map(torch.clone), {}
+    engine.flat.replace(course.start.map(torch.clone), {})
     for number in range(2):
-        changes, engine.moments, _ = kind.advance(everything, engine.members, engine.moments, *course.at(number))
-        engine.members = replaced(engine.members, changes)
+        engine.advance(everything, *course.at(number))
 
 
 def _measure(engine: Engine, course: Course) -> None:

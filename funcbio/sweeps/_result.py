@@ -37,6 +37,7 @@ class SweepResult:
         seconds: Time of all training steps but the first of each kind, on all processes together.
         compile_seconds: Time of the first steps of each kind, in which compilation happens.
         member_steps: Number of steps of single members that ``seconds`` is the time of.
+        compiled: What ``compile="auto"`` chose for each kind of members, and by what estimate; otherwise empty.
 
     Example:
         >>> table = {"member": [0, 1], "seed": [0, 1], "step": [9, 9], "loss": [0.5, 0.25]}
@@ -58,6 +59,7 @@ class SweepResult:
         compile_seconds: float = 0.0,
         member_steps: int = 0,
         names: Mapping[str, str] | None = None,
+        compiled: Sequence[str] = (),
     ):
         first = ["member", "seed", *hyper, "step"]
         if list(table)[: len(first)] != first:
@@ -69,6 +71,7 @@ class SweepResult:
         self.hyper = tuple(hyper)
         self.params, self.buffers = dict(params), dict(buffers)
         self.seconds, self.compile_seconds, self.member_steps = seconds, compile_seconds, member_steps
+        self.compiled = tuple(compiled)
         stacks = self.params | self.buffers
         self.names = {name: name for name in stacks} if names is None else dict(names)
         for name, first in self.names.items():

@@ -62,34 +62,35 @@ class Store:
         self.folder, self.seconds = folder, seconds if folder else math.inf
         self.sweep, self.members = "", {}
 
-    def open(self, describe: Callable[[], Seen], chunk: int) -> tuple[int, str]:
+    def open(self, describe: Callable[[], Seen], plan: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], str]:
         """Takes the folder for this sweep.
 
         Args:
             describe: Returns the fingerprint of this sweep.
-            chunk: Number of members at once, for a new folder.
+            plan: Makes a plan, for a new folder: the number of members at once, and what compiles.
 
         Returns:
-            The number of members at once that the folder was begun with, and the checksum of its first file.
+            The plan that the folder was begun with, and the checksum of its first file.
 
         Raises:
             ValueError: If it holds another sweep, or one of an earlier version.
             FileError: If its first file is damaged.
         """
         if self.folder is None:
-            return chunk, ""
+            return plan(), ""
         clear_parts(self.folder)
         path, seen = self.folder / MANIFEST, json.loads(json.dumps(describe()))
         new = not path.exists()
         if new:
-            write_aside(path, lambda file: file.write(sealed_json({"chunk": chunk, "seen": seen})))
+            sealed = sealed_json({**plan(), "seen": seen})
+            write_aside(path, lambda file: file.write(sealed))
         content = read_json(path)
         if content.get("format") != FORMAT:
             other = f"found one of another version of funcbio in {self.folder}: finish it with that, or take a new one"
             raise ValueError(f"{SHOULD}; {other}")
         if not new:
             _require_same(content["seen"], seen, self.folder)
-        return content["chunk"], hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        return content, hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
     def take(self, sweep: str, members: Mapping[str, list[int]]) -> None:
         """Sets what is written into every file: the sweep, and the members of the chunk."""

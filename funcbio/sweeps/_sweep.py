@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from funcbio.files._owner import owned
 from funcbio.functional._idle import warn
 from funcbio.functional._stateless import state_names
 from funcbio.sweeps import _ranks
+from funcbio.sweeps._choice import choose
 from funcbio.sweeps._engine import compiles
 from funcbio.sweeps._fingerprint import fingerprint
 from funcbio.sweeps._folds import as_folds
@@ -53,7 +54,7 @@ def sweep(
     metrics: Mapping[str, Callable[..., Tensor]] | None = None,
     record_every: int | None = None,
     synapses: Choice = None,
-    compile: bool = False,
+    compile: bool | Literal["auto"] = False,
     chunk: int | None = None,
     device: torch.device | str | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -90,7 +91,8 @@ def sweep(
         metrics: ``metric(output, target)`` by name, averaged over the test data; the loss is always measured.
         record_every: Steps between two rows of the table; by default only the last step has one.
         synapses: Which parameters are synapses; see ``funcbio.synapses``.
-        compile: Whether to compile the whole step; worth it from a few hundred steps on.
+        compile: Whether to compile the whole step; worth it from some thousand steps on, a few hundred from torch's
+            disk cache. "auto" compiles if that pays by an estimate, which ``SweepResult.compiled`` tells.
         chunk: Members that train at once; by default as many as fit into the free memory.
         device: Where to train; by default on the GPU if there is one.
         output: A folder for the state, the table and the final parameters, for one run at a time. The same call with
@@ -121,7 +123,7 @@ def sweep(
     row_folds = as_folds(folds, data, test)
     trials = make_trials(_seeds(seeds), grid, as_variants(mechanisms), config, optimizer_recipe, len(row_folds))
     require("save_seconds", save_seconds, "a number >= 0", is_number(save_seconds) and save_seconds >= 0)
-    require("compile", compile, "True or False", isinstance(compile, bool))
+    require("compile", compile, "True, False or 'auto'", isinstance(compile, bool) or compile == "auto")
     require("chunk", chunk, "an integer >= 1", chunk is None or is_count(chunk))
     with _ranks.group(), modes_taken_off():
         chosen_device = _ranks.process_device() if device is None else _device(device)
@@ -138,7 +140,7 @@ def sweep(
             metrics={} if metrics is None else metrics,
             record_every=steps if record_every is None else record_every,
             synapses=synapses,
-            compile=compile and compiles(chosen_device),
+            compile=compile if compile == "auto" else compile and compiles(chosen_device),
             device=chosen_device,
             folds=row_folds,
         )
@@ -214,15 +216,27 @@ def _plan(job: Job, store: Store, chunk: int | None) -> dict[str, list[Trial]]:
         kinds.setdefault(trial.kind, []).append(trial)
     share = -(-len(job.trials) // _ranks.world())
 
-    def begin() -> tuple[int, str]:
+    def plan() -> dict[str, Any]:
         size = min(share, *map(job.members_at_once, kinds.values())) if chunk is None else chunk
-        return store.open(lambda: fingerprint(job), size)
+        if job.compile != "auto":
+            return {"chunk": size}
+        choices = choose(job, [*kinds.values()], size, _ranks.world(), saves=store.folder is not None)
+        return {"chunk": size, "compile": choices}
 
-    size, sweep = _ranks.by_first(begin)
-    parts = [part for members in kinds.values() for part in _even(members, size)]
+    content, sweep = _ranks.by_first(lambda: store.open(lambda: fingerprint(job), plan))
+    _take(job, content.get("compile", []), kinds.values())
+    parts = [part for members in kinds.values() for part in _even(members, content["chunk"])]
     chunks = {f"chunk-{number:04d}": part for number, part in enumerate(parts)}
     store.take(sweep, {name: [trial.index for trial in part] for name, part in chunks.items()})
     return chunks
+
+
+def _take(job: Job, choices: Sequence[Any], kinds: Iterable[Sequence[Trial]]) -> None:
+    """Takes what ``choose`` has chosen, now or when the folder was new."""
+    job.choices.extend(why for _, why in choices)
+    able = any(compile for compile, _ in choices) and compiles(job.device)
+    for (compile, _), trials in zip(choices, kinds, strict=False):
+        job.kind(trials[0]).compile = compile and able
 
 
 def _even(members: list[Trial], most: int) -> list[list[Trial]]:
@@ -259,6 +273,7 @@ def collect(job: Job, chunks: Mapping[str, Sequence[Trial]], results: Mapping[st
         compile_seconds=sum(part.compile_seconds for part in parts),
         member_steps=sum(part.timed for part in parts),
         names=names,
+        compiled=job.choices,
     )
 
 

@@ -401,7 +401,7 @@ SHOULD_BE = [
         "share should be a list, and hold some of weights",
     ),
     ("record_every = 2", "share = 'weights'", "training.share should be a list of names; found 'weights'"),
-    ("record_every = 2", "compile = 'no'", "training.compile should be true or false; found 'no'"),
+    ("record_every = 2", "compile = 'no'", "training.compile should be true, false or \"auto\"; found 'no'"),
     ("record_every = 2", "chunk = 0", "chunk should be an integer >= 1; found 0"),
     ("record_every = 2", "save_seconds = 0", "training.save_seconds should be a number > 0; found 0"),
     ("record_every = 2", "device = 'cuda:99'", "training.device should be a device of torch"),

@@ -36,7 +36,7 @@ BAD = {
     "record_every": ([0, 2.0], r"record_every should be an integer >= 1"),
     "seeds": ([0, -3, 1.5, True, [], [1, 1], [True, 0], [0.5], "12", None], r"seeds should be an integer >= 1, or one"),
     "chunk": ([0, "all", 2.5], r"chunk should be an integer >= 1"),
-    "compile": (["no", 1], r"compile should be True or False"),
+    "compile": (["no", 1], r"compile should be True, False or 'auto'"),
     "save_seconds": ([-1, "x", float("nan"), None], r"save_seconds should be a number >= 0"),
     "device": (["gpu", 3.5], r"device should be one that torch knows"),
     "share": (["weights", ["weight"], [1]], r"share should be a list, and hold some of weights, rates, batches, noise"),

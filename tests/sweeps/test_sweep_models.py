@@ -16,7 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 import funcbio
 from funcbio import BioConfig, Mechanism, sweep
-from funcbio.sweeps._engine import with_own_code
+from funcbio.engine._compiling import with_own_code
 from funcbio.sweeps._keyed import Keyed
 
 MECHANISMS = ["crystallize", "volume_dependent_lr", "fuzzy_learning_rates", Mechanism("rejuvenate_weights", every=2)]

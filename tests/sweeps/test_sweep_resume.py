@@ -1,6 +1,7 @@
 """A sweep that is stopped goes on where it was, alone and on several processes; nothing is lost."""
 
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -69,7 +70,8 @@ def test_killed_at_any_moment_again_and_again_it_writes_the_same_table(whole, tm
 def test_several_processes_share_the_members_and_the_first_has_all_results(whole, processes, tmp_path):
     done = run(tmp_path, processes=processes)
     assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.split()) == ["none"] * (processes - 1) + ["result"]
+    printed = re.findall("none|result", done.stdout)  # Lines of several processes may run into one another.
+    assert sorted(printed) == ["none"] * (processes - 1) + ["result"]
     assert (tmp_path / "table.csv").read_bytes() == whole
 
 

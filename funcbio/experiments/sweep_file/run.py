@@ -121,7 +121,7 @@ def _took(result: funcbio.SweepResult, experiment: Experiment) -> list[str]:
         parts.append(f"{1e6 * result.seconds / result.member_steps:.0f} µs for a step of one member")
     if experiment.arguments.get("compile") and result.compile_seconds:
         parts.append(f"{result.compile_seconds:.1f} s for compiling and first steps")
-    return parts
+    return [*parts, *result.compiled]
 
 
 def _say_checked(path: Path, experiment: Experiment, rehearsed: funcbio.SweepResult | None) -> None:

@@ -36,7 +36,7 @@ CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "epochs": ("an integer >= 1", is_count),
     "batch_size": ("an integer >= 1", is_count),
     "share": ("a list of names", lambda value: isinstance(value, list)),
-    "compile": ("true or false", lambda value: isinstance(value, bool)),
+    "compile": ('true, false or "auto"', lambda value: isinstance(value, bool) or value == "auto"),
     "device": ("a device of torch that is there, such as 'cpu' or 'cuda:0'", _device),
     "save_seconds": ("a number > 0", lambda v: isinstance(v, int | float) and v is not True and 0 < v < math.inf),
 }
