@@ -8,12 +8,13 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from funcbio.attachment._capture import require_no_capture
 from funcbio.attachment._closure import closure_of, evaluated, evaluates_first, is_within_step, with_closure
 from funcbio.attachment._cycle import Cycle
 from funcbio.attachment._layers import Layers, owner_of, release
 from funcbio.attachment._optimizers import moves_nothing
 from funcbio.attachment._saving import NAME, check, find, pack, unpack
-from funcbio.attachment._scaler import overflowed, verdict
+from funcbio.attachment._scaler import verdict, will_step
 from funcbio.attachment._trees import trees_of
 from funcbio.attachment._turnover import Ages
 from funcbio.attachment._unseen import watch
@@ -101,11 +102,12 @@ class Handle:
         ``GradScaler`` skips, this and ``after_step`` do nothing: call ``scaler.unscale_`` first.
 
         Raises:
-            RuntimeError: If hooks call it already, the handle was removed, or a mechanism cannot run on a layer.
+            RuntimeError: If hooks call it already, the handle was removed, a CUDA graph is captured, or a mechanism
+                cannot run on a layer.
         """
         self._require_explicit("before_step")
         modules = self._layers.overview.look().modules
-        self._cycle.begin(not overflowed(modules, self.mechanisms))
+        self._cycle.begin(will_step(modules, self.mechanisms))
 
     def after_step(self) -> None:
         """Runs the mechanisms after the step, in loops where hooks cannot work.
@@ -215,11 +217,13 @@ class Handle:
             raise RuntimeError(f"{name} should be called on an attached handle; found it removed: attach again")
         if self._hooks:
             raise RuntimeError(f"{name} should be called with hooks=False; found hooks, which call it in every step")
+        require_no_capture()
 
     @torch._disable_dynamo  # pyright: ignore[reportPrivateImportUsage]
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         if is_within_step(optimizer):
             return None
+        require_no_capture()
         self._cycle.abandon()
         closure = closure_of(args, kwargs)
         if closure is None:

@@ -39,8 +39,9 @@ def unscale(optimizer: Optimizer) -> None:
     vars(optimizer)["grad_scale"] = None  # The scaler deletes the attribute after the step.
 
 
-def overflowed(modules: Sequence[nn.Module], mechanisms: Iterable[Mechanism]) -> bool:
-    """Returns True if gradients have overflowed, so that a scaler will skip the step; methods check the same way."""
-    if all(p is None or p.grad is None for module in modules for p in module._parameters.values()):
-        return False
-    return not bool(finite_gradients(modules, heals=any(mechanism.row.replaces for mechanism in mechanisms)))
+def will_step(modules: Sequence[nn.Module], mechanisms: Iterable[Mechanism]) -> bool | Tensor:
+    """Returns False if gradients have overflowed, so that a scaler will skip the step; methods check the same way.
+
+    It is a tensor where reading it would make the CPU wait for another device.
+    """
+    return finite_gradients(modules, heals=any(mechanism.row.replaces for mechanism in mechanisms))

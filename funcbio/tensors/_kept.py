@@ -17,13 +17,13 @@ def is_watched() -> bool:
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack() > 0
-        or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        or torch._C._is_tracing()  # pyright: ignore[reportAttributeAccessIssue]
     )
 
 
 def is_bare() -> bool:
     """Returns True if a tensor made here is an ordinary one that may outlive the call."""
-    return not (is_watched() or torch.is_inference_mode_enabled() or _is_captured())
+    return not (is_watched() or torch.is_inference_mode_enabled() or is_captured())
 
 
 def kept(maxsize: int) -> Callable[[Callable[..., Made]], Callable[..., Made]]:
@@ -37,7 +37,7 @@ def kept(maxsize: int) -> Callable[[Callable[..., Made]], Callable[..., Made]]:
         @lru_cache(maxsize, typed=True)
         def cached(*args: Any) -> Made:
             made = _outside(make, *args)
-            if _is_captured():  # Its values exist only after the graph has run.
+            if is_captured():  # Its values exist only after the graph has run.
                 raise _NotKeptError(made)
             return made
 
@@ -60,7 +60,7 @@ class _NotKeptError(Exception):
     """Carries a result past ``lru_cache``."""
 
 
-def _is_captured() -> bool:
+def is_captured() -> bool:
     """Returns True if operations go into a CUDA graph."""
     return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 

@@ -42,7 +42,13 @@ def attempt(examples, check, *strategies):
 
 
 def fill(shape, kind, dtype, seed):
-    """A tensor of one kind of numbers, finite unless ``kind`` is of ``BROKEN``."""
+    """A tensor of one kind of numbers, finite unless ``kind`` is of ``BROKEN``; the same ones on every device."""
+    with torch.device("cpu"):
+        made = _filled(shape, kind, dtype, seed)
+    return made.to(torch.get_default_device())
+
+
+def _filled(shape, kind, dtype, seed):
     generator, limits = torch.Generator().manual_seed(seed), torch.finfo(dtype)
     usual = torch.randn(shape, generator=generator, dtype=torch.float64)
     sign = torch.where(usual < 0, -1.0, 1.0).double()
@@ -105,7 +111,7 @@ def _bits(leaf):
     if leaf.is_meta:
         return "meta", tuple(leaf.shape)
     plain = leaf.detach().flatten().clone(memory_format=torch.contiguous_format)
-    return str(leaf.dtype), tuple(leaf.shape), plain.view(torch.uint8).numpy().tobytes()
+    return str(leaf.dtype), tuple(leaf.shape), plain.view(torch.uint8).cpu().numpy().tobytes()
 
 
 # What nothing should be

@@ -76,6 +76,7 @@ def test_tiles_equal_leaves(name, model, types, tile, monkeypatch):
     by_leaf = feature(*args, key=KEY)
     monkeypatch.setattr(OPTIONS, "tree_elements", 0)
     monkeypatch.setattr(OPTIONS, "tile_elements", tile)
+    monkeypatch.setattr(OPTIONS, "launch_elements", tile)
     by_tile = feature(*args, key=KEY)
     same(by_tile, by_leaf)
     same(args, before)
