@@ -17,6 +17,7 @@ from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError, Distr
 from funcbio.bio_converter import BioConverter
 from funcbio.bio_module import BioModule
 from funcbio.checkpoint import load_checkpoint, save_checkpoint
+from funcbio.engine._switch import set_compile
 from funcbio.files import FileError
 from funcbio.functional._bind import Bound, bind
 from funcbio.functional._chain import chain
@@ -87,6 +88,7 @@ __all__ = [
     "sample_rates",
     "save_checkpoint",
     "scale_grad",
+    "set_compile",
     "split",
     "split_output",
     "split_weights",

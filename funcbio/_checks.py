@@ -4,6 +4,7 @@ So they cost nothing in vmap or a compiled graph, and the features stay pure.
 """
 
 import difflib
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -188,14 +189,13 @@ def is_large(number: Any) -> bool:
 def require_within(limits: Mapping[str, Limit], hyper: Mapping[str, Any]) -> None:
     """Raises ValueError if a hyper-parameter is out of its limit.
 
-    Tensors are looked at where that is possible: not inside transforms and graphs, nor on the meta device.
+    Tensors are looked at on the CPU: not inside transforms and graphs, nor on a device for which the CPU would wait.
     """
     require_numbers(**hyper)
-    look = not is_watched()
     for name, limit in limits.items():
         value = hyper[name]
         if isinstance(value, Tensor):
-            fits = not look or value.is_meta or is_within(_number(value, limit), limit)
+            fits = not _can_be_read(value) or is_within(_number(value, limit), limit)
         else:
             fits = is_within(value, limit)
         if not fits:
@@ -206,10 +206,14 @@ def require_within(limits: Mapping[str, Limit], hyper: Mapping[str, Any]) -> Non
 
 def require_order(low: str, least: Any, high: str, most: Any) -> None:
     """Raises ValueError if the first of two hyper-parameters is not less than the second, where both can be read."""
-    comparable = not any(isinstance(value, Tensor) and (value.is_meta or is_watched()) for value in (least, most))
+    comparable = all(_can_be_read(value) for value in (least, most) if isinstance(value, Tensor))
     # As Python's numbers: a tensor of half precision would round the other one.
     if comparable and not float(least) < float(most):
         raise ValueError(f"{low} should be less than {high}; found {least} and {most}")
+
+
+def _can_be_read(value: Tensor) -> bool:
+    return value.device.type == "cpu" and not is_watched()
 
 
 def require_key(key: object) -> None:
@@ -234,3 +238,11 @@ def shown(value: object) -> str:
 def is_torchs(kind: Any) -> bool:
     """Returns True for optimizers of ``torch.optim`` itself, and their functions."""
     return f"{kind.__module__}.".startswith("torch.optim.")
+
+
+def outside() -> int:
+    """Returns the ``stacklevel``, for the caller, of the nearest calling line outside the library."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("funcbio", "torch"):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -39,8 +39,9 @@ class BioConverter:
         config: The configuration; None is the default one.
         synapses: Which parameters are synapses: None for the weights of linear and convolutional layers, or glob
             patterns or a predicate; see ``funcbio.synapses``.
-        compile: Whether methods run compiled, and what follows one another in ``bio_step`` as one loop over memory. The
-            first call of each takes half a minute, once for all models and sizes.
+        compile: Whether methods run compiled, and what follows one another in ``bio_step`` as one loop over memory;
+            None follows ``set_compile``, at every call. The first call of each takes half a minute, once on a machine
+            for all models and sizes.
         steps: Names of the methods that ``bio_step`` runs, in order.
         **overrides: Fields to change in the configuration.
 
@@ -50,7 +51,7 @@ class BioConverter:
 
     Raises:
         ConfigError: If a value is out of its limits or a name is unknown.
-        ValueError: If ``compile`` is no bool, or ``steps`` names no methods.
+        ValueError: If ``compile`` is neither a bool nor None, or ``steps`` names no methods.
 
     Example:
         >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
@@ -71,7 +72,7 @@ class BioConverter:
         config: BioConfig | None = None,
         *,
         synapses: Choice = None,
-        compile: bool = False,
+        compile: bool | None = None,
         steps: Sequence[str] = STEPS,
         **overrides: Any,
     ) -> None:
@@ -80,8 +81,8 @@ class BioConverter:
             raise TypeError(f"config should be a BioConfig; found {config!r}: from_dict takes a dictionary")
         self.config = config.replace(**overrides) if overrides else config
         self.synapses = synapses
-        if not isinstance(compile, bool):
-            raise ValueError(f"compile should be True or False; found {compile!r}")
+        if not (compile is None or isinstance(compile, bool)):
+            raise ValueError(f"compile should be True, False or None; found {compile!r}")
         self.compile, self.steps = compile, check_steps(steps)
         self.features: dict[str, Row] = {}
 

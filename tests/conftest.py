@@ -3,6 +3,7 @@ import os
 from collections import Counter
 
 import hypothesis
+import places
 import pytest
 import sites
 import torch
@@ -56,6 +57,8 @@ def run_doctest(name, item):
 
 
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+# Programs are kept from run to run, beside what pytest keeps, and not in the user's folder.
+os.environ.setdefault("FUNCBIO_CACHE_DIR", str(places.ROOT / ".pytest_cache" / "programs"))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from funcbio._checks import require
 from funcbio.bio_config import BioConfig
 from funcbio.bio_converter import BioConverter
+from funcbio.engine._switch import check_compile
 from funcbio.mechanisms._placed import Mechanism, as_mechanism
 
 
@@ -33,11 +34,17 @@ def check_conversion(config: object, converter: object) -> None:
     require("converter", converter, "a BioConverter", converter is None or isinstance(converter, BioConverter))
 
 
-def converter_of(converted: bool, config: BioConfig | None, converter: BioConverter | None) -> BioConverter | None:
+def converter_of(
+    converted: bool, config: BioConfig | None, converter: BioConverter | None, compile: bool | None = None
+) -> BioConverter | None:
     """Returns the converter of a plain model; None if the model is converted already."""
     check_conversion(config, converter)
+    check_compile(compile)
+    if converter is not None or converted:
+        owner = "a converted model" if converted else "a converter"
+        require("compile", compile, f"None for {owner}, whose own counts", compile is None)
     if not converted:
-        return BioConverter(config) if converter is None else converter
+        return BioConverter(config, compile=compile) if converter is None else converter
     name, given = ("config", config) if converter is None else ("converter", converter)
     require(name, given, "None for a converted model, whose own configuration counts", given is None)
     return None

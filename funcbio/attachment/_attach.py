@@ -30,6 +30,7 @@ def attach(
     *,
     config: BioConfig | None = None,
     converter: BioConverter | None = None,
+    compile: bool | None = None,
     fresh_rates: bool = False,
     ages: bool = False,
     in_optimizer: bool = False,
@@ -50,6 +51,8 @@ def attach(
             ``Feature``, or ``Mechanism`` objects, which say where and how often.
         config: The configuration of the conversion, for a plain model; None is the default one.
         converter: Makes the conversion of a plain model, instead of ``config``.
+        compile: Whether the mechanisms of a plain model run compiled; None follows ``set_compile``, at every step. A
+            ``converter`` and a converted model have a ``compile`` of their own, and this has to be None.
         fresh_rates: Whether replaced weights also get a fresh draw of their rate factor.
         ages: Whether to count the steps since every weight was replaced; see ``Handle.trees``.
         in_optimizer: Whether the handle's state rides in the optimizer's ``state_dict``.
@@ -61,7 +64,8 @@ def attach(
     Raises:
         TypeError: If optimizer or model are none.
         ValueError: If the optimizer cannot be treated or holds no synapse of the model, a mechanism is unknown or does
-            nothing in its place, a weight is attached already, or ``config`` is given for a converted model.
+            nothing in its place, a weight is attached already, or ``config`` or ``compile`` is given for a
+            converted model.
         AttributeError: If Dale's principle is to be enforced and not configured.
         RuntimeError: If ``scale_grad`` is to act and no activity is recorded.
 
@@ -83,7 +87,7 @@ def attach(
         check_optimizer(optimizer)
     chosen = mechanisms_of(mechanisms)
     converted = bool(bio_modules(model_of(model)))
-    maker = converter_of(converted, config, converter)
+    maker = converter_of(converted, config, converter, compile)
     if maker is None:
         config, treated = _check_converted(optimizer, model, chosen)
     else:

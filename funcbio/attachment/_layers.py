@@ -8,7 +8,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from funcbio.attachment._optimizers import groups_by_weight
-from funcbio.objects._calls import Signature
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._survey import Overview
 
@@ -59,7 +58,7 @@ class Layers:
     def __init__(self, overview: Overview, optimizer: Optimizer | None, handle: Any) -> None:
         self.overview, self.optimizer, self.handle = overview, optimizer, handle
         self.current: list[BioLayer] = []
-        self.mark: Signature | None = None
+        self.mark: object = None
         self.parameters: list[int] = []
         self.trained = False
 
@@ -77,7 +76,7 @@ class Layers:
         parameters = (
             [] if self.optimizer is None else [id(p) for group in self.optimizer.param_groups for p in group["params"]]
         )
-        if survey.mark is not None and survey.mark == self.mark and parameters == self.parameters:
+        if survey.mark is not None and survey.mark is self.mark and parameters == self.parameters:
             return self.current
         layers = of_optimizer(survey.layers(), self.optimizer)
         if layers != self.current:

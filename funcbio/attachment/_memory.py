@@ -1,6 +1,6 @@
 """The optimizer's memory of single weights, and its reset where a weight was replaced."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -41,25 +41,26 @@ def parts(optimizer: Optimizer) -> Iterator[Optimizer]:
 
 
 @torch.no_grad()
-def reset(optimizer: Optimizer, weight: Tensor, where: Tensor) -> None:
-    """Resets an optimizer's memory of some elements of a weight to that of new elements.
+def reset(optimizer: Optimizer, replaced: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Resets an optimizer's memory of some elements of weights to that of new elements.
 
     Only tensors of the weight's shape, or flat ones of its size, can be set for single elements; step counters stay,
     and so do the factored statistics of Adafactor.
 
     Args:
         optimizer: The optimizer.
-        weight: The weight, in which the new values stand.
-        where: Its replaced elements, bool, of its shape.
+        replaced: Weights, in which the new values stand, each with its replaced elements, bool, of its shape.
     """
     for one in parts(optimizer):
-        group = groups_by_weight(one).get(id(weight), {})
-        for name, value in _alike(one.state.get(weight, {}), weight):
-            start = _start(one, group, name, value, weight.detach(), where)
-            if isinstance(start, Tensor):
-                value.copy_(torch.where(where, start.to(value.dtype), value))
-            else:
-                value.masked_fill_(where, start)
+        groups = groups_by_weight(one)
+        for weight, where in replaced:
+            group = groups.get(id(weight), {})
+            for name, value in _alike(one.state.get(weight, {}), weight):
+                start = _start(one, group, name, value, weight.detach(), where)
+                if isinstance(start, Tensor):
+                    value.copy_(torch.where(where, start.to(value.dtype), value))
+                else:
+                    value.masked_fill_(where, start)
 
 
 def _alike(state: Any, weight: Tensor, name: str = "") -> Iterator[tuple[str, Tensor]]:

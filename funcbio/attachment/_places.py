@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 
 from funcbio.attachment._turnover import Masks, merge
-from funcbio.engine._layers import Layer
 from funcbio.mechanisms import Row
 from funcbio.mechanisms._placed import Mechanism
 from funcbio.objects._calls import Prepared, prepare, takes_part
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._on_trees import run_on_trees
-from funcbio.objects._ready import finished, run_calls
+from funcbio.objects._ready import finished
 
 Group = list[Mechanism]
 
@@ -66,7 +65,7 @@ def row_of(bio: BioLayer, mechanism: Mechanism) -> Row:
 def may_replace(ready: ReadyGroup) -> bool:
     """Returns True if a group may change weights; also if it runs on layers one by one, as that is not known."""
     _, layers, alone = ready.prepared
-    return bool(alone) or any("weight" in step.kernel.writes for *_, steps in layers for step in steps)
+    return bool(alone) or any("weight" in step.kernel.writes for *_, steps in layers.entries for step in steps)
 
 
 @torch.no_grad()
@@ -81,12 +80,16 @@ def run(ready: ReadyGroup, finite: bool | Tensor = True, updates: Mapping[BioLay
     Returns:
         Which weights were replaced, by name of the weight, if a mechanism says so.
     """
-    layers = [item for item in ready.prepared.ready if updates is None or item[0] in updates]
+    plain = ready.prepared.ready if updates is None else ready.prepared.ready.part(updates)
     flag = None if isinstance(finite, bool) else finite
-    masks = run_calls([(_around(bio, layer, updates), steps) for bio, layer, steps in layers], flag)
+    if updates is None:
+        masks = plain.run(flag)
+    else:
+        around = [updates[bio] for bio, _, _ in plain.entries]
+        masks = plain.run(flag, [one.weight for one in around], [one.update for one in around])
     for mechanism in ready.group:
         if mechanism.row.counts:
-            finished(layers, mechanism.row, masks, flag)
+            finished(plain, mechanism.row, masks, flag)
     alone = [bio for bio in ready.prepared.alone if updates is None or bio in updates]
     if alone and not bool(finite):
         return masks
@@ -100,14 +103,6 @@ def run(ready: ReadyGroup, finite: bool | Tensor = True, updates: Mapping[BioLay
             mask = _call(bio, mechanism, None if updates is None else updates[bio])
             merge(masks, {} if mask is None else {bio.synapse.weight: mask})
     return masks
-
-
-def _around(bio: BioLayer, layer: Layer, updates: Mapping[BioLayer, Update] | None) -> Layer:
-    """Returns the layer with the old weight as its weight, and the update in the gradient's place."""
-    if updates is None:
-        return layer
-    weight, update = updates[bio]
-    return layer._replace(operands={**layer.operands, "weight": weight, "grad": update})
 
 
 def _call(bio: BioLayer, mechanism: Mechanism, around: Update | None) -> Tensor | None:

@@ -25,13 +25,11 @@ def merge(masks: Masks, further: Mapping[str, Tensor]) -> None:
 @torch.no_grad()
 def renew(bios: Sequence[BioLayer], masks: Masks, optimizer: Optimizer | None, *, fresh_rates: bool) -> None:
     """Resets the optimizer's memory of replaced weights and, if asked, draws them new rates."""
-    for bio in bios:
-        mask = masks.get(bio.synapse.weight)
-        if mask is None:
-            continue
-        if optimizer is not None:
-            reset(optimizer, bio.weight, mask)
-        if fresh_rates:
+    replaced = [(bio, masks[bio.synapse.weight]) for bio in bios if bio.synapse.weight in masks]
+    if optimizer is not None:
+        reset(optimizer, [(bio.weight, mask) for bio, mask in replaced])
+    if fresh_rates:
+        for bio, mask in replaced:
             # The layer's key has moved on with the replacement, so this one is new each time.
             key = rng.fold_in(local(bio.key), FRESH)
             rate, drawn = bio.fuzzy_learning_rate_parameters, initial_rate(key, bio.weight, bio.synapse, bio.config)

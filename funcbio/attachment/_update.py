@@ -21,7 +21,7 @@ class Old:
 
     def __init__(self, bios: Sequence[BioLayer] = (), others: Sequence[Tensor] = ()) -> None:
         self.parameters = {bio: bio.weight for bio in bios}
-        self.weights = {bio: parameter.detach().clone() for bio, parameter in self.parameters.items()}
+        self.weights = dict(zip(self.parameters, copies([*self.parameters.values()]), strict=True))
         self.others = [(tensor, tensor.detach().clone()) for tensor in others]
         self.grads: dict[BioLayer, Tensor | None] = {}
         self.lent: list[Tensor] = []
@@ -71,17 +71,24 @@ def scale_update(ready: Sequence[ReadyGroup], old: Old, finite: bool | Tensor) -
     whole = any(mechanism.is_own for mechanisms in ready for mechanism in mechanisms.group)  # They see one tree.
     groups = [[*old.weights]] if whole else groups_of_layers(old.weights, OPTIONS.update_elements)
     for group in groups:
-        updates = {bio: _around(old.parameters[bio], old.weights[bio], own=own) for bio in group}
+        new: list[Tensor] = [old.parameters[bio] for bio in group]
+        before = [old.weights[bio] for bio in group]
+        weights = [*copies(before)] if own else before  # In memory of their own if they may be written to.
+        changes = [*torch._foreach_sub(new, before)]  # pyright: ignore[reportPrivateImportUsage]
+        updates = {bio: Update(*pair) for bio, *pair in zip(group, weights, changes, strict=True)}
         for mechanisms in ready:
             merge(replaced, run(mechanisms, finite, updates))
-        for bio, (weight, update) in updates.items():
-            old.parameters[bio].copy_(update.add_(weight))
+        torch._foreach_add_(changes, weights)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_copy_(new, changes)  # pyright: ignore[reportPrivateImportUsage]
     return replaced
 
 
-def _around(new: Tensor, old: Tensor, *, own: bool) -> Update:
-    """Returns the old weight, in memory of its own if it may be written to, and the update."""
-    return Update(old.clone() if own else old, new - old)
+@torch.no_grad()
+def copies(tensors: list[Tensor]) -> Sequence[Tensor]:
+    """Returns a copy of each tensor, in its layout."""
+    if not tensors:
+        return []
+    return torch._foreach_clone(tensors)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def groups_of_layers(weights: Mapping[BioLayer, Tensor], most: int) -> Iterator[list[BioLayer]]:

@@ -5,7 +5,6 @@ elements: the lanes of a group's numbers come from the same counters, hashed onc
 the incomplete last groups of large ones, run together in a copy.
 """
 
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,179 +12,115 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Size, Tensor
+from torch import Tensor
 
-from funcbio.engine._kernel import Draw, Kernel, bare, optional
-from funcbio.engine._layers import Columns, Layer, Step, small_draws, take_statistics
+from funcbio._checks import outside
+from funcbio.engine._fused import programs_for
+from funcbio.engine._kernel import FULL, Kernel, bare, optional
+from funcbio.engine._layers import Columns, Layer, Step, small_draws
 from funcbio.engine._options import OPTIONS
-from funcbio.engine._program import LANES, Program, program, works
-from funcbio.engine._reductions import compiled_reductions
-from funcbio.engine._tiles import write_all
-from funcbio.rng import LANE, blocks, lanes
 from funcbio.tensors._arithmetic import work_type
-from funcbio.tensors._kept import is_watched, kept
+from funcbio.tensors._kept import kept
 
-GROUP = LANES * LANE
-PACKED_BELOW = 64 * GROUP
-"""A layer of fewer elements is copied together with others: a call costs more than the copy."""
 SPREAD = frozenset({"sign", "activity"})
 """Operands that only broadcast with the weight."""
-Span = tuple[int, int, int]
-"""Layer, first group, number of groups."""
 _broken: list[str] = []
 
 
-def can_fuse(steps: Sequence[Step], layers: Sequence[Layer]) -> bool:
+def can_fuse(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns) -> bool:
     """Returns True if one loop can run the steps, and is worth the call."""
+    if not OPTIONS.compiler or _broken:
+        return False
     read = {bare(name) for step in steps for name in step.kernel.reads if not _absent(name, layers[0])}
     whole = read - SPREAD
-    numeric = all(isinstance(v, int | float | Tensor) for step in steps for v in step.hyper.values())
-    flat = all(layer.operands[name].is_contiguous() for layer in layers for name in whole if name in layer.operands)
     # One operation is as good as a program; and operands are laid out only where much else is saved.
     filling = len(steps) == 1 and steps[0].kernel.in_place is not None
     filling |= whole != read and not any(step.kernel.draws for step in steps)
-    enough = sum(layer.operands["weight"].numel() for layer in layers) >= OPTIONS.compiled_elements
-    may = OPTIONS.compiler and not (_broken or is_watched())
-    return may and not filling and enough and numeric and flat and whole <= {"weight", "grad", "rate"}
+    numeric = all(isinstance(v, int | float | Tensor) for step in steps for v in step.hyper.values())
+    flat = all(value.is_contiguous() for name in whole & columns.keys() for value in columns[name])
+    return not filling and whole <= FULL and numeric and flat
 
 
 def _absent(name: str, layer: Layer) -> bool:
     return name.endswith("?") and optional(name, layer.operands.get(bare(name))) is None
 
 
-def _present(kernel: Kernel, layer: Layer) -> Kernel:
-    """Returns the kernel with the "?" dropped from the names of optional operands that the layer has."""
-    reads = tuple(name if _absent(name, layer) else bare(name) for name in kernel.reads)
-    return kernel if reads == kernel.reads else replace(kernel, reads=reads)
+class Fused:
+    """Runs the steps of a pass by programs.
+
+    Args:
+        steps: The steps; see ``can_fuse``.
+        layers: Layers that take part in all of them.
+        columns: Their tensors: of the shapes, types and layout of all that are to come.
+    """
+
+    def __init__(self, steps: Sequence[Step], layers: Sequence[Layer], columns: Columns) -> None:
+        self.steps, self.layers = steps, layers
+        self.device = columns["weight"][0].device
+        # A program takes keys, also where nothing is drawn.
+        self.keys = [_no_key(self.device) if layer.key is None else layer.key for layer in layers]
+        self.draws_small = any(draw.like != "rate" for step in steps for draw in step.kernel.draws)
+        self.numbers = self._numbers()
+        self.is_fixed = not any(isinstance(value, Tensor) for step in steps for value in step.hyper.values())
+        columns = self._with_draws(columns)
+        absent = frozenset(name for step in steps for name in step.kernel.reads if _absent(name, layers[0]))
+        weights = columns["weight"]
+        present = [(name, column[0]) for name, column in columns.items() if column[0] is not None]
+        self.programs = programs_for(
+            tuple([_present(step.kernel, absent) for step in steps]),
+            tuple([tuple(step.hyper) for step in steps]),
+            tuple([layer.name for layer in layers]),
+            tuple([weight.shape for weight in weights]),
+            tuple([(name, _type(name, value, weights[0])) for name, value in present]),
+            self.device,
+        )
+        self.programs.make(columns)
+
+    def run(self, columns: Columns, finite: Tensor | None) -> None:
+        """Runs the steps on every layer, in place, unless ``finite`` is False."""
+        numbers = self.numbers if self.is_fixed else self._numbers()
+        flag = _always(self.device) if finite is None else finite
+        self.programs.run(self._with_draws(columns), self.keys, numbers, flag)
+
+    def _numbers(self) -> list[Tensor]:
+        """Returns all hyper-parameters, in order."""
+        device = self.device
+        pairs = [(at, step, name, value) for at, step in enumerate(self.steps) for name, value in step.hyper.items()]
+        return [_number(value, name in step.kernel.whole, device, (at, name)) for at, step, name, value in pairs]
+
+    def _with_draws(self, columns: Columns) -> Columns:
+        """Adds the draws that are smaller than the weights, by their streams, under which a program reads them."""
+        if not self.draws_small:
+            return columns
+        drawn = [(step.kernel.draws, small_draws(step.kernel, self.layers, columns)) for step in self.steps]
+        pairs = [pair for draws, made in drawn for pair in zip(draws, made, strict=True)]
+        return {**columns, **{draw.stream: numbers for draw, numbers in pairs if numbers is not None}}
 
 
-def run_fused(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, finite: Tensor | None) -> bool:
-    """Runs the steps of a pass on every layer; returns False, with nothing changed, if they cannot be compiled."""
-    if not can_fuse(steps, layers):
-        return False
-    weights: list[Tensor] = columns["weight"]
-    operands = {**columns, **_small_draws(steps, layers, columns)}
-    kernels = tuple(_present(step.kernel, layers[0]) for step in steps)
-    types = tuple(column[0].dtype for column in operands.values() if column[0] is not None)
-    device = weights[0].device
-    run = program(kernels, types, device.type)
-    hyper = [
-        {name: _number(value, name in step.kernel.whole, device, (at, name)) for name, value in step.hyper.items()}
-        for at, step in enumerate(steps)
-    ]
-    spreads = any(value.shape != weights[0].shape for name in run.names for value in operands[name][:1])
-    whole, rest = spans(tuple(weight.shape for weight in weights), OPTIONS.spread_groups if spreads else 1 << 40)
+def fused(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns) -> Fused | None:
+    """Returns what runs the steps of a pass by programs; None, and a warning the first time, if nothing can."""
+    if not can_fuse(steps, layers, columns):
+        return None
     try:
-        with compiled_reductions():
-            statistics = [take_statistics(step.kernel, columns, len(layers)) for step in steps]
-        for span in whole:
-            targets = {name: part(operands[name][span[0]], span, weights[span[0]]) for name in run.names}
-            _call(run, (span,), targets, layers, statistics, hyper, finite)
-        if rest:
-            _call_packed(run, rest, operands, layers, statistics, hyper, finite)
+        return Fused(steps, layers, columns)
     except Exception as error:
-        if run.ran:
-            raise
         _broken.append(str(error).strip().split("\n")[0])
-        warnings.warn(f"compile=True needs a compiler: the methods go on without ({_broken[0]})", stacklevel=7)
-        return False
-    return True
+        warnings.warn(f"compile=True needs a compiler: the methods go on without ({_broken[0]})", stacklevel=outside())
+        return None
 
 
-def _small_draws(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns) -> Columns:
-    """Makes the draws that are smaller than the weights, by their streams, under which a program reads them."""
-    drawn = [(step.kernel.draws, small_draws(step.kernel, layers, columns)) for step in steps]
-    pairs = [pair for draws, made in drawn for pair in zip(draws, made, strict=True)]
-    return {draw.stream: numbers for draw, numbers in pairs if numbers is not None}
+def _type(name: str, value: Tensor, weight: Tensor) -> torch.dtype:
+    """Returns the type in which a program sees an operand."""
+    if value.dtype == torch.bool:
+        return torch.uint8
+    return value.dtype if name in FULL else work_type([weight, value])
 
 
 @lru_cache(maxsize=256)
-def spans(shapes: tuple[Size, ...], most: int) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-    """Returns spans of at most ``most`` whole groups of large layers, and a span for the rest of every layer."""
-    whole, rest = [], []
-    for layer, shape in enumerate(shapes):
-        count = math.prod(shape)
-        full = count // GROUP if count >= PACKED_BELOW else 0
-        whole += [(layer, first, min(most, full - first)) for first in range(0, full, most)]
-        if count > full * GROUP:
-            rest.append((layer, full, -(-count // GROUP) - full))
-    return tuple(whole), tuple(rest)
-
-
-def part(value: Tensor, span: Span, weight: Tensor) -> Tensor:
-    """Returns the elements of a span, flat; a copy if the value only broadcasts with the weight."""
-    _, first, count = span
-    start, stop = first * GROUP, min((first + count) * GROUP, weight.numel())
-    if value.dtype == torch.bool:
-        value = value.view(torch.uint8)
-    if value.shape == weight.shape:
-        return value.detach().view(-1)[start:stop]  # Programs would be told apart by requires_grad.
-    row = weight.numel() // weight.shape[0]
-    rows = slice(start // row, -(-stop // row))
-    wide = value.to(work_type([weight, value])).expand(weight.shape)
-    return wide[rows].reshape(-1)[start - rows.start * row :][: stop - start].contiguous()
-
-
-def _call_packed(run: Program, rest: tuple[Span, ...], columns: Columns, *given: Any) -> None:
-    """Runs a program on a copy of some spans, each padded to whole groups, and copies the results back."""
-    weights = columns["weight"]
-    places = {name: [part(columns[name][at[0]], at, weights[at[0]]) for at in rest] for name in run.names}
-    lengths = [place.numel() for place in places[run.names[0]]]
-    pads = [span[2] * GROUP - length for span, length in zip(rest, lengths, strict=True)]
-    if len(rest) == 1 and rest[0][2] == 1:  # A single group would be a program of its own.
-        rest, pads = (rest[0], (rest[0][0], rest[0][1] + 1, 1)), [pads[0] + GROUP]
-    packs = {}
-    for name, parts in places.items():
-        padded = [piece for place, pad in zip(parts, pads, strict=True) for piece in (place, place.new_zeros(pad))]
-        packs[name] = torch.cat(padded)
-    _call(run, rest, packs, *given)
-    for name in run.writes:
-        parts = packs[name].split([length for pair in zip(lengths, pads, strict=True) for length in pair])
-        write_all(places[name], list(parts[::2]))
-
-
-def _call(
-    run: Program,
-    chosen: tuple[Span, ...],
-    targets: dict[str, Tensor],
-    layers: Sequence[Layer],
-    statistics: list[list[list[Tensor]]],
-    hyper: list[dict[str, Tensor]],
-    finite: Tensor | None,
-) -> None:
-    """Calls a program on flat memory in whole groups."""
-    groups = sum(count for _, _, count in chosen)
-    values = {name: [*flat.view(groups, LANES, LANE).unbind(1)] for name, flat in targets.items()}
-    device = values["weight"][0].device
-    owner = _owner(tuple(count for _, _, count in chosen), device)
-    owners = [layers[layer] for layer, _, _ in chosen]
-    words = [torch.stack([layer.key for layer in owners]).index_select(0, owner)]
-    types = works(run.kernels, {name: lanes[0] for name, lanes in values.items()})
-    draws = [(draw, t) for kernel, t in zip(run.kernels, types, strict=True) for draw in kernel.draws]
-    for draw, dtype in [(draw, dtype) for draw, dtype in draws if draw.like == "rate"]:
-        streams = tuple(f"{draw.stream}/{layer.name}" for layer in owners)
-        words.append(_words(draw, streams, tuple(span[1:] for span in chosen), dtype, device))
-    spread_out = [
-        [torch.stack([column[layer] for layer, _, _ in chosen]).index_select(0, owner).unsqueeze(1) for column in facts]
-        for facts in statistics
-    ]
-    run(values, torch.cat(words, 1), spread_out, hyper, _always(device) if finite is None else finite)
-
-
-@kept(64)
-def _owner(counts: tuple[int, ...], device: torch.device) -> Tensor:
-    repeats = torch.tensor(counts, dtype=torch.int64, device=device)
-    return torch.arange(len(counts), dtype=torch.int64, device=device).repeat_interleave(repeats)
-
-
-@kept(64)
-def _words(
-    draw: Draw, streams: tuple[str, ...], parts: tuple[tuple[int, int], ...], dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """Returns the counter words of the groups: first words of the blocks that make up a group, then the second word."""
-    each = LANES // lanes(draw.law, dtype)
-    first, second = blocks(streams, [(start * each, count * each) for start, count in parts], device)
-    return torch.cat((first.view(-1, each), second.view(-1, each)[:, :1]), 1)
+def _present(kernel: Kernel, absent: frozenset[str]) -> Kernel:
+    """Returns the kernel with the "?" dropped from the names of optional operands that the layers have."""
+    reads = tuple(name if name in absent else bare(name) for name in kernel.reads)
+    return kernel if reads == kernel.reads else replace(kernel, reads=reads)
 
 
 def _number(value: Any, counts: bool, device: torch.device, place: tuple[int, str]) -> Tensor:
@@ -199,7 +134,12 @@ def _number(value: Any, counts: bool, device: torch.device, place: tuple[int, st
 @kept(256)
 def _fixed(value: float, dtype: torch.dtype, device: torch.device, place: tuple[int, str]) -> Tensor:
     del place
-    return torch.tensor(value, dtype=dtype, device=device)
+    return torch.full((), value, dtype=dtype, device=device)
+
+
+@kept(16)
+def _no_key(device: torch.device) -> Tensor:
+    return torch.zeros(2, dtype=torch.int32, device=device)
 
 
 @kept(16)

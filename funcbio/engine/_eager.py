@@ -1,19 +1,18 @@
 """Kernels in place: several of them, over the weights of several layers, in as few passes as their statistics allow."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Size, Tensor
 
-from funcbio.engine._kernel import apply
+from funcbio.engine._kernel import FULL, apply, numbers_of
 from funcbio.engine._layers import Columns, Layer, Step, small_draws, take_statistics
 from funcbio.engine._noise import Ahead
-from funcbio.engine._tiles import Piece, gather, keep_freed_memory, scatter, spread, tile_size, tiles
-
-FULL = ("weight", "grad", "rate")
-"""Operands with an element for each of the weight's: every kernel that draws reads one."""
-Runner = Callable[[Sequence[Step], Sequence[Layer], Columns, Tensor | None], bool]
+from funcbio.engine._options import OPTIONS
+from funcbio.engine._tiles import Piece, gather, scatter, spread, tile_size, tiles
+from funcbio.tensors._kept import is_bare
 
 
 def passes(steps: Sequence[Step]) -> list[list[Step]]:
@@ -27,51 +26,56 @@ def passes(steps: Sequence[Step]) -> list[list[Step]]:
     return groups
 
 
-@torch.no_grad()
-def run_in_place(
-    steps: Sequence[Step], layers: Sequence[Layer], finite: Tensor | None = None, runner: Runner | None = None
-) -> Columns:
-    """Runs steps one after the other on every layer, and writes what they change into the layers' tensors.
+class Pass:
+    """Runs the steps of one pass, tile by tile.
 
     Args:
-        steps: Every layer must take part in every step.
+        steps: The steps; every layer takes part in all of them.
         layers: Plain tensors on one device.
-        finite: If given and False, nothing is changed; a tensor, so that the device need not be asked.
-        runner: Another way to run a pass; it returns False where it cannot.
-
-    Returns:
-        The operands of the steps, a list by layer each; ``replaced`` is new if a step writes it.
+        shapes: The shapes of their weights.
     """
-    keep_freed_memory()
-    names = {"weight"}.union(*(step.needs for step in steps))  # Layers may bring more, and not all of them the same.
-    columns: Columns = {name: [layer.operands[name] for layer in layers] for name in sorted(names)}
-    if any("replaced" in step.kernel.writes for step in steps):
-        columns["replaced"] = [torch.zeros_like(weight, dtype=torch.bool) for weight in columns["weight"]]
-    for group in passes(steps) if len(steps) > 1 else (steps,):
-        if runner is None or not runner(group, layers, columns, finite):
-            run_pass(group, layers, columns, finite)
-    return columns
 
+    def __init__(self, steps: Sequence[Step], layers: Sequence[Layer], shapes: tuple[Size, ...]) -> None:
+        self.steps, self.layers, self.shapes, self.first = steps, layers, shapes, steps[0].kernel
+        self.names, self.keys = [layer.name for layer in layers], [layer.key for layer in layers]
+        self.sizes = [math.prod(shape) for shape in shapes]
+        large = len(layers) < OPTIONS.joined_layers or sum(self.sizes) > len(layers) * OPTIONS.joined_elements
+        self.is_one = len(steps) == 1 and large
+        self.is_simple = self.is_one and not self.first.draws and self.first.statistics is None
+        self.is_fixed = not any(isinstance(value, Tensor) for step in steps for value in step.hyper.values())
+        self.made: list[dict[str, Any]] | None = None
 
-def run_pass(steps: Sequence[Step], layers: Sequence[Layer], columns: Columns, finite: Tensor | None) -> None:
-    """Runs the steps of one pass, tile by tile."""
-    first = steps[0].kernel
-    if len(steps) == 1 and first.in_place is not None and finite is None:
-        for layer in range(len(layers)):
-            first.in_place(*(columns[name][layer] for name in first.reads))
-        return
-    weights: list[Tensor] = columns["weight"]
-    shapes = tuple(weight.shape for weight in weights)
-    simple = len(steps) == 1 and not first.draws and first.statistics is None
-    small = [small_draws(step.kernel, layers, columns) if step.kernel.draws else [] for step in steps]
-    statistics = [
-        take_statistics(step.kernel, columns, len(layers)) if step.kernel.statistics else [] for step in steps
-    ]
-    names, keys = [layer.name for layer in layers], [layer.key for layer in layers]
-    ahead = Ahead(names, keys, [weight.numel() for weight in weights], goes_on=layers[0].goes_on)
-    prepared = list(zip(small, statistics, strict=True))
-    for pieces in tiles(shapes, tile_size(weights[0].device), not simple):
-        run_tile(steps, ahead, columns, shapes, pieces, prepared, finite)
+    def run(self, columns: Columns, finite: Tensor | None) -> None:
+        """Runs the steps.
+
+        Args:
+            columns: The layers' tensors, a list by layer for each operand.
+            finite: If given and False, nothing is changed.
+        """
+        if self.is_one and self.first.in_place is not None and finite is None:
+            for operands in zip(*(columns[name] for name in self.first.reads), strict=True):
+                self.first.in_place(*operands)
+            return
+        prepared = []
+        for step, numbers in zip(self.steps, self._numbers(columns), strict=True):
+            small = small_draws(step.kernel, self.layers, columns) if step.kernel.draws else []
+            facts = take_statistics(step.kernel, columns, len(self.layers)) if step.kernel.statistics else []
+            prepared.append((small, facts, numbers))
+        ahead = Ahead(self.names, self.keys, self.sizes, goes_on=self.layers[0].goes_on)
+        for pieces in tiles(self.shapes, tile_size(columns["weight"][0].device), not self.is_simple):
+            run_tile(self.steps, ahead, columns, self.shapes, pieces, prepared, finite)
+
+    def _numbers(self, columns: Columns) -> list[dict[str, Any]]:
+        """Returns the hyper-parameters of every step, as its rule takes them: made once for all tiles and calls."""
+        if self.made is not None:
+            return self.made
+        device, made = columns["weight"][0].device, []
+        for step in self.steps:
+            operands = {name: columns[name][0] for name, _ in step.kernel.inputs}
+            made.append(numbers_of(step.kernel, step.hyper, step.kernel.work(operands), device))
+        if self.is_fixed and is_bare():
+            self.made = made
+        return made
 
 
 def run_tile(
@@ -80,14 +84,14 @@ def run_tile(
     columns: Columns,
     shapes: Sequence[Size],
     pieces: tuple[Piece, ...],
-    prepared: list[tuple[list[list[Tensor] | None], list[list[Tensor]]]],
+    prepared: Sequence[tuple[Any, Any, dict[str, Any]]],
     finite: Tensor | None,
 ) -> None:
     """Runs the steps of one pass on one tile."""
     values: dict[str, Any] = {}
     written: dict[str, None] = {}
     first = pieces[0].layer
-    for (_, kernel, hyper, _), (small, statistics) in zip(steps, prepared, strict=True):
+    for (_, kernel, _, _), (small, statistics, hyper) in zip(steps, prepared, strict=True):
         for name, is_optional in kernel.inputs:
             if name not in values:
                 column = columns[name]

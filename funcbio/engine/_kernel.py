@@ -16,6 +16,8 @@ from funcbio.rng import Law
 from funcbio.tensors._arithmetic import number, rounded, work_type
 
 WEIGHT, GRAD = "weight", "grad"
+FULL = frozenset({"weight", "grad", "rate"})
+"""Operands with an element for each of the weight's: every kernel that draws reads one."""
 Operands = Mapping[str, Any]
 """Tensors by name; None where a layer has none of that name."""
 
@@ -114,7 +116,7 @@ def apply(
     work = kernel.work(operands)
     values = [operands[name] for name, _ in kernel.inputs]
     device = next(value.device for value in values if value is not None)
-    numbers = {name: value if name in kernel.whole else number(value, work, device) for name, value in hyper.items()}
+    numbers = numbers_of(kernel, hyper, work, device)
     if kernel.statistics is not None:
         numbers["statistics"] = tuple([fact.to(work) if fact.is_floating_point() else fact for fact in statistics])
     wide = [None if value is None else value.to(work) for value in (*values, *draws)]
@@ -124,6 +126,11 @@ def apply(
         name: value if name == "replaced" else rounded(value, operands[name].dtype, finite=name == "rate")
         for name, value in written
     }
+
+
+def numbers_of(kernel: Kernel, hyper: Mapping[str, Any], work: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """Returns hyper-parameters as tensors of the type that the rule computes in; integers as they are."""
+    return {name: value if name in kernel.whole else number(value, work, device) for name, value in hyper.items()}
 
 
 def bare(name: str) -> str:

@@ -1,6 +1,6 @@
 """Layers and steps: what kernels run on, and which of them with which hyper-parameters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -8,7 +8,9 @@ from torch import Tensor
 
 from funcbio._checks import is_real
 from funcbio.base import Key
-from funcbio.engine._kernel import Draw, Kernel
+from funcbio.engine._kernel import FULL, Draw, Kernel
+from funcbio.engine._options import OPTIONS
+from funcbio.engine._statistics import Stack
 from funcbio.rng import uniform
 from funcbio.tensors._sharding import is_plain
 
@@ -57,7 +59,7 @@ def is_key(key: Any) -> bool:
 
 def is_alike(value: Any, weight: Any) -> bool:
     """Returns True if a tensor is plain memory on the weight's device, of its shape and a type that kernels work in."""
-    plain = is_plain(value) and is_real(value) and value.layout is torch.strided
+    plain = is_plain(value) and is_real(value) and value.layout is torch.strided and not value.is_neg()
     return plain and value.shape == weight.shape and value.device == weight.device
 
 
@@ -75,8 +77,27 @@ def broadcasts(values: Tensor, weight: Tensor) -> bool:
 
 def take_statistics(kernel: Kernel, columns: Columns, number: int) -> list[list[Tensor]]:
     """Returns statistics of every layer: a list by layer for each of them."""
-    by_layer = [kernel.take_statistics([columns[name][layer] for name in kernel.of]) for layer in range(number)]
-    return [list(column) for column in zip(*by_layer, strict=True)]
+    taken: list[Sequence[Tensor]] = [()] * number
+    for layers in _alike(kernel, columns):
+        if len(layers) == 1:
+            taken[layers[0]] = kernel.take_statistics([columns[name][layers[0]] for name in kernel.of])
+            continue
+        stacks = [Stack(torch.stack([columns[name][at].reshape(-1) for at in layers])) for name in kernel.of]
+        facts = [fact.view(-1).unbind() for fact in kernel.take_statistics(stacks)]
+        for layer, values in zip(layers, zip(*facts, strict=True), strict=True):
+            taken[layer] = values
+    return [list(column) for column in zip(*taken, strict=True)]
+
+
+def _alike(kernel: Kernel, columns: Columns) -> Iterator[list[int]]:
+    """Yields layers whose statistics can be taken together: small ones of one size, on as many elements as a tile."""
+    sizes: dict[int, list[int]] = {}
+    together = FULL.issuperset(kernel.of)
+    for layer, weight in enumerate(columns["weight"]):
+        sizes.setdefault(weight.numel() if together else -layer, []).append(layer)
+    for size, layers in sizes.items():
+        most = max(1, OPTIONS.sum_elements // max(1, size)) if together else 1
+        yield from (layers[first : first + most] for first in range(0, len(layers), most))
 
 
 def small_draws(kernel: Kernel, layers: Sequence[Layer], columns: Columns) -> list[list[Tensor] | None]:

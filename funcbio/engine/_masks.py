@@ -4,11 +4,19 @@ import torch
 from torch import Tensor
 
 from funcbio.base import Number
+from funcbio.tensors._arithmetic import is_surely_finite, may_write
+
+BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
+"""Integers of the size of the types that rules compute in."""
 
 
 def above(first: Tensor, second: Number) -> Tensor:
-    """Returns a mask of where the first is larger; where one of them is nan, it is not."""
-    return first > second if torch.compiler.is_compiling() else (first - second).sign_().relu_()
+    """Returns a mask, shaped like the first, of where that is larger; where one of them is nan, it is not."""
+    if torch.compiler.is_compiling():
+        return first > second
+    if isinstance(second, Tensor) and may_write():
+        return torch.gt(first, second, out=torch.empty_like(first))
+    return (first - second).sign_().relu_()
 
 
 def either(first: Tensor, second: Tensor) -> Tensor:
@@ -26,8 +34,19 @@ def choose(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
     return torch.lerp(old, new, mask.to(old.dtype))  # Exact at both ends.
 
 
+def select(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """Returns the new values where the mask is set, the old ones elsewhere, to the last bit, whatever they are."""
+    if torch.compiler.is_compiling() or not may_write() or old.device.type != "cpu":
+        return torch.where(mask.bool(), new, old)
+    bits = BITS[old.dtype]  # On a CPU, ``torch.where`` looks at one element after the other.
+    every = mask.to(bits).neg_()
+    return (old.view(bits) ^ new.view(bits)).bitwise_and_(every).bitwise_xor_(old.view(bits)).view(old.dtype)
+
+
 def bounded(values: Tensor) -> Tensor:
     """Returns the values; infinite ones become the largest of their type."""
+    if is_surely_finite(values):
+        return values
     top = torch.finfo(values.dtype).max
     return values.clamp(-top, top)
 

@@ -1,127 +1,154 @@
-"""Programs: loops that torch compiles once for a sequence of kernels and a type of numbers."""
+"""Programs: loops over memory that are compiled once, for a sequence of kernels and a type of numbers.
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Any
+A program takes a flat list of tensors. Each axis of them that has another size in other calls has a name.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from funcbio.engine._compiling import with_own_code
-from funcbio.engine._kernel import Kernel, apply, bare
-from funcbio.rng import lane_list, lanes, words
+from funcbio.engine._kernel import Kernel
+from funcbio.engine._lanes import (
+    LANES,
+    blocks_of,
+    draw_lanes,
+    names_of,
+    rows_of,
+    run_lane,
+    works,
+    works_of,
+    write,
+    writes_of,
+)
+from funcbio.engine._rows import Rows
+from funcbio.engine._statistics import CHUNK
+from funcbio.rng import LANE
 
-LANES = 4
-"""Lanes of a group: as many numbers as a counter makes in single precision."""
-OPTIONS: dict[str, Any] = {"realize_opcount_threshold": 40}
-"""How long an expression may grow before the compiler gives it a name: fewer, and one loop becomes several; more, and
-compiling takes longer, because an expression is gone through once for each of its uses."""
-Lanes = dict[str, list[Tensor]]
+GROUPS, LAYERS, MOST = "groups", "layers", "most"
+"""Axes: groups of numbers, layers, and rows of the layer that has most."""
 
 
-class Program:
-    """Runs a compiled sequence of kernels.
-
-    Args:
-        kernels: Kernels whose operands all have the size of the weight.
+class Input(NamedTuple):
+    """Describes a tensor that a program takes.
 
     Attributes:
-        names: Operands that are read or written, the weight first.
-        writes: Operands that are written.
-        ran: Whether it ran once: then it is compiled.
+        shape: Sizes of its axes, or their names.
+        dtype: Its type.
+        kind: What numbers it holds, for an example.
     """
 
-    def __init__(self, kernels: tuple[Kernel, ...]) -> None:
-        reads = [name for kernel in kernels for name in kernel.reads if not name.endswith("?")]
-        self.writes = tuple(dict.fromkeys(name for kernel in kernels for name in kernel.writes))
-        # Draws that are not of the weights' size are operands, named as their streams.
-        small = [draw.stream for kernel in kernels for draw in kernel.draws if draw.like != "rate"]
-        self.names = tuple(dict.fromkeys(("weight", *reads, *small, *self.writes)))
-        self.kernels, self.ran = kernels, False
-        self.compiled = torch.compile(with_own_code(run_lanes), fullgraph=True, options=OPTIONS)
-
-    def __call__(
-        self,
-        values: Lanes,
-        meta: Tensor,
-        statistics: list[list[Tensor]],
-        hyper: list[dict[str, Tensor]],
-        finite: Tensor,
-    ) -> None:
-        """Runs the program in place.
-
-        Args:
-            values: Of each operand its lanes, tensors of shape ``(groups, LANE)``.
-            meta: int32 ``(groups, ...)``: the key of each group's layer, then every draw's counter words.
-            statistics: For each kernel its statistics, each ``(groups, 1)``.
-            hyper: For each kernel its hyper-parameters, tensors of no dimensions; all of them tensors of their own.
-            finite: If False, nothing is written.
-        """
-        if not self.ran:
-            every = [lane for column in values.values() for lane in column]
-            for tensor in (*every, meta, *(fact for facts in statistics for fact in facts)):
-                torch._dynamo.mark_dynamic(tensor, 0)
-        self.compiled(self.kernels, values, meta, statistics, hyper, finite)
-        self.ran = True
+    shape: tuple[int | str, ...]
+    dtype: torch.dtype
+    kind: str = "number"
 
 
-@lru_cache(maxsize=64)
-def program(kernels: tuple[Kernel, ...], dtypes: tuple[torch.dtype, ...], device: str) -> Program:
-    """Returns the program of a sequence of kernels for its operands' types and device: the same for every model."""
-    del dtypes, device
-    return Program(kernels)
+@dataclass(frozen=True)
+class Loop:
+    """Describes the program that runs kernels on layers, in place.
+
+    Attributes:
+        kernels: Kernels whose operands all have the size of the weight.
+        hyper: For each kernel, the names of its hyper-parameters.
+        types: Types of ``names``.
+        facts: For each kernel, how many of its statistics are given; -1 if they are taken in the program.
+        fact_type: Type of given statistics, for each of them.
+    """
+
+    kernels: tuple[Kernel, ...]
+    hyper: tuple[tuple[str, ...], ...]
+    types: tuple[torch.dtype, ...]
+    facts: tuple[int, ...]
+    fact_types: tuple[torch.dtype, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Returns the operands that are read or written, the weight first."""
+        return names_of(self.kernels)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Returns the operands that are written."""
+        return writes_of(self.kernels)
+
+    @property
+    def counts(self) -> bool:
+        """Returns True if the program takes statistics itself."""
+        return -1 in self.facts
+
+    def inputs(self) -> Iterator[Input]:
+        """Yields what the program takes, in order."""
+        for name, dtype in zip(self.names, self.types, strict=True):
+            for _ in range(LANES):
+                yield Input((GROUPS, LANE), dtype, name)
+        yield Input((LAYERS, 2), torch.int32, "word")
+        yield Input((GROUPS,), torch.int64, "owner")
+        yield Input((GROUPS, sum(blocks_of(self.kernels, self.works())) or 1), torch.int32, "word")
+        for dtype in self.fact_types:
+            yield Input((LAYERS, 1), dtype)
+        if self.counts:
+            yield Input((LAYERS, MOST), torch.int64, "table")
+            yield Input((GROUPS, 1), torch.int64, "present")
+            yield Input((LAYERS, 1), torch.float64, "size")
+        for kernel, names in zip(self.kernels, self.hyper, strict=True):
+            for name in names:
+                yield Input((), torch.int64 if name in kernel.whole else torch.float64, "hyper")
+        yield Input((), torch.bool, "true")
+
+    def works(self) -> list[torch.dtype]:
+        """Returns the type that each kernel computes and draws in."""
+        typed = {name: torch.empty(0, dtype=dtype) for name, dtype in zip(self.names, self.types, strict=True)}
+        return works(self.kernels, typed)
+
+    def __call__(self, *inputs: Tensor) -> None:
+        """Runs every kernel on every lane, then writes what has changed; this is the function that is compiled."""
+        given = iter(inputs)
+        values = {name: [next(given) for _ in range(LANES)] for name in self.names}
+        keys, owner, counters = next(given), next(given), next(given)
+        facts = [[next(given) for _ in range(max(0, number))] for number in self.facts]
+        layout = [next(given) for _ in range(3)] if self.counts else []
+        hyper = [{name: next(given) for name in names} for names in self.hyper]
+        finite = next(given)
+        for at, (kernel, number) in enumerate(zip(self.kernels, self.facts, strict=True)):
+            if number < 0:
+                facts[at] = [*kernel.take_statistics([rows_of(values[name], owner, layout) for name in kernel.of])]
+        spread = [[fact.index_select(0, owner) for fact in column] for column in facts]
+        drawn = draw_lanes(self.kernels, keys.index_select(0, owner)[:, None], counters, works_of(self.kernels, values))
+        for lane in range(LANES):
+            now = {name: column[lane] for name, column in values.items()}
+            for name, result in run_lane(self.kernels, now, lane, drawn, spread, hyper).items():
+                write(values[name][lane], result, finite)
 
 
-def run_lanes(
-    kernels: tuple[Kernel, ...],
-    values: Lanes,
-    meta: Tensor,
-    statistics: list[list[Tensor]],
-    hyper: list[dict[str, Tensor]],
-    finite: Tensor,
-) -> None:
-    """Runs every kernel on every lane, then writes what has changed; this is the function that torch compiles."""
-    drawn = draw_lanes(kernels, meta, works(kernels, {name: column[0] for name, column in values.items()}))
-    for lane in range(LANES):
-        now = {name: column[lane] for name, column in values.items()}
-        written: dict[str, Tensor] = {}
-        for kernel, numbers, facts, given in zip(kernels, drawn, statistics, hyper, strict=True):
-            operands = operands_of(kernel, now)
-            made = [n[lane] if n else now[draw.stream] for draw, n in zip(kernel.draws, numbers, strict=True)]
-            results = apply(kernel, operands, made, facts, given)
-            now.update(results)
-            written.update(results)
-        for name, result in written.items():
-            old = values[name][lane]
-            if result.dtype == torch.bool:  # New and all False. Bytes from numbers are ten times faster than bools.
-                old.copy_(torch.where(result & finite, 1.0, 0.0).to(torch.uint8))
-            else:
-                old.copy_(torch.where(finite, result, old))
+@dataclass(frozen=True)
+class Statistics:
+    """Describes the program that takes the statistics of one large layer.
+
+    Attributes:
+        kernel: The kernel whose statistics they are, of operands of the weight's size.
+        types: Types of the operands.
+    """
+
+    kernel: Kernel
+    types: tuple[torch.dtype, ...]
+
+    def inputs(self) -> Iterator[Input]:
+        """Yields what the program takes, in order: rows, the remaining elements, how many they are, and all are."""
+        for name, dtype in zip(self.kernel.of, self.types, strict=True):
+            yield Input((GROUPS, CHUNK), dtype, name)
+            yield Input((1, CHUNK), dtype, name)
+        yield Input((), torch.int64, "present")
+        yield Input((), torch.float64, "size")
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Returns the statistics, of no dimensions; this is the function that is compiled."""
+        *operands, present, size = inputs
+        mask = torch.arange(CHUNK, device=present.device)[None] < present
+        pairs = zip(operands[::2], operands[1::2], strict=True)
+        taken = self.kernel.take_statistics([Rows(pair, (None, mask), size) for pair in pairs])
+        return tuple([fact.clone() for fact in taken])
 
 
-def operands_of(kernel: Kernel, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the operands that a kernel of a program reads; None for a name that ends in "?", which no layer has."""
-    return {bare(name): None if name.endswith("?") else values[name] for name in kernel.reads}
-
-
-def works(kernels: Sequence[Kernel], values: Mapping[str, Any]) -> list[torch.dtype]:
-    """Returns the type that each kernel computes and draws in."""
-    return [kernel.work(operands_of(kernel, values)) for kernel in kernels]
-
-
-def draw_lanes(kernels: tuple[Kernel, ...], meta: Tensor, dtypes: list[torch.dtype]) -> list[list[list[Tensor]]]:
-    """Draws the numbers of every kernel, lane by lane; none for draws that are given as operands."""
-    key, column, drawn = meta[:, None, :2], 2, []
-    for kernel, dtype in zip(kernels, dtypes, strict=True):
-        numbers = []
-        for draw in kernel.draws:
-            if draw.like != "rate":
-                numbers.append([])
-                continue
-            each = LANES // lanes(draw.law, dtype)  # Blocks of counters that make the numbers of a group.
-            second = meta[:, column + each : column + each + 1]
-            firsts = [meta[:, column + block : column + block + 1] for block in range(each)]
-            numbers.append([n for first in firsts for n in lane_list(draw.law, *words(key, first, second), dtype)])
-            column += each + 1
-        drawn.append(numbers)
-    return drawn
+Program = Loop | Statistics

@@ -11,8 +11,7 @@ from torch.autograd import forward_ad
 
 from funcbio._checks import plain_number, require_like, require_within, shown
 from funcbio.base import Key, Tree, leaf_names
-from funcbio.engine._compiled import run_fused
-from funcbio.engine._eager import run_in_place
+from funcbio.engine._arranged import Arranged
 from funcbio.engine._kernel import Kernel, bare
 from funcbio.engine._layers import Layer, Step, broadcasts, is_alike, is_key, takes_part
 from funcbio.engine._options import OPTIONS
@@ -22,9 +21,6 @@ from funcbio.tensors._sharding import is_plain
 
 TREES = ("rate", "sign", "activity")
 """Fields of the state that are trees like the parameters."""
-TYPED = ("weight", "grad", "rate", "sign", "activity")
-"""Operands whose types decide which layers can run together."""
-Calls = Sequence[tuple[Layer, Sequence[Step]]]
 
 
 def run_kernel(
@@ -71,7 +67,8 @@ def run_steps(
         for target in {target for step in writing for target in step.kernel.writes} & operands.keys():
             results[target][index] = operands[target] = _copy(operands[target], compiled)
         calls.append((layer, acting))
-    masks = run_layers(calls)
+    with torch.no_grad():
+        masks = Arranged(calls).run()
     if "replaced" in results:
         mark = next(step.kernel.marks[0] for step in steps if "replaced" in step.kernel.writes)
         results["replaced"] = [
@@ -79,32 +76,6 @@ def run_steps(
             for mask, layer in zip(masks, layers, strict=True)
         ]
     return with_leaves(results, params, grads, state, updates=sum(step.kernel.advances for step in steps))
-
-
-def run_layers(calls: Calls, finite: Tensor | None = None) -> list[Tensor | None]:
-    """Runs every layer's steps on it, in place, layers of one kind together.
-
-    Args:
-        calls: Layers of plain memory, each with those steps that it takes part in.
-        finite: If given and False, nothing is changed.
-
-    Returns:
-        Which weights of each layer were replaced; None if no step says so.
-    """
-    groups: dict[Any, tuple[Sequence[Step], list[int]]] = {}
-    for index, (layer, steps) in enumerate(calls):
-        if steps:
-            values = [layer.operands.get(name) for name in TYPED]
-            types = [None if value is None or value.ndim == 0 else value.dtype for value in values]
-            kind = (*map(id, steps), layer.compiles, layer.operands["weight"].device, *types)
-            groups.setdefault(kind, (steps, []))[1].append(index)
-    replaced: list[Tensor | None] = [None] * len(calls)
-    for steps, chosen in groups.values():
-        layers = [calls[index][0] for index in chosen]
-        columns = run_in_place(steps, layers, finite, run_fused if layers[0].compiles else None)
-        for index, mask in zip(chosen, columns.get("replaced", ()), strict=False):
-            replaced[index] = mask
-    return replaced
 
 
 def _require_trees(step: Step, params: Tree, grads: Tree, state: Any) -> None:
@@ -141,7 +112,7 @@ def _fitting_layers(
         return None
     device = key.device if draws and key is not None else None
     plain = all(map(is_plain, numbers)) and all(_is_plain(layer, device) for layer in layers)
-    return layers if plain and elements >= (OPTIONS.compiled_elements if compiled else 0) else None
+    return layers if plain else None
 
 
 def _is_plain(layer: dict[str, Any], device: torch.device | None) -> bool:

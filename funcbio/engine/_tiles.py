@@ -82,9 +82,11 @@ def part(value: Tensor, index: Index) -> Tensor:
 
 
 def parts_of(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Cuts tensors of one shape into parts of a tile each, in the same places."""
-    shape = tensors[0].shape
-    for index, _, _ in cut(shape, tile_size(tensors[0].device)):
+    """Cuts tensors of one shape into parts, in the same places: large ones, for operations that need no tile."""
+    if tensors[0].numel() <= OPTIONS.part_elements:
+        yield tensors
+        return
+    for index, _, _ in cut(tensors[0].shape, OPTIONS.part_elements):
         yield tuple(part(tensor, index) for tensor in tensors)
 
 

@@ -97,6 +97,9 @@ SWEEPS = "sweep,experiments", SWEEP_EXTRAS
 STOP = "print the table and stop"
 GOES_ON = "the same command goes on from what was saved"
 
+TYPES = ["float32", "bfloat16", "float16", "float64"]
+"""Types of weights that methods are compiled for."""
+
 FILE = "a TOML file such as docs/experiment.toml, which shows all keys"
 FOLDER = "directory of the results; the same command goes on where it was stopped"
 
@@ -159,5 +162,23 @@ COMMANDS = {
             "--draw": _drawing("draw the figures and write the tables of a results file, beside it"),
         },
         SWEEPS,
+    ),
+    "compile": Command(
+        "make compiled methods ahead, so that no later process waits for them; or list or remove them",
+        "the programs that were made are kept",
+        "programs.run:run",
+        None,
+        {
+            "methods": {"nargs": "*", "metavar": "method", "help": "names of methods, or bio_step (default: all)"},
+            "--dtype": {
+                "nargs": "+",
+                "choices": TYPES,
+                "default": TYPES[:2],
+                "help": "types of weights (default: float32 bfloat16)",
+            },
+            "--list": _switch("list the programs that are kept and stop"),
+            "--clear": _switch("remove the programs that are kept and stop"),
+        },
+        ("experiments", {"rich": "rich"}),
     ),
 }

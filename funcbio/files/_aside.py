@@ -12,7 +12,7 @@ from typing import BinaryIO
 from funcbio.files._parts import clear_parts, open_part, part_of
 
 
-def write_aside(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
+def write_aside(path: str | os.PathLike[str], write: Callable[[BinaryIO], object], mode: int = 0o666) -> None:
     """Writes a whole file or none: what was there before stays until the new one is complete and on disk.
 
     Several threads, processes and machines may write to one path at once: each writes a part of its own, and the last
@@ -22,6 +22,7 @@ def write_aside(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
     Args:
         path: The file.
         write: Writes the content into an open binary file, which can also be read.
+        mode: Permissions of a new file, from which those are taken that new files never get.
 
     Raises:
         OSError: If the file cannot be written; it names the file or its folder.
@@ -35,7 +36,7 @@ def write_aside(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
             part = part_of(target)
             # Before the part is made, and by code of the standard library: so an interrupt at any line leaves none.
             stack.callback(part.unlink, missing_ok=True)
-            file = _opened(part, replaced, stack)
+            file = _opened(part, replaced, stack, mode)
             _fill(file, write, target)
             if os.name == "nt":
                 file.close()  # There, no open file can be renamed.
@@ -57,10 +58,10 @@ def _replaced(target: Path) -> os.stat_result | None:
     return status
 
 
-def _opened(part: Path, replaced: os.stat_result | None, stack: ExitStack) -> BinaryIO:
+def _opened(part: Path, replaced: os.stat_result | None, stack: ExitStack, mode: int) -> BinaryIO:
     """Opens the part with the permissions of the file that it replaces; never with more, not for a moment."""
     try:
-        file = open_part(part, 0o666 if replaced is None else 0o600, stack)
+        file = open_part(part, mode if replaced is None else 0o600, stack)
     except OSError as error:
         should = f"folder should be one to write in; found: {error.strerror}"
         raise OSError(error.errno, should, str(part.parent)) from None

@@ -1,5 +1,7 @@
 """Locks on open files, released when the process that holds them ends, however it ends."""
 
+from contextlib import suppress
+
 try:
     import fcntl
 except ImportError:  # Windows.
@@ -25,3 +27,10 @@ def lock(descriptor: int, *, wait: bool = False) -> bool | None:
     except OSError:
         return None
     return True
+
+
+def unlock(descriptor: int) -> None:
+    """Releases the lock on an open file, also where a child process has the file open, too."""
+    if fcntl is not None:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)

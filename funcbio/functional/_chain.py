@@ -8,12 +8,13 @@ from funcbio._checks import is_number, is_real
 from funcbio.base import Feature, Key, Tree
 from funcbio.engine._layers import Step
 from funcbio.engine._run import run_steps
+from funcbio.engine._switch import check_compile, compiles
 from funcbio.mechanisms import ROWS
 from funcbio.tensors._kept import is_watched
 from funcbio.tensors._sharding import is_plain
 
 
-def chain(*features: Feature, compile: bool = False) -> Feature:
+def chain(*features: Feature, compile: bool | None = None) -> Feature:
     """Runs features one after the other, as one feature.
 
     Every feature gets the same key: it separates its draws from the others' by its own name, so leaving
@@ -22,16 +23,17 @@ def chain(*features: Feature, compile: bool = False) -> Feature:
     Args:
         *features: The features, in the order in which they act.
         compile: Whether features of the library that follow one another run as one compiled loop over fresh copies of
-            what they change, with random numbers made in registers. The first call takes half a minute; one program
-            then serves trees of any size and hyper-parameters of any value. The result is that of ``compile=False``,
-            to rounding. Inside ``vmap``, ``grad`` and ``torch.compile``, which have to see every operation, and on
-            sharded trees, ``compile`` changes nothing.
+            what they change, with random numbers made in registers; None follows ``set_compile``, at every call. The
+            first call on a machine takes half a minute; one program then serves trees of any size and
+            hyper-parameters of any value. The result is that of ``compile=False``, to rounding. Inside ``vmap``,
+            ``grad`` and ``torch.compile``, which have to see every operation, and on sharded trees, ``compile``
+            changes nothing.
 
     Returns:
         The composed feature.
 
     Raises:
-        ValueError: If ``compile`` is no bool.
+        ValueError: If ``compile`` is neither a bool nor None.
 
     Example:
         >>> params, grads = {"w": torch.ones(2)}, {"w": torch.ones(2)}
@@ -40,8 +42,7 @@ def chain(*features: Feature, compile: bool = False) -> Feature:
         >>> twice(params, grads, state)[1]["w"]
         tensor([0.2500, 4.0000])
     """
-    if not isinstance(compile, bool):
-        raise ValueError(f"compile should be True or False; found {compile!r}")
+    check_compile(compile)
     # Transforms and graphs have to see every operation: features then run one by one.
     parts = features if is_watched() else _merged(_flat(features), compile)
 
@@ -54,27 +55,27 @@ def chain(*features: Feature, compile: bool = False) -> Feature:
     return chained
 
 
-def _merged(features: Sequence[Feature], compiled: bool) -> list[Feature]:
+def _merged(features: Sequence[Feature], compile: bool | None) -> list[Feature]:
     """Merges features of the library that follow one another, to run in as few passes as they allow."""
     parts: list[Feature] = []
     steps: list[Step] = []
     for feature in features:
         step = _step(feature)
         if step is None or (step.kernel.advances and any(other.kernel.advances for other in steps)):
-            parts, steps = [*parts, *_part(steps, compiled)], []
+            parts, steps = [*parts, *_part(steps, compile)], []
         if step is None:
             parts.append(feature)
         else:
             steps.append(step)
-    return [*parts, *_part(steps, compiled)]
+    return [*parts, *_part(steps, compile)]
 
 
-def _part(steps: Sequence[Step], compiled: bool) -> list[Feature]:
+def _part(steps: Sequence[Step], compile: bool | None) -> list[Feature]:
     if not steps:
         return []
 
     def part(params: Tree, grads: Tree, state: Any, /, *, key: Key | None = None) -> tuple[Tree, Tree, Any]:
-        return run_steps(steps, params, grads, state, key=key, compiled=compiled)
+        return run_steps(steps, params, grads, state, key=key, compiled=compiles(compile))
 
     return [part]
 

@@ -1,9 +1,9 @@
 """Mechanisms and fields that would do nothing, and why: one ``IdleWarning`` each, where they are asked for."""
 
-import inspect
 import warnings
 from collections.abc import Collection, Iterable, Sequence
 
+from funcbio._checks import outside
 from funcbio.anatomy._synapses import Synapse
 from funcbio.base import IdleWarning
 from funcbio.bio_config import BioConfig
@@ -16,14 +16,6 @@ NORMALISING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adagrad", "Adadelta
 def normalises(optimizer: type) -> bool:
     """Returns True if constant factors on the gradient cancel in a class of optimizers, judged by its name."""
     return any(kind.__name__ in NORMALISING for kind in optimizer.__mro__)
-
-
-def outside() -> int:
-    """Returns the ``stacklevel``, for the caller, of the nearest calling line outside the library."""
-    frame, level = inspect.currentframe(), 0
-    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("funcbio", "torch"):
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def warn(reasons: Iterable[str]) -> None:

@@ -1,6 +1,5 @@
 """Fuzzy learning rates: every weight learns at its own pace."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from funcbio.base import BioState, Key, Tree
 from funcbio.engine._kernel import Kernel, apply
 from funcbio.engine._run import run_kernel
 from funcbio.engine._tiles import parts_of
-from funcbio.tensors._arithmetic import product
+from funcbio.tensors._arithmetic import is_surely_finite, product
 
 
 def scale_by_rate(grad: Tensor, rate: Tensor) -> Tensor:
@@ -20,18 +19,12 @@ def scale_by_rate(grad: Tensor, rate: Tensor) -> Tensor:
 
 
 def scale_in_place(grad: Tensor, rate: Tensor) -> None:
-    """Scales a gradient in place, in parts that fit the cache: looking at the factors first then costs little."""
+    """Scales a gradient in place, in parts that fit the cache: looking at both first then costs little."""
     for part, factor in parts_of(grad, rate):
-        if grad.device.type == "cpu" and _is_safe(factor):
+        if is_surely_finite(factor) and is_surely_finite(part):  # Then no product is nan, as infinity times 0 is.
             torch.mul(part, factor, out=part)
         else:
             part.copy_(apply(FUZZY, {"grad": part, "rate": factor}, (), (), {})["grad"])
-
-
-def _is_safe(rate: Tensor) -> bool:
-    """Returns True if the product with any gradient is a number: neither infinity times 0 nor 0 times infinity."""
-    low, high = torch.aminmax(rate)
-    return float(low) > 0.0 and float(high) < math.inf
 
 
 def largest_rate(operands: Mapping[str, Any], hyper: Any) -> float:

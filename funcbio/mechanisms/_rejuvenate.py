@@ -10,12 +10,12 @@ from torch import Tensor
 from funcbio._checks import LARGEST, POSITIVE
 from funcbio.base import BioState, Key, Number, Tree, at_least, check_option
 from funcbio.engine._kernel import Draw, Kernel
-from funcbio.engine._masks import above, finite, finite_or
+from funcbio.engine._masks import above, finite, finite_or, select
 from funcbio.engine._run import run_kernel
 from funcbio.engine._statistics import largest, totals
 from funcbio.mechanisms._release import VERSION, clamped_moments, regrow_release
 from funcbio.rng import NORMAL, UNIFORM
-from funcbio.tensors._arithmetic import widened
+from funcbio.tensors._arithmetic import is_surely_finite, spare, widened
 
 LEAST = 1 / LARGEST
 """The smallest strength: times the number that stands for weights that are not finite, a smaller one would be 0."""
@@ -41,19 +41,19 @@ def magnitudes(weight: Tensor) -> Magnitudes:
     """Computes the statistics for ``regrow_lognormal``, of finite weights only."""
     (top,) = top_magnitude(weight)
 
-    def first(part: Tensor) -> tuple[Tensor, ...]:
+    def first(part: Tensor, top: Tensor) -> tuple[Tensor, ...]:
         scaled, present = _scaled(part, top)
         return present, scaled, scaled.abs()
 
-    number, center, mean = totals(weight, first)
+    number, center, mean = totals(weight, first, top)
     number, others = number.clamp_min(1.0), (number - 1.0).clamp_min(1.0)
     center, mean = center / number, mean / number
 
-    def second(part: Tensor) -> tuple[Tensor, ...]:
+    def second(part: Tensor, top: Tensor, center: Tensor, mean: Tensor) -> tuple[Tensor, ...]:
         scaled, present = _scaled(part, top)
         return ((scaled - center) * present).square(), ((scaled.abs() - mean) * present).square()
 
-    squares, magnitude_squares = totals(weight, second)
+    squares, magnitude_squares = totals(weight, second, top, center, mean)
     mean = mean.clamp_min(1e-15)  # Less only if all weights are 0; its square must not be.
     log_variance = torch.log1p(magnitude_squares / others / mean**2)
     log_mean = torch.log(mean) - 0.5 * log_variance
@@ -62,19 +62,27 @@ def magnitudes(weight: Tensor) -> Magnitudes:
 
 def top_magnitude(weight: Tensor) -> tuple[Tensor]:
     """Returns the largest of the finite |w|, in float32 or better."""
-    return (largest(weight, lambda part: finite_or(widened(part), 0.0).abs()),)
+
+    def magnitude(part: Tensor) -> Tensor:
+        wide = widened(part)
+        return (wide if is_surely_finite(wide) else finite_or(wide, 0.0)).abs()
+
+    return (largest(weight, magnitude),)
 
 
 def _scaled(weight: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
     """Returns w / max|w|, with 0 for weights that are not finite, and a mask: 1 where a weight is finite, else 0."""
     wide = widened(weight)
+    if is_surely_finite(wide):
+        scaled = wide / torch.where(top > 0.0, top, 1.0)
+        return scaled, torch.ones_like(scaled)
     return finite_or(wide, 0.0) / torch.where(top > 0.0, top, 1.0), finite(wide)
 
 
 def _relative(weight: Tensor, top: Tensor) -> Tensor:
     """Returns |w| / max|w|; less than 0 where a weight is not finite, so that it is always replaced."""
-    relative = weight / torch.where(top > 0.0, top, 1.0)
-    return finite_or(relative.abs(), -1.0, where=weight)
+    relative = (weight / torch.where(top > 0.0, top, 1.0)).abs()
+    return relative if is_surely_finite(weight) else finite_or(relative, -1.0, where=weight)
 
 
 def regrow_lognormal(
@@ -97,15 +105,17 @@ def regrow_lognormal(
     # "U < exp(-d |w| / std)", without the division that fails for equal weights.
     replaced = above(waited * std, strength * relative)
     if sign is None:  # An exponential has no memory: beyond its threshold, half of it is above log 2.
-        passed = relative.clamp_min(0.0) * (strength / torch.where(std > 0.0, std, 1.0))
-        sign = waited - passed - math.log(2.0)
-    magnitude = torch.exp(log_mean + log_std * noise).clamp_max(1.0)
-    return _regrown(weight, torch.copysign(top * magnitude, sign), replaced)
+        relative = torch.clamp_min(relative, 0.0, out=spare(relative))
+        passed = torch.mul(relative, strength / torch.where(std > 0.0, std, 1.0), out=spare(relative))
+        sign = torch.sub(waited, passed, out=spare(waited)).sub_(math.log(2.0))
+    magnitude = (log_std * noise).add_(log_mean).exp_()
+    magnitude = torch.clamp_max(magnitude, 1.0, out=spare(magnitude))
+    grown = torch.mul(magnitude, top, out=spare(magnitude))
+    return _regrown(weight, torch.copysign(grown, sign, out=spare(grown)), replaced)
 
 
 def _regrown(weight: Tensor, grown: Tensor, replaced: Tensor) -> tuple[Tensor, Tensor]:
-    mask = replaced.bool()
-    return torch.where(mask, grown, weight), mask
+    return select(replaced, grown, weight), replaced.bool()
 
 
 def regrow_uniform(

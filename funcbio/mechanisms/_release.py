@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcbio.base import Number
+from funcbio.base import Number, at_least
 from funcbio.engine._kernel import Kernel
 from funcbio.engine._masks import number_or
-from funcbio.engine._statistics import mean, totals
+from funcbio.engine._statistics import count, mean, totals
 from funcbio.tensors._arithmetic import widened
 
 VERSION = "0.0.5"
@@ -38,9 +38,10 @@ def regrow_release(
 
 def clamped_moments(weight: Tensor) -> tuple[Tensor, ...]:
     """Returns mean and standard deviation of the clamped weights, 1e-8 where not positive, for ``regrow_release``."""
-    number = weight.numel()
+    number = count(weight)
     average = totals(weight, lambda part: (_clamped(part),))[0] / number
-    variance = totals(weight, lambda part: ((_clamped(part) - average).square(),))[0] / max(number - 1, 1)
+    squares = totals(weight, lambda part, average: ((_clamped(part) - average).square(),), average)[0]
+    variance = squares / at_least(number - 1, 1)
     return _positive(average), _positive(torch.sqrt(variance))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from funcbio._checks import FRACTION, POSITIVE
@@ -10,19 +11,20 @@ from funcbio.base import BioState, Key, Number, Tree
 from funcbio.engine._kernel import Draw, Kernel
 from funcbio.engine._run import run_kernel
 from funcbio.rng import NORMAL, REACH
-from funcbio.tensors._arithmetic import product
+from funcbio.tensors._arithmetic import product, spare
 
 
 def scale_by_volume(
     grad: Tensor, weight: Tensor, noise: Tensor, *, base_lr: Number, stability: Number, variability: Number
 ) -> Tensor:
     """Returns the scaled gradient of one layer; ``noise`` is standard normal, all tensors have one shape."""
-    magnitude = weight.abs()
-    volume = magnitude / (magnitude + 1.0)
     # In place where nobody else has the tensor: fresh memory costs more than the arithmetic.
-    mean = base_lr * (-stability * volume).exp_()
-    factor = (mean * (variability * noise).add_(1.0)).abs_()
-    return product(grad, factor)
+    magnitude = weight.abs()
+    volume = torch.div(magnitude, magnitude + 1.0, out=spare(magnitude))
+    mean = torch.mul(volume, -stability, out=spare(volume)).exp_()
+    mean = torch.mul(mean, base_lr, out=spare(mean))
+    factor = torch.mul(mean, (variability * noise).add_(1.0), out=spare(mean)).abs_()
+    return product(grad, factor, fresh=True)
 
 
 def largest_factor(operands: Any, hyper: Mapping[str, float]) -> float:

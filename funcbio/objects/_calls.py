@@ -3,19 +3,15 @@
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from torch import nn
-
-from funcbio.engine._layers import Layer, Step
-from funcbio.mechanisms import METHODS, Row
+from funcbio.engine._layers import Step
+from funcbio.mechanisms import Row
 from funcbio.objects._checks import check_method
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._memory import check_apart
-from funcbio.objects._ready import collect, steps_of
+from funcbio.objects._ready import Entry, Ready, collect, steps_of
 
-PlainLayers = list[tuple[BioLayer, Layer, list[Step]]]
 Methods = Sequence[tuple[str, Row | None]]
 """Names, and what the table holds of each; None is a method of a subclass."""
-Signature = list[tuple[Any, ...]]
 
 
 class Prepared(NamedTuple):
@@ -28,8 +24,13 @@ class Prepared(NamedTuple):
     """
 
     bios: list[BioLayer]
-    ready: PlainLayers
+    ready: Ready
     alone: list[BioLayer]
+
+    @property
+    def is_ready(self) -> bool:
+        """Returns True if all layers run together."""
+        return bool(self.ready) and not self.alone
 
 
 def takes_part(bio: BioLayer, row: Row | None) -> bool:
@@ -47,7 +48,7 @@ def prepare(asked: Iterable[tuple[BioLayer, Methods]], *, on_update: bool = Fals
         AttributeError: If the configuration of a layer does not allow it.
     """
     bios: list[BioLayer] = []
-    ready: PlainLayers = []
+    ready: list[Entry] = []
     alone: list[BioLayer] = []
     calls: list[tuple[BioLayer, Sequence[Step] | None]] = []
     for bio, methods in asked:
@@ -66,63 +67,33 @@ def prepare(asked: Iterable[tuple[BioLayer, Methods]], *, on_update: bool = Fals
         if any(row is not None for _, row in methods):  # Else nothing is known of what it writes.
             calls.append((bio, steps_of(bio, names) if ours and bio.inherits(names) else None))
     check_apart(calls, on_update=on_update)
-    return Prepared(bios, ready, alone)
-
-
-def signature(bios: Iterable[BioLayer]) -> Signature | None:
-    """Returns all that decides how layers run, to be compared with that of an earlier call; None if it is not known.
-
-    Gradients are compared by where they lie: each backward pass may make new ones.
-    """
-    parts: Signature = []
-    try:
-        for bio in bios:
-            parent = bio._parent[0]
-            weight: Any = parent._parameters[bio.synapse.attribute]
-            if type(weight) is not nn.Parameter:
-                return None
-            tensors = [t for t in (*bio._buffers.values(), *bio._parameters.values(), weight) if t is not None]
-            with_gradient = tensors if weight.grad is None else [*tensors, weight.grad]
-            kind, padding = type(bio), parent.__dict__.get("padding_idx")
-            methods = () if kind is bio.documented else tuple([getattr(kind, name, None) for name in METHODS])
-            # A bound method is equal to none but that of the same object, and keeps it.
-            parts.append((bio.config.replace, bio.compiles, kind, methods, padding, weight.requires_grad))
-            objects = (bio.rows, *bio.features.values(), *tensors)
-            parts.append((*bio._buffers, *bio._parameters, *bio.features, *map(id, objects)))
-            parts.extend([(type(t), t.data_ptr(), t.shape, t.stride(), t.dtype, t.device) for t in with_gradient])
-    except (RuntimeError, KeyError, AttributeError):  # Inside transforms, of sparse gradients, or without a weight.
-        return None
-    return parts
+    return Prepared(bios, Ready(ready), alone)
 
 
 class Plans:
-    """Keeps layers that have been looked at until something that matters changes: looking takes longer than running.
+    """Keeps what was made of layers that have been looked at: looking takes longer than running.
 
-    Only layers of plain memory are kept, and no gradients.
+    All of it is let go when a layer is no longer as it was.
     """
 
     def __init__(self) -> None:
-        self.mark: Signature | None = None
-        self.kept: dict[Hashable, PlainLayers] = {}
+        self.mark: object = None
+        self.kept: dict[Hashable, Any] = {}
 
-    def get(self, key: Hashable, mark: Signature | None, look: Callable[[], Prepared]) -> Prepared:
-        """Returns what is kept under a key if the signature is the same, or the result of looking."""
-        if mark is None or mark != self.mark:
+    def get(self, key: Hashable, mark: object, look: Callable[[], Any]) -> Any:
+        """Returns what is kept under a key, or the result of looking, kept if it says that it is ready.
+
+        Args:
+            key: Names what is asked.
+            mark: Is the same object as long as all layers are as they were; None if that is not known.
+            look: Makes it.
+        """
+        if mark is None or mark is not self.mark:
             self.kept.clear()  # Nothing of before is kept alive.
             self.mark = mark
-        kept = self.kept.get(key)
-        if kept is not None:
-            return Prepared([bio for bio, _, _ in kept], [_with_gradient(*entry) for entry in kept], [])
-        prepared = look()
-        if mark is not None and prepared.ready and not prepared.alone:
-            self.kept[key] = [(bio, _without_gradient(layer), steps) for bio, layer, steps in prepared.ready]
-        return prepared
-
-
-def _without_gradient(layer: Layer) -> Layer:
-    return layer._replace(operands={name: value for name, value in layer.operands.items() if name != "grad"})
-
-
-def _with_gradient(bio: BioLayer, layer: Layer, steps: list[Step]) -> tuple[BioLayer, Layer, list[Step]]:
-    operands = {**layer.operands, "grad": layer.operands["weight"].grad}
-    return bio, Layer(layer.name, layer.key, operands, layer.compiles), steps
+        if key in self.kept:
+            return self.kept[key]
+        made = look()
+        if mark is not None and made.is_ready:
+            self.kept[key] = made
+        return made

@@ -14,13 +14,14 @@ from funcbio.anatomy._synapses import Synapse, is_treated, synapses
 from funcbio.base import Key
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError, Distribution
 from funcbio.engine._layers import broadcasts
+from funcbio.engine._switch import compiles
 from funcbio.functional._init import initial_rate, initial_sign
 from funcbio.functional._observe import unit_dim
 from funcbio.mechanisms import METHODS, ROWS, Row, count_active, moves, split_output
 from funcbio.objects._checks import check_method, check_output, check_weight
 from funcbio.objects._memory import check_apart
 from funcbio.objects._on_trees import run_on_trees
-from funcbio.objects._ready import collect, run_calls, steps_of
+from funcbio.objects._ready import Ready, collect, steps_of
 from funcbio.tensors._sharding import agreed, is_plain, local, whole
 
 
@@ -31,7 +32,7 @@ class BioLayer(nn.Module):
     """
 
     _version = 2  # Of the layout in state_dict.
-    compiles: bool = False
+    _compiles: bool | None = None
     rows: Mapping[str, Row] = ROWS
     """The table; a subclass may replace rows."""
     config: BioConfig
@@ -98,6 +99,15 @@ class BioLayer(nn.Module):
         return self._parent[0]
 
     @property
+    def compiles(self) -> bool:
+        """Returns True if kernels run compiled on the layer: as it was told, else as ``set_compile`` says now."""
+        return compiles(self._compiles)
+
+    @compiles.setter
+    def compiles(self, value: bool | None) -> None:
+        self._compiles = value
+
+    @property
     def weight(self) -> nn.Parameter:
         """Returns the layer's current weight."""
         weight = self._parent[0]._parameters.get(self.synapse.attribute)
@@ -152,7 +162,7 @@ class BioLayer(nn.Module):
             return None if spared else self.run_row(row)
         collected = collect(self, [name])
         check_apart([(self, collected[1] if collected else steps_of(self, [name]))])
-        return self.run_row(row) if collected is None else run_calls([collected]).get(self.synapse.weight)
+        return self.run_row(row) if collected is None else Ready([(self, *collected)]).run().get(self.synapse.weight)
 
     def run_and_finish(self, name: str) -> Any:
         """Runs a row and the work that remains after it; returns the method's result."""

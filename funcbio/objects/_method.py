@@ -12,7 +12,7 @@ from funcbio.objects._calls import Prepared, prepare, takes_part
 from funcbio.objects._checks import NO_GRADIENTS, check_configured, check_method
 from funcbio.objects._finite import finite_gradients
 from funcbio.objects._layer import BioLayer
-from funcbio.objects._ready import finished, run_calls
+from funcbio.objects._ready import finished
 from funcbio.objects._survey import Overview, Survey, bio_modules, once
 from funcbio.tensors._sharding import local, reshard
 
@@ -109,7 +109,7 @@ class ModelMethod:
         if alone and not bool(finite):
             return self._nothing(plan) or {}
         flag = None if isinstance(finite, bool) else finite
-        masks = run_calls([(layer, steps) for _, layer, steps in ready], flag)
+        masks = ready.run(flag)
         results = finished(ready, plan.row, masks, flag)
         if not alone:
             return results

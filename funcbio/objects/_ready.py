@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from funcbio.anatomy._synapses import Synapse
 from funcbio.bio_config import BioConfig
+from funcbio.engine._arranged import Arranged
 from funcbio.engine._layers import Layer, Step, broadcasts, is_alike, is_key, takes_part
-from funcbio.engine._run import run_layers
 from funcbio.mechanisms import Row
 from funcbio.objects._checks import check_method
 from funcbio.objects._memory import FIELDS
@@ -18,13 +18,20 @@ from funcbio.rng import step_of
 from funcbio.tensors._overlap import overlaps_itself
 from funcbio.tensors._sharding import is_plain
 
+Entry = tuple[Any, Layer, Sequence[Step]]
+"""A layer, its tensors and its steps."""
+
 
 class Bio(Protocol):
     """Describes the layers that the rows run on; a ``BioLayer`` is one."""
 
     config: BioConfig
     synapse: Synapse
-    compiles: bool
+
+    @property
+    def compiles(self) -> bool:
+        """Returns True if kernels are to run on the layer compiled."""
+        ...
 
     @property
     def weight(self) -> nn.Parameter:
@@ -88,10 +95,8 @@ def layer_of(bio: Bio, steps: Sequence[Step]) -> Layer | None:
         return None
     if bio.get_parent().__dict__.get("padding_idx") is not None:
         return None
-    if "grad" in needed:
-        operands["grad"] = weight.grad
-        if not weight.requires_grad or not _plain(weight.grad, weight):
-            return None
+    if "grad" in needed and (not weight.requires_grad or not _plain(weight.grad, weight)):
+        return None
     if "updates" in needed:
         operands["updates"] = updates = bio.state_tensor("updates")
         if not is_plain(updates) or updates.dtype != torch.int64 or updates.ndim or updates.device != key.device:
@@ -118,32 +123,73 @@ def _plain(value: Any, weight: Tensor) -> bool:
     return is_alike(value, weight) and (value.is_contiguous() or not overlaps_itself(value))
 
 
-def run_calls(calls: Sequence[tuple[Layer, Sequence[Step]]], finite: Tensor | None = None) -> dict[str, Tensor]:
-    """Runs every layer's steps on it, layers of one kind together, and moves their keys on.
+class Ready:
+    """Holds layers of plain memory with their steps, ready to run as often as their tensors are the same.
+
+    No gradients are kept: at every call those of the weights are taken, or what stands for them.
 
     Args:
-        calls: Layers of plain memory, with all steps that are asked of them.
-        finite: If given and False, nothing is changed.
-
-    Returns:
-        Which weights were replaced, by name of the weight, if a step says so.
+        entries: Layers, each with its tensors and all steps that are asked of it.
     """
-    masks = run_layers([(layer, [step for step in steps if takes_part(layer, step)]) for layer, steps in calls], finite)
-    for layer, steps in calls:
-        for step in steps:
-            if step.kernel.draws:
-                by = step_of(layer.key.device)
-                layer.key.add_(by if finite is None else by * finite)
-            if step.kernel.advances:
-                layer.operands["updates"].add_(1 if finite is None else finite)
-    return {layer.name: mask for (layer, _), mask in zip(calls, masks, strict=True) if mask is not None}
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.entries = [*entries]
+        calls = [(layer, [step for step in steps if takes_part(layer, step)]) for _, layer, steps in self.entries]
+        self.arranged = Arranged(calls)
+        drawing = [[layer.key] * sum(step.kernel.draws != () for step in steps) for _, layer, steps in self.entries]
+        self.keys = [
+            [keys[at] for keys in drawing if at < len(keys)] for at in range(max(map(len, drawing), default=0))
+        ]
+        self.counters = [
+            layer.operands["updates"] for _, layer, steps in self.entries for step in steps if step.kernel.advances
+        ]
+        self.parts: dict[tuple[int, ...], Ready] = {}
+
+    def __bool__(self) -> bool:
+        """Returns True if there is any layer."""
+        return bool(self.entries)
+
+    def part(self, chosen: Mapping[Any, Any]) -> "Ready":
+        """Returns those of some layers."""
+        entries = [entry for entry in self.entries if entry[0] in chosen]
+        if len(entries) == len(self.entries):
+            return self
+        key = tuple([id(entry[0]) for entry in entries])
+        if key not in self.parts:
+            self.parts[key] = Ready(entries)
+        return self.parts[key]
+
+    def run(
+        self,
+        finite: Tensor | None = None,
+        weights: Sequence[Tensor] | None = None,
+        grads: Sequence[Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Runs every layer's steps on it, layers of one kind together, and moves their keys on.
+
+        Args:
+            finite: If given and False, nothing is changed.
+            weights: Stand for the layers' weights.
+            grads: Stand for their gradients.
+
+        Returns:
+            Which weights were replaced, by name of the weight, if a step says so.
+        """
+        with torch.no_grad():
+            masks = self.arranged.run(finite, weights, grads)
+            for keys in self.keys:
+                by = step_of(keys[0].device)
+                by = by if finite is None else by * finite
+                torch._foreach_add_(keys, [by] * len(keys))  # pyright: ignore[reportPrivateImportUsage]
+            for counter in self.counters:
+                counter.add_(1 if finite is None else finite)
+        pairs = zip(self.entries, masks, strict=True)
+        return {layer.name: mask for (_, layer, _), mask in pairs if mask is not None}
 
 
-def finished(
-    ready: Iterable[tuple[Any, Layer, Any]], row: Row | None, masks: Mapping[str, Tensor], finite: Tensor | None
-) -> dict[str, Any]:
+def finished(ready: Ready, row: Row | None, masks: Mapping[str, Tensor], finite: Tensor | None) -> dict[str, Any]:
     """Does the work that remains after a method has run; returns its result on each layer, by name of the weight."""
     if row is None or not (row.counts or row.replaces):
-        return {layer.name: None for _, layer, _ in ready}
+        return {layer.name: None for _, layer, _ in ready.entries}
     masks = masks if row.replaces else {}
-    return {layer.name: bio.finish(row, masks.get(layer.name), finite) for bio, layer, _ in ready}
+    return {layer.name: bio.finish(row, masks.get(layer.name), finite) for bio, layer, _ in ready.entries}

@@ -11,8 +11,8 @@ from funcbio.engine._layers import Layer, Step
 from funcbio.mechanisms import METHODS, Row
 from funcbio.objects._finite import finite_gradients, peak
 from funcbio.objects._method import ModelMethod, Plan
-from funcbio.objects._ready import finished, run_calls
-from funcbio.objects._survey import Overview
+from funcbio.objects._ready import Ready, finished
+from funcbio.objects._survey import Overview, Survey
 
 STEPS = ("crystallize", "volume_dependent_lr", "fuzzy_learning_rates")
 """The usual chain: crystallization first, because behind the others it would see gradients that they made smaller."""
@@ -39,6 +39,7 @@ class BioStep:
 
     def __init__(self, overview: Overview, steps: tuple[str, ...]) -> None:
         self.overview, self.steps = overview, steps
+        self.methods = [ModelMethod(overview, name) for name in steps]
 
     def __call__(self, *steps: str) -> dict[str, Tensor] | None:
         """Runs the named methods, or those the converter was given.
@@ -55,21 +56,19 @@ class BioStep:
             AttributeError: If the configuration does not allow a method; nothing has changed.
         """
         names = check_steps(steps) if steps else self.steps
-        methods = [ModelMethod(self.overview, name) for name in names]
+        methods = [ModelMethod(self.overview, name) for name in names] if names != self.steps else self.methods
         if torch.compiler.is_compiling():
             return _one_by_one(methods)
         survey = self.overview.look()
-        planned = [(method, method.plan(survey)) for method in methods]
-        looking = [number for number, (_, plan) in enumerate(planned) if not _row(plan).ignores_overflow]
-        finite = not looking or finite_gradients(survey.modules)
-        stays_finite = finite is True and _stays_finite(planned[: max(looking, default=0)])
-        if any(plan.prepared.alone for _, plan in planned) or not (stays_finite or isinstance(finite, Tensor)):
+        call = self.overview.plans.get(("bio_step", *names), survey.mark, lambda: Combined(methods, survey))
+        finite = not call.looking or finite_gradients(survey.modules)
+        stays_finite = finite is True and _stays_finite(call.planned[: max(call.looking, default=0)])
+        if not call.is_ready or not (stays_finite or isinstance(finite, Tensor)):
             return _one_by_one(methods)  # Each looks for itself at what the one before it has done.
-        runs = (
-            _run(segment, True if stays_finite else segment[0][0].verdict(survey, segment[0][1]))
-            for segment in segments(planned, stays_finite=stays_finite)
-        )
-        return _last(runs)
+        if stays_finite:
+            return _last(_run(segment, ready, True) for segment, ready in call.merged)
+        parts = segments(call.planned, stays_finite=False)
+        return _last(_run(part, merged(part), part[0][0].verdict(survey, part[0][1])) for part in parts)
 
 
 def _one_by_one(methods: Sequence[ModelMethod]) -> dict[str, Tensor] | None:
@@ -82,15 +81,35 @@ def _last(results: Iterable[Any]) -> Any:
     return values[-1] if values else None
 
 
-def _run(segment: Planned, finite: bool | Tensor) -> dict[str, Tensor] | None:
-    """Runs methods in as few passes as they allow; returns masks of replaced weights if one of them replaces any."""
-    flag = None if isinstance(finite, bool) else finite
+class Combined:
+    """Holds methods that have looked at the layers, and what runs them in as few passes as they allow.
+
+    Args:
+        methods: The methods, in order.
+        survey: The parts of the model.
+    """
+
+    def __init__(self, methods: Sequence[ModelMethod], survey: Survey) -> None:
+        self.planned = [(method, method.plan(survey)) for method in methods]
+        self.looking = [at for at, (_, plan) in enumerate(self.planned) if not _row(plan).ignores_overflow]
+        self.is_ready = all(plan.prepared.is_ready for _, plan in self.planned)
+        self.merged = [(segment, merged(segment)) for segment in segments(self.planned)]
+
+
+def merged(segment: Planned) -> Ready:
+    """Returns the layers of some methods, each with the steps of all of them."""
     layers: dict[Any, tuple[Layer, list[Step]]] = {}
     for _, plan in segment:
-        for bio, layer, steps in plan.prepared.ready:
+        for bio, layer, steps in plan.prepared.ready.entries:
             first, before = layers.get(bio, (layer, []))
             layers[bio] = first._replace(operands={**first.operands, **layer.operands}), [*before, *steps]
-    masks, result = run_calls(list(layers.values()), flag), None
+    return Ready([(bio, layer, steps) for bio, (layer, steps) in layers.items()])
+
+
+def _run(segment: Planned, ready: Ready, finite: bool | Tensor) -> dict[str, Tensor] | None:
+    """Runs methods in as few passes as they allow; returns masks of replaced weights if one of them replaces any."""
+    flag = None if isinstance(finite, bool) else finite
+    masks, result = ready.run(flag), None
     for _, plan in segment:
         results = finished(plan.prepared.ready, plan.row, masks, flag)
         result = results if _row(plan).replaces else result
@@ -122,7 +141,7 @@ def _row(plan: Plan) -> Row:
 
 
 def _writes_gradients(plan: Plan) -> bool:
-    return any("grad" in step.kernel.writes for _, _, steps in plan.prepared.ready for step in steps)
+    return any("grad" in step.kernel.writes for _, _, steps in plan.prepared.ready.entries for step in steps)
 
 
 def _stays_finite(planned: Planned) -> bool:
@@ -132,12 +151,12 @@ def _stays_finite(planned: Planned) -> bool:
     bounds: dict[Any, float] = {}
     rates: dict[Any, float] = {}
     for _, plan in planned:
-        for bio, layer, steps in plan.prepared.ready:
+        for bio, layer, steps in plan.prepared.ready.entries:
             for kernel, hyper in [(step.kernel, step.hyper) for step in steps]:
                 if "rate" in kernel.writes:
                     rates[bio] = max(rates.get(bio, 0.0), hyper.get("maximum", 0.0), hyper.get("floor", 0.0))
                 elif kernel.growth is not None:
-                    grad = layer.operands["grad"]
+                    grad = bio.weight.grad
                     factor = max(1.0, rates.get(bio, 0.0), kernel.growth(layer.operands, hyper))
                     bounds[bio] = bounds.get(bio, peak(grad) / torch.finfo(grad.dtype).max) * factor
     return all(bound < 0.99 for bound in bounds.values())

@@ -9,8 +9,9 @@ from torch import nn
 from funcbio.anatomy._choice import LAYERS
 from funcbio.functional._idle import outside, warn
 from funcbio.mechanisms import Row
-from funcbio.objects._calls import Plans, Signature, signature
+from funcbio.objects._calls import Plans
 from funcbio.objects._layer import BioLayer
+from funcbio.objects._watch import Watch, watch
 from funcbio.tensors._sharding import reshard
 
 NOTHING = "nothing is trained"
@@ -23,13 +24,13 @@ class Survey(NamedTuple):
         modules: All modules, in the order of ``model.modules()``.
         bio_mods: The BioModule of every converted weight.
         plain: Names of layers without one.
-        mark: The signature of all layers; None if it is not known.
+        mark: Is the same object as long as all layers are as they were; None if that is not known.
     """
 
     modules: list[nn.Module]
     bio_mods: list[BioLayer]
     plain: list[str]
-    mark: Signature | None = None
+    mark: Watch | None = None
 
     def layers(self) -> list[BioLayer]:
         """Returns one BioModule for each weight."""
@@ -52,19 +53,37 @@ class Overview:
     def __init__(self, model: nn.Module, left_out: frozenset[str] = frozenset()) -> None:
         self.model, self.left_out = model, left_out
         self.survey: Survey | None = None
+        self.parents: list[tuple[Any, list[Any]]] = []
+        self.leaves: list[Any] = []
         self.plans = Plans()
         self.warned: set[str] = set()
 
     def look(self) -> Survey:
         """Returns the current ``Survey`` of the model. Warns of layers added since; gathered shards are let go."""
+        if self.survey is None or not self._has_same_modules():
+            self._look_again()
+        assert self.survey is not None
+        if self.survey.plain:
+            warn_of_added(self.survey.plain, self.left_out)
+        reshard(self.survey.modules)
+        mark = self.survey.mark
+        if mark is None or not mark.holds():
+            self.survey = self.survey._replace(mark=watch(self.survey.bio_mods))
+        return self.survey
+
+    def _has_same_modules(self) -> bool:
+        """Returns True if every module has the children that it had."""
+        # Lists, because generators take twice as long.
+        return not any(self.leaves) and all([[*table.values()] == known for table, known in self.parents])  # noqa: C419
+
+    def _look_again(self) -> None:
+        """Looks the modules up, and all that follows from them if they are others."""
         modules = every_module(self.model)
+        self.parents = [(one._modules, [*one._modules.values()]) for one in modules if one._modules]
+        self.leaves = [one._modules for one in modules if not one._modules]
         if self.survey is None or self.survey.modules != modules:
             self.survey = Survey(modules, bio_modules(self.model), plain_layers(self.model))
             self.plans = Plans()
-        if self.survey.plain:
-            warn_of_added(self.survey.plain, self.left_out)
-        reshard(modules)
-        return self.survey._replace(mark=signature(self.survey.bio_mods))
 
     def warn_of_nothing(self, what: str) -> None:
         """Warns, once, that all weights that could be treated are frozen."""
@@ -87,7 +106,7 @@ class Overview:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves what can be looked up again out of copies and pickles."""
-        return {**vars(self), "survey": None, "plans": Plans()}
+        return {**vars(self), "survey": None, "parents": [], "leaves": [], "plans": Plans()}
 
 
 def every_module(model: nn.Module) -> list[nn.Module]:

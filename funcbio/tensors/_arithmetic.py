@@ -31,7 +31,7 @@ def widened(values: Tensor) -> Tensor:
 def number(value: Number, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Returns a hyper-parameter as a tensor of no dimensions, so that a number acts as a tensor does."""
     if isinstance(value, Tensor):
-        return value.to(device, dtype)
+        return value if value.dtype is dtype and value.device == device else value.to(device, dtype)
     value = value + 0.0  # Turns -0.0 into 0.0: the cache takes them for equal.
     if is_watched():  # Whatever watches has to see the tensor made.
         return torch.full((), value, dtype=dtype, device=device)
@@ -41,7 +41,7 @@ def number(value: Number, dtype: torch.dtype, device: torch.device) -> Tensor:
 @kept(1024)
 def constant(dtype: torch.dtype, value: float, device: torch.device | str = "cpu") -> Tensor:
     """Returns a number as a tensor that is kept: making one takes longer than computing with it."""
-    return torch.tensor(value, dtype=dtype, device=device)
+    return torch.full((), value, dtype=dtype, device=device)  # A copy to a GPU would make the CPU wait for it.
 
 
 def exact(value: Number) -> Number:
@@ -61,15 +61,35 @@ def rounded(values: Tensor, dtype: torch.dtype, *, finite: bool = False) -> Tens
     return values.to(dtype)
 
 
-def product(grad: Tensor, factor: Tensor) -> Tensor:
+def may_write() -> bool:
+    """Returns True if operations may write into tensors that nobody else has: none is recorded, traced or mapped."""
+    return not (torch.is_grad_enabled() or is_watched())
+
+
+def spare(values: Tensor) -> Tensor | None:
+    """Returns a tensor that nobody else has, as the place of a result; None where nothing may be written."""
+    return values if may_write() else None
+
+
+def product(grad: Tensor, factor: Tensor, *, fresh: bool = False) -> Tensor:
     """Returns a gradient times a factor; where that is nan, as infinity times 0, the gradient as it was.
 
     So a gradient that has overflowed stays infinite whatever the factor, and ``GradScaler`` finds it.
+
+    Args:
+        grad: The gradient.
+        factor: The factor.
+        fresh: Whether nobody else has the factor, so that the product may take its place.
     """
-    result = grad * factor
-    if _may_be_asked(result) and math.isfinite(float(result.detach().sum())):  # Comparing all elements takes longer.
+    result = torch.mul(grad, factor, out=spare(factor) if fresh else None)
+    if is_surely_finite(result):  # Comparing all elements takes longer.
         return result
     return torch.where(result == result, result, grad)
+
+
+def is_surely_finite(values: Tensor) -> bool:
+    """Returns True if all elements are known to be finite, as a sum shows; False if they may not be asked."""
+    return _may_be_asked(values) and math.isfinite(float(values.detach().sum()))
 
 
 def _may_be_asked(values: Tensor) -> bool:

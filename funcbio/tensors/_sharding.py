@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 
@@ -168,6 +169,8 @@ def _splits(place: Any, dim: int) -> bool:
 
 def reshard(modules: Iterable[Any]) -> None:
     """Makes the modules that ``fully_shard`` manages free gathered weights: what was written to them is lost."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return
     for module in modules:
         if hasattr(type(module), "set_reshard_after_forward"):
             module.reshard()

@@ -15,10 +15,10 @@ from funcbio import BioConverter, BioModule
 from funcbio.engine import _compiled as fused
 from funcbio.engine import _eager as inplace
 from funcbio.engine import _noise as ahead
-from funcbio.engine import _reductions as reductions
 from funcbio.engine import _statistics as statistics
 from funcbio.engine import _tiles as tiles
 from funcbio.engine._options import OPTIONS
+from funcbio.engine._statistics import CHUNK
 from funcbio.mechanisms import ROWS
 from funcbio.objects import _method as bio_method
 from funcbio.objects import _step as bio_step
@@ -73,7 +73,7 @@ def test_the_size_of_tiles_changes_no_bit(method, tile, monkeypatch):
     same(states(bio_model), states(other))
 
 
-@pytest.mark.parametrize("tile", [reductions.CHUNK, 4 * reductions.CHUNK])
+@pytest.mark.parametrize("tile", [CHUNK, 4 * CHUNK])
 def test_statistics_do_not_depend_on_tiles(tile, monkeypatch):
     values = torch.randn(50_001)
     whole = statistics.mean(values, torch.abs), statistics.total(values)
@@ -164,7 +164,7 @@ def test_a_combined_step_looks_before_it_changes_anything():
         bio_model.bio_step()
     with pytest.raises(ValueError, match="steps should be a sequence"):
         BioConverter(steps="crystallize")
-    with pytest.raises(ValueError, match="compile should be True or False"):
+    with pytest.raises(ValueError, match="compile should be True, False or None"):
         BioConverter(compile=1)
 
 
@@ -266,7 +266,6 @@ def close(first, second, tolerance=1e-6):
 
 @pytest.mark.slow
 def test_compiled_methods_equal_the_eager_ones_and_compile_once(monkeypatch):
-    monkeypatch.setattr(OPTIONS, "compiled_elements", 0)
     for number, width in enumerate((64, 300, 1000)):
         bio_model, other = twins(width)
         for bio in (m for m in bio_model.modules() if isinstance(m, BioModule)):
@@ -289,7 +288,6 @@ def test_compiled_methods_equal_the_eager_ones_and_compile_once(monkeypatch):
 
 @pytest.mark.slow
 def test_a_changed_hyper_parameter_compiles_nothing_anew(monkeypatch):
-    monkeypatch.setattr(OPTIONS, "compiled_elements", 0)
     bio_model, _ = twins()
     first = BioConverter(compile=True)(bio_model)
     first(torch.randn(5, 30)).sum().backward()
@@ -301,16 +299,17 @@ def test_a_changed_hyper_parameter_compiles_nothing_anew(monkeypatch):
 
 
 def test_without_a_compiler_methods_go_on_and_say_so_once(monkeypatch):
-    from funcbio.engine import _program as program
+    from funcbio.engine import _packages as packages
 
     def refuse(*args, **kwargs):
         raise RuntimeError("no compiler here")
 
     monkeypatch.setattr(fused, "_broken", [])
-    monkeypatch.setattr(OPTIONS, "compiled_elements", 0)
-    monkeypatch.setattr(program.Program, "__call__", refuse)
-    program.program.cache_clear()
-    bio_model, other = twins()
+    monkeypatch.setattr(packages, "build", refuse)
+    monkeypatch.setattr(packages, "compile_here", refuse)
+    monkeypatch.setattr(packages, "package_of", lambda name, place: None)
+    packages._runner.cache_clear()
+    bio_model, other = twins(width=61)  # Of shapes for which no other test has kept programs.
     for bio in (m for m in bio_model.modules() if isinstance(m, BioModule)):
         bio.compiles = True
     with pytest.warns(UserWarning, match=r"compile=True needs a compiler.*no compiler here"):
@@ -318,7 +317,6 @@ def test_without_a_compiler_methods_go_on_and_say_so_once(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         bio_model.bio_step()
-    program.program.cache_clear()
     other.bio_step()
     other.bio_step()
     same(states(bio_model), states(other))

@@ -14,7 +14,6 @@ import funcbio
 from funcbio import BioConfig, BioConverter, BioModule, attach
 from funcbio.bio_converter import strip
 from funcbio.compat import release
-from funcbio.engine._reductions import _wanted, compiled_reductions
 from funcbio.objects._names import _silent, silently
 
 DALE = {"apply_dales_principle": True}
@@ -496,7 +495,7 @@ def test_weights_loaded_without_their_signs_are_said_if_they_break_those_that_ar
         net.load_state_dict(plain)
 
 
-@pytest.mark.parametrize(("context", "flag"), [(silently, _silent), (compiled_reductions, _wanted)])
+@pytest.mark.parametrize(("context", "flag"), [(silently, _silent)])
 def test_an_interrupt_leaves_no_flag_behind(context, flag):
     def act(_):
         with context():

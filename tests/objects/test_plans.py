@@ -255,3 +255,27 @@ def test_a_feature_may_have_features_of_its_own():
             return params, {"w": 2 * grads["w"]}, state
 
     assert torch.equal(chain(Vision(), crystallize)(PARAMS, PARAMS, STATE)[1]["w"], torch.full((2,), 2.0))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_weight_of_few_elements_may_be_frozen_and_trained_again(size):
+    model = BioConverter()(nn.Sequential(nn.Linear(size, 1), nn.Linear(1, 3)))
+    weight, bio = model[0].weight, model[0].bio_mod
+    for trained in (True, False, True):
+        weight.requires_grad_(trained)
+        before = bio.key.clone()
+        model.rejuvenate_weights()
+        assert bio.key.equal(before) is not trained
+
+
+def test_a_gradient_may_be_a_negated_view_in_one_step_and_plain_in_the_next():
+    models = [BioConverter()(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    for negated in (False, True, False):
+        for p, q in zip(*[model.parameters() for model in models], strict=True):
+            q.grad = torch.full_like(q, 0.5)
+            p.grad = torch._neg_view(-q.grad) if negated else q.grad.clone()
+        for model in models:
+            model.bio_step()
+        for p, q in zip(*[model.parameters() for model in models], strict=True):
+            assert torch.equal(p.grad, q.grad)

@@ -22,7 +22,6 @@ from worlds import FEATURES, mlp, model_world
 import funcbio
 from funcbio import BioConverter
 from funcbio.engine import _compiled as fused
-from funcbio.engine._options import OPTIONS
 
 CHAIN = ("crystallize", "volume_dependent_lr", "fuzzy_learning_rates")
 METHODS = [*CHAIN, "scale_grad", "rejuvenate_weights", "enforce_dales_principle", "update_fuzzy_learning_rates"]
@@ -181,7 +180,5 @@ def fresh(mode, compiled):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     compiled = "compiled" in sys.argv
-    if compiled:
-        OPTIONS.compiled_elements = 0
     for mode in sys.argv[1].split(","):
         print(mode, fresh(mode, compiled), sep=": ", flush=True)

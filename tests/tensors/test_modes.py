@@ -83,10 +83,10 @@ def test_numbers_that_are_equal_keep_their_type_and_sign():
 
 
 def test_nothing_is_kept_that_a_cuda_graph_records(monkeypatch):
-    monkeypatch.setattr(kept, "_is_captured", lambda: True)
+    monkeypatch.setattr(kept, "is_captured", lambda: True)
     made = kept.kept(4)(lambda number: torch.tensor(number, dtype=torch.int64, device="cpu"))
     assert made(3) is not made(3)
-    monkeypatch.setattr(kept, "_is_captured", lambda: False)
+    monkeypatch.setattr(kept, "is_captured", lambda: False)
     assert made(3) is made(3)
 
 

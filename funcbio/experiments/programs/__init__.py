@@ -1,0 +1,1 @@
+"""Programs of compiled methods: made ahead, listed, removed."""
