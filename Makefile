@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-all test-versions check bench docs docs-serve browser figures clean
+.PHONY: help demo test test-slow test-all test-versions check bench gpu docs docs-serve browser figures clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -33,10 +33,20 @@ test-versions: .venv/installed  ## The quick ones with the oldest, the tested an
 	$(PYTHON) tests/versions.py $(ARGS)
 	$(BIN)/python -m pytest tests/test_versions.py
 
-bench: .venv/installed  ## Steps and sweeps against release 0.0.5, a classic loop and JAX: an hour on a quiet machine
+bench: .venv/installed  ## Steps and sweeps against release 0.0.5, a classic loop and JAX: an hour on a quiet machine; ARGS=--quick, minutes
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	$(BIN)/python benchmarks/steps.py
-	$(BIN)/python benchmarks/sweep.py
+	$(BIN)/python benchmarks/steps.py $(ARGS)
+	$(BIN)/python benchmarks/small.py
+	$(BIN)/python benchmarks/sweep.py $(ARGS)
+
+.venvs/gpu/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venvs/gpu
+	.venvs/gpu/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	.venvs/gpu/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	@touch $@
+
+gpu: .venvs/gpu/installed  ## On a CUDA GPU: its tests, the steps and the sweeps, into results/gpu.json; TORCH_INDEX=... names another build of torch
+	.venvs/gpu/bin/python benchmarks/gpu.py $(ARGS)
 
 .venv/docs: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'

@@ -26,7 +26,34 @@ def machine(threads: int) -> dict[str, Any]:
     cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
     packages = ["torch", "pytorch-bio-transformations", *(["jax", "jaxlib"] if find_spec("jax") else [])]
     versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
-    return {"versions": versions, "cpu": cpu, "cpus": os.cpu_count(), "threads": threads, "command": sys.argv}
+    found = {"versions": versions, "cpu": cpu, "cpus": os.cpu_count(), "threads": threads, "command": sys.argv}
+    return {**found, **gpu()} if torch.cuda.is_initialized() else found
+
+
+def gpu() -> dict[str, Any]:
+    """Describes the GPU: its name and memory, the driver, and the CUDA that torch was built for."""
+    card = torch.cuda.get_device_properties(torch.cuda.current_device())
+    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        driver = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        driver = None
+    return {"gpu": card.name, "gpu_bytes": card.total_memory, "driver": driver, "cuda": torch.version.cuda}
+
+
+def check_device(device: str) -> None:
+    """Begins to use a device; ends the program if torch cannot."""
+    if device == "cpu":
+        return
+    if not torch.cuda.is_available():
+        raise SystemExit("a GPU is needed, and a build of torch for it; found none")
+    torch.cuda.init()
+
+
+def wait() -> None:
+    """Waits until the GPU has done its work, if this process uses one: only then may a clock be read."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def pin(threads: int) -> None:
@@ -45,13 +72,24 @@ def run_child(arguments: list[str], environment: Mapping[str, str]) -> dict[str,
 
 
 def peak_bytes(run: Callable[[], Any]) -> int:
-    """Largest resident memory of a call over what the process holds before."""
+    """Largest memory of a call over what was held before: on a GPU if the process uses one, else resident memory."""
     gc.collect()
+    if torch.cuda.is_initialized():
+        return _peak_bytes_on_gpu(run)
     ctypes.CDLL(None).malloc_trim(0)
     before = status_bytes("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # The peak starts anew.
     run()
     return status_bytes("VmHWM") - before
+
+
+def _peak_bytes_on_gpu(run: Callable[[], Any]) -> int:
+    wait()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    wait()
+    return torch.cuda.max_memory_allocated() - before
 
 
 def status_bytes(field: str) -> int:

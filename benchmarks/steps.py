@@ -28,7 +28,7 @@ from typing import Any
 
 import optree
 import torch
-from common import MAP_TENSORS, count_operations, machine, peak_bytes, pin, run_child
+from common import MAP_TENSORS, check_device, count_operations, machine, peak_bytes, pin, run_child, wait
 from rich.console import Console
 from steps_figure import geometric_means, save_figure, show, show_comparison, summarise
 from steps_models import (
@@ -54,22 +54,24 @@ MOST_CALLS = 200
 FIGURE = "docs/assets/steps.svg"
 
 
-def cases_of(name: str, methods: list[str], chosen: list[str]) -> dict[tuple[str, str], Case]:
+def cases_of(name: str, methods: list[str], chosen: list[str], device: str) -> dict[tuple[str, str], Case]:
     """Makes what is measured on a model, by method and contender."""
     torch.compiler.reset()  # So that no limit on recompilation is met.
     size, found = count_synapses(name), {}
-    made = {contender: trainee(name, contender) for contender in CONVERTERS if contender in chosen}
+    made = {contender: trainee(name, contender, device) for contender in CONVERTERS if contender in chosen}
     for method in methods:
         found |= {(method, contender): method_case(its, contender, method) for contender, its in made.items()}
-        found |= {(method, "floor"): floor_case(size, method)} if "floor" in chosen else {}
-    return found | ({("step", "step"): step_case(name)} if "step" in chosen else {})
+        found |= {(method, "floor"): floor_case(size, method, device)} if "floor" in chosen else {}
+    return found | ({("step", "step"): step_case(name, device)} if "step" in chosen else {})
 
 
 def timed(case: Case) -> float:
     """Milliseconds of one call."""
     case.reset()
+    wait()
     began = time.perf_counter()
     case.call()
+    wait()
     return 1e3 * (time.perf_counter() - began)
 
 
@@ -99,7 +101,7 @@ def operations(case: Case) -> int:
 
 def measure_model(name: str, methods: list[str], given: argparse.Namespace) -> list[dict[str, Any]]:
     """Measures the methods on a model: one entry of the report for each."""
-    cases = cases_of(name, methods, given.only)
+    cases = cases_of(name, methods, given.only, given.device)
     times = measure(cases, given.budget, given.rounds)
     model = MODELS[name].make()
     about = {"model": name, "parameters": sum(p.numel() for p in model.parameters()), "synapses": count_synapses(name)}
@@ -111,9 +113,9 @@ def measure_model(name: str, methods: list[str], given: argparse.Namespace) -> l
     return entries
 
 
-def child(task: str, name: str, contender: str, method: str) -> dict[str, Any]:
+def child(task: str, name: str, contender: str, method: str, device: str) -> dict[str, Any]:
     """What a process of its own measures: the first calls of the chain, or memory."""
-    made = trainee(name, contender)
+    made = trainee(name, contender, device)
     if task == "compile":
         case = Case(made.reset, chained(made.model))
         return {"first_call_s": timed(case) / 1e3, "second_call_s": timed(case) / 1e3}
@@ -132,12 +134,13 @@ def child(task: str, name: str, contender: str, method: str) -> dict[str, Any]:
     }
 
 
-def spawn(folder: str, task: str, name: str, contender: str, method: str, threads: int) -> dict[str, Any]:
+def spawn(folder: str, task: str, name: str, contender: str, method: str, given: argparse.Namespace) -> dict[str, Any]:
     """Runs ``child`` in a new process that keeps what it compiles in a folder."""
     caches = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/torch", "TRITON_CACHE_DIR": f"{folder}/triton"}
+    caches["FUNCBIO_CACHE_DIR"] = f"{folder}/programs"
     command = [__file__, "--child", task, "--models", name, "--only", contender, "--methods", method]
     mapped = MAP_TENSORS if task == "memory" else {}
-    return run_child([*command, "--threads", str(threads)], {**caches, **mapped})
+    return run_child([*command, "--threads", str(given.threads), "--device", given.device], {**caches, **mapped})
 
 
 def memory(given: argparse.Namespace) -> list[dict[str, Any]]:
@@ -147,7 +150,7 @@ def memory(given: argparse.Namespace) -> list[dict[str, Any]]:
         for name in (name for name in MEMORY_MODELS if name in given.models):
             for method in (method for method in methods_of(name) if method in given.methods):
                 for contender in (contender for contender in CONVERTERS if contender in given.only):
-                    peak = spawn(folder, "memory", name, contender, method, given.threads)
+                    peak = spawn(folder, "memory", name, contender, method, given)
                     found.append({"model": name, "method": method, "contender": contender, **peak})
     return found
 
@@ -157,8 +160,8 @@ def compile_times(given: argparse.Namespace) -> list[dict[str, Any]]:
     found = []
     for name in (name for name in COMPILE_MODELS if name in given.models and "compiled" in given.only):
         with tempfile.TemporaryDirectory() as folder:
-            for cache in ("cold", "from disk"):
-                seconds = spawn(folder, "compile", name, "compiled", "chain", given.threads)
+            for cache in ("cold", "from packages"):
+                seconds = spawn(folder, "compile", name, "compiled", "chain", given)
                 found.append({"model": name, "cache": cache, **seconds})
     return found
 
@@ -186,6 +189,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--budget", type=float, help="seconds for each method and contender; by default 2, quick 0.2")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="on a GPU the release is left out")
     parser.add_argument("--no-outside", action="store_true", help="leave out compile times and memory")
     parser.add_argument("--output", default="results/benchmarks", help="folder for steps.json")
     parser.add_argument("--from", dest="source", help="a steps.json to show instead of measuring")
@@ -212,18 +216,27 @@ def leave_out_compiled(given: argparse.Namespace, console: Console) -> None:
         given.only = [name for name in given.only if name != "compiled"]
 
 
+def leave_out_release(given: argparse.Namespace, console: Console) -> None:
+    """Leaves out the release on a GPU, where it makes its tensors on the CPU, and says so."""
+    if given.device != "cpu" and "release" in given.only:
+        console.print("Release 0.0.5 is left out: it was written for the CPU.")
+        given.only = [name for name in given.only if name != "release"]
+
+
 def main() -> None:
     """Measures, writes and shows everything."""
     given, console = arguments(), Console()
+    check_device(given.device)
     pin(given.threads)
     if given.child:
-        print(json.dumps(child(given.child, given.models[0], given.only[0], given.methods[0])))
+        print(json.dumps(child(given.child, given.models[0], given.only[0], given.methods[0], given.device)))
         return
     if given.source:
         found = json.loads(Path(given.source).read_text())
     else:
         folder = prepare(given.output)
         leave_out_compiled(given, console)
+        leave_out_release(given, console)
         found = report(given, console)
         write_json(folder / "steps.json", found)
     show(found, console)

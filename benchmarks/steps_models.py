@@ -74,9 +74,11 @@ class Task(NamedTuple):
     make: Callable[[], nn.Module]
     shape: tuple[int, ...]
 
-    def batch(self) -> tuple[Tensor, Tensor]:
-        """Random inputs and classes."""
-        return torch.randn(self.shape), torch.randint(10, (self.shape[0],))
+    def on(self, device: str) -> tuple[nn.Module, Tensor, Tensor]:
+        """The network, random inputs and classes; equal seeds make equal ones on every device."""
+        model = self.make()
+        x, y = torch.randn(self.shape), torch.randint(10, (self.shape[0],))
+        return model.to(device), x.to(device), y.to(device)
 
 
 MODELS = {
@@ -110,10 +112,10 @@ class Trainee(NamedTuple):
     reset: Callable[[], None]
 
 
-def trainee(name: str, contender: str | None = None) -> Trainee:
+def trainee(name: str, contender: str | None = None, device: str = "cpu") -> Trainee:
     """Makes a model with the gradients of one batch, converted for a contender; equal seeds make equal weights."""
     torch.manual_seed(0)
-    model, (x, y) = MODELS[name].make(), MODELS[name].batch()
+    model, x, y = MODELS[name].on(device)
     if contender is not None:
         options = {"fuzzy_lr_distribution": "activity", "fuzzy_lr_dynamic": True} if name == "layer" else {}
         model = CONVERTERS[contender](**options).convert(model)
@@ -186,9 +188,9 @@ def activity_case(made: Trainee, contender: str) -> Case:
     return Case(reset_ours, made.model.update_fuzzy_learning_rates)
 
 
-def step_case(name: str) -> Case:
+def step_case(name: str, device: str) -> Case:
     """The plain training step of a model that is not converted."""
-    model, x, y, reset = trainee(name)
+    model, x, y, reset = trainee(name, device=device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 
     def step() -> None:
@@ -204,9 +206,9 @@ def count_synapses(name: str) -> int:
     return sum(rate.numel() for rate in rates_of(funcbio.BioConverter().convert(MODELS[name].make())))
 
 
-def floor_case(size: int, method: str) -> Case:
+def floor_case(size: int, method: str, device: str) -> Case:
     """A pass over flat tensors that reads and writes as many bytes, in place, as the method must."""
-    weight, grad, rate = torch.randn(3, size).unbind()
+    weight, grad, rate = torch.randn(3, size, device=device).unbind()
     scale = lambda: torch.mul(grad, rate, out=grad)
     passes: dict[str, Callable[[], Any]] = {
         "volume_dependent_lr": scale,  # Reads 2, writes 1.
