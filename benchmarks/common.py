@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from funcbio.sweeps._choice import Counting
 
 MAP_TENSORS = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 """Environment of a process whose memory is measured: tensors are mapped one by one, so that what is freed leaves it."""
@@ -98,20 +99,8 @@ def status_bytes(field: str) -> int:
     return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
 
 
-class Counter(TorchDispatchMode):
-    """Counts the operations that torch dispatches."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Counts one and runs it."""
-        del types
-        self.count += 1
-        return func(*args, **(kwargs or {}))
-
-
 def count_operations(run: Callable[[], Any]) -> int:
     """Number of torch operations of a call."""
-    with Counter() as counter:
+    with Counting() as counter:
         run()
     return counter.count

@@ -12,6 +12,7 @@ from funcbio.anatomy._synapses import Choice, Holder, holders
 from funcbio.base import Feature, Key
 from funcbio.bio_config import BioConfig, check_names
 from funcbio.bio_module import BioModule
+from funcbio.engine._switch import check_compile
 from funcbio.functional._idle import idle_fields, warn
 from funcbio.functional._observe import unit_dim
 from funcbio.mechanisms import ROWS, Row
@@ -81,8 +82,7 @@ class BioConverter:
             raise TypeError(f"config should be a BioConfig; found {config!r}: from_dict takes a dictionary")
         self.config = config.replace(**overrides) if overrides else config
         self.synapses = synapses
-        if not (compile is None or isinstance(compile, bool)):
-            raise ValueError(f"compile should be True, False or None; found {compile!r}")
+        check_compile(compile)
         self.compile, self.steps = compile, check_steps(steps)
         self.features: dict[str, Row] = {}
 

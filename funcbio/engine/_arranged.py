@@ -28,9 +28,8 @@ class Group:
 
     def __init__(self, steps: Sequence[Step], layers: Sequence[Layer], places: Sequence[int]) -> None:
         self.layers, self.places = layers, places
-        names = {"weight"}.union(
-            *(step.needs for step in steps)
-        )  # Layers may bring more, and not all of them the same.
+        # Layers may bring more, and not all of them the same.
+        names = {"weight"}.union(*(step.needs for step in steps))
         self.columns: Columns = {name: [layer.operands.get(name) for layer in layers] for name in sorted(names)}
         self.has_grads = "grad" in names
         self.lacks_grads = self.has_grads and any(grad is None for grad in self.columns["grad"])

@@ -17,7 +17,7 @@ from torch import Tensor
 from funcbio._checks import outside
 from funcbio.engine._fused import programs_for
 from funcbio.engine._kernel import FULL, Kernel, bare, optional
-from funcbio.engine._layers import Columns, Layer, Step, small_draws
+from funcbio.engine._layers import Columns, Layer, Step, are_fixed, small_draws
 from funcbio.engine._options import OPTIONS
 from funcbio.tensors._arithmetic import work_type
 from funcbio.tensors._kept import kept
@@ -60,8 +60,7 @@ class Fused:
         # A program takes keys, also where nothing is drawn.
         self.keys = [_no_key(self.device) if layer.key is None else layer.key for layer in layers]
         self.draws_small = any(draw.like != "rate" for step in steps for draw in step.kernel.draws)
-        self.numbers = self._numbers()
-        self.is_fixed = not any(isinstance(value, Tensor) for step in steps for value in step.hyper.values())
+        self.numbers = self._numbers() if are_fixed(steps) else None
         columns = self._with_draws(columns)
         absent = frozenset(name for step in steps for name in step.kernel.reads if _absent(name, layers[0]))
         weights = columns["weight"]
@@ -78,7 +77,7 @@ class Fused:
 
     def run(self, columns: Columns, finite: Tensor | None) -> None:
         """Runs the steps on every layer, in place, unless ``finite`` is False."""
-        numbers = self.numbers if self.is_fixed else self._numbers()
+        numbers = self._numbers() if self.numbers is None else self.numbers
         flag = _always(self.device) if finite is None else finite
         self.programs.run(self._with_draws(columns), self.keys, numbers, flag)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Size, Tensor
 
 from funcbio.engine._kernel import FULL, apply, numbers_of
-from funcbio.engine._layers import Columns, Layer, Step, small_draws, take_statistics
+from funcbio.engine._layers import Columns, Layer, Step, are_fixed, small_draws, take_statistics
 from funcbio.engine._noise import Ahead
 from funcbio.engine._options import OPTIONS
 from funcbio.engine._tiles import Piece, gather, scatter, spread, tile_size, tiles
@@ -42,7 +42,7 @@ class Pass:
         large = len(layers) < OPTIONS.joined_layers or sum(self.sizes) > len(layers) * OPTIONS.joined_elements
         self.is_one = len(steps) == 1 and large
         self.is_simple = self.is_one and not self.first.draws and self.first.statistics is None
-        self.is_fixed = not any(isinstance(value, Tensor) for step in steps for value in step.hyper.values())
+        self.is_fixed = are_fixed(steps)
         self.made: list[dict[str, Any]] | None = None
 
     def run(self, columns: Columns, finite: Tensor | None) -> None:
@@ -59,7 +59,7 @@ class Pass:
         prepared = []
         for step, numbers in zip(self.steps, self._numbers(columns), strict=True):
             small = small_draws(step.kernel, self.layers, columns) if step.kernel.draws else []
-            facts = take_statistics(step.kernel, columns, len(self.layers)) if step.kernel.statistics else []
+            facts = take_statistics(step.kernel, columns) if step.kernel.statistics else []
             prepared.append((small, facts, numbers))
         ahead = Ahead(self.names, self.keys, self.sizes, goes_on=self.layers[0].goes_on)
         for pieces in tiles(self.shapes, tile_size(columns["weight"][0].device), not self.is_simple):

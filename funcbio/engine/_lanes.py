@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcbio.engine._kernel import FULL, Kernel, apply, bare
+from funcbio.engine._kernel import FULL, Draw, Kernel, apply, bare
 from funcbio.engine._rows import Rows
 from funcbio.rng import LANE, lane_list, lanes, words
 
@@ -76,29 +76,33 @@ def works(kernels: Sequence[Kernel], values: Mapping[str, Any]) -> list[torch.dt
     return [kernel.work(operands_of(kernel, values)) for kernel in kernels]
 
 
-def works_of(kernels: Sequence[Kernel], values: Mapping[str, list[Tensor]]) -> list[torch.dtype]:
-    """Returns the same from the operands' lanes."""
-    return works(kernels, {name: column[0] for name, column in values.items()})
+def drawn_by(kernels: Sequence[Kernel], types: Sequence[torch.dtype]) -> list[list[tuple[Draw, torch.dtype, int]]]:
+    """Returns for each kernel its draws, their type, and how many blocks of counters make the numbers of a group.
 
+    None for draws that are given as operands.
 
-def blocks_of(kernels: Sequence[Kernel], dtypes: Sequence[torch.dtype]) -> list[int]:
-    """Returns for every draw of the weights' size how many counter words a group has."""
-    pairs = zip(kernels, dtypes, strict=True)
-    return [LANES // lanes(draw.law, t) + 1 for kernel, t in pairs for draw in kernel.draws if draw.like == "rate"]
+    Args:
+        kernels: The kernels.
+        types: Types of the operands, in order of ``names_of``.
+    """
+    typed = {name: torch.empty(0, dtype=dtype) for name, dtype in zip(names_of(kernels), types, strict=True)}
+    return [
+        [(draw, t, LANES // lanes(draw.law, t) if draw.like == "rate" else 0) for draw in kernel.draws]
+        for kernel, t in zip(kernels, works(kernels, typed), strict=True)
+    ]
 
 
 def draw_lanes(
-    kernels: Sequence[Kernel], key: Tensor, counters: Tensor, dtypes: Sequence[torch.dtype]
+    kernels: Sequence[Kernel], types: Sequence[torch.dtype], key: Tensor, counters: Tensor
 ) -> list[list[list[Tensor]]]:
     """Draws the numbers of every kernel, lane by lane; none for draws that are given as operands."""
     column, drawn = 0, []
-    for kernel, dtype in zip(kernels, dtypes, strict=True):
+    for draws in drawn_by(kernels, types):
         numbers = []
-        for draw in kernel.draws:
-            if draw.like != "rate":
+        for draw, dtype, each in draws:
+            if not each:
                 numbers.append([])
                 continue
-            each = LANES // lanes(draw.law, dtype)  # Blocks of counters that make the numbers of a group.
             second = counters[:, column + each : column + each + 1]
             firsts = [counters[:, column + block : column + block + 1] for block in range(each)]
             numbers.append([n for first in firsts for n in lane_list(draw.law, *words(key, first, second), dtype)])

@@ -52,6 +52,11 @@ class Layer(NamedTuple):
     goes_on: bool = True
 
 
+def are_fixed(steps: Sequence[Step]) -> bool:
+    """Returns True if all hyper-parameters are numbers: the number in a tensor may be another one at the next call."""
+    return not any(isinstance(value, Tensor) for step in steps for value in step.hyper.values())
+
+
 def is_key(key: Any) -> bool:
     """Returns True if a key is plain memory."""
     return type(key) is Tensor and key.dtype == torch.int32 and key.shape == (2,)
@@ -75,9 +80,9 @@ def broadcasts(values: Tensor, weight: Tensor) -> bool:
     return values.ndim == weight.ndim and all(one in (1, size) for one, size in sizes)
 
 
-def take_statistics(kernel: Kernel, columns: Columns, number: int) -> list[list[Tensor]]:
+def take_statistics(kernel: Kernel, columns: Columns) -> list[list[Tensor]]:
     """Returns statistics of every layer: a list by layer for each of them."""
-    taken: list[Sequence[Tensor]] = [()] * number
+    taken: list[Sequence[Tensor]] = [()] * len(columns["weight"])
     for layers in _alike(kernel, columns):
         if len(layers) == 1:
             taken[layers[0]] = kernel.take_statistics([columns[name][layers[0]] for name in kernel.of])

@@ -1,17 +1,18 @@
 """Layouts: all that a program has to know of the spans that it runs on."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from funcbio.engine._kernel import Kernel
-from funcbio.engine._lanes import LANES, names_of, takes_own, works
+from funcbio.engine._lanes import drawn_by, takes_own
 from funcbio.engine._packages import Runner, runner
 from funcbio.engine._program import Loop
 from funcbio.engine._spans import GROUP, Span
-from funcbio.rng import blocks, lanes
+from funcbio.rng import blocks
 
 Facts = list[list[dict[int, Tensor]]]
 """For each kernel its statistics, each by layer."""
@@ -24,7 +25,6 @@ class Loops:
         self.kernels, self.hyper, self.types, self.own = kernels, hyper, types, own
         self.given = [kernel.statistics is not None and not (own and takes_own(kernel)) for kernel in kernels]
         self.runners: dict[Any, Runner] = {}
-        self.simple: Runner | None = None
 
     def taken(self, facts: Facts) -> Facts:
         """Returns the statistics that the program does not take itself."""
@@ -32,8 +32,6 @@ class Loops:
 
     def runner(self, facts: Facts, device: str) -> Runner:
         """Returns the program for given statistics."""
-        if not any(facts) and self.simple is not None:
-            return self.simple
         types = tuple([next(iter(column.values())).dtype for columns in facts for column in columns])
         counts = tuple([len(columns) for columns in facts])
         found = self.runners.get((types, counts))
@@ -41,7 +39,6 @@ class Loops:
             taken = [-1 if self.own and takes_own(k) else n for k, n in zip(self.kernels, counts, strict=True)]
             loop = Loop(self.kernels, self.hyper, self.types, tuple(taken), types)
             found = self.runners[types, counts] = runner(loop, device)
-        self.simple = None if any(facts) else found
         return found
 
 
@@ -64,20 +61,23 @@ class Layout:
         owner = [at for at, groups in enumerate(counts) for _ in range(groups)] + [self.count - 1] * pad
         self.owner = torch.tensor(owner, dtype=torch.int64, device=device)
         self.counters = self._counters(loops, names, pad, device)
-        self.first = [sum(counts[:at]) for at in range(len(counts))] if len(counts) < 64 else _running(counts)
+        self.first = [*accumulate(counts, initial=0)][:-1]
         self.layout = self._layout(counts, device) if loops.own else []
+
+    def inputs(
+        self, operands: Sequence[Tensor], given: Sequence[Tensor], hyper: Sequence[Tensor], finite: Tensor
+    ) -> list[Tensor]:
+        """Returns what a program takes, in order; ``operands`` are lanes and keys, ``given`` the statistics."""
+        return [*operands, self.owner, self.counters, *given, *self.layout, *hyper, finite]
 
     def _counters(self, loops: Loops, names: Sequence[str], pad: int, device: torch.device) -> Tensor:
         columns = []
-        typed = {n: torch.empty(0, dtype=t) for n, t in zip(names_of(loops.kernels), loops.types, strict=True)}
-        for kernel, dtype in zip(loops.kernels, works(loops.kernels, typed), strict=True):
-            for draw in kernel.draws:
-                if draw.like == "rate":
-                    each = LANES // lanes(draw.law, dtype)
-                    streams = [f"{draw.stream}/{names[span.layer]}" for span in self.chosen]
-                    parts = [(span.first * each, span.groups * each) for span in self.chosen]
-                    first, second = blocks(streams, parts, device)
-                    columns += [first.view(-1, each), second.view(-1, each)[:, :1]]
+        for draw, _, each in [item for draws in drawn_by(loops.kernels, loops.types) for item in draws]:
+            if each:
+                streams = [f"{draw.stream}/{names[span.layer]}" for span in self.chosen]
+                parts = [(span.first * each, span.groups * each) for span in self.chosen]
+                first, second = blocks(streams, parts, device)
+                columns += [first.view(-1, each), second.view(-1, each)[:, :1]]
         made = torch.cat(columns, 1) if columns else self.owner.new_zeros((self.groups - pad, 1), dtype=torch.int32)
         return torch.cat((made, made.new_zeros(pad, made.shape[1]))).contiguous()
 
@@ -92,7 +92,3 @@ class Layout:
             present[first + span.groups - 1] = span.elements - (span.groups - 1) * GROUP
             sizes[at] = span.elements
         return [table.to(device), present.to(device), sizes.to(device)]
-
-
-def _running(counts: Sequence[int]) -> list[int]:
-    return [0, *torch.tensor(counts[:-1]).cumsum(0).tolist()]

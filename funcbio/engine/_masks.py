@@ -55,15 +55,17 @@ def finite(values: Tensor) -> Tensor:
     """Returns 1 where a number is finite, 0 where it is not, in the type of ``values``."""
     if torch.compiler.is_compiling():  # Comparisons are vector instructions there, questions for nan are not.
         return (values.abs() <= torch.finfo(values.dtype).max).to(values.dtype)
+    if is_surely_finite(values):
+        return torch.ones_like(values)
     return torch.nan_to_num(values * 0.0, -1.0) + 1.0
 
 
 def finite_or(values: Tensor, other: float, where: Tensor | None = None) -> Tensor:
     """Returns the values, with ``other`` for those that are not finite; ``where`` is finite at the same places."""
+    where = values if where is None else where
     if torch.compiler.is_compiling():
-        where = values if where is None else where
         return torch.where(where.abs() <= torch.finfo(where.dtype).max, values, other)
-    return torch.nan_to_num(values, other, other, other)
+    return values if is_surely_finite(where) else torch.nan_to_num(values, other, other, other)
 
 
 def number_or(values: Tensor, other: float) -> Tensor:

@@ -63,13 +63,13 @@ class Packed:
             pack = self.packs.pop()
         except IndexError:  # Another thread has it.
             pack = Pack(self)
-        layers, layout = self.layers, self.layout
+        layers = self.layers
         sources = [source for name in self.reads for source in self._parts(name, columns)]
         sources += [keys[layer] for layer in layers]
         torch._foreach_copy_(pack.given, sources)  # pyright: ignore[reportPrivateImportUsage]
         given = [torch.stack([column[layer] for layer in layers]).unsqueeze(1) for kind in facts for column in kind]
         given = given if len(layers) > 1 else [torch.cat((one, one)) for one in given]
-        run([*pack.inputs, layout.owner, layout.counters, *given, *layout.layout, *hyper, finite])
+        run(self.layout.inputs(pack.inputs, given, hyper, finite))
         targets = [target for name in self.writes for target in self._parts(name, columns)]
         torch._foreach_copy_(targets, pack.results)  # pyright: ignore[reportPrivateImportUsage]
         self.packs.append(pack)
@@ -93,10 +93,10 @@ class Direct:
 
     def run(self, columns: Columns, keys: Sequence[Tensor], facts: Facts, hyper: list[Tensor], finite: Tensor) -> None:
         """Runs the program on the span of these layers."""
-        run, span, layout = self.loops.runner(facts, finite.device.type), self.span, self.layout
+        run, span = self.loops.runner(facts, finite.device.type), self.span
         weight, at = columns["weight"][span.layer], span.layer
         flats = [part(columns[name][at], span, weight).view(span.groups, LANES, LANE) for name in self.names]
         lanes_ = [lane for flat in flats for lane in flat.unbind(1)]
         given = [column[at].reshape(1, 1).expand(2, 1).contiguous() for kind in facts for column in kind]
         doubled = torch.stack((keys[at], keys[at]))
-        run([*lanes_, doubled, layout.owner, layout.counters, *given, *layout.layout, *hyper, finite])
+        run(self.layout.inputs([*lanes_, doubled], given, hyper, finite))

@@ -11,18 +11,7 @@ import torch
 from torch import Tensor
 
 from funcbio.engine._kernel import Kernel
-from funcbio.engine._lanes import (
-    LANES,
-    blocks_of,
-    draw_lanes,
-    names_of,
-    rows_of,
-    run_lane,
-    works,
-    works_of,
-    write,
-    writes_of,
-)
+from funcbio.engine._lanes import LANES, draw_lanes, drawn_by, names_of, rows_of, run_lane, write
 from funcbio.engine._rows import Rows
 from funcbio.engine._statistics import CHUNK
 from funcbio.rng import LANE
@@ -54,7 +43,7 @@ class Loop:
         hyper: For each kernel, the names of its hyper-parameters.
         types: Types of ``names``.
         facts: For each kernel, how many of its statistics are given; -1 if they are taken in the program.
-        fact_type: Type of given statistics, for each of them.
+        fact_types: Type of given statistics, for each of them.
     """
 
     kernels: tuple[Kernel, ...]
@@ -69,11 +58,6 @@ class Loop:
         return names_of(self.kernels)
 
     @property
-    def writes(self) -> tuple[str, ...]:
-        """Returns the operands that are written."""
-        return writes_of(self.kernels)
-
-    @property
     def counts(self) -> bool:
         """Returns True if the program takes statistics itself."""
         return -1 in self.facts
@@ -85,7 +69,8 @@ class Loop:
                 yield Input((GROUPS, LANE), dtype, name)
         yield Input((LAYERS, 2), torch.int32, "word")
         yield Input((GROUPS,), torch.int64, "owner")
-        yield Input((GROUPS, sum(blocks_of(self.kernels, self.works())) or 1), torch.int32, "word")
+        draws = [each for draws in drawn_by(self.kernels, self.types) for _, _, each in draws if each]
+        yield Input((GROUPS, sum(draws) + len(draws) or 1), torch.int32, "word")
         for dtype in self.fact_types:
             yield Input((LAYERS, 1), dtype)
         if self.counts:
@@ -96,11 +81,6 @@ class Loop:
             for name in names:
                 yield Input((), torch.int64 if name in kernel.whole else torch.float64, "hyper")
         yield Input((), torch.bool, "true")
-
-    def works(self) -> list[torch.dtype]:
-        """Returns the type that each kernel computes and draws in."""
-        typed = {name: torch.empty(0, dtype=dtype) for name, dtype in zip(self.names, self.types, strict=True)}
-        return works(self.kernels, typed)
 
     def __call__(self, *inputs: Tensor) -> None:
         """Runs every kernel on every lane, then writes what has changed; this is the function that is compiled."""
@@ -115,7 +95,7 @@ class Loop:
             if number < 0:
                 facts[at] = [*kernel.take_statistics([rows_of(values[name], owner, layout) for name in kernel.of])]
         spread = [[fact.index_select(0, owner) for fact in column] for column in facts]
-        drawn = draw_lanes(self.kernels, keys.index_select(0, owner)[:, None], counters, works_of(self.kernels, values))
+        drawn = draw_lanes(self.kernels, self.types, keys.index_select(0, owner)[:, None], counters)
         for lane in range(LANES):
             now = {name: column[lane] for name, column in values.items()}
             for name, result in run_lane(self.kernels, now, lane, drawn, spread, hyper).items():

@@ -1,6 +1,7 @@
 """Rows: layers as compiled programs see them, so that the statistics of many are taken in one loop."""
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -36,18 +37,12 @@ class Rows:
 
     def sums(self, of: Any, given: tuple[Tensor, ...]) -> list[Tensor]:
         """Sums the results of an elementwise function over each layer, in float32 or better."""
-        return [self._added([item.sum(-1) for item in items]) for items in self._results(of, given)]
+        return [self._reduced(items, torch.sum, torch.add) for items in self._results(of, given)]
 
     def top(self, of: Any, given: tuple[Tensor, ...]) -> Tensor:
         """Returns the largest result of an elementwise function, which is not negative, in each layer."""
         (items,) = self._results(lambda part, *rest: (of(part, *rest),), given)
-        rows = [item.amax(-1) for item in items]
-        if self.table is None:
-            return torch.stack([row.amax() for row in rows]).amax()
-        highest = rows[0]
-        for row in rows[1:]:
-            highest = torch.maximum(highest, row)
-        return self._by_layer(highest).amax(-1, keepdim=True)
+        return self._reduced(items, torch.amax, torch.maximum)
 
     def _results(self, of: Any, given: tuple[Tensor, ...]) -> list[list[Tensor]]:
         """Returns each result of a function on all parts, 0 where an element belongs to no layer."""
@@ -58,13 +53,12 @@ class Rows:
             results.append(items if present is None else [torch.where(present, item, 0.0) for item in items])
         return [list(items) for items in zip(*results, strict=True)]
 
-    def _added(self, rows: list[Tensor]) -> Tensor:
+    def _reduced(self, items: list[Tensor], over: Any, join: Any) -> Tensor:
+        """Reduces all parts to a number for each layer: along rows, then over the rows of a layer."""
+        rows = [over(item, -1) for item in items]
         if self.table is None:
-            return torch.stack([row.sum() for row in rows]).sum()
-        added = rows[0]
-        for row in rows[1:]:
-            added = added + row
-        return self._by_layer(added).sum(-1, keepdim=True)
+            return over(torch.stack([over(row, -1) for row in rows]), -1)
+        return over(self._by_layer(reduce(join, rows)), -1).unsqueeze(-1)
 
     def _by_layer(self, rows: Tensor) -> Tensor:
         """Lays numbers of rows out by layer; 0 where a layer has no more, which changes neither sums nor maxima."""

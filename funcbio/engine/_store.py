@@ -158,12 +158,10 @@ def machine(device: str) -> str:
     """Describes what machine code depends on: torch, and the processor or the graphics card."""
     parts = [torch.__version__, str(torch.version.git_version), sys.platform, platform.machine(), device]
     if device == "cuda":
-        return " ".join([*parts, str(torch.version.cuda), torch.cuda.get_device_name(), str(_capability())])
+        return " ".join(
+            [*parts, str(torch.version.cuda), torch.cuda.get_device_name(), str(torch.cuda.get_device_capability())]
+        )
     return " ".join([*parts, torch.backends.cpu.get_cpu_capability(), _processor()])
-
-
-def _capability() -> tuple[int, int]:
-    return torch.cuda.get_device_capability()
 
 
 def _processor() -> str:

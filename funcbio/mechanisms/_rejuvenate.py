@@ -15,7 +15,7 @@ from funcbio.engine._run import run_kernel
 from funcbio.engine._statistics import largest, totals
 from funcbio.mechanisms._release import VERSION, clamped_moments, regrow_release
 from funcbio.rng import NORMAL, UNIFORM
-from funcbio.tensors._arithmetic import is_surely_finite, spare, widened
+from funcbio.tensors._arithmetic import spare, widened
 
 LEAST = 1 / LARGEST
 """The smallest strength: times the number that stands for weights that are not finite, a smaller one would be 0."""
@@ -62,27 +62,19 @@ def magnitudes(weight: Tensor) -> Magnitudes:
 
 def top_magnitude(weight: Tensor) -> tuple[Tensor]:
     """Returns the largest of the finite |w|, in float32 or better."""
-
-    def magnitude(part: Tensor) -> Tensor:
-        wide = widened(part)
-        return (wide if is_surely_finite(wide) else finite_or(wide, 0.0)).abs()
-
-    return (largest(weight, magnitude),)
+    return (largest(weight, lambda part: finite_or(widened(part), 0.0).abs()),)
 
 
 def _scaled(weight: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
     """Returns w / max|w|, with 0 for weights that are not finite, and a mask: 1 where a weight is finite, else 0."""
     wide = widened(weight)
-    if is_surely_finite(wide):
-        scaled = wide / torch.where(top > 0.0, top, 1.0)
-        return scaled, torch.ones_like(scaled)
     return finite_or(wide, 0.0) / torch.where(top > 0.0, top, 1.0), finite(wide)
 
 
 def _relative(weight: Tensor, top: Tensor) -> Tensor:
     """Returns |w| / max|w|; less than 0 where a weight is not finite, so that it is always replaced."""
     relative = (weight / torch.where(top > 0.0, top, 1.0)).abs()
-    return relative if is_surely_finite(weight) else finite_or(relative, -1.0, where=weight)
+    return finite_or(relative, -1.0, where=weight)
 
 
 def regrow_lognormal(

@@ -134,8 +134,7 @@ class Ready:
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.entries = [*entries]
-        calls = [(layer, [step for step in steps if takes_part(layer, step)]) for _, layer, steps in self.entries]
-        self.arranged = Arranged(calls)
+        self.arranged: Arranged | None = None  # Made for the first run: a combined call runs another one.
         drawing = [[layer.key] * sum(step.kernel.draws != () for step in steps) for _, layer, steps in self.entries]
         self.keys = [
             [keys[at] for keys in drawing if at < len(keys)] for at in range(max(map(len, drawing), default=0))
@@ -175,6 +174,9 @@ class Ready:
         Returns:
             Which weights were replaced, by name of the weight, if a step says so.
         """
+        if self.arranged is None:
+            pairs = [(layer, steps) for _, layer, steps in self.entries]
+            self.arranged = Arranged([(layer, [s for s in steps if takes_part(layer, s)]) for layer, steps in pairs])
         with torch.no_grad():
             masks = self.arranged.run(finite, weights, grads)
             for keys in self.keys:
@@ -183,8 +185,8 @@ class Ready:
                 torch._foreach_add_(keys, [by] * len(keys))  # pyright: ignore[reportPrivateImportUsage]
             for counter in self.counters:
                 counter.add_(1 if finite is None else finite)
-        pairs = zip(self.entries, masks, strict=True)
-        return {layer.name: mask for (_, layer, _), mask in pairs if mask is not None}
+        named = zip(self.entries, masks, strict=True)
+        return {layer.name: mask for (_, layer, _), mask in named if mask is not None}
 
 
 def finished(ready: Ready, row: Row | None, masks: Mapping[str, Tensor], finite: Tensor | None) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class Combined:
         self.planned = [(method, method.plan(survey)) for method in methods]
         self.looking = [at for at, (_, plan) in enumerate(self.planned) if not _row(plan).ignores_overflow]
         self.is_ready = all(plan.prepared.is_ready for _, plan in self.planned)
-        self.merged = [(segment, merged(segment)) for segment in segments(self.planned)]
+        self.merged = [(part, merged(part)) for part in segments(self.planned)] if self.is_ready else []
 
 
 def merged(segment: Planned) -> Ready:

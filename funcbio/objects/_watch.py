@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from funcbio.mechanisms import METHODS
 from funcbio.objects._layer import BioLayer
 from funcbio.tensors._kept import is_watched
+from funcbio.tensors._overlap import part_of
 
 SEEN = 8
 """Sets of addresses of gradients that are remembered: backward passes put them in a few places again and again."""
@@ -55,9 +56,7 @@ class Watch:
         for tensor in (*bio._buffers.values(), *bio._parameters.values(), weight):
             if tensor is not None and id(tensor) not in self.known:  # Several layers may share a weight.
                 self._add_tensor(tensor)
-        grad = weight.grad
-        alike = None if grad is None else (type(grad), grad.dtype, grad.shape, grad.stride(), grad.is_neg())
-        self.gradients.append((weight, alike))
+        self.gradients.append((weight, _look(weight.grad)))
 
     def _add_tensor(self, tensor: Tensor) -> None:
         start = tensor.data_ptr()
@@ -67,8 +66,7 @@ class Watch:
         else:
             self.tensors.append((tensor, start, tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad))
         self.alive.append(tensor.detach())
-        if tensor.nbytes:
-            self.taken.append((start, start + _extent(tensor)))
+        self.taken += _spans([tensor])
 
     def holds(self) -> bool:
         """Returns True if the layers are as they were."""
@@ -106,23 +104,18 @@ class Watch:
 
     def _has_gradients(self) -> bool:
         """Returns True if the gradients are like those that were looked at, and share no memory with anything."""
-        addresses, grads = [], []
-        for weight, alike in self.gradients:
+        grads = []
+        for weight, known in self.gradients:
             grad = weight.grad
-            if grad is None or alike is None:
-                if grad is not alike:
-                    return False
-                continue
-            if (type(grad), grad.dtype, grad.shape, grad.stride(), grad.is_neg()) != alike:
+            if _look(grad) != known:
                 return False
-            addresses.append(grad.data_ptr())
-            grads.append(grad)
-        key = tuple(addresses)
+            if grad is not None:
+                grads.append(grad)
+        key = tuple([grad.data_ptr() for grad in grads])
         return key in self.seen or self._are_apart(key, grads)
 
     def _are_apart(self, key: tuple[int, ...], grads: Sequence[Tensor]) -> bool:
-        spans = [(start, start + _extent(grad)) for start, grad in zip(key, grads, strict=True) if grad.nbytes]
-        spans = sorted([*self.taken, *spans])
+        spans = sorted([*self.taken, *_spans(grads)])
         if any(before[1] > after[0] for before, after in pairwise(spans)):
             return False
         self.seen = [*self.seen[1 - SEEN :], key]
@@ -145,7 +138,12 @@ def _methods(bio: BioLayer) -> list[Any]:
     return [] if kind is bio.documented else [getattr(kind, name, None) for name in METHODS]
 
 
-def _extent(tensor: Tensor) -> int:
-    """Returns the bytes from the first element of a tensor to its last."""
-    steps = zip(tensor.shape, tensor.stride(), strict=True)
-    return tensor.element_size() * (1 + sum((size - 1) * step for size, step in steps))
+def _look(grad: Tensor | None) -> Any:
+    """Returns what a gradient has to have in common with that of before; torch has compared devices."""
+    return None if grad is None else (type(grad), grad.dtype, grad.shape, grad.stride(), grad.is_neg())
+
+
+def _spans(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """Returns the address ranges of tensors that have any memory."""
+    parts = [part_of(tensor, None, written=True) for tensor in tensors]
+    return [(part.start, part.end) for part in parts if part is not None]

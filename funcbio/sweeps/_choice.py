@@ -84,7 +84,7 @@ def _measured(engine: Engine, course: Course) -> tuple[float, int]:
         inputs, began = course.at(number), time.perf_counter()
         engine.advance(acting, *inputs)
         times.append(time.perf_counter() - began)
-    with _Counting() as counting:
+    with Counting() as counting:
         engine.advance(acting, *course.at(4))
     return min(times[1:]), counting.count
 
@@ -95,7 +95,7 @@ def _sets(job: Job, engine: Engine) -> int:
     return len({tuple(m.acts(number) for m in engine.kind.rules.mechanisms) for number in numbers})
 
 
-class _Counting(TorchDispatchMode):
+class Counting(TorchDispatchMode):
     """Counts the operations that torch runs while it is active."""
 
     count = 0

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from devices import needs_cuda, no_waiting
+from doors import METHODS
 from optree import tree_map
 from torch import nn
 from torch.overrides import TorchFunctionMode
@@ -15,15 +16,6 @@ from funcbio.engine._options import OPTIONS
 
 pytestmark = pytest.mark.filterwarnings("ignore::funcbio.IdleWarning")
 every_device = pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=needs_cuda)])
-METHODS = [
-    "fuzzy_learning_rates",
-    "volume_dependent_lr",
-    "crystallize",
-    "scale_grad",
-    "rejuvenate_weights",
-    "update_fuzzy_learning_rates",
-    "enforce_dales_principle",
-]
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9),
     "adam": lambda p: torch.optim.Adam(p, 0.1),
