@@ -246,3 +246,9 @@ def outside() -> int:
     while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("funcbio", "torch"):
         frame, level = frame.f_back, level + 1
     return level
+
+
+def check_compile(compile: object) -> None:
+    """Raises ValueError if ``compile`` is neither True nor False nor None."""
+    if not (compile is None or isinstance(compile, bool)):
+        raise ValueError(f"compile should be True, False or None; found {compile!r}")

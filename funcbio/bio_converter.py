@@ -6,19 +6,18 @@ from typing import Any, TypeVar, overload
 import torch
 from torch import nn
 
-from funcbio import rng
+from funcbio._checks import check_compile
 from funcbio.anatomy._choice import is_compiled, is_scripted
 from funcbio.anatomy._synapses import Choice, Holder, holders
 from funcbio.base import Feature, Key
 from funcbio.bio_config import BioConfig, check_names
 from funcbio.bio_module import BioModule
-from funcbio.engine._switch import check_compile
 from funcbio.functional._idle import idle_fields, warn
 from funcbio.functional._observe import unit_dim
 from funcbio.mechanisms import ROWS, Row
 from funcbio.objects._checks import check_layer, check_weight
 from funcbio.objects._classes import bio_class
-from funcbio.objects._layer import fresh_seed
+from funcbio.objects._layer import fresh_key
 from funcbio.objects._method import ModelMethod
 from funcbio.objects._names import BIO_MOD, check_free, free_names, is_ours, mark_readout
 from funcbio.objects._splitting import AfterForward, before_forward
@@ -185,7 +184,7 @@ class BioConverter:
             for (synapse, _, _), weight in zip(described, weights, strict=True):
                 check_weight(synapse, weight, self.config)
             warn(idle_fields(self.config, [holder.synapse for holder in described]))
-            key = rng.key(fresh_seed(), device="cpu")
+            key = fresh_key("cpu")
             reshard(model.modules())
             if self.config.apply_dales_principle or self.bio_module_class.__init__ is not BioModule.__init__:
                 before.keep(weights)

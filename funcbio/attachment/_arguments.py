@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from funcbio._checks import require
+from funcbio._checks import check_compile, require
 from funcbio.bio_config import BioConfig
 from funcbio.bio_converter import BioConverter
-from funcbio.engine._switch import check_compile
 from funcbio.mechanisms._placed import Mechanism, as_mechanism
 
 

@@ -41,9 +41,3 @@ def set_compile(value: bool) -> None:
 def compiles(own: bool | None) -> bool:
     """Returns what holds now for something with a ``compile`` of its own: the switch, if that is None."""
     return _on[0] if own is None else own
-
-
-def check_compile(compile: object) -> None:
-    """Raises ValueError if ``compile`` is neither True nor False nor None."""
-    if not (compile is None or isinstance(compile, bool)):
-        raise ValueError(f"compile should be True, False or None; found {compile!r}")

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from funcbio._checks import is_number, is_real
+from funcbio._checks import check_compile, is_number, is_real
 from funcbio.base import Feature, Key, Tree
 from funcbio.engine._layers import Step
 from funcbio.engine._run import run_steps
-from funcbio.engine._switch import check_compile, compiles
+from funcbio.engine._switch import compiles
 from funcbio.mechanisms import ROWS
 from funcbio.tensors._kept import is_watched
 from funcbio.tensors._sharding import is_plain

@@ -71,7 +71,7 @@ class BioLayer(nn.Module):
         self.synapse = lone_synapse(layer, config) if synapse is None else synapse
         weight = self.weight
         check_weight(self.synapse, weight, config)
-        key = rng.key(fresh_seed(), device=weight.device) if key is None else key.to(weight.device)
+        key = fresh_key(weight.device) if key is None else key.to(weight.device)
         # Who makes this by hand has named the layer, trained or not.
         self._register(agreed(key, weight), weight, signed=synapse is None or self.participates)
         if config.apply_dales_principle:
@@ -291,6 +291,6 @@ def lone_synapse(layer: nn.Module, config: BioConfig) -> Synapse:
     return replace(synapse, index=config.fuzzy_lr_layer_index, total=config.fuzzy_lr_total_layers)
 
 
-def fresh_seed() -> int:
-    """Takes one seed from torch's global generator, the library's only use of it."""
-    return int(torch.randint(2**62, (), device="cpu"))
+def fresh_key(device: torch.device | str) -> Key:
+    """Makes a key from one number of torch's global generator, the library's only use of it."""
+    return rng.key(int(torch.randint(2**62, (), device="cpu")), device=device)
