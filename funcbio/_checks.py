@@ -22,8 +22,11 @@ FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 VALUES = ("params", "grads", "update")
 """Trees that have a value for every parameter; the others have leaves of no dimensions where there is no synapse."""
 
-NOTES = ("replaced", "age")
+NOTES = ("replaced", "age", "mask")
 """Trees that hold truth values or counts for every synapse, in any type."""
+
+BROADCAST = ("sign", "activity", "bound", "norm", "singular")
+"""Trees whose leaves broadcast with the weights."""
 
 LARGEST = 1e15
 """Largest magnitude of a hyper-parameter: products of two of them stay in the range of float32."""
@@ -111,7 +114,7 @@ def _misfit(name: str, leaf: Any, weight: Any, *, synapse: bool) -> str | None:
     """Returns a description of the leaf that the tree ``name`` should have here; None if the leaf fits."""
     if not isinstance(leaf, Tensor):
         return "a tensor"
-    may_lack, broadcasts = name not in VALUES, name in ("sign", "activity")
+    may_lack, broadcasts = name not in VALUES, name in BROADCAST
     if not isinstance(weight, Tensor) or (may_lack and leaf.ndim == 0):
         return None
     if synapse and name not in NOTES and not (is_real(leaf) or (broadcasts and _counts(leaf))):

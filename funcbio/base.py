@@ -34,6 +34,19 @@ class BioState(NamedTuple):
         replaced: Which weights the last rejuvenation replaced, bool, shaped like the weight.
         updates: 0-d int64 tensor, number of ``update_fuzzy_learning_rates`` calls so far.
         age: int32 steps since a weight was replaced, or since counting began, shaped like the weight.
+        start: The parameters at the beginning, shaped like them.
+        tortoise: The slow average of the parameters that ``hare_and_tortoise`` keeps.
+        utility: The running utility of every weight that ``upgd`` keeps.
+        direction: The running average of the negative gradient that ``dash`` keeps.
+        mask: Which connections exist, bool, shaped like the weight; see ``prune_and_regrow``.
+        bound: The bound of ``clip_weights``, one number, that broadcasts along every axis of the parameter.
+        norm: The Euclidean norm at the beginning, likewise; see ``project_norms``.
+        singular: A unit vector along the weight's first axis, that broadcasts along all others; see
+            ``spectral_regularization``.
+        calls: How often the features that count their calls were called, a 0-d int64 tensor by name.
+
+    The fields from ``start`` on are kept only where a mechanism needs them; ``init(..., keep=...)`` makes them. In each,
+    a leaf of no dimensions marks a parameter that the mechanisms that read it leave alone.
 
     Example:
         >>> BioState(rate={"w": torch.ones(2, 2)}).rate["w"].shape
@@ -46,6 +59,19 @@ class BioState(NamedTuple):
     replaced: Tree = ()
     updates: Tree = ()
     age: Tree = ()
+    start: Tree = ()
+    tortoise: Tree = ()
+    utility: Tree = ()
+    direction: Tree = ()
+    mask: Tree = ()
+    bound: Tree = ()
+    norm: Tree = ()
+    singular: Tree = ()
+    calls: Tree = ()
+
+
+KEPT = BioState._fields[6:-1]
+"""The trees that are kept only where a mechanism needs them."""
 
 
 class IdleWarning(UserWarning):

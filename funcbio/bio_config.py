@@ -21,9 +21,16 @@ from funcbio._checks import (
     plain_number,
     require_order,
 )
-from funcbio.mechanisms import REJUVENATIONS, hyper_parameter, identity
+from funcbio.mechanisms import hyper_parameter, identity
+from funcbio.mechanisms._l2_init import SLOPES
 from funcbio.mechanisms._rates import VARIANTS
+from funcbio.mechanisms._rejuvenate import DEFAULT
+from funcbio.mechanisms._rejuvenate import VARIANTS as REJUVENATIONS
 from funcbio.mechanisms._release import VERSION
+from funcbio.mechanisms._select import RULES, UTILITIES
+from funcbio.mechanisms._shrink import NOISES
+from funcbio.mechanisms._sparse import GROWTHS, LAWS, NEWBORNS
+from funcbio.mechanisms._upgd import SCOPES
 
 PLAIN = (int, float, bool, str)
 
@@ -95,13 +102,45 @@ class BioConfig:
         fuzzy_lr_update_freq: Temporal distribution: period in update calls.
         fuzzy_lr_layer_index: Position of the layer; set by the converter.
         fuzzy_lr_total_layers: Number of layers; set by the converter.
-        rejuvenation_variant: "lognormal", "uniform" as in the paper's experiments, or "0.0.5".
+        rejuvenation_variant: "lognormal", "uniform" as in the paper's experiments, "0.0.5", or "swr".
+        rejuvenation_utility: What counts as weak: "|w|", "|g w|", "random", or "default", that of the variant.
+        rejuvenation_rule: How many are replaced: "probability", "threshold", "proportional", or "default".
+        rejuvenation_fraction: Share for the rules "threshold" and "proportional".
         fuzzy_lr_variant: "default", or "0.0.5": what that release of ``bio_transformations`` drew.
         dales_variant: "default", or "0.0.5": one sign for each row of a Linear, each kernel of a convolution.
         crystallization_floor: Rate under which no weight is dampened; 0 is no floor.
         dales_excitatory_fraction: Chance of a unit to be excitatory; 0.8 is customary in the literature.
         scaling_target: Target activity of ``scale_grad``, relative to the layer's mean.
         scaling_gamma: Strength of ``scale_grad``.
+        l2_init_strength: Strength of ``l2_init``.
+        l2_init_penalty: "l2", "l1" or "huber".
+        shrink_and_perturb_shrink: Factor on the weights in ``shrink_and_perturb``.
+        shrink_and_perturb_perturb: Factor on the noise.
+        shrink_and_perturb_noise: "init", "start", "normal" or "scaled".
+        clip_weights_kappa: Bound of ``clip_weights``, in units of the one below.
+        clip_weights_bound: "fan_in", "spread" or "maximum": what a layer's bound is measured by at the beginning.
+        spectral_regularization_strength: Strength of ``spectral_regularization``.
+        spectral_regularization_power: Power of the largest singular value in it.
+        parseval_strength: Strength of ``parseval``.
+        parseval_scale: Squared length of the rows in it.
+        fire_iterations: Newton-Schulz steps of ``fire``.
+        upgd_sigma: Standard deviation of the noise of ``upgd``, in units of the update.
+        upgd_beta: Decay of its running utility.
+        upgd_decay: Its decay of weights, each step.
+        upgd_protect: Whether it protects weights from the update, not only from the noise.
+        upgd_scope: "global" or "local": what utilities are compared with.
+        prune_and_regrow_drop: Share of connections that ``prune_and_regrow`` replaces.
+        prune_and_regrow_grow: "random", "gradient" or "static": where new ones grow.
+        prune_and_regrow_newborn: "zero" or "start": the weights of new ones.
+        prune_and_regrow_until: Calls over which the share falls to 0 by a cosine; 0 is a constant share.
+        density: Share of the connections of a model that exist under ``prune_and_regrow``.
+        density_law: "uniform", "erdos_renyi" or "erdos_renyi_kernel": how it is spread over layers.
+        hare_and_tortoise_momentum: Decay of the slow average.
+        hare_and_tortoise_every: Steps from one return to it to the next.
+        dash_alpha: Share of the newest gradient in the running average of ``dash``.
+        dash_floor: Smallest factor on a row of weights.
+        dash_every: Steps from one shrinking to the next.
+        treat_norms: Whether mechanisms that act on biases too also act on scales and offsets of norms.
         record_activity: Whether layers count their active outputs; the activity distribution always does.
 
     Raises:
@@ -137,6 +176,9 @@ class BioConfig:
     fuzzy_lr_layer_index: int = _option(-1, INTEGER)
     fuzzy_lr_total_layers: int = _option(-1, INTEGER)
     rejuvenation_variant: str = _choice("lognormal", REJUVENATIONS)
+    rejuvenation_utility: str = _choice(DEFAULT, (DEFAULT, *UTILITIES))
+    rejuvenation_rule: str = _choice(DEFAULT, (DEFAULT, *RULES))
+    rejuvenation_fraction: float = _from_table("rejuvenation_fraction")
     fuzzy_lr_variant: str = _choice("default", VARIANTS)
     dales_variant: str = _choice("default", ("default", VERSION))
     crystallization_floor: float = _from_table("crystallization_floor")
@@ -144,6 +186,35 @@ class BioConfig:
     scaling_target: float = _from_table("scaling_target")
     scaling_gamma: float = _from_table("scaling_gamma")
     record_activity: bool = _flag(False)
+    l2_init_strength: float = _from_table("l2_init_strength")
+    l2_init_penalty: str = _choice("l2", SLOPES)
+    shrink_and_perturb_shrink: float = _from_table("shrink_and_perturb_shrink")
+    shrink_and_perturb_perturb: float = _from_table("shrink_and_perturb_perturb")
+    shrink_and_perturb_noise: str = _choice("init", NOISES)
+    clip_weights_kappa: float = _from_table("clip_weights_kappa")
+    clip_weights_bound: str = _choice("fan_in", ("fan_in", "spread", "maximum"))
+    spectral_regularization_strength: float = _from_table("spectral_regularization_strength")
+    spectral_regularization_power: int = _from_table("spectral_regularization_power")
+    parseval_strength: float = _from_table("parseval_strength")
+    parseval_scale: float = _from_table("parseval_scale")
+    fire_iterations: int = _from_table("fire_iterations")
+    upgd_sigma: float = _from_table("upgd_sigma")
+    upgd_beta: float = _from_table("upgd_beta")
+    upgd_decay: float = _from_table("upgd_decay")
+    upgd_protect: bool = _flag(True)
+    upgd_scope: str = _choice("global", SCOPES)
+    prune_and_regrow_drop: float = _from_table("prune_and_regrow_drop")
+    prune_and_regrow_grow: str = _choice("random", GROWTHS)
+    prune_and_regrow_newborn: str = _choice("zero", NEWBORNS)
+    prune_and_regrow_until: int = _from_table("prune_and_regrow_until")
+    density: float = _option(0.1, SHARE)
+    density_law: str = _choice("uniform", LAWS)
+    hare_and_tortoise_momentum: float = _from_table("hare_and_tortoise_momentum")
+    hare_and_tortoise_every: int = _from_table("hare_and_tortoise_every")
+    dash_alpha: float = _from_table("dash_alpha")
+    dash_floor: float = _from_table("dash_floor")
+    dash_every: int = _from_table("dash_every")
+    treat_norms: bool = _flag(False)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "BioConfig":
         """Refuses unknown names before the generated ``__init__`` sees them."""

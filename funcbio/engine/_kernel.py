@@ -29,11 +29,13 @@ class Draw(NamedTuple):
         stream: Name of the stream; a layer's is this and the name of its weight.
         law: Their distribution.
         like: The operand that gives the shape; "one" is a single number for each layer.
+        fine: Whether the numbers are made in float64 whatever the weights are, so that any element can be chosen by one.
     """
 
     stream: str
     law: Law
     like: str = "rate"
+    fine: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ class Kernel:
         advances: Whether every call counts as an update, in the field ``updates``.
         growth: Returns the largest factor on a gradient, from operands and hyper-parameters; None if it writes none.
         in_place: The same rule in place, if one operation computes it; None if there is none.
+        by_leaf: Whether it runs leaf by leaf only, so that the rule sees a layer as a whole. Then a mark that ends in
+            "?" is one only where the state has that tree.
+        elementwise: Whether the rule may also see a part of a layer, as on shards; only asked if ``by_leaf``.
+        pool: From the statistics of all layers to those that every layer is given; None leaves each its own.
         inputs: Names of the operands that the rule reads, in order, each with True if it is optional.
         whole: Names of the hyper-parameters that are integers, and stay integers.
     """
@@ -72,6 +78,9 @@ class Kernel:
     advances: bool = False
     growth: Callable[[Operands, Mapping[str, Any]], float] | None = None
     in_place: Callable[..., None] | None = None
+    by_leaf: bool = False
+    elementwise: bool = True
+    pool: Callable[[Sequence[tuple[Tensor, ...]]], tuple[Tensor, ...]] | None = None
     inputs: tuple[tuple[str, bool], ...] = field(init=False, compare=False, repr=False)
     whole: frozenset[str] = field(init=False, compare=False, repr=False)
 
@@ -123,7 +132,7 @@ def apply(
     results = kernel.rule(*wide, **numbers)
     written = zip(kernel.writes, results if isinstance(results, tuple) else (results,), strict=True)
     return {
-        name: value if name == "replaced" else rounded(value, operands[name].dtype, finite=name == "rate")
+        name: value if value.dtype == torch.bool else rounded(value, operands[name].dtype, finite=name == "rate")
         for name, value in written
     }
 

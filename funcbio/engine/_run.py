@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from funcbio._checks import plain_number, require_like, require_within, shown
-from funcbio.base import Key, Tree, leaf_names
+from funcbio.base import KEPT, Key, Tree, leaf_names
 from funcbio.engine._arranged import Arranged
 from funcbio.engine._kernel import Kernel, bare
 from funcbio.engine._layers import Layer, Step, broadcasts, is_alike, is_key, takes_part
@@ -19,7 +19,7 @@ from funcbio.engine._trees import layers_of, run_on_leaves, with_leaves
 from funcbio.tensors._kept import is_watched
 from funcbio.tensors._sharding import is_plain
 
-TREES = ("rate", "sign", "activity")
+TREES = ("rate", "sign", "activity", *KEPT)
 """Fields of the state that are trees like the parameters."""
 
 
@@ -80,9 +80,13 @@ def run_steps(
 
 def _require_trees(step: Step, params: Tree, grads: Tree, state: Any) -> None:
     """Raises ValueError if a tree that a kernel reads does not fit ``params``."""
-    optionals = {bare(name) for name in step.kernel.reads if name.endswith("?")}
-    fields = {name: getattr(state, name) for name in TREES if name in step.needs}
+    optionals = {bare(name) for name in (*step.kernel.reads, *step.kernel.marks) if name.endswith("?")}
+    optionals |= {"mask"} - step.needs  # It counts for all that write weights, where there is one.
+    fields = {name: getattr(state, name, ()) for name in TREES if name in step.needs or name == "mask"}
     present = {name: tree for name, tree in fields.items() if name not in optionals or tree_leaves(tree)}
+    for name in present.keys() & set(KEPT):
+        if not tree_leaves(present[name]) and tree_leaves(params):
+            raise ValueError(f"state.{name} should be kept, by init(..., keep=[{name!r}]); found {present[name]!r}")
     require_like(params, grads=grads, **present)
     updates = state.updates if "updates" in step.needs else None
     counts = isinstance(updates, Tensor) and not updates.ndim and updates.dtype in (torch.int64, torch.int32)
@@ -98,6 +102,9 @@ def _fitting_layers(
     Copies cost more than they save on small trees. All must be plain memory, and no operation has to be seen.
     """
     draws = any(step.kernel.draws for step in steps)
+    masked = tree_leaves(getattr(state, "mask", ())) and any("weight" in step.kernel.writes for step in steps)
+    if masked or any(step.kernel.by_leaf for step in steps):
+        return None
     if is_watched() or forward_ad._current_level >= 0 or (draws and not is_key(key)):
         return None
     elements = sum(weight.numel() for weight in tree_leaves(params))  # pyright: ignore[reportAttributeAccessIssue]

@@ -7,30 +7,60 @@ import torch
 from optree import tree_leaves, tree_map
 from torch import Tensor
 
-from funcbio.base import Key, Tree, leaves_as, tree_as
+from funcbio.base import Key, Tree, leaf_names, leaves_as, tree_as
 from funcbio.engine._kernel import GRAD, WEIGHT, Draw, Kernel, Operands, apply, bare, optional
 from funcbio.engine._layers import Step
 from funcbio.rng import draw_tree
+from funcbio.tensors._sharding import is_distributed
+
+SPREAD = ("sign", "activity")
+"""Operands with a number for every unit."""
 
 
 def run_on_leaves(step: Step, params: Tree, grads: Tree, state: Any, key: Key | None) -> tuple[Tree, Tree, Any]:
     """Runs a kernel on every synapse of the trees, which have been checked; makes new trees."""
-    kernel, layers = step.kernel, layers_of(step.needs, params, grads, state)
+    kernel, layers = step.kernel, layers_of(step.needs | {"mask"}, params, grads, state)
     for layer in layers:
         layer.update({bare(name): optional(name, layer[bare(name)]) for name in kernel.reads})
     draws = [_drawn(kernel, draw, key, state, params, layers) for draw in kernel.draws]
     results: dict[str, list[Any]] = {name: [layer.get(name) for layer in layers] for name in kernel.writes}
+    acting = [index for index, layer in enumerate(layers) if _acts(kernel, layer)]
+    _require_whole(step, [(leaf_names(params)[index], layers[index]["weight"]) for index in acting])
+    statistics = {index: kernel.take_statistics([layers[index][name] for name in kernel.of]) for index in acting}
+    if kernel.pool is not None and acting:
+        statistics = dict.fromkeys(acting, kernel.pool([*statistics.values()]))
     for index, layer in enumerate(layers):
-        marks = [layer[name] for name in kernel.marks]
-        if any(mark.ndim == 0 for mark in marks):
+        if index not in statistics:
             if "replaced" in results:
-                results["replaced"][index] = torch.zeros_like(marks[0], dtype=torch.bool)
+                results["replaced"][index] = torch.zeros_like(layer[bare(kernel.marks[0])], dtype=torch.bool)
             continue
-        statistics = kernel.take_statistics([layer[name] for name in kernel.of])
-        values = apply(kernel, layer, [leaves[index] for leaves in draws], statistics, step.hyper)
-        for name, value in values.items():
+        values = apply(kernel, layer, [leaves[index] for leaves in draws], statistics[index], step.hyper)
+        for name, value in _masked(kernel, layer, values).items():
             results[name][index] = value
     return with_leaves(results, params, grads, state, updates=int(kernel.advances))
+
+
+def _acts(kernel: Kernel, layer: Operands) -> bool:
+    """Returns True if a layer has dimensions in all fields that mark it."""
+    marks = [layer[bare(name)] for name in kernel.marks if not (name.endswith("?") and layer[bare(name)] is None)]
+    return layer["weight"].ndim > 0 and all(mark.ndim > 0 for mark in marks)
+
+
+def _masked(kernel: Kernel, layer: Operands, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Keeps connections that do not exist at zero, whichever mechanism writes the weights."""
+    mask = layer["mask"]
+    if mask is None or mask.ndim == 0 or "mask" in kernel.writes or "weight" not in values:
+        return values
+    kept = {"weight": torch.where(mask, values["weight"], 0.0)}
+    return {**values, **kept, **({"replaced": values["replaced"] & mask} if "replaced" in values else {})}
+
+
+def _require_whole(step: Step, weights: Sequence[tuple[str, Tensor]]) -> None:
+    """Raises ValueError if a rule that has to see whole layers would see a shard."""
+    sharded = [name for name, weight in weights if is_distributed(weight)]
+    if step.kernel.by_leaf and not step.kernel.elementwise and sharded:
+        name = step.kernel.rule.__name__
+        raise ValueError(f"params should be whole tensors for {name}; found {sharded[0]} in shards: run it before")
 
 
 def layers_of(names: frozenset[str], params: Tree, grads: Tree, state: Any) -> list[dict[str, Any]]:
@@ -71,10 +101,11 @@ def _drawn(
     kernel: Kernel, draw: Draw, key: Key | None, state: Any, params: Tree, layers: Sequence[Operands]
 ) -> list[Tensor]:
     """Draws numbers for every leaf; those of the weights' size in the type that the rule computes in."""
-    field: Tree = params if draw.like == "one" else getattr(state, draw.like)
+    field: Tree = params if draw.like in ("one", WEIGHT) else getattr(state, draw.like)
     like, dtypes = tree_as(params, params, leaves_as(field, params)), [torch.float32] * len(layers)
-    if draw.like == "rate":
-        dtypes = [kernel.work(one) if one["rate"].ndim else torch.float32 for one in layers]
+    if draw.like not in ("one", *SPREAD):
+        acting = [_acts(kernel, one) for one in layers]
+        dtypes = [kernel.work(one) if acts else torch.float32 for one, acts in zip(layers, acting, strict=True)]
     elif draw.like == "one":
         like = tree_map(lambda leaf: leaf[(slice(0, 1),) * leaf.ndim], like)
-    return tree_leaves(draw_tree(draw.law, key, draw.stream, like, dtypes))
+    return tree_leaves(draw_tree(draw.law, key, draw.stream, like, [torch.float64] * len(layers) if draw.fine else dtypes))

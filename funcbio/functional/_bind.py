@@ -1,6 +1,6 @@
 """Binding: a configuration closed over the features, for one model."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +38,9 @@ class Bound:
         """Lists the attributes, features included."""
         return sorted({*super().__dir__(), *ROWS})
 
-    def init(self, params: Tree, *, key: Key) -> BioState:
+    def init(self, params: Tree, *, key: Key, keep: Collection[str] = ()) -> BioState:
         """Makes the state that the features start from; see ``funcbio.init``."""
-        return init(params, key=key, config=self.config, synapses=self.synapses)
+        return init(params, key=key, config=self.config, synapses=self.synapses, keep=keep)
 
     def split_weights(self, params: Any) -> Any:
         """Splits weights by the configured number of sub-synapses; see ``funcbio.split_weights``."""

@@ -1,6 +1,6 @@
 """The state at the start: rate factors, Dale signs, counters."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from optree import tree_flatten, tree_unflatten
@@ -11,6 +11,7 @@ from funcbio._checks import is_real, require_key, require_like, shown
 from funcbio.anatomy._synapses import Synapse, infer_synapses, require_layout
 from funcbio.base import BioState, Key, Tree, leaf_names
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
+from funcbio.functional._keep import fields_of, kept_columns, leaves_of, trees_of
 from funcbio.mechanisms._rates import sample_rates
 from funcbio.mechanisms._release import VERSION, sign_shape
 from funcbio.tensors._sharding import shard_like
@@ -62,6 +63,7 @@ def init(
     key: Key,
     config: BioConfig = DEFAULT_BIO_CONFIG,
     synapses: Mapping[str, Synapse] | None = None,
+    keep: Collection[str] = (),
 ) -> BioState:
     """Makes the state that the mechanisms start from.
 
@@ -71,13 +73,16 @@ def init(
         config: Distribution and spread of the rates, Dale's principle, activity.
         synapses: Description of the model from ``funcbio.synapses``. None takes every leaf of two or more
             dimensions as synapses, in the layout of Linear and Conv, and the last of them as read-out.
+        keep: Names of mechanisms whose fields of the state are to be made, such as "l2_init", or of fields, such as
+            "start"; they take memory, so no others are.
 
     Returns:
         The state; parameters that are no synapses, or that the description calls not trained, have leaves of no
         dimensions: the features leave them alone.
 
     Raises:
-        ValueError: If ``synapses`` names a weight that ``params`` does not hold, or Dale's principle applies to a
+        ValueError: If ``synapses`` names a weight that ``params`` does not hold, ``keep`` names neither a mechanism nor
+            a field, or Dale's principle applies to a
             weight of a layer of your own and nothing says which of its dimensions belongs to the inputs.
 
     Example:
@@ -88,6 +93,7 @@ def init(
     require_key(key)
     if not isinstance(config, BioConfig):
         raise ValueError(f"config should be a BioConfig; found {config!r}")
+    fields, counters = fields_of(keep, config)
     require_like(params)
     described = infer_synapses(params) if synapses is None else synapses
     leaves, treedef = tree_flatten(params)
@@ -102,7 +108,9 @@ def init(
     columns = [_leaf_state(key, leaf, described.get(name), config) for name, leaf in zip(names, leaves, strict=True)]
     trees = [tree_unflatten(treedef, list(column)) for column in zip(*columns, strict=True)] or [params] * 4
     device = leaves[0].device if leaves else None
-    return BioState(*trees, updates=torch.zeros((), dtype=torch.int64, device=device))
+    kept = kept_columns(fields, leaves_of(names, leaves, described), key, config)
+    updates = torch.zeros((), dtype=torch.int64, device=device)
+    return BioState(*trees, updates=updates, **trees_of(kept, counters, treedef, device))
 
 
 def _leaf_state(key: Key, leaf: Tensor, synapse: Synapse | None, config: BioConfig) -> tuple[Tensor, ...]:

@@ -13,6 +13,7 @@ from funcbio.engine._kernel import Draw, Kernel
 from funcbio.engine._masks import above, finite, finite_or, select
 from funcbio.engine._run import run_kernel
 from funcbio.engine._statistics import largest, totals
+from funcbio.mechanisms import _select
 from funcbio.mechanisms._release import VERSION, clamped_moments, regrow_release
 from funcbio.rng import NORMAL, UNIFORM
 from funcbio.tensors._arithmetic import spare, widened
@@ -138,9 +139,23 @@ REJUVENATIONS = {
 }
 
 
-def rejuvenation(*, variant: str, **hyper: Any) -> tuple[Kernel, dict[str, Any]]:
+VARIANTS = (*REJUVENATIONS, "swr")
+USUAL = {"swr": ("|g w|", "threshold")}
+"""Utility and rule of variants that do not choose by |w| and a probability."""
+DEFAULT = "default"
+
+
+def rejuvenation(
+    *, variant: str, utility: str = DEFAULT, rule: str = DEFAULT, strength: Number, fraction: Number = 0.0
+) -> tuple[Kernel, dict[str, Any]]:
     """Returns the kernel of a variant, and its hyper-parameters."""
-    return REJUVENATIONS[variant], hyper
+    usual = USUAL.get(variant, ("|w|", "probability"))
+    chosen = tuple(own if given == DEFAULT else given for given, own in zip((utility, rule), usual, strict=True))
+    if variant in REJUVENATIONS and chosen == usual:
+        return REJUVENATIONS[variant], {"strength": strength}
+    if variant == VERSION:
+        raise ValueError(f"utility and rule should be those of variant {VERSION!r}; found {utility!r} and {rule!r}")
+    return _select.KERNELS[variant, *chosen], {"strength": strength, "fraction": fraction}
 
 
 def rejuvenate_weights(
@@ -152,6 +167,9 @@ def rejuvenate_weights(
     key: Key | None = None,
     strength: Number = 8.0,
     variant: str = "lognormal",
+    utility: str = DEFAULT,
+    rule: str = DEFAULT,
+    fraction: Number = 1e-6,
 ) -> tuple[Tree, Tree, BioState]:
     r"""Replaces weak weights by new ones and notes which.
 
@@ -189,5 +207,9 @@ def rejuvenate_weights(
     References:
         Hofmann et al., Nature Communications 16, 5112 (2025).
     """
-    check_option("variant", variant, REJUVENATIONS)
-    return run_kernel(REJUVENATIONS[variant], params, grads, state, key=key, strength=strength)
+    check_option("variant", variant, VARIANTS)
+    check_option("utility", utility, (DEFAULT, *_select.UTILITIES))
+    check_option("rule", rule, (DEFAULT, *_select.RULES))
+    options = {"variant": variant, "utility": utility, "rule": rule}
+    kernel, hyper = rejuvenation(**options, strength=strength, fraction=fraction)
+    return run_kernel(kernel, params, grads, state, key=key, **hyper)

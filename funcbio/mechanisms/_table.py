@@ -2,21 +2,33 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 from funcbio._checks import Limit, require_result
 from funcbio.anatomy._synapses import Synapse
-from funcbio.base import Feature, Key, Tree
-from funcbio.engine._kernel import Kernel
+from funcbio.base import KEPT, Feature, Key, Tree
+from funcbio.engine._kernel import Kernel, bare
 from funcbio.engine._layers import Step
+from funcbio.mechanisms._clip import CLIP, clip_weights
+from funcbio.mechanisms._counted import EVERY
 from funcbio.mechanisms._crystallize import CRYSTALLIZE, crystallize
 from funcbio.mechanisms._dale import GIVE_SIGN, KEEP_SIGN, apply_dales_principle, enforce_dales_principle
+from funcbio.mechanisms._exponentiated import EXPONENTIATED, exponentiated_gradient
+from funcbio.mechanisms._fire import FIRE, fire
 from funcbio.mechanisms._fuzzy import FUZZY, fuzzy_learning_rates
+from funcbio.mechanisms._l2_init import l2_init, l2_kernels
+from funcbio.mechanisms._project import PROJECT, project_norms
 from funcbio.mechanisms._rejuvenate import rejuvenate_weights, rejuvenation
 from funcbio.mechanisms._scaling import SCALING, scale_grad
+from funcbio.mechanisms._select import FRACTION
+from funcbio.mechanisms._shrink import noise_kernels, shrink_and_perturb
+from funcbio.mechanisms._slow import DASH, HARE, dash, hare_and_tortoise
+from funcbio.mechanisms._sparse import MASK, apply_mask, prune_and_regrow, sparse_kernels
+from funcbio.mechanisms._spectral import PARSEVAL, SPECTRAL, parseval, spectral_regularization
 from funcbio.mechanisms._update import fixed_rates, rate_update, update_fuzzy_learning_rates
+from funcbio.mechanisms._upgd import upgd, upgd_kernels
 from funcbio.mechanisms._volume import VOLUME, volume_dependent_lr
 
 PLACES = ("gradient", "update", "after")
@@ -47,6 +59,11 @@ class Row:
     Attributes:
         feature: The pure function behind it.
         kernel: The kernel behind the function, or what chooses one by hyper-parameters; None if there is none.
+        leafwise: The kernels that the function runs one after the other, leaf by leaf, on all parameters and not only on
+            synapses; or what chooses them by hyper-parameters.
+        limited: Limits of hyper-parameters that its kernels do not have.
+        counts_calls: Whether it counts its calls, in the field ``calls``.
+        companion: Another mechanism that acts after it in every step, also where it does not act itself.
         fields: Which field of the configuration sets which keyword of the function.
         fixed: Keywords that the row sets itself.
         place: Where it acts in a training step unless told otherwise, one of ``PLACES``.
@@ -66,6 +83,11 @@ class Row:
     feature: Feature
     kernel: Kernel | Callable[..., tuple[Kernel | None, dict[str, Any]]] | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
+    _: KW_ONLY
+    leafwise: tuple[Kernel, ...] | Callable[..., tuple[Kernel, ...]] = ()
+    limited: Mapping[str, Limit] = field(default_factory=dict)
+    counts_calls: bool = False
+    companion: str | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
     place: str = "gradient"
     needs_grad: bool = False
@@ -85,11 +107,15 @@ class Row:
         unknown = sorted({*self.fields} - {*(self.keywords or self.fields)})
         if unknown:
             raise ValueError(f"{self.name} should take every keyword that is set for it; found no {unknown[0]!r}")
-        step = None if self.kernel is None else self.step("", self.defaults)
-        if step is not None:
-            kernel = step.kernel
-            facts = {"needs_grad": "grad" in step.needs, "draws": bool(kernel.draws), "counts": kernel.advances}
-            vars(self).update(facts, replaces="replaced" in kernel.writes)
+        kernels = self.kernels()
+        if kernels:
+            facts = {
+                "needs_grad": any("grad" in kernel.needs() for kernel in kernels),
+                "draws": any(kernel.draws for kernel in kernels),
+                "counts": any(kernel.advances for kernel in kernels),
+                "replaces": any("replaced" in kernel.writes for kernel in kernels),
+            }
+            vars(self).update(facts)
 
     @property
     def name(self) -> str:
@@ -115,8 +141,29 @@ class Row:
     @property
     def limits(self) -> Mapping[str, Limit]:
         """Returns the limits of the feature's hyper-parameters, by name."""
-        step = self.step("", self.defaults)
-        return {} if step is None else step.kernel.limits
+        limits = {name: limit for kernel in self.kernels() for name, limit in kernel.limits.items()}
+        return {**limits, **self.limited}
+
+    @property
+    def on_trees(self) -> bool:
+        """Returns True if it runs on trees of all parameters, not on layers."""
+        return bool(self.leafwise)
+
+    def kernels(self, **hyper: Any) -> tuple[Kernel, ...]:
+        """Returns the kernels under some hyper-parameters, else their defaults."""
+        if callable(self.leafwise):
+            return self.leafwise(**{**self.defaults, **hyper})
+        step = None if self.kernel is None else self.step("", hyper)
+        return self.leafwise if step is None else (step.kernel,)
+
+    def required(self, config: Any) -> frozenset[str]:
+        """Returns the names of the operands that it cannot do without under a configuration."""
+        kernels = self.kernels(**self.configured(config))
+        return frozenset(n for one in kernels for n in (*one.reads, *one.marks, *one.of) if bare(n) == n)
+
+    def keeps(self, config: Any) -> list[str]:
+        """Returns the fields of the state that have to be kept for it under a configuration."""
+        return [field for field in KEPT if field in self.required(config)]
 
     def configured(self, config: Any) -> dict[str, Any]:
         """Returns the hyper-parameters, from a configuration and from the row itself."""
@@ -125,7 +172,7 @@ class Row:
     def bound(self, config: Any, **hyper: Any) -> Feature:
         """Returns the feature with its hyper-parameters taken from ``hyper``, else from a configuration."""
         feature = partial(self.feature, **self.configured(config) | hyper)
-        return feature if self.kernel is not None else partial(self._run_checked, feature)
+        return feature if self.kernel is not None or self.leafwise else partial(self._run_checked, feature)
 
     def _run_checked(
         self, feature: Feature, params: Tree, grads: Tree, state: Any, /, *, key: Key | None = None
@@ -166,8 +213,18 @@ CLAMP = {"minimum": "fuzzy_lr_min", "maximum": "fuzzy_lr_max"}
 REJUVENATE = Row(
     rejuvenate_weights,
     rejuvenation,
-    {"strength": "rejuvenation_parameter_dre", "variant": "rejuvenation_variant"},
+    {
+        "strength": "rejuvenation_parameter_dre",
+        "variant": "rejuvenation_variant",
+        "utility": "rejuvenation_utility",
+        "rule": "rejuvenation_rule",
+        "fraction": "rejuvenation_fraction",
+    },
+    limited=FRACTION,
     place="after",  # What the optimizer does to the weights must not undo it.
+)
+L2_INIT = Row(
+    l2_init, fields={"strength": "l2_init_strength", "penalty": "l2_init_penalty"}, leafwise=l2_kernels
 )
 ROWS: dict[str, Row] = {
     "rejuvenate_weights": REJUVENATE,
@@ -220,7 +277,58 @@ ROWS: dict[str, Row] = {
         REJUVENATE, fields={"strength": "rejuvenation_parameter_dre"}, fixed={"variant": "uniform"}
     ),
 }
-METHODS = tuple(name for name, row in ROWS.items() if row.is_method)
+ROWS |= {
+    "l2_init": L2_INIT,
+    "l2_init_decoupled": replace(L2_INIT, fixed={"decoupled": True}, place="update"),
+    "shrink_and_perturb": Row(
+        shrink_and_perturb,
+        fields={keyword: f"shrink_and_perturb_{keyword}" for keyword in ("shrink", "perturb", "noise")},
+        leafwise=noise_kernels,
+        place="after",
+    ),
+    "clip_weights": Row(clip_weights, fields={"kappa": "clip_weights_kappa"}, leafwise=(CLIP,), place="after"),
+    "project_norms": Row(project_norms, leafwise=(PROJECT,), place="after"),
+    "spectral_regularization": Row(
+        spectral_regularization,
+        fields={"strength": "spectral_regularization_strength", "power": "spectral_regularization_power"},
+        leafwise=(SPECTRAL,),
+    ),
+    "parseval": Row(parseval, fields={"strength": "parseval_strength", "scale": "parseval_scale"}, leafwise=(PARSEVAL,)),
+    "fire": Row(fire, fields={"iterations": "fire_iterations"}, leafwise=(FIRE,), place="after"),
+    "upgd": Row(
+        upgd,
+        fields={keyword: f"upgd_{keyword}" for keyword in ("sigma", "beta", "decay", "protect", "scope")},
+        leafwise=upgd_kernels,
+        place="update",
+    ),
+    "exponentiated_gradient": Row(exponentiated_gradient, leafwise=(EXPONENTIATED,), place="update"),
+    "prune_and_regrow": Row(
+        prune_and_regrow,
+        fields={keyword: f"prune_and_regrow_{keyword}" for keyword in ("drop", "grow", "newborn", "until")},
+        leafwise=sparse_kernels,
+        counts_calls=True,
+        companion="apply_mask",
+        place="after",
+    ),
+    "apply_mask": Row(apply_mask, leafwise=(MASK,), place="after"),
+    "hare_and_tortoise": Row(
+        hare_and_tortoise,
+        fields={keyword: f"hare_and_tortoise_{keyword}" for keyword in ("momentum", "every")},
+        leafwise=(HARE,),
+        limited=EVERY,
+        counts_calls=True,
+        place="after",
+    ),
+    "dash": Row(
+        dash,
+        fields={keyword: f"dash_{keyword}" for keyword in ("alpha", "floor", "every")},
+        leafwise=(DASH,),
+        limited=EVERY,
+        counts_calls=True,
+        place="after",
+    ),
+}
+METHODS = tuple(name for name, row in ROWS.items() if row.is_method and not row.on_trees)
 """The rows that converted models and their layers offer as methods."""
 
 

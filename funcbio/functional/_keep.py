@@ -1,0 +1,170 @@
+"""What the state keeps only for mechanisms that need it: the start, averages, masks, bounds and norms."""
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from optree import tree_leaves, tree_unflatten
+from torch import Tensor
+
+from funcbio import rng
+from funcbio._checks import is_real, perhaps
+from funcbio.anatomy._synapses import Synapse
+from funcbio.base import KEPT, Key, leaf_names
+from funcbio.bio_config import BioConfig
+from funcbio.mechanisms import ROWS
+from funcbio.mechanisms._sparse import initial_mask
+from funcbio.tensors._sharding import whole
+
+
+class Leaf(NamedTuple):
+    """Describes one parameter for which something may be kept.
+
+    Attributes:
+        name: Its dotted path.
+        value: The parameter.
+        synapse: Description of the weight; None if it is no synapse, or not trained.
+        beside: The weight of two or more dimensions beside a bias, and its description; None if there is none.
+        is_norm: Whether it is a norm's scale or offset.
+        trained: Whether it is not a weight that the description calls not trained.
+    """
+
+    name: str
+    value: Tensor
+    synapse: Synapse | None
+    beside: tuple[Tensor, Synapse] | None
+    is_norm: bool
+    trained: bool
+
+
+def fields_of(keep: Collection[str], config: BioConfig) -> tuple[list[str], list[str]]:
+    """Returns the fields of the state that are named, or that named mechanisms need, and the counters of these.
+
+    Raises:
+        ValueError: If a name is neither that of a field nor that of a mechanism.
+    """
+    if isinstance(keep, str):
+        raise ValueError(f"keep should be a list of names; found {keep!r}")
+    for name in keep:
+        if name not in KEPT and name not in ROWS:
+            should = f"fields of the state or mechanisms{perhaps(name, [*KEPT, *ROWS])}"
+            raise ValueError(f"keep should name {should}; found {name!r}")
+    rows = [ROWS[name] for name in keep if name in ROWS]
+    needed = {*keep, *(field for row in rows for field in row.keeps(config))}
+    return [field for field in KEPT if field in needed], sorted({row.name for row in rows if row.counts_calls})
+
+
+def kept_columns(fields: Sequence[str], leaves: Sequence[Leaf], key: Key, config: BioConfig) -> dict[str, list[Tensor]]:
+    """Makes the leaves of every field, in the order of the parameters."""
+    return {field: [_kept(field, leaf, leaves, key, config) for leaf in leaves] for field in fields}
+
+
+def leaves_of(names: Sequence[str], values: Sequence[Any], synapses: Mapping[str, Synapse]) -> list[Leaf]:
+    """Describes every parameter: by the synapses, and for others by names and shapes, as torch's modules have them."""
+    by_name = dict(zip(names, values, strict=True))
+    treated = {name: synapse for name, synapse in synapses.items() if synapse.trained}
+    owners = {synapse.bias: name for name, synapse in synapses.items() if synapse.bias is not None}
+    described = []
+    for name, value in by_name.items():
+        path, _, last = name.rpartition(".")
+        beside = owners.get(name) or f"{path}.weight".lstrip(".")
+        pair = (by_name[beside], synapses[beside]) if beside in synapses and beside != name else None
+        scale = by_name.get(f"{path}.weight".lstrip("."))
+        is_norm = value.ndim == 1 and pair is None and last in ("weight", "bias") and scale is not None and scale.ndim == 1
+        trained = name in treated or name not in synapses
+        described.append(Leaf(name, value, treated.get(name), pair, is_norm, trained))
+    return described
+
+
+def _kept(field: str, leaf: Leaf, leaves: Sequence[Leaf], key: Key, config: BioConfig) -> Tensor:
+    """Makes one leaf of a field; of no dimensions where the mechanisms leave the parameter alone."""
+    rule = MAKERS[field]
+    none = not is_real(leaf.value) or leaf.value.ndim < rule.dims or not leaf.trained
+    no_synapse = rule.synapses and leaf.synapse is None
+    if none or no_synapse or (leaf.is_norm and not rule.norms and not config.treat_norms):
+        return torch.zeros((), dtype=torch.bool if field == "mask" else torch.float32, device=leaf.value.device)
+    return rule.make(leaf, leaves, key, config)
+
+
+class Maker(NamedTuple):
+    """Describes how a field is made.
+
+    Attributes:
+        make: From a leaf, all leaves, key and configuration to the leaf of the field.
+        norms: Whether it also holds scales and offsets of norms.
+        synapses: Whether it holds nothing but synapses.
+        dims: The fewest dimensions of a parameter that it holds.
+    """
+
+    make: Callable[[Leaf, Sequence[Leaf], Key, BioConfig], Tensor]
+    norms: bool = False
+    synapses: bool = False
+    dims: int = 1
+
+
+def _copy(leaf: Leaf, *_: Any) -> Tensor:
+    return leaf.value.detach().clone()
+
+
+def _average(leaf: Leaf, *_: Any) -> Tensor:
+    """Returns a copy in float32 at least: a slow average stands still in half precision."""
+    return leaf.value.detach().to(torch.promote_types(leaf.value.dtype, torch.float32), copy=True)
+
+
+def _zeros(leaf: Leaf, *_: Any) -> Tensor:
+    return torch.zeros_like(leaf.value, dtype=torch.promote_types(leaf.value.dtype, torch.float32))
+
+
+def _number(leaf: Leaf, value: Tensor | float) -> Tensor:
+    wide = torch.promote_types(leaf.value.dtype, torch.float32)
+    return torch.as_tensor(value, dtype=wide, device=leaf.value.device).reshape((1,) * leaf.value.ndim)
+
+
+def _bound(leaf: Leaf, leaves: Sequence[Leaf], key: Key, config: BioConfig) -> Tensor:
+    """Returns what ``clip_weights`` multiplies by kappa; that of the weight beside a bias that starts at zero."""
+    del key
+    weight, synapse = leaf.beside or (leaf.value, leaf.synapse)
+    if config.clip_weights_bound == "fan_in":
+        units = weight.shape[0] if synapse is None else synapse.post_units(weight.shape)
+        return _number(leaf, 1.0 / math.sqrt(max(weight.numel() // max(units, 1), 1)))
+    measure = {"spread": lambda w: w.std(correction=0), "maximum": lambda w: w.abs().amax()}[config.clip_weights_bound]
+    wide = [whole(value.detach()).to(torch.promote_types(value.dtype, torch.float32)) for value in (leaf.value, weight)]
+    own, other = (measure(value) if value.numel() else value.new_ones(()) for value in wide)
+    return _number(leaf, torch.where(own > 0.0, own, other))
+
+
+def _norm(leaf: Leaf, *_: Any) -> Tensor:
+    wide = whole(leaf.value.detach()).to(torch.promote_types(leaf.value.dtype, torch.float32))
+    return _number(leaf, torch.linalg.vector_norm(wide))
+
+
+def _singular(leaf: Leaf, leaves: Sequence[Leaf], key: Key, config: BioConfig) -> Tensor:
+    del leaves, config
+    vector = rng.normal(key, (leaf.value.shape[0],), stream=f"singular/{leaf.name}")
+    vector = vector / torch.linalg.vector_norm(vector).clamp_min(1e-30)
+    return vector.to(torch.promote_types(leaf.value.dtype, torch.float32)).reshape(-1, *(1,) * (leaf.value.ndim - 1))
+
+
+def _mask(leaf: Leaf, leaves: Sequence[Leaf], key: Key, config: BioConfig) -> Tensor:
+    shapes = {one.name: tuple(one.value.shape) for one in leaves if one.synapse is not None}
+    return initial_mask(key, leaf.name, shapes, density=config.density, law=config.density_law, like=leaf.value)
+
+
+MAKERS = {
+    "start": Maker(_copy),
+    "tortoise": Maker(_average, norms=True),
+    "utility": Maker(_zeros, norms=True),
+    "direction": Maker(_zeros),
+    "mask": Maker(_mask, synapses=True),
+    "bound": Maker(_bound),
+    "norm": Maker(_norm, dims=2),
+    "singular": Maker(_singular, synapses=True),
+}
+
+
+def trees_of(columns: Mapping[str, list[Tensor]], counters: Sequence[str], treedef: Any, device: Any) -> dict[str, Any]:
+    """Returns fields of the state from their leaves, and the counters at zero."""
+    fields: dict[str, Any] = {field: tree_unflatten(treedef, column) for field, column in columns.items()}
+    calls = {name: torch.zeros((), dtype=torch.int64, device=device) for name in counters}
+    return {**fields, "calls": calls} if calls else fields
