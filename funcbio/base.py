@@ -45,8 +45,8 @@ class BioState(NamedTuple):
             ``spectral_regularization``.
         calls: How often the features that count their calls were called, a 0-d int64 tensor by name.
 
-    The fields from ``start`` on are kept only where a mechanism needs them; ``init(..., keep=...)`` makes them. In each,
-    a leaf of no dimensions marks a parameter that the mechanisms that read it leave alone.
+    The fields from ``start`` on are kept only where a mechanism needs them; ``init(..., keep=...)`` makes them. In
+    each, a leaf of no dimensions marks a parameter that the mechanisms that read it leave alone.
 
     Example:
         >>> BioState(rate={"w": torch.ones(2, 2)}).rate["w"].shape

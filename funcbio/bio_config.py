@@ -114,6 +114,7 @@ class BioConfig:
         scaling_gamma: Strength of ``scale_grad``.
         l2_init_strength: Strength of ``l2_init``.
         l2_init_penalty: "l2", "l1" or "huber".
+        l2_init_delta: Distance from which the penalty "huber" grows no faster.
         shrink_and_perturb_shrink: Factor on the weights in ``shrink_and_perturb``.
         shrink_and_perturb_perturb: Factor on the noise.
         shrink_and_perturb_noise: "init", "start", "normal" or "scaled".
@@ -188,6 +189,7 @@ class BioConfig:
     record_activity: bool = _flag(False)
     l2_init_strength: float = _from_table("l2_init_strength")
     l2_init_penalty: str = _choice("l2", SLOPES)
+    l2_init_delta: float = _from_table("l2_init_delta")
     shrink_and_perturb_shrink: float = _from_table("shrink_and_perturb_shrink")
     shrink_and_perturb_perturb: float = _from_table("shrink_and_perturb_perturb")
     shrink_and_perturb_noise: str = _choice("init", NOISES)

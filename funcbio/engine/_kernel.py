@@ -29,7 +29,7 @@ class Draw(NamedTuple):
         stream: Name of the stream; a layer's is this and the name of its weight.
         law: Their distribution.
         like: The operand that gives the shape; "one" is a single number for each layer.
-        fine: Whether the numbers are made in float64 whatever the weights are, so that any element can be chosen by one.
+        fine: Whether the numbers are made in float64, whatever the weights are: fine enough to choose any element.
     """
 
     stream: str
@@ -129,6 +129,8 @@ def apply(
     if kernel.statistics is not None:
         numbers["statistics"] = tuple([fact.to(work) if fact.is_floating_point() else fact for fact in statistics])
     wide = [None if value is None else value.to(work) for value in (*values, *draws)]
+    if not kernel.elementwise:  # Sums round by the layout.
+        wide = [None if value is None else value.contiguous() for value in wide]
     results = kernel.rule(*wide, **numbers)
     written = zip(kernel.writes, results if isinstance(results, tuple) else (results,), strict=True)
     return {

@@ -19,12 +19,12 @@ SPREAD = ("sign", "activity")
 
 def run_on_leaves(step: Step, params: Tree, grads: Tree, state: Any, key: Key | None) -> tuple[Tree, Tree, Any]:
     """Runs a kernel on every synapse of the trees, which have been checked; makes new trees."""
-    kernel, layers = step.kernel, layers_of(step.needs | {"mask"}, params, grads, state)
+    kernel, layers = step.kernel, layers_of(step.needs | {"weight", "mask"}, params, grads, state)
+    acting = [index for index, layer in enumerate(layers) if _acts(kernel, layer)]
     for layer in layers:
         layer.update({bare(name): optional(name, layer[bare(name)]) for name in kernel.reads})
-    draws = [_drawn(kernel, draw, key, state, params, layers) for draw in kernel.draws]
+    draws = [_drawn(kernel, draw, key, state, params, layers, acting) for draw in kernel.draws]
     results: dict[str, list[Any]] = {name: [layer.get(name) for layer in layers] for name in kernel.writes}
-    acting = [index for index, layer in enumerate(layers) if _acts(kernel, layer)]
     _require_whole(step, [(leaf_names(params)[index], layers[index]["weight"]) for index in acting])
     statistics = {index: kernel.take_statistics([layers[index][name] for name in kernel.of]) for index in acting}
     if kernel.pool is not None and acting:
@@ -98,14 +98,21 @@ def with_leaves(
 
 
 def _drawn(
-    kernel: Kernel, draw: Draw, key: Key | None, state: Any, params: Tree, layers: Sequence[Operands]
+    kernel: Kernel,
+    draw: Draw,
+    key: Key | None,
+    state: Any,
+    params: Tree,
+    layers: Sequence[Operands],
+    acting: Sequence[int],
 ) -> list[Tensor]:
     """Draws numbers for every leaf; those of the weights' size in the type that the rule computes in."""
     field: Tree = params if draw.like in ("one", WEIGHT) else getattr(state, draw.like)
     like, dtypes = tree_as(params, params, leaves_as(field, params)), [torch.float32] * len(layers)
     if draw.like not in ("one", *SPREAD):
-        acting = [_acts(kernel, one) for one in layers]
-        dtypes = [kernel.work(one) if acts else torch.float32 for one, acts in zip(layers, acting, strict=True)]
+        dtypes = [kernel.work(one) if index in acting else torch.float32 for index, one in enumerate(layers)]
     elif draw.like == "one":
         like = tree_map(lambda leaf: leaf[(slice(0, 1),) * leaf.ndim], like)
-    return tree_leaves(draw_tree(draw.law, key, draw.stream, like, [torch.float64] * len(layers) if draw.fine else dtypes))
+    return tree_leaves(
+        draw_tree(draw.law, key, draw.stream, like, [torch.float64] * len(layers) if draw.fine else dtypes)
+    )

@@ -5,13 +5,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from optree import tree_leaves, tree_unflatten
+from optree import tree_unflatten
 from torch import Tensor
 
 from funcbio import rng
 from funcbio._checks import is_real, perhaps
 from funcbio.anatomy._synapses import Synapse
-from funcbio.base import KEPT, Key, leaf_names
+from funcbio.base import KEPT, Key
 from funcbio.bio_config import BioConfig
 from funcbio.mechanisms import ROWS
 from funcbio.mechanisms._sparse import initial_mask
@@ -71,7 +71,9 @@ def leaves_of(names: Sequence[str], values: Sequence[Any], synapses: Mapping[str
         beside = owners.get(name) or f"{path}.weight".lstrip(".")
         pair = (by_name[beside], synapses[beside]) if beside in synapses and beside != name else None
         scale = by_name.get(f"{path}.weight".lstrip("."))
-        is_norm = value.ndim == 1 and pair is None and last in ("weight", "bias") and scale is not None and scale.ndim == 1
+        is_norm = (
+            value.ndim == 1 and pair is None and last in ("weight", "bias") and scale is not None and scale.ndim == 1
+        )
         trained = name in treated or name not in synapses
         described.append(Leaf(name, value, treated.get(name), pair, is_norm, trained))
     return described
@@ -123,7 +125,7 @@ def _number(leaf: Leaf, value: Tensor | float) -> Tensor:
 
 def _bound(leaf: Leaf, leaves: Sequence[Leaf], key: Key, config: BioConfig) -> Tensor:
     """Returns what ``clip_weights`` multiplies by kappa; that of the weight beside a bias that starts at zero."""
-    del key
+    del leaves, key
     weight, synapse = leaf.beside or (leaf.value, leaf.synapse)
     if config.clip_weights_bound == "fan_in":
         units = weight.shape[0] if synapse is None else synapse.post_units(weight.shape)

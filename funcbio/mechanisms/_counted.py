@@ -28,7 +28,7 @@ def counted(state: Any, name: str) -> tuple[Tensor, Any]:
     if not isinstance(count, Tensor) or count.ndim or count.dtype not in (torch.int64, torch.int32):
         should = f"hold an int64 tensor of no dimensions under {name!r}: make it by init(..., keep=[{name!r}])"
         raise ValueError(f"state.calls should {should}; found {shown(state.calls if count is None else count)}")
-    return count, state._replace(calls={**state.calls, name: count + 1})
+    return count, state._replace(calls=state.calls | {name: count + 1})
 
 
 def due_at(calls: Tensor, every: Any) -> Tensor:

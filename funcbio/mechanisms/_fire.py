@@ -13,6 +13,8 @@ from funcbio.engine._run import run_kernel
 
 def orthogonalise(weight: Tensor, *, iterations: int) -> Tensor:
     """Returns a weight whose matrix, at every tap of a convolution, is nearly orthogonal, by Newton-Schulz steps."""
+    if not weight.numel():
+        return weight
     rows, columns = weight.shape[:2]
     taps = weight.reshape(rows, columns, -1).movedim(-1, 0)
     norm = torch.linalg.matrix_norm(taps, keepdim=True)

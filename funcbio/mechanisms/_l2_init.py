@@ -39,7 +39,11 @@ def _kernel(penalty: str, sign: float) -> Kernel:
     return Kernel(pull_to_start, ("weight", "grad", "start"), ("grad",), marks=("start",), limits=limits, by_leaf=True)
 
 
-KERNELS = {(penalty, decoupled): _kernel(penalty, -1.0 if decoupled else 1.0) for penalty in SLOPES for decoupled in (False, True)}
+KERNELS = {
+    (penalty, decoupled): _kernel(penalty, -1.0 if decoupled else 1.0)
+    for penalty in SLOPES
+    for decoupled in (False, True)
+}
 
 
 def l2_kernels(*, penalty: str, decoupled: bool, **hyper: Number) -> tuple[Kernel]:

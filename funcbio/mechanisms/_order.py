@@ -7,7 +7,8 @@ from torch import Tensor
 def ranks(values: Tensor) -> Tensor:
     """Returns the rank of every element within the whole tensor, from 0 for the smallest; equal ones in their order."""
     order = values.reshape(-1).argsort(stable=True)
-    return torch.zeros_like(order).scatter(0, order, torch.arange(order.numel(), device=order.device)).reshape(values.shape)
+    places = torch.arange(order.numel(), device=order.device)
+    return torch.zeros_like(order).scatter(0, order, places).reshape(values.shape)
 
 
 def lowest(values: Tensor, count: Tensor, among: Tensor | None = None) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from funcbio._checks import LARGEST, POSITIVE
+from funcbio._checks import LARGEST, POSITIVE, require_within
 from funcbio.base import BioState, Key, Number, Tree, at_least, check_option
 from funcbio.engine._kernel import Draw, Kernel
 from funcbio.engine._masks import above, finite, finite_or, select
@@ -155,7 +155,7 @@ def rejuvenation(
         return REJUVENATIONS[variant], {"strength": strength}
     if variant == VERSION:
         raise ValueError(f"utility and rule should be those of variant {VERSION!r}; found {utility!r} and {rule!r}")
-    return _select.KERNELS[variant, *chosen], {"strength": strength, "fraction": fraction}
+    return _select.KERNELS[(variant, *chosen)], {"strength": strength, "fraction": fraction}
 
 
 def rejuvenate_weights(
@@ -188,7 +188,10 @@ def rejuvenate_weights(
         state: Any state with a ``rate`` tree shaped like ``params``, and ``sign`` and ``replaced`` fields.
         key: A fresh key for each call.
         strength: $d > 0$; the larger, the fewer weights are replaced.
-        variant: "lognormal", "uniform" or "0.0.5".
+        variant: "lognormal", "uniform", "0.0.5" or "swr".
+        utility: What counts as weak: "|w|", "|g w|", "random", or "default", that of the variant.
+        rule: How many are replaced: "probability", "threshold", "proportional", or "default", that of the variant.
+        fraction: Share for the rules "threshold" and "proportional".
 
     Returns:
         The new ``params``, ``grads`` as given, and ``state`` with ``replaced``: True where a weight is new.
@@ -210,6 +213,7 @@ def rejuvenate_weights(
     check_option("variant", variant, VARIANTS)
     check_option("utility", utility, (DEFAULT, *_select.UTILITIES))
     check_option("rule", rule, (DEFAULT, *_select.RULES))
+    require_within(_select.FRACTION, {"fraction": fraction})
     options = {"variant": variant, "utility": utility, "rule": rule}
     kernel, hyper = rejuvenation(**options, strength=strength, fraction=fraction)
     return run_kernel(kernel, params, grads, state, key=key, **hyper)

@@ -21,8 +21,6 @@ NEWBORNS = ("lognormal", "uniform", "swr")
 
 def chosen(use: Tensor, unit: Tensor, one: Tensor, rule: str, *, strength: Number, fraction: Number) -> Tensor:
     """Returns a mask of the weights of little use; ``unit`` and the single number ``one`` are uniform."""
-    if not use.numel():
-        return use.bool()
     if rule == "probability":
         spread = use.std(correction=0)
         return -torch.log1p(-unit) * spread > strength * use
@@ -36,11 +34,12 @@ def newborn(weight: Tensor, given: dict[str, Tensor], kind: str) -> Tensor:
     if kind == "swr":
         return fresh(given["start"], given["index"])
     finite = torch.where(weight.isfinite(), weight, 0.0)
-    top = finite.abs().amax() if weight.numel() else weight.new_zeros(())
+    top = finite.abs().amax()
     if kind == "uniform":
         return top * (2.0 * given["coin"] - 1.0)
     mean = finite.abs().mean().clamp_min(1e-15)
-    log_variance = torch.log1p(finite.abs().var() / mean**2)
+    variance = finite.abs().var(correction=0) * (weight.numel() / max(weight.numel() - 1, 1))
+    log_variance = torch.log1p(variance / mean**2)
     magnitude = torch.exp(torch.log(mean) - 0.5 * log_variance + torch.sqrt(log_variance) * given["noise"])
     return torch.copysign(torch.minimum(magnitude, top), given["coin"] - 0.5)
 
@@ -59,6 +58,8 @@ def _kernel(kind: str, utility: str, rule: str) -> Kernel:
     def reinitialize(*tensors: Tensor, strength: Number, fraction: Number) -> tuple[Tensor, Tensor]:
         given = dict(zip(names, tensors, strict=True))
         weight, sign = given["weight"], given["sign"]
+        if not weight.numel():
+            return weight, weight.bool()
         use = {"|w|": weight, "|g w|": weight * given.get("grad", weight), "random": given.get("use", weight)}[utility]
         lost = chosen(use.abs(), given["unit"], given["one"], rule, strength=strength, fraction=fraction)
         lost = lost | ~weight.isfinite()

@@ -14,9 +14,7 @@ from funcbio.mechanisms._counted import counted, due_at
 TINY = 1e-12
 
 
-def run_and_return(
-    weight: Tensor, tortoise: Tensor, *, momentum: Number, due: Tensor
-) -> tuple[Tensor, Tensor]:
+def run_and_return(weight: Tensor, tortoise: Tensor, *, momentum: Number, due: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the weights, which go back to the slow average where that is due, and the average."""
     slow = momentum * tortoise + (1.0 - momentum) * weight
     return torch.where(due > 0.0, slow, weight), slow

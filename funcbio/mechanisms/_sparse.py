@@ -63,9 +63,7 @@ def keep_masked(weight: Tensor, mask: Tensor) -> Tensor:
 MASK = Kernel(keep_masked, ("weight", "mask"), ("weight",), marks=("mask",), by_leaf=True)
 
 
-def apply_mask(
-    params: Tree, grads: Tree, state: BioState, /, *, key: Key | None = None
-) -> tuple[Tree, Tree, BioState]:
+def apply_mask(params: Tree, grads: Tree, state: BioState, /, *, key: Key | None = None) -> tuple[Tree, Tree, BioState]:
     r"""Sets weights to zero where no connection exists."""
     return run_kernel(MASK, params, grads, state, key=key)
 
@@ -139,6 +137,4 @@ def prune_and_regrow(
     check_option("grow", grow, GROWTHS)
     check_option("newborn", newborn, NEWBORNS)
     calls, state = counted(state, NAME)
-    return run_kernel(
-        KERNELS[grow, newborn], params, grads, state, key=key, drop=drop, until=until, calls=calls
-    )
+    return run_kernel(KERNELS[grow, newborn], params, grads, state, key=key, drop=drop, until=until, calls=calls)

@@ -19,8 +19,10 @@ def unit(vector: Tensor) -> Tensor:
 def spectral_pull(
     weight: Tensor, grad: Tensor, singular: Tensor, *, strength: Number, power: int
 ) -> tuple[Tensor, Tensor]:
-    """Returns the gradient with that of ``strength * (sigma^power - 1)^2``, and the vector after one power iteration."""
-    matrix, left = weight.reshape(weight.shape[0], -1), singular.reshape(-1)
+    """Returns the gradient with that of ``strength * (sigma^power - 1)^2``, and the vector, one power iteration on."""
+    if not weight.numel():
+        return grad, singular
+    matrix, left = weight.flatten(1), singular.flatten()
     right = unit(matrix.T @ left)
     image = matrix @ right
     left, sigma = unit(image), torch.linalg.vector_norm(image)
@@ -31,7 +33,9 @@ def spectral_pull(
 
 def parseval_pull(weight: Tensor, grad: Tensor, *, strength: Number, scale: Number) -> Tensor:
     """Returns the gradient with that of ``strength * ||W W^T - scale I||^2``."""
-    matrix = weight.reshape(weight.shape[0], -1)
+    if not weight.numel():
+        return grad
+    matrix = weight.flatten(1)
     gram = matrix @ matrix.T
     off = gram - scale * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     return grad + (4.0 * strength * (off @ matrix)).reshape(weight.shape)

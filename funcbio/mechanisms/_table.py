@@ -59,8 +59,8 @@ class Row:
     Attributes:
         feature: The pure function behind it.
         kernel: The kernel behind the function, or what chooses one by hyper-parameters; None if there is none.
-        leafwise: The kernels that the function runs one after the other, leaf by leaf, on all parameters and not only on
-            synapses; or what chooses them by hyper-parameters.
+        leafwise: The kernels that the function runs one after the other, leaf by leaf, on all parameters and not only
+            on synapses; or what chooses them by hyper-parameters.
         limited: Limits of hyper-parameters that its kernels do not have.
         counts_calls: Whether it counts its calls, in the field ``calls``.
         companion: Another mechanism that acts after it in every step, also where it does not act itself.
@@ -224,7 +224,9 @@ REJUVENATE = Row(
     place="after",  # What the optimizer does to the weights must not undo it.
 )
 L2_INIT = Row(
-    l2_init, fields={"strength": "l2_init_strength", "penalty": "l2_init_penalty"}, leafwise=l2_kernels
+    l2_init,
+    fields={"strength": "l2_init_strength", "penalty": "l2_init_penalty", "delta": "l2_init_delta"},
+    leafwise=l2_kernels,
 )
 ROWS: dict[str, Row] = {
     "rejuvenate_weights": REJUVENATE,
@@ -274,7 +276,7 @@ ROWS: dict[str, Row] = {
         requires=Requirement("records_activity", RuntimeError, NO_ACTIVITY),
     ),
     "rejuvenate_weights_old": replace(
-        REJUVENATE, fields={"strength": "rejuvenation_parameter_dre"}, fixed={"variant": "uniform"}
+        REJUVENATE, fields={"strength": "rejuvenation_parameter_dre"}, fixed={"variant": "uniform"}, limited={}
     ),
 }
 ROWS |= {
@@ -293,7 +295,9 @@ ROWS |= {
         fields={"strength": "spectral_regularization_strength", "power": "spectral_regularization_power"},
         leafwise=(SPECTRAL,),
     ),
-    "parseval": Row(parseval, fields={"strength": "parseval_strength", "scale": "parseval_scale"}, leafwise=(PARSEVAL,)),
+    "parseval": Row(
+        parseval, fields={"strength": "parseval_strength", "scale": "parseval_scale"}, leafwise=(PARSEVAL,)
+    ),
     "fire": Row(fire, fields={"iterations": "fire_iterations"}, leafwise=(FIRE,), place="after"),
     "upgd": Row(
         upgd,

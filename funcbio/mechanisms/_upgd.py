@@ -31,14 +31,21 @@ def of_model(statistics: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor]:
 
 def _kernel(*, protect: bool, local: bool) -> Kernel:
     def protected(
-        weight: Tensor, grad: Tensor, utility: Tensor, noise: Tensor, *, sigma: Number, decay: Number, statistics: tuple[Tensor]
+        weight: Tensor,
+        grad: Tensor,
+        utility: Tensor,
+        noise: Tensor,
+        *,
+        sigma: Number,
+        decay: Number,
+        statistics: tuple[Tensor],
     ) -> Tensor:
         (top,) = statistics
         if local:
             share = utility / torch.linalg.vector_norm(utility, dim=-1, keepdim=True).clamp_min(TINY)
         else:
             share = torch.where(top > 0.0, utility / torch.where(top > 0.0, top, 1.0), 0.0)
-        free = 1.0 - torch.sigmoid(share)
+        free = 1.0 / (1.0 + torch.exp(share))
         moved = (grad + sigma * noise) * free if protect else grad + sigma * noise * free
         return moved - decay * weight
 

@@ -10,6 +10,8 @@ from torch import nn
 import funcbio
 from funcbio import BioConfig, fold_in, init, key, normal
 from funcbio._checks import is_within
+from funcbio.base import KEPT
+from funcbio.engine._kernel import bare
 from funcbio.mechanisms import ROWS
 
 
@@ -103,6 +105,94 @@ FEATURES = {
 }
 
 
+def _neighbours(params, grads, state, /, *, key=None):
+    return funcbio.chain(
+        funcbio.spectral_regularization,
+        funcbio.l2_init,
+        partial(funcbio.upgd, sigma=0.1),
+        funcbio.fuzzy_learning_rates,
+        funcbio.exponentiated_gradient,
+        partial(funcbio.rejuvenate_weights, variant="swr", rule="proportional", fraction=0.2),
+        partial(funcbio.prune_and_regrow, grow="gradient", newborn="start"),
+        partial(funcbio.shrink_and_perturb, shrink=0.9),
+        partial(funcbio.hare_and_tortoise, every=1),
+        funcbio.clip_weights,
+        funcbio.rejuvenate_weights,
+        funcbio.apply_mask,
+    )(params, grads, state, key=key)
+
+
+def _rejuvenate(**options):
+    return partial(funcbio.rejuvenate_weights, **options)
+
+
+def _sparse(**options):
+    return partial(funcbio.prune_and_regrow, **options)
+
+
+SHRINK = {"shrink": 0.8, "perturb": 0.3}
+# Mechanisms that act on all parameters or whole layers, and keep fields of their own in the state.
+NEIGHBOURS = {
+    "l2_init": (funcbio.l2_init, {"strength": 0.1}),
+    "l2_init huber": (partial(funcbio.l2_init, penalty="huber"), {"strength": 0.1, "delta": 0.05}),
+    "l2_init l1": (partial(funcbio.l2_init, penalty="l1", decoupled=True), {"strength": 0.1}),
+    "shrink_and_perturb init": (funcbio.shrink_and_perturb, SHRINK),
+    "shrink_and_perturb start": (partial(funcbio.shrink_and_perturb, noise="start"), SHRINK),
+    "shrink_and_perturb normal": (partial(funcbio.shrink_and_perturb, noise="normal"), SHRINK),
+    "shrink_and_perturb scaled": (partial(funcbio.shrink_and_perturb, noise="scaled"), SHRINK),
+    "rejuvenate_weights swr": (_rejuvenate(variant="swr"), {"fraction": 0.3}),
+    "rejuvenate_weights share": (_rejuvenate(utility="|g w|", rule="proportional"), {"fraction": 0.3}),
+    "rejuvenate_weights random": (
+        _rejuvenate(variant="uniform", utility="random", rule="probability"),
+        {"strength": 2.0},
+    ),
+    "clip_weights": (funcbio.clip_weights, {"kappa": 0.5}),
+    "project_norms": (funcbio.project_norms, {}),
+    "spectral_regularization": (funcbio.spectral_regularization, {"strength": 0.1}),
+    "parseval": (funcbio.parseval, {"strength": 0.1, "scale": 0.7}),
+    "fire": (funcbio.fire, {}),
+    "upgd": (funcbio.upgd, {"sigma": 0.1, "beta": 0.9, "decay": 0.01}),
+    "upgd local": (partial(funcbio.upgd, scope="local", protect=False), {"sigma": 0.1, "beta": 0.9}),
+    "exponentiated_gradient": (funcbio.exponentiated_gradient, {}),
+    "apply_mask": (funcbio.apply_mask, {}),
+    "prune_and_regrow random": (_sparse(newborn="start"), {"drop": 0.3}),
+    "prune_and_regrow gradient": (_sparse(grow="gradient", until=4), {"drop": 0.3}),
+    "prune_and_regrow static": (_sparse(grow="static", newborn="start"), {"drop": 0.3}),
+    "hare_and_tortoise": (partial(funcbio.hare_and_tortoise, every=1), {"momentum": 0.9}),
+    "dash": (partial(funcbio.dash, every=1), {"alpha": 0.2, "floor": 0.1}),
+    "a chain of neighbours": (_neighbours, {}),
+}
+LAWFUL = {**FEATURES, **NEIGHBOURS}
+
+
+def rounds_by_layout(name):
+    """Whether a feature multiplies matrices: many at once are summed in another order."""
+    return any(word in name for word in ("spectral", "parseval", "fire", "neighbours"))
+
+
+def _rows(name):
+    feature = LAWFUL[name][0]
+    function, options = getattr(feature, "func", feature), getattr(feature, "keywords", {})
+    row = ROWS.get(function.__name__)
+    if row is None:
+        return [(ROWS[one], {}) for one in ROWS if ROWS[one].on_trees] if function is _neighbours else []
+    return [(row, options)]
+
+
+def kept(name):
+    """Names of the fields that a feature needs, and of its counters."""
+    needed = {field for row, options in _rows(name) for kernel in row.kernels(**options) for field in kernel.needs()}
+    return [*sorted(needed & {*KEPT}), *(row.name for row, _ in _rows(name) if row.counts_calls)]
+
+
+def marks(name):
+    """Names of the fields whose leaves have dimensions where a feature acts."""
+    rows = _rows(name)
+    if not rows:
+        return {"rate"}
+    return {bare(mark) for row, options in rows for kernel in row.kernels(**options) for mark in kernel.marks}
+
+
 def within_limits(name, hyper):
     """Tells whether a feature takes these hyper-parameters, by its row of the table."""
     feature = FEATURES[name][0]
@@ -123,19 +213,21 @@ TYPES = {
 }
 
 
-def world(params, seed=0, synapses=None, config=EVERYTHING, dtype=torch.float32, rate_dtype=None):
+def world(params, seed=0, synapses=None, config=EVERYTHING, dtype=torch.float32, rate_dtype=None, keep=()):
     """Parameters, gradients and a lived-in state for a tree of parameters."""
     k = key(seed)
     params = tree_map(lambda p: p.detach().to(dtype), params)
-    state = init(params, key=k, config=config, synapses=synapses)
+    state = init(params, key=k, config=config, synapses=synapses, keep=keep)
     names = iter(range(10_000))
     grads = tree_map(lambda p: normal(fold_in(k, next(names)), p.shape, dtype=p.dtype), params)
     busy = tree_map(lambda c: c + 10 * torch.arange(c.numel()).reshape(c.shape) if c.ndim else c, state.activity)
     rate = tree_map(lambda r: r.to(rate_dtype or r.dtype), state.rate)
+    if keep:  # The parameters have moved since the beginning.
+        params = tree_map(lambda p: (1.1 * p + 0.05 * normal(fold_in(k, next(names)), p.shape)).to(p.dtype), params)
     return params, grads, state._replace(rate=rate, activity=busy)
 
 
-def model_world(name, seed=0, dtype=torch.float32, config=EVERYTHING, rate_dtype=None):
+def model_world(name, seed=0, dtype=torch.float32, config=EVERYTHING, rate_dtype=None, keep=()):
     torch.manual_seed(seed)
     model = MODELS[name][0]()
-    return world(dict(model.named_parameters()), seed, funcbio.synapses(model), config, dtype, rate_dtype)
+    return world(dict(model.named_parameters()), seed, funcbio.synapses(model), config, dtype, rate_dtype, keep)
