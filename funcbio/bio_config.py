@@ -22,6 +22,7 @@ from funcbio._checks import (
     require_order,
 )
 from funcbio.mechanisms import hyper_parameter, identity
+from funcbio.mechanisms._density import LAWS
 from funcbio.mechanisms._l2_init import SLOPES
 from funcbio.mechanisms._rates import VARIANTS
 from funcbio.mechanisms._rejuvenate import DEFAULT
@@ -29,7 +30,7 @@ from funcbio.mechanisms._rejuvenate import VARIANTS as REJUVENATIONS
 from funcbio.mechanisms._release import VERSION
 from funcbio.mechanisms._select import RULES, UTILITIES
 from funcbio.mechanisms._shrink import NOISES
-from funcbio.mechanisms._sparse import GROWTHS, LAWS, NEWBORNS
+from funcbio.mechanisms._sparse import GROWTHS, NEWBORNS
 from funcbio.mechanisms._upgd import SCOPES
 
 PLAIN = (int, float, bool, str)

@@ -26,7 +26,7 @@ def run_on_leaves(step: Step, params: Tree, grads: Tree, state: Any, key: Key | 
     draws = [_drawn(kernel, draw, key, state, params, layers, acting) for draw in kernel.draws]
     results: dict[str, list[Any]] = {name: [layer.get(name) for layer in layers] for name in kernel.writes}
     _require_whole(step, [(leaf_names(params)[index], layers[index]["weight"]) for index in acting])
-    statistics = {index: kernel.take_statistics([layers[index][name] for name in kernel.of]) for index in acting}
+    statistics = {index: kernel.take_statistics(_existing(kernel, layers[index])) for index in acting}
     if kernel.pool is not None and acting:
         statistics = dict.fromkeys(acting, kernel.pool([*statistics.values()]))
     for index, layer in enumerate(layers):
@@ -44,6 +44,14 @@ def _acts(kernel: Kernel, layer: Operands) -> bool:
     """Returns True if a layer has dimensions in all fields that mark it."""
     marks = [layer[bare(name)] for name in kernel.marks if not (name.endswith("?") and layer[bare(name)] is None)]
     return layer["weight"].ndim > 0 and all(mark.ndim > 0 for mark in marks)
+
+
+def _existing(kernel: Kernel, layer: Operands) -> list[Any]:
+    """Returns the operands of the statistics; to rules that replace weights, one that does not exist is nan."""
+    mask, operands = layer["mask"], [layer[name] for name in kernel.of]
+    if mask is None or mask.ndim == 0 or "replaced" not in kernel.writes:
+        return operands
+    return [torch.where(mask > 0, operand, torch.nan) for operand in operands]
 
 
 def _masked(kernel: Kernel, layer: Operands, values: dict[str, Tensor]) -> dict[str, Tensor]:

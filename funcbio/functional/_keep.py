@@ -14,7 +14,7 @@ from funcbio.anatomy._synapses import Synapse
 from funcbio.base import KEPT, Key
 from funcbio.bio_config import BioConfig
 from funcbio.mechanisms import ROWS
-from funcbio.mechanisms._sparse import initial_mask
+from funcbio.mechanisms._density import initial_mask
 from funcbio.tensors._sharding import whole
 
 

@@ -12,12 +12,14 @@ def ranks(values: Tensor) -> Tensor:
 
 
 def lowest(values: Tensor, count: Tensor, among: Tensor | None = None) -> Tensor:
-    """Returns a mask of the ``count`` smallest elements, if asked only of some of them."""
-    if among is not None:
-        values = torch.where(among, values, torch.inf)
-    return ranks(values) < count
+    """Returns a mask of the ``count`` smallest elements, if asked only of some of them; nan counts as the largest."""
+    if among is None:
+        return ranks(values) < count
+    top = torch.finfo(values.dtype).max  # So that nothing outside comes before anything inside.
+    values = torch.where(among, torch.nan_to_num(values, nan=top, posinf=top), torch.inf)
+    return (ranks(values) < count) & among
 
 
 def highest(values: Tensor, count: Tensor, among: Tensor) -> Tensor:
-    """Returns a mask of the ``count`` largest elements among some of them; equal ones in their order."""
+    """Returns a mask of the ``count`` largest elements among some; equal ones in their order, nan as the smallest."""
     return lowest(-values, count, among)

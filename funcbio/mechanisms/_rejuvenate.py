@@ -13,8 +13,8 @@ from funcbio.engine._kernel import Draw, Kernel
 from funcbio.engine._masks import above, finite, finite_or, select
 from funcbio.engine._run import run_kernel
 from funcbio.engine._statistics import largest, totals
-from funcbio.mechanisms import _select
 from funcbio.mechanisms._release import VERSION, clamped_moments, regrow_release
+from funcbio.mechanisms._select import FRACTION, KERNELS, RULES, UTILITIES
 from funcbio.rng import NORMAL, UNIFORM
 from funcbio.tensors._arithmetic import spare, widened
 
@@ -155,7 +155,7 @@ def rejuvenation(
         return REJUVENATIONS[variant], {"strength": strength}
     if variant == VERSION:
         raise ValueError(f"utility and rule should be those of variant {VERSION!r}; found {utility!r} and {rule!r}")
-    return _select.KERNELS[(variant, *chosen)], {"strength": strength, "fraction": fraction}
+    return KERNELS[(variant, *chosen)], {"strength": strength, "fraction": fraction}
 
 
 def rejuvenate_weights(
@@ -182,22 +182,35 @@ def rejuvenate_weights(
     and draws positive magnitudes with the mean (1e-8 where that is not positive) and half the log-scale deviation of
     $w$ itself: in layers of mean near zero it writes values under 1e-6, which is pruning.
 
+    "swr", selective weight reinitialization, replaces the weights of little utility $u$ by initial weights of the
+    layer, drawn at random from ``state.start``. Utility and rule can be chosen for every variant but "0.0.5". With
+    $u = |w|$, $|g w|$ or noise, of $n$ weights, and $U$ uniform on $[0, 1)$, a weight is lost where
+
+    $$ u < -\ln(U) \, \mathrm{std}(u) / d \ \text{("probability")}, \quad
+    u \le r \, \mathrm{mean}(u) \ \text{("threshold")}, \quad
+    \mathrm{rank}(u) < \lfloor r n + U \rfloor \ \text{("proportional")}. $$
+
+    Where the state holds a ``mask``, only connections that exist are replaced, and count; "0.0.5" counts all.
+
     Args:
         params: Tree of weights.
-        grads: Tree of gradients, shaped like ``params``; passed on.
-        state: Any state with a ``rate`` tree shaped like ``params``, and ``sign`` and ``replaced`` fields.
+        grads: Tree of gradients, shaped like ``params``; passed on. The utility "|g w|" reads them.
+        state: Any state with a ``rate`` tree shaped like ``params``, and ``sign`` and ``replaced`` fields; for "swr"
+            also with ``start``, as ``init(..., keep=["start"])`` makes it.
         key: A fresh key for each call.
-        strength: $d > 0$; the larger, the fewer weights are replaced.
+        strength: $d > 0$, for the rule "probability"; the larger, the fewer weights are replaced.
         variant: "lognormal", "uniform", "0.0.5" or "swr".
-        utility: What counts as weak: "|w|", "|g w|", "random", or "default", that of the variant.
-        rule: How many are replaced: "probability", "threshold", "proportional", or "default", that of the variant.
-        fraction: Share for the rules "threshold" and "proportional".
+        utility: What counts as weak: "|w|", "|g w|", "random", or "default": "|g w|" for "swr", else "|w|".
+        rule: How many are replaced: "probability", "threshold", "proportional", or "default": "threshold" for "swr",
+            else the variant's own.
+        fraction: $r$ in [0, 1]: for "threshold" a share of the mean utility, for "proportional" of the weights.
 
     Returns:
         The new ``params``, ``grads`` as given, and ``state`` with ``replaced``: True where a weight is new.
 
     Raises:
-        ValueError: If the trees differ in structure, ``key`` is None, the variant is unknown or the strength not > 0.
+        ValueError: If the trees differ in structure, ``key`` is None, the variant, utility or rule is unknown, the
+            strength not > 0, the fraction not in [0, 1], or the state holds no ``start`` for "swr".
 
     Example:
         >>> params = grads = {"w": torch.tensor([[0.0, 1.0], [-1.0, float("nan")]])}
@@ -206,14 +219,20 @@ def rejuvenate_weights(
         >>> state.replaced["w"]
         tensor([[ True, False],
                 [False,  True]])
+        >>> state = state._replace(start={"w": torch.full((2, 2), 0.5)})  # As ``init(..., keep=["start"])`` notes it.
+        >>> params = {"w": torch.tensor([[0.1, 1.0], [-1.0, 2.0]])}
+        >>> rejuvenate_weights(params, params, state, key=key(0), variant="swr", fraction=0.01)[0]["w"]
+        tensor([[ 0.5000,  1.0000],
+                [-1.0000,  2.0000]])
 
     References:
-        Hofmann et al., Nature Communications 16, 5112 (2025).
+        Hofmann et al., Nature Communications 16, 5112 (2025). "swr": Hernandez-Garcia et al., CoLLAs 2025, PMLR 330,
+        arXiv:2508.00212.
     """
     check_option("variant", variant, VARIANTS)
-    check_option("utility", utility, (DEFAULT, *_select.UTILITIES))
-    check_option("rule", rule, (DEFAULT, *_select.RULES))
-    require_within(_select.FRACTION, {"fraction": fraction})
+    check_option("utility", utility, (DEFAULT, *UTILITIES))
+    check_option("rule", rule, (DEFAULT, *RULES))
+    require_within(FRACTION, {"fraction": fraction})
     options = {"variant": variant, "utility": utility, "rule": rule}
     kernel, hyper = rejuvenation(**options, strength=strength, fraction=fraction)
     return run_kernel(kernel, params, grads, state, key=key, **hyper)

@@ -1,5 +1,6 @@
 """Selective reinitialization: which weights are replaced, by a utility and a rule, and what takes their place."""
 
+from collections.abc import Mapping
 from itertools import product
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from funcbio._checks import POSITIVE, SHARE
 from funcbio.base import Number
 from funcbio.engine._kernel import Draw, Kernel
+from funcbio.engine._statistics import total
 from funcbio.mechanisms._fresh import fresh, index_draw
 from funcbio.mechanisms._order import lowest
 from funcbio.rng import NORMAL, UNIFORM
@@ -19,33 +21,41 @@ RULES = ("probability", "threshold", "proportional")
 NEWBORNS = ("lognormal", "uniform", "swr")
 
 
-def chosen(use: Tensor, unit: Tensor, one: Tensor, rule: str, *, strength: Number, fraction: Number) -> Tensor:
-    """Returns a mask of the weights of little use; ``unit`` and the single number ``one`` are uniform."""
-    if rule == "probability":
-        spread = use.std(correction=0)
-        return -torch.log1p(-unit) * spread > strength * use
+def chosen(
+    use: Tensor, among: Tensor, unit: Tensor, one: Tensor, rule: str, *, strength: Number, fraction: Number
+) -> Tensor:
+    """Returns a mask of the weights of little use, ``among`` those that exist and are finite.
+
+    ``unit`` and the single number ``one`` are uniform.
+    """
+    if rule == "proportional":  # The remainder of the count is a chance; float64, so that no layer is too large.
+        wanted = torch.as_tensor(fraction).double() * among.sum() + one.reshape(()).double()
+        return lowest(use, torch.floor(wanted), among)
+    number, use = among.sum().clamp_min(1), torch.where(among, use, 0.0)
+    mean = total(use) / number
     if rule == "threshold":
-        return use <= fraction * use.mean()
-    return lowest(use, torch.floor(fraction * use.numel() + one.reshape(())))
+        return (use <= fraction * mean) & among
+    spread = (total(torch.where(among, use - mean, 0.0).square()) / number).sqrt()
+    return (-torch.log1p(-unit) * spread > strength * use) & among
 
 
-def newborn(weight: Tensor, given: dict[str, Tensor], kind: str) -> Tensor:
+def newborn(weight: Tensor, among: Tensor, given: Mapping[str, Tensor], kind: str) -> Tensor:
     """Returns a new value for every weight of a layer, of either sign."""
     if kind == "swr":
         return fresh(given["start"], given["index"])
-    finite = torch.where(weight.isfinite(), weight, 0.0)
-    top = finite.abs().amax()
+    size = torch.where(among, weight, 0.0).abs()
+    top, number = size.amax(), among.sum()
     if kind == "uniform":
         return top * (2.0 * given["coin"] - 1.0)
-    mean = finite.abs().mean().clamp_min(1e-15)
-    variance = finite.abs().var(correction=0) * (weight.numel() / max(weight.numel() - 1, 1))
+    mean = (total(size) / number.clamp_min(1)).clamp_min(1e-15)
+    variance = total(torch.where(among, size - mean, 0.0).square()) / (number - 1).clamp_min(1)
     log_variance = torch.log1p(variance / mean**2)
     magnitude = torch.exp(torch.log(mean) - 0.5 * log_variance + torch.sqrt(log_variance) * given["noise"])
     return torch.copysign(torch.minimum(magnitude, top), given["coin"] - 0.5)
 
 
 def _kernel(kind: str, utility: str, rule: str) -> Kernel:
-    reads = ["weight", "sign?"] + ["grad"] * (utility == "|g w|") + ["start"] * (kind == "swr")
+    reads = ["weight", "sign?", "mask?"] + ["grad"] * (utility == "|g w|") + ["start"] * (kind == "swr")
     draws = {
         "unit": Draw(f"{NAME}/unit", UNIFORM),
         "one": Draw(f"{NAME}/one", UNIFORM, "one"),
@@ -55,15 +65,17 @@ def _kernel(kind: str, utility: str, rule: str) -> Kernel:
     }
     names = [*(name.removesuffix("?") for name in reads), *draws]
 
-    def reinitialize(*tensors: Tensor, strength: Number, fraction: Number) -> tuple[Tensor, Tensor]:
-        given = dict(zip(names, tensors, strict=True))
-        weight, sign = given["weight"], given["sign"]
+    def reinitialize(*tensors: Tensor | None, strength: Number, fraction: Number) -> tuple[Tensor, Tensor]:
+        given: dict[str, Tensor] = dict(zip(names, tensors, strict=True))  # pyright: ignore[reportAssignmentType]
+        weight, sign, mask = given["weight"], given["sign"], given["mask"]
         if not weight.numel():
             return weight, weight.bool()
         use = {"|w|": weight, "|g w|": weight * given.get("grad", weight), "random": given.get("use", weight)}[utility]
-        lost = chosen(use.abs(), given["unit"], given["one"], rule, strength=strength, fraction=fraction)
-        lost = lost | ~weight.isfinite()
-        grown = newborn(weight, given, kind)
+        exists = torch.ones_like(weight, dtype=torch.bool) if mask is None else mask > 0.0
+        among = exists & weight.isfinite() & use.isfinite()
+        lost = chosen(use.abs(), among, given["unit"], given["one"], rule, strength=strength, fraction=fraction)
+        lost = lost | (exists & ~weight.isfinite())
+        grown = newborn(weight, exists & weight.isfinite(), given, kind)
         return torch.where(lost, grown if sign is None else torch.copysign(grown, sign), weight), lost
 
     return Kernel(
@@ -71,6 +83,7 @@ def _kernel(kind: str, utility: str, rule: str) -> Kernel:
         tuple(reads),
         ("weight", "replaced"),
         tuple(draws.values()),
+        marks=("rate", "start") if kind == "swr" else ("rate",),
         limits={"strength": POSITIVE, **FRACTION},
         by_leaf=True,
         elementwise=False,

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcbio import rng
 from funcbio._checks import COUNT_OR_NONE, SHARE
 from funcbio.base import BioState, Key, Number, Tree, check_option
 from funcbio.engine._kernel import Draw, Kernel
@@ -18,41 +17,8 @@ from funcbio.mechanisms._order import highest, lowest
 from funcbio.rng import UNIFORM
 
 NAME = "prune_and_regrow"
-LAWS = ("uniform", "erdos_renyi", "erdos_renyi_kernel")
-"""How the density of a model is spread over its layers."""
 GROWTHS = ("random", "gradient", "static")
 NEWBORNS = ("zero", "start")
-
-
-def densities(shapes: Mapping[str, tuple[int, ...]], density: float, law: str) -> dict[str, float]:
-    """Returns the density of every layer, from that of the whole model."""
-    if law == "uniform":  # The first layer is the input's only door, and small: it stays dense.
-        return {name: 1.0 if index == 0 and len(shapes) > 1 else density for index, name in enumerate(shapes)}
-    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    kept = {name: _relative(shape, law) for name, shape in shapes.items()}
-    full: set[str] = set()
-    while True:  # A layer that would be more than dense is dense, and the others share what it lacks.
-        rest = [name for name in shapes if name not in full]
-        budget = density * sum(sizes.values()) - sum(sizes[name] for name in full)
-        scale = budget / max(sum(kept[name] * sizes[name] for name in rest), 1e-30)
-        over = {name for name in rest if kept[name] * scale > 1.0}
-        if not over:
-            return {name: 1.0 if name in full else max(kept[name] * scale, 0.0) for name in shapes}
-        full |= over
-
-
-def _relative(shape: tuple[int, ...], law: str) -> float:
-    sizes = shape if law == "erdos_renyi_kernel" else shape[:2]
-    return sum(sizes) / max(math.prod(sizes), 1)
-
-
-def initial_mask(
-    key: Key, name: str, shapes: Mapping[str, tuple[int, ...]], *, density: float, law: str, like: Tensor
-) -> Tensor:
-    """Draws which connections of a layer exist at the beginning: exactly as many as its density asks for."""
-    count = round(densities(shapes, density, law)[name] * like.numel())
-    unit = rng.uniform(key, tuple(like.shape), stream=f"mask/{name}", dtype=torch.float64)
-    return lowest(unit, torch.tensor(count, device=like.device))
 
 
 def keep_masked(weight: Tensor, mask: Tensor) -> Tensor:
@@ -64,52 +30,92 @@ MASK = Kernel(keep_masked, ("weight", "mask"), ("weight",), marks=("mask",), by_
 
 
 def apply_mask(params: Tree, grads: Tree, state: BioState, /, *, key: Key | None = None) -> tuple[Tree, Tree, BioState]:
-    r"""Sets weights to zero where no connection exists."""
+    r"""Sets weights to zero where no connection exists.
+
+    $$ w_i \leftarrow m_i w_i, \qquad m_i \in \{0, 1\} $$
+
+    Apply it once to the parameters right after ``init``, and after every step of the optimizer, whose momentum and
+    decay would move weights that are not there. Gradients stay as they are: those of missing connections tell
+    ``prune_and_regrow`` where one is worth while.
+
+    Args:
+        params: Tree of weights.
+        grads: Tree of gradients, shaped like ``params``; passed on.
+        state: Any state with a ``mask`` tree, True where a connection exists; a leaf of no dimensions leaves its
+            parameter alone.
+        key: Not used.
+
+    Returns:
+        The new ``params``; ``grads`` and ``state`` as given. Also nan and infinity become 0 where nothing exists.
+
+    Raises:
+        ValueError: If the trees differ in structure, or the state holds no ``mask``.
+
+    Example:
+        >>> params = {"w": torch.tensor([[1.0, -2.0], [3.0, 4.0]])}
+        >>> state = BioState(rate=(), mask={"w": torch.tensor([[True, False], [False, True]])})
+        >>> apply_mask(params, params, state)[0]["w"]
+        tensor([[1., 0.],
+                [0., 4.]])
+
+    References:
+        Mocanu et al., Nature Communications 9, 2383 (2018).
+    """
     return run_kernel(MASK, params, grads, state, key=key)
 
 
-def _kernel(grow: str, newborn: str) -> Kernel:
-    def prune(
-        weight: Tensor, mask: Tensor, *rest: Tensor, drop: Number, until: Any, calls: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns weights, mask, and which connections are new."""
-        given = dict(zip(names, rest, strict=True))
-        active = mask > 0.0
-        share = torch.where(_positive(until), 0.5 * (1.0 + torch.cos(math.pi * _progress(calls, until))), 1.0)
-        count = torch.floor(active.sum() * (drop * share)).long()
-        dropped = lowest(weight.abs(), count, active)
-        kept = active & ~dropped
-        score = given["grad"].abs() if grow == "gradient" else given["unit"]
-        among = dropped if grow == "static" else ~kept
-        grown = highest(score, count, among)
-        value = fresh(given["start"], given["index"]) if newborn == "start" else torch.zeros_like(weight)
-        fresh_here = grown if grow == "static" else grown & ~active
-        return torch.where(fresh_here, value, torch.where(kept | grown, weight, 0.0)), kept | grown, fresh_here
+def pruned(weight: Tensor, active: Tensor, share: Tensor) -> Tensor:
+    """Returns which connections are dropped: the weakest, and before them those that are not finite."""
+    strength = torch.where(weight.isfinite(), weight.abs(), -1.0)
+    return lowest(strength, torch.floor(active.sum() * share), active)
 
-    names = ["grad"] * (grow == "gradient") + ["start"] * (newborn == "start")
-    reads = ("weight", "mask", *names)
-    draws = [Draw(f"{NAME}/unit", UNIFORM, "mask")] * (grow != "gradient")
-    draws += [index_draw(NAME, "mask")] * (newborn == "start")
-    names += ["unit"] * (grow != "gradient") + ["index"] * (newborn == "start")
+
+def regrown(active: Tensor, dropped: Tensor, score: Tensor, *, static: bool) -> tuple[Tensor, Tensor]:
+    """Returns which connections exist from now on, and which of them are new: as many grow as are dropped."""
+    kept = active & ~dropped
+    grown = dropped if static else highest(score, dropped.sum(), ~kept)
+    return kept | grown, grown if static else grown & ~active
+
+
+def _kernel(grow: str, newborn: str) -> Kernel:
+    reads = ["weight", "mask"] + ["grad"] * (grow == "gradient") + ["start", "sign?"] * (newborn == "start")
+    draws = {} if grow == "gradient" else {"unit": Draw(f"{NAME}/unit", UNIFORM, "mask")}
+    draws |= {"index": index_draw(NAME, "mask")} if newborn == "start" else {}
+    names = [*(name.removesuffix("?") for name in reads), *draws]
+
+    def prune(*tensors: Tensor | None, drop: Number, until: Any, calls: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns weights, mask, and which connections are new."""
+        given: dict[str, Tensor] = dict(zip(names, tensors, strict=True))  # pyright: ignore[reportAssignmentType]
+        weight, active = given["weight"], given["mask"] > 0.0
+        dropped = pruned(weight, active, drop * _annealed(calls, until))
+        score = given["grad"].abs() if grow == "gradient" else given["unit"]
+        mask, new = regrown(active, dropped, score, static=grow == "static")
+        value = _born(given) if newborn == "start" else torch.zeros_like(weight)
+        return torch.where(new, value, torch.where(mask, weight, 0.0)), mask, new
+
     return Kernel(
         prune,
-        reads,
+        tuple(reads),
         ("weight", "mask", "replaced"),
-        tuple(draws),
-        marks=("mask",),
+        tuple(draws.values()),
+        marks=("mask", "start") if newborn == "start" else ("mask",),
         limits={"drop": SHARE, "until": COUNT_OR_NONE},
         by_leaf=True,
         elementwise=False,
     )
 
 
-def _positive(until: Any) -> Tensor:
-    return torch.as_tensor(until) > 0
+def _born(given: Mapping[str, Tensor]) -> Tensor:
+    """Returns weights drawn from those of the beginning, with the Dale sign where one applies."""
+    value = fresh(given["start"], given["index"])
+    return value if given["sign"] is None else torch.copysign(value, given["sign"])
 
 
-def _progress(calls: Tensor, until: Any) -> Tensor:
-    """Returns the share of the schedule that has passed, 1 at most."""
-    return torch.clamp(calls / torch.clamp(torch.as_tensor(until), min=1), max=1.0)
+def _annealed(calls: Tensor, until: Any) -> Tensor:
+    """Returns the factor on the share that is dropped: half a cosine from 1 to 0, or always 1 if ``until`` is 0."""
+    until = torch.as_tensor(until)
+    passed = torch.clamp(calls / torch.clamp(until, min=1), max=1.0)
+    return torch.where(until > 0, 0.5 * (1.0 + torch.cos(math.pi * passed)), 1.0)
 
 
 KERNELS = {(grow, newborn): _kernel(grow, newborn) for grow in GROWTHS for newborn in NEWBORNS}
@@ -133,7 +139,57 @@ def prune_and_regrow(
     newborn: str = "zero",
     until: Any = 0,
 ) -> tuple[Tree, Tree, BioState]:
-    r"""Prunes the weakest connections, and grows as many elsewhere."""
+    r"""Prunes the weakest connections of every layer, and grows exactly as many elsewhere.
+
+    Of the $n$ connections that exist in a layer, the $k$ of smallest $|w|$ are dropped,
+
+    $$ k = \Bigl\lfloor n \, \frac{\zeta}{2} \Bigl(1 + \cos \frac{\pi t}{T}\Bigr) \Bigr\rfloor, $$
+
+    where $t$ counts earlier calls, up to $T$; without $T$ it is $k = \lfloor n \zeta \rfloor$. Then $k$ of those that
+    are missing grow: any ("random", as SET), those of largest $|g|$ ("gradient", as RigL), or the very same ones
+    ("static", which draws weak weights anew). Ties go by position, so the density of a layer never changes, not by one
+    connection. Weights that are not finite are dropped first; a gradient that is not a number attracts nothing.
+    One that is dropped may grow again in the same call: it then keeps its weight, and counts as no new one.
+
+    Call it once in some hundred steps, with ``apply_mask`` after every step of the optimizer.
+
+    Args:
+        params: Tree of weights.
+        grads: Tree of gradients, shaped like ``params``; passed on. For "gradient", with respect to all weights, also
+            those that are held at zero; a running average of it grows as sparse momentum does.
+        state: A state that ``init`` made with ``keep=["prune_and_regrow"]``: with a ``mask`` tree, a counter in
+            ``calls``, and for the newborn "start" also with ``start``.
+        key: A fresh key for each call; "gradient" with "zero" draws nothing.
+        drop: $\zeta$, the share of connections that is dropped, in [0, 1].
+        grow: "random", "gradient" or "static".
+        newborn: Weights of new connections: "zero", or "start" for one of the layer's initial weights at random, with
+            the Dale sign where one applies.
+        until: $T$, the number of calls after which nothing is dropped; 0 keeps the share for ever.
+
+    Returns:
+        The new ``params``, ``grads`` as given, and ``state`` with ``mask``, with ``replaced``: True where a connection
+        is new, and with one call more.
+
+    Raises:
+        ValueError: If the trees differ in structure, the state does not hold what is kept for it, an option is unknown,
+            ``drop`` is not in [0, 1] or ``until`` no integer >= 0, or ``key`` is None where something is drawn.
+
+    Example:
+        >>> params = {"w": torch.tensor([[0.1, 2.0, 0.0], [0.0, 3.0, 0.0]])}
+        >>> grads = {"w": torch.tensor([[0.0, 0.0, 5.0], [7.0, 0.0, 6.0]])}
+        >>> state = BioState(rate=(), mask={"w": params["w"] != 0}, calls={"prune_and_regrow": torch.tensor(0)})
+        >>> params, _, state = prune_and_regrow(params, grads, state, drop=0.4, grow="gradient")
+        >>> state.mask["w"]
+        tensor([[False,  True, False],
+                [ True,  True, False]])
+        >>> params["w"]
+        tensor([[0., 2., 0.],
+                [0., 3., 0.]])
+
+    References:
+        SET: Mocanu et al., Nature Communications 9, 2383 (2018). RigL: Evci et al., ICML 2020, arXiv:1911.11134. Sparse
+        momentum: Dettmers and Zettlemoyer, arXiv:1907.04840.
+    """
     check_option("grow", grow, GROWTHS)
     check_option("newborn", newborn, NEWBORNS)
     calls, state = counted(state, NAME)
