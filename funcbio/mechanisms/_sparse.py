@@ -87,7 +87,7 @@ def _kernel(grow: str, newborn: str) -> Kernel:
         """Returns weights, mask, and which connections are new."""
         given: dict[str, Tensor] = dict(zip(names, tensors, strict=True))  # pyright: ignore[reportAssignmentType]
         weight, active = given["weight"], given["mask"] > 0.0
-        dropped = pruned(weight, active, drop * _annealed(calls, until))
+        dropped = pruned(weight, active, drop * _annealed(calls, until).to(weight.dtype))
         score = given["grad"].abs() if grow == "gradient" else given["unit"]
         mask, new = regrown(active, dropped, score, static=grow == "static")
         value = _born(given) if newborn == "start" else torch.zeros_like(weight)
@@ -114,7 +114,7 @@ def _born(given: Mapping[str, Tensor]) -> Tensor:
 def _annealed(calls: Tensor, until: Any) -> Tensor:
     """Returns the factor on the share that is dropped: half a cosine from 1 to 0, or always 1 if ``until`` is 0."""
     until = torch.as_tensor(until)
-    passed = torch.clamp(calls / torch.clamp(until, min=1), max=1.0)
+    passed = torch.clamp(calls.double() / torch.clamp(until, min=1), max=1.0)  # In float32, half of it is less.
     return torch.where(until > 0, 0.5 * (1.0 + torch.cos(math.pi * passed)), 1.0)
 
 
