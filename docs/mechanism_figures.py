@@ -4,6 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from matplotlib.colors import to_rgb
 
 import funcbio
 from funcbio import BioConfig, BioState, Distribution
@@ -115,6 +116,74 @@ def rejuvenation() -> Any:
     return figure
 
 
+def selected(**options: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Weights and gradients of a layer that has grown since its start, and which weights are replaced."""
+    params, _ = layer()
+    state = funcbio.init(params, key=funcbio.key(0), keep=["start"])
+    grown = {"w": 3.0 * params["w"] + 0.05 * funcbio.normal(funcbio.key(8), SHAPE)}
+    grads = {"w": funcbio.normal(funcbio.key(9), SHAPE)}
+    lost = funcbio.rejuvenate_weights(grown, grads, state, key=funcbio.key(3), **options)[2].replaced["w"]
+    return grown["w"], grads["w"], lost
+
+
+def selective() -> Any:
+    """The weights that each utility and rule replaces, a tenth of all."""
+    figure, axes = axes_of(3, size=(3, 2.9), sharex=True, sharey=True)
+    shown = {
+        "|w|, probability": {"utility": "|w|", "rule": "probability", "strength": STRENGTH},
+        "|g w|, threshold": {"utility": "|g w|", "rule": "threshold", "fraction": 0.04},
+        "random, proportional": {"utility": "random", "rule": "proportional", "fraction": 0.1},
+    }
+    for axis, (title, options) in zip(axes, shown.items(), strict=True):
+        weight, grad, lost = (values.flatten()[::20] for values in selected(variant="swr", **options))
+        for mask, color, name in ((~lost, "0.8", "kept"), (lost, PALETTE[1], f"replaced, {lost.float().mean():.0%}")):
+            axis.scatter(weight[mask], grad[mask], s=3, color=color, label=name, rasterized=True)
+        axis.set(xlabel="weight", title=title, xlim=(-0.55, 0.55), ylim=(-3.2, 4.6))
+        axis.legend(frameon=False, loc="upper center", ncols=2, markerscale=3, handletextpad=0.1, columnspacing=0.8)
+    axes[0].set_ylabel("gradient")
+    return figure
+
+
+def regrown() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The connections of a small layer before and after a call, and which are new."""
+    key, config = funcbio.key(0), BioConfig(density=0.3)
+    params = {"w": funcbio.normal(key, (16, 24))}
+    state = funcbio.init(params, key=key, config=config, keep=["prune_and_regrow"])
+    grads = {"w": funcbio.normal(funcbio.key(1), (16, 24))}
+    found = funcbio.prune_and_regrow(params, grads, state, key=key, grow="gradient")[2]
+    return state.mask["w"], found.mask["w"], found.replaced["w"]
+
+
+def draw_laws(axis: Any) -> None:
+    """The share of connections in every layer of a perceptron, by law."""
+    shapes = {"784 to 300": (300, 784), "300 to 100": (100, 300), "100 to 10": (10, 100)}
+    for place, (color, law) in enumerate(zip(PALETTE, ("uniform", "erdos_renyi"), strict=False)):
+        params = {name: torch.ones(shape) for name, shape in shapes.items()}
+        config = BioConfig(density=0.1, density_law=law)
+        mask = funcbio.init(params, key=funcbio.key(0), config=config, keep=["prune_and_regrow"]).mask
+        shares = [100 * mask[name].float().mean().item() for name in shapes]
+        axis.bar([index + 0.4 * place for index in range(3)], shares, width=0.38, color=color, label=law)
+    axis.set(ylabel="connections, %", title="density=0.1", ylim=(0, 135))
+    axis.set_xticks([0.2, 1.2, 2.2], [*shapes], fontsize=9)
+    axis.legend(frameon=False, loc="upper center", ncols=2, fontsize=9, columnspacing=1)
+
+
+def sparse() -> Any:
+    """The connections that one call removes and grows, and how the density of a model is spread."""
+    before, after, new = regrown()
+    colors = {"missing": "white", "stays": "0.75", "dropped": PALETTE[1], "grown": PALETTE[0]}
+    kinds = (before & after).int() + 2 * (before & ~after) + 3 * new
+    figure, (left, right) = axes_of(2, size=(4.2, 3.2))
+    picture = torch.tensor([to_rgb(color) for color in colors.values()])[kinds.long()]
+    left.imshow(picture, interpolation="nearest", aspect="auto")
+    left.set(xlabel="pre-synaptic unit", ylabel="post-synaptic unit", title="one call of prune_and_regrow")
+    for name in ("stays", "dropped", "grown"):
+        left.scatter([], [], color=colors[name], marker="s", label=name)
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False, handletextpad=0.1)
+    draw_laws(right)
+    return figure
+
+
 def splitting() -> Any:
     """Outputs of twelve units, and of their groups."""
     output, units = funcbio.normal(funcbio.key(5), (12,)), range(12)
@@ -177,6 +246,6 @@ def home() -> Any:
     return figure
 
 
-DRAWN = (rates, volume, crystallization, rejuvenation, splitting, dale, scaling, home)
+DRAWN = (rates, volume, crystallization, rejuvenation, selective, sparse, splitting, dale, scaling, home)
 FIGURES = {draw.__name__: draw for draw in DRAWN}
 """What each page shows, by the name of its file."""
