@@ -5,13 +5,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from optree import tree_unflatten
+from optree import tree_flatten, tree_unflatten
 from torch import Tensor
 
 from funcbio import rng
 from funcbio._checks import is_real, perhaps
 from funcbio.anatomy._synapses import Synapse
-from funcbio.base import KEPT, Key
+from funcbio.base import KEPT, Key, Tree, leaf_names
 from funcbio.bio_config import BioConfig
 from funcbio.mechanisms import ROWS
 from funcbio.mechanisms._sparse import initial_mask
@@ -55,9 +55,29 @@ def fields_of(keep: Collection[str], config: BioConfig) -> tuple[list[str], list
     return [field for field in KEPT if field in needed], sorted({row.name for row in rows if row.counts_calls})
 
 
-def kept_columns(fields: Sequence[str], leaves: Sequence[Leaf], key: Key, config: BioConfig) -> dict[str, list[Tensor]]:
-    """Makes the leaves of every field, in the order of the parameters."""
-    return {field: [_kept(field, leaf, leaves, key, config) for leaf in leaves] for field in fields}
+def keep_fields(
+    params: Tree, keep: Collection[str], *, key: Key, config: BioConfig, synapses: Mapping[str, Synapse]
+) -> dict[str, Any]:
+    """Makes fields of the state, by name, and the counters of mechanisms that count their calls.
+
+    Args:
+        params: Tree of parameters, as they are now.
+        keep: Names of fields, or of mechanisms.
+        key: Key of the masks and of what else is drawn.
+        config: The configuration.
+        synapses: Description of the synapses.
+
+    Raises:
+        ValueError: If a name is neither that of a field nor that of a mechanism.
+    """
+    fields, counters = fields_of(keep, config)
+    values, treedef = tree_flatten(params)
+    leaves = leaves_of(leaf_names(params), values, synapses)
+    columns = {field: [_kept(field, leaf, leaves, key, config) for leaf in leaves] for field in fields}
+    kept: dict[str, Any] = {field: tree_unflatten(treedef, column) for field, column in columns.items()}
+    device = values[0].device if values else None
+    calls = {name: torch.zeros((), dtype=torch.int64, device=device) for name in counters}
+    return {**kept, "calls": calls} if calls else kept
 
 
 def leaves_of(names: Sequence[str], values: Sequence[Any], synapses: Mapping[str, Synapse]) -> list[Leaf]:
@@ -164,9 +184,3 @@ MAKERS = {
     "singular": Maker(_singular, synapses=True),
 }
 
-
-def trees_of(columns: Mapping[str, list[Tensor]], counters: Sequence[str], treedef: Any, device: Any) -> dict[str, Any]:
-    """Returns fields of the state from their leaves, and the counters at zero."""
-    fields: dict[str, Any] = {field: tree_unflatten(treedef, column) for field, column in columns.items()}
-    calls = {name: torch.zeros((), dtype=torch.int64, device=device) for name in counters}
-    return {**fields, "calls": calls} if calls else fields
