@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from funcbio.attachment._optimizers import groups_by_weight
+from funcbio.objects._kept import Bare, bare_parameters
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._survey import Overview
 
@@ -94,6 +95,12 @@ class Layers:
             self.overview.warn_of_nothing("mechanisms")
         self.trained, self.mark, self.parameters = trained, survey.mark, parameters
         return layers
+
+    def others(self) -> list[Bare]:
+        """Returns the trained parameters of the optimizer that no layer treats."""
+        in_optimizer = groups_by_weight(self.optimizer)
+        found = bare_parameters(self.overview.model, self.current)
+        return [one for one in found if self.optimizer is None or id(one.weight) in in_optimizer]
 
 
 def check_names(bios: Iterable[BioLayer]) -> None:

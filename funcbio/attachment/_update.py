@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from funcbio.attachment._places import ReadyGroup, Update, may_replace, run
+from funcbio.attachment._places import ReadyGroup, Update, may_replace, run, takes_trees
 from funcbio.attachment._turnover import Masks, merge
 from funcbio.engine._options import OPTIONS
 from funcbio.objects._layer import BioLayer
@@ -68,7 +68,7 @@ def scale_update(ready: Sequence[ReadyGroup], old: Old, finite: bool | Tensor) -
     replaced: Masks = {}
     own = any(map(may_replace, ready))
     old.note_gradients()
-    whole = any(mechanism.is_own for mechanisms in ready for mechanism in mechanisms.group)  # They see one tree.
+    whole = any(takes_trees(mechanism) for mechanisms in ready for mechanism in mechanisms.group)  # They see one tree.
     groups = [[*old.weights]] if whole else groups_of_layers(old.weights, OPTIONS.update_elements)
     for group in groups:
         new: list[Tensor] = [old.parameters[bio] for bio in group]

@@ -1,7 +1,7 @@
 """What the state keeps only for mechanisms that need it: the start, averages, masks, bounds and norms."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from funcbio._checks import is_real, perhaps
 from funcbio.anatomy._synapses import Synapse
 from funcbio.base import KEPT, Key, Tree, leaf_names
 from funcbio.bio_config import BioConfig
-from funcbio.mechanisms import ROWS
+from funcbio.mechanisms import ROWS, Row
 from funcbio.mechanisms._sparse import initial_mask
 from funcbio.tensors._sharding import whole
 
@@ -53,6 +53,11 @@ def fields_of(keep: Collection[str], config: BioConfig) -> tuple[list[str], list
     rows = [ROWS[name] for name in keep if name in ROWS]
     needed = {*keep, *(field for row in rows for field in row.keeps(config))}
     return [field for field in KEPT if field in needed], sorted({row.name for row in rows if row.counts_calls})
+
+
+def needed_by(rows: Iterable[Row], config: BioConfig) -> list[str]:
+    """Returns the names, as ``keep_fields`` takes them, of all that some mechanisms need."""
+    return [name for row in rows for name in (*row.keeps(config), *([row.name] if row.counts_calls else []))]
 
 
 def keep_fields(
@@ -183,4 +188,3 @@ MAKERS = {
     "norm": Maker(_norm, dims=2),
     "singular": Maker(_singular, synapses=True),
 }
-

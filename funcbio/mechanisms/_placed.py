@@ -1,8 +1,7 @@
 """Mechanisms of a training step, each with its place in the step and how often it acts."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 

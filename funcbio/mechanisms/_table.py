@@ -116,6 +116,8 @@ class Row:
                 "replaces": any("replaced" in kernel.writes for kernel in kernels),
             }
             vars(self).update(facts)
+        if self.leafwise:
+            vars(self).update(is_method=False)
 
     @property
     def name(self) -> str:
@@ -160,6 +162,10 @@ class Row:
         """Returns the names of the operands that it cannot do without under a configuration."""
         kernels = self.kernels(**self.configured(config))
         return frozenset(n for one in kernels for n in (*one.reads, *one.marks, *one.of) if bare(n) == n)
+
+    def reads_gradient(self, config: Any) -> bool:
+        """Returns True if it makes no sense without gradients under a configuration."""
+        return self.needs_grad or (callable(self.kernel) and "grad" in self.required(config))
 
     def keeps(self, config: Any) -> list[str]:
         """Returns the fields of the state that have to be kept for it under a configuration."""
@@ -332,7 +338,7 @@ ROWS |= {
         place="after",
     ),
 }
-METHODS = tuple(name for name, row in ROWS.items() if row.is_method and not row.on_trees)
+METHODS = tuple(name for name, row in ROWS.items() if row.is_method)
 """The rows that converted models and their layers offer as methods."""
 
 

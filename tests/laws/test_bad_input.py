@@ -496,15 +496,29 @@ WORDS = ["uniform", "lognormal", "default", "0.0.5", "activity", Distribution.TE
 THINGS = [True, False, np.True_, None, torch.tensor(0.25), torch.ones(2), [0.25], {}, 1j, torch.relu, nn.ReLU(), int]
 REASONABLE = {
     "fuzzy_lr_distribution": lambda v: isinstance(v, str) and v in list(Distribution),
-    "rejuvenation_variant": lambda v: isinstance(v, str) and v in ("lognormal", "uniform", "0.0.5"),
+    "rejuvenation_variant": lambda v: isinstance(v, str) and v in ("lognormal", "uniform", "0.0.5", "swr"),
+    "rejuvenation_utility": lambda v: isinstance(v, str) and v in ("default", "|w|", "|g w|", "random"),
+    "rejuvenation_rule": lambda v: isinstance(v, str) and v in ("default", "probability", "threshold", "proportional"),
+    "l2_init_penalty": lambda v: isinstance(v, str) and v in ("l2", "l1", "huber"),
+    "shrink_and_perturb_noise": lambda v: isinstance(v, str) and v in ("init", "start", "normal", "scaled"),
+    "clip_weights_bound": lambda v: isinstance(v, str) and v in ("fan_in", "spread", "maximum"),
+    "upgd_scope": lambda v: isinstance(v, str) and v in ("global", "local"),
+    "prune_and_regrow_grow": lambda v: isinstance(v, str) and v in ("random", "gradient", "static"),
+    "prune_and_regrow_newborn": lambda v: isinstance(v, str) and v in ("zero", "start"),
+    "density_law": lambda v: isinstance(v, str) and v in ("uniform", "erdos_renyi", "erdos_renyi_kernel"),
     "fuzzy_lr_variant": lambda v: isinstance(v, str) and v in ("default", "0.0.5"),
     "dales_variant": lambda v: isinstance(v, str) and v in ("default", "0.0.5"),
     "weight_splitting_activation_function": callable,
 }
 WHOLE = {"weight_splitting_Gamma": 0, "fuzzy_lr_update_freq": 1, "fuzzy_lr_layer_index": -1e15}
-WHOLE |= {"fuzzy_lr_total_layers": -1e15}
-FLAGS = ["apply_dales_principle", "fuzzy_lr_dynamic", "record_activity"]
+WHOLE |= {"fuzzy_lr_total_layers": -1e15, "spectral_regularization_power": 1, "fire_iterations": 0}
+WHOLE |= {"prune_and_regrow_until": 0, "hare_and_tortoise_every": 1, "dash_every": 1}
+FLAGS = ["apply_dales_principle", "fuzzy_lr_dynamic", "record_activity", "upgd_protect", "treat_norms"]
 RANGES = {"dampening_factor": "()1", "base_lr": "()1", "fuzzy_lr_decay": "(]1", "dales_excitatory_fraction": "[]1"}
+NOT_NEGATIVE = ["l2_init_strength", "shrink_and_perturb_shrink", "shrink_and_perturb_perturb", "upgd_sigma", "upgd_decay"]
+NOT_NEGATIVE += ["spectral_regularization_strength", "parseval_strength"]
+SHARES = ["rejuvenation_fraction", "upgd_beta", "prune_and_regrow_drop", "density", "hare_and_tortoise_momentum"]
+RANGES |= dict.fromkeys(NOT_NEGATIVE, "[]inf") | dict.fromkeys([*SHARES, "dash_alpha", "dash_floor"], "[]1")
 RANGES |= {"fuzzy_lr_min": "[]2", "crystallization_floor": "[]inf", "scaling_gamma": "[]inf", "fuzzy_lr_max": "(]inf"}
 
 
