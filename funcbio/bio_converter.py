@@ -222,7 +222,7 @@ class BioConverter:
         layers = once(bio_modules(model))
         keep(layers, [bio.rows[name] for bio in layers[:1] for name in METHODS], self.config)
         if self.tree_features:
-            parts = [*layers, *bare_parameters(model, layers)]
+            parts = [*layers, *(part for part in bare_parameters(model, layers) if part.participates)]
             keep(parts, [ROWS[name] for name in self.tree_features], self.config)
 
     def _put_methods(self, model: nn.Module) -> None:

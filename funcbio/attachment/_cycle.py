@@ -142,7 +142,7 @@ class Cycle:
         if self.optimizer is not None and (step.ready["gradient"] or reading):
             unscale(self.optimizer)
         if step.ready["gradient"]:
-            own = any(takes_trees(mechanism) for ready in step.ready["gradient"] for mechanism in ready.group)
+            own = any(mechanism.is_own for ready in step.ready["gradient"] for mechanism in ready.group)
             before = Old(others=[tensor for bio in step.bios for tensor in bio.tensors()] if own else ())
             try:
                 self._run(step, "gradient")

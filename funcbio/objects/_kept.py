@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from funcbio._checks import is_real
 from funcbio.anatomy._synapses import Synapse
 from funcbio.base import Key
 from funcbio.bio_config import BioConfig
@@ -88,12 +89,12 @@ def check_part(part: Any, row: Row) -> None:
 
 
 def bare_parameters(model: nn.Module, layers: Sequence[BioLayer]) -> list[Bare]:
-    """Returns the trained parameters of a model that no layer treats, each once."""
+    """Returns the parameters of a model that no layer treats, trained or not, each once."""
     seen = {id(bio.weight) for bio in layers}
     found = []
     for path, module in model.named_modules():
         for attribute, parameter in module._parameters.items():
-            new = parameter is not None and parameter.requires_grad and id(parameter) not in seen
+            new = parameter is not None and is_real(parameter) and id(parameter) not in seen
             if new and layers and not isinstance(module, BioLayer) and parameter is not None:
                 seen.add(id(parameter))
                 found.append(Bare(f"{path}.{attribute}".lstrip("."), module, layers[0]))

@@ -47,7 +47,7 @@ class TreeMethod:
 
     def _parts(self, survey: Survey) -> list[BioLayer | Bare]:
         layers = survey.layers()
-        every = [*(bio for bio in layers if bio.participates), *bare_parameters(self.overview.model, layers)]
+        every = [one for one in (*layers, *bare_parameters(self.overview.model, layers)) if one.participates]
         chosen = [part for part in every if part.has_gradient() or not self.row.needs_grad]
         if every and not chosen:
             raise RuntimeError(f"{NO_GRADIENTS}: call backward() before {self.name}()")

@@ -515,7 +515,13 @@ WHOLE |= {"fuzzy_lr_total_layers": -1e15, "spectral_regularization_power": 1, "f
 WHOLE |= {"prune_and_regrow_until": 0, "hare_and_tortoise_every": 1, "dash_every": 1}
 FLAGS = ["apply_dales_principle", "fuzzy_lr_dynamic", "record_activity", "upgd_protect", "treat_norms"]
 RANGES = {"dampening_factor": "()1", "base_lr": "()1", "fuzzy_lr_decay": "(]1", "dales_excitatory_fraction": "[]1"}
-NOT_NEGATIVE = ["l2_init_strength", "shrink_and_perturb_shrink", "shrink_and_perturb_perturb", "upgd_sigma", "upgd_decay"]
+NOT_NEGATIVE = [
+    "l2_init_strength",
+    "shrink_and_perturb_shrink",
+    "shrink_and_perturb_perturb",
+    "upgd_sigma",
+    "upgd_decay",
+]
 NOT_NEGATIVE += ["spectral_regularization_strength", "parseval_strength"]
 SHARES = ["rejuvenation_fraction", "upgd_beta", "prune_and_regrow_drop", "density", "hare_and_tortoise_momentum"]
 RANGES |= dict.fromkeys(NOT_NEGATIVE, "[]inf") | dict.fromkeys([*SHARES, "dash_alpha", "dash_floor"], "[]1")
