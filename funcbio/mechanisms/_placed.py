@@ -50,6 +50,8 @@ class Mechanism:
         place = usual if self.where is None else self.where
         check_option("where", place, PLACES)
         object.__setattr__(self, "where", place)
+        if self.row.on_trees and place != self.row.place:
+            raise ValueError(f"where should be {self.row.place!r} for {self.name}, or left out; found {place!r}")
 
     @property
     def name(self) -> str:
@@ -86,8 +88,10 @@ class Mechanism:
 
 def neighbour_of(feature: object) -> str | None:
     """Returns the name of a mechanism of ours that acts on all parameters, given as a function or a partial of it."""
-    function = feature.func if isinstance(feature, partial) else feature
-    return next((name for name, row in ROWS.items() if row.on_trees and row.feature is function), None)
+    function, keywords = (feature.func, feature.keywords) if isinstance(feature, partial) else (feature, {})
+    rows = {name: row for name, row in ROWS.items() if row.on_trees and row.feature is function}
+    fitting = [name for name, row in rows.items() if row.fixed.items() <= keywords.items()]
+    return max(fitting, key=lambda name: len(rows[name].fixed), default=None)
 
 
 def with_companions(mechanisms: Iterable[Mechanism]) -> tuple[Mechanism, ...]:

@@ -138,3 +138,10 @@ def prune_and_regrow(
     check_option("newborn", newborn, NEWBORNS)
     calls, state = counted(state, NAME)
     return run_kernel(KERNELS[grow, newborn], params, grads, state, key=key, drop=drop, until=until, calls=calls)
+
+
+def whole_model(config: Any) -> str | None:
+    """Returns why a configuration leaves nothing to prune; None if it does."""
+    if config.density < 1.0:
+        return None
+    return "prune_and_regrow should have connections that do not exist, to grow; found density=1.0"

@@ -25,7 +25,7 @@ from funcbio.mechanisms._scaling import SCALING, scale_grad
 from funcbio.mechanisms._select import FRACTION
 from funcbio.mechanisms._shrink import noise_kernels, shrink_and_perturb
 from funcbio.mechanisms._slow import DASH, HARE, dash, hare_and_tortoise
-from funcbio.mechanisms._sparse import MASK, apply_mask, prune_and_regrow, sparse_kernels
+from funcbio.mechanisms._sparse import MASK, apply_mask, prune_and_regrow, sparse_kernels, whole_model
 from funcbio.mechanisms._spectral import PARSEVAL, SPECTRAL, parseval, spectral_regularization
 from funcbio.mechanisms._update import fixed_rates, rate_update, update_fuzzy_learning_rates
 from funcbio.mechanisms._upgd import upgd, upgd_kernels
@@ -318,6 +318,7 @@ ROWS |= {
         leafwise=sparse_kernels,
         counts_calls=True,
         companion="apply_mask",
+        idle=whole_model,
         place="after",
     ),
     "apply_mask": Row(apply_mask, leafwise=(MASK,), place="after"),

@@ -60,7 +60,7 @@ def run_on_trees(
             updates.add_(state.updates - before.updates)
         if row.draws:
             key.add_(rng.step_of(key.device))
-    return dict(state.replaced) if state.replaced else {}
+    return {name: mask for name, mask in state.replaced.items() if mask.ndim} if state.replaced else {}
 
 
 def write_back(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:

@@ -287,6 +287,35 @@ def test_what_cannot_be_a_method_is_refused():
         model.l2_init()
 
 
+def test_a_neighbour_acts_in_its_own_place_only():
+    assert Mechanism(partial(funcbio.l2_init, decoupled=True)).where == "update"
+    assert Mechanism(partial(funcbio.l2_init, strength=0.1)).where == "gradient"
+    for name in NEIGHBOURS:
+        assert Mechanism(name).where == ROWS[name].place
+        for place in {"gradient", "update", "after"} - {ROWS[name].place}:
+            with pytest.raises(ValueError, match=f"where should be '{ROWS[name].place}' for {name}"):
+                Mechanism(name, where=place)
+
+
+def test_a_whole_model_has_nothing_to_prune():
+    with pytest.warns(funcbio.IdleWarning, match=r"prune_and_regrow should .* found density=1\.0"):
+        handled(["prune_and_regrow"], CONFIG.replace(density=1.0))
+
+
+def test_what_is_new_starts_anew_with_fresh_rates_and_ages():
+    config = CONFIG.replace(prune_and_regrow_drop=0.9)
+    names = ["fuzzy_learning_rates", Mechanism("prune_and_regrow", every=3)]
+    model, optimizer, handle = handled(names, config, fresh_rates=True, ages=True)
+    before = handle.trees()[2].rate["head.weight"].clone()
+    learn(model, optimizer, 3)
+    state = handle.trees()[2]
+    new = state.replaced["head.weight"]
+    assert new.any()
+    assert torch.equal(state.rate["head.weight"] != before, new)
+    assert state.age["head.weight"][new].unique().tolist() == [0]
+    assert state.age["head.weight"][~new].unique().tolist() == [3]
+
+
 def test_what_is_not_kept_is_asked_for():
     params = {"w": torch.ones(2, 2)}
     state = BioState(rate=params)
