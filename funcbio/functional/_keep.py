@@ -1,4 +1,4 @@
-"""What the state keeps only for mechanisms that need it: the start, averages, masks, bounds and norms."""
+"""Fields of the state that are kept only for mechanisms that need it: the start, averages, masks, bounds and norms."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
