@@ -9,6 +9,7 @@ from funcbio.attachment._places import ReadyGroup, Update, may_replace, run, tak
 from funcbio.attachment._turnover import Masks, merge
 from funcbio.engine._options import OPTIONS
 from funcbio.objects._layer import BioLayer
+from funcbio.tensors._sharding import is_distributed
 
 
 class Old:
@@ -79,8 +80,17 @@ def scale_update(ready: Sequence[ReadyGroup], old: Old, finite: bool | Tensor) -
         for mechanisms in ready:
             merge(replaced, run(mechanisms, finite, updates))
         torch._foreach_add_(changes, weights)  # pyright: ignore[reportPrivateImportUsage]
-        torch._foreach_copy_(new, changes)  # pyright: ignore[reportPrivateImportUsage]
+        write(new, changes)
     return replaced
+
+
+def write(targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copies values to tensors, together unless some are in shards, which torch copies one by one only."""
+    if any(map(is_distributed, targets)):
+        for target, value in zip(targets, values, strict=True):
+            target.copy_(value)
+    else:
+        torch._foreach_copy_(targets, values)  # pyright: ignore[reportPrivateImportUsage, reportArgumentType]
 
 
 @torch.no_grad()

@@ -46,12 +46,13 @@ class Mechanism:
         neighbour = None if isinstance(self.feature, str) else neighbour_of(self.feature)
         if not is_count(self.every):
             raise ValueError(f"every should be an integer >= 1; found {self.every!r}")
-        usual = ROWS[neighbour or self.name].place if (neighbour or self.name) in ROWS else "gradient"
+        row = ROWS.get(neighbour or self.name)
+        usual = "gradient" if row is None else row.place
         place = usual if self.where is None else self.where
         check_option("where", place, PLACES)
         object.__setattr__(self, "where", place)
-        if self.row.on_trees and place != self.row.place:
-            raise ValueError(f"where should be {self.row.place!r} for {self.name}, or left out; found {place!r}")
+        if row is not None and row.on_trees and place != row.place:
+            raise ValueError(f"where should be {row.place!r} for {self.name}, or left out; found {place!r}")
 
     @property
     def name(self) -> str:

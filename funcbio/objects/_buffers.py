@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from funcbio.base import KEPT
+from funcbio.tensors._sharding import is_distributed, shard_like
 
 PREFIX = "bio_kept_"
 CALLS = f"{PREFIX}calls_"
@@ -68,6 +69,15 @@ def kept_state(places: Sequence[Place]) -> dict[str, Any]:
 
 def _none(field: str, weight: Tensor) -> Tensor:
     return torch.zeros((), dtype=torch.bool if field == "mask" else torch.float32, device=weight.device)
+
+
+def lay_out(places: Sequence[Place]) -> None:
+    """Cuts what is kept into shards where parameters have been sharded since."""
+    for place in places:
+        if is_distributed(place.weight):
+            for field, buffer in place.buffers().items():
+                if field in KEPT and not is_distributed(buffer):
+                    place.owner._buffers[place.buffer_name(field)] = shard_like(buffer, place.weight)
 
 
 def changed_buffers(places: Sequence[Place], before: Any, after: Any) -> Iterator[tuple[Tensor, Tensor]]:

@@ -118,10 +118,10 @@ def keep(parts: Sequence[Any], rows: Iterable[Row], config: BioConfig) -> list[t
         ValueError: If a parameter is in shards, and a mechanism has to see it whole.
     """
     rows = [*rows]
+    require_whole(parts, rows, config)
     names = needed_by(rows, config)
     if not names or not parts:
         return []
-    require_whole(parts, [row for row in rows if needed_by([row], config)], config)
     params = {bio.synapse.weight: bio.weight.detach() for bio in parts}
     synapses = {bio.synapse.weight: bio.synapse for bio in parts if isinstance(bio, BioLayer) and bio.participates}
     made = keep_fields(params, names, key=local(parts[0].key).clone(), config=config, synapses=synapses)
@@ -142,8 +142,9 @@ def keep(parts: Sequence[Any], rows: Iterable[Row], config: BioConfig) -> list[t
 def require_whole(parts: Sequence[Any], rows: Iterable[Row], config: BioConfig) -> None:
     """Raises ValueError if a parameter is in shards, and a mechanism has to see it whole."""
     sharded = next((bio.synapse.weight for bio in parts if is_distributed(bio.weight)), None)
-    for row in rows:
-        if sharded is not None and not all(kernel.elementwise for kernel in row.kernels(**row.configured(config))):
+    for row in rows if sharded is not None else ():
+        kernels = row.kernels(**row.configured(config))
+        if any(kernel.by_leaf and not kernel.elementwise for kernel in kernels):
             raise ValueError(f"{row.name} should see whole parameters; found {sharded} in shards")
 
 

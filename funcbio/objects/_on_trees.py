@@ -10,7 +10,7 @@ from funcbio import rng
 from funcbio.base import BioState, Tree
 from funcbio.functional._init import initial_activity
 from funcbio.mechanisms import Row
-from funcbio.objects._buffers import changed_buffers, kept_state, places_of
+from funcbio.objects._buffers import changed_buffers, kept_state, lay_out, places_of
 from funcbio.tensors._overlap import storage_of
 from funcbio.tensors._sharding import is_distributed, local, shard_like
 
@@ -36,9 +36,11 @@ def run_on_trees(
     """
     weights = {bio.synapse.weight: bio.weight if around is None else around[bio][0] for bio in bios}
     for bio in bios:
-        if is_distributed(bio.weight):  # Only now it is sure how; from here on no process holds rates of other rows.
+        # Only now it is sure how; from here on no process holds rates of other rows.
+        if bio.fuzzy_learning_rate_parameters.ndim and is_distributed(bio.weight):
             bio.fuzzy_learning_rate_parameters = shard_like(bio.fuzzy_learning_rate_parameters, bio.weight)
     grads, first, places = {}, bios[0], places_of(bios)
+    lay_out(places)
     reads = sees_gradients or row.reads_gradient(first.config)
     for bio, (leaf, weight) in zip(bios, weights.items(), strict=True):
         grad = bio.weight.grad if around is None else around[bio][1]
