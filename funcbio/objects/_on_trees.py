@@ -46,14 +46,15 @@ def run_on_trees(
         grad = bio.weight.grad if around is None else around[bio][1]
         unseen = torch.zeros_like(weight) if reads else weight  # Ours pass on what they get.
         grads[leaf] = grad if reads and grad is not None else unseen
-    before = layers_state(bios, weights)._replace(**kept_state(places))
+    before = _state(bios, weights, row)._replace(**kept_state(places))
     params, changed, state = row.bound(first.config)(weights, grads, before, key=local(first.key))
     params, state = keep_padding(bios, weights, params, state)
     if around is not None:  # An update of a padding row moves it too.
         changed, _ = keep_padding(bios, grads, changed, state)
     pairs: list[tuple[Tensor, Tensor]] = []
     for bio, (leaf, weight) in zip(bios, weights.items(), strict=True):
-        pairs += [(weight, params[leaf]), (bio.fuzzy_learning_rate_parameters, state.rate[leaf])]
+        pairs += [(weight, params[leaf])]
+        pairs += [(bio.fuzzy_learning_rate_parameters, state.rate[leaf])] if state.rate is not before.rate else []
         pairs += [(grads[leaf], changed[leaf])] if row.needs_grad else []
     write_back([*pairs, *changed_buffers(places, before, state)])
     keys = {id(bio.key): (local(bio.key), local(bio.updates)) for bio in bios}
@@ -63,6 +64,15 @@ def run_on_trees(
         if row.draws:
             key.add_(rng.step_of(key.device))
     return {name: mask for name, mask in state.replaced.items() if mask.ndim} if state.replaced else {}
+
+
+def _state(bios: Sequence[Any], weights: Mapping[str, Tensor], row: Row) -> BioState:
+    """Returns the state of some layers; without what no kernel of a row reads that acts on all parameters."""
+    needed = {name for kernel in row.kernels(**row.configured(bios[0].config)) for name in kernel.needs()}
+    if not row.on_trees or needed & {"sign", "activity", "updates"}:
+        return layers_state(bios, weights)
+    rates = {name: bio.fuzzy_learning_rate_parameters for bio, name in zip(bios, weights, strict=True)}
+    return BioState(rates if "rate" in needed else ())
 
 
 def write_back(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
