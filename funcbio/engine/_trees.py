@@ -7,6 +7,7 @@ import torch
 from optree import tree_leaves, tree_map
 from torch import Tensor
 
+from funcbio._checks import is_real
 from funcbio.base import Key, Tree, leaf_names, leaves_as, tree_as
 from funcbio.engine._kernel import GRAD, WEIGHT, Draw, Kernel, Operands, apply, bare, optional
 from funcbio.engine._layers import Step
@@ -43,7 +44,7 @@ def run_on_leaves(step: Step, params: Tree, grads: Tree, state: Any, key: Key | 
 def _acts(kernel: Kernel, layer: Operands) -> bool:
     """Returns True if a layer has dimensions in all fields that mark it."""
     marks = [layer[bare(name)] for name in kernel.marks if not (name.endswith("?") and layer[bare(name)] is None)]
-    return layer["weight"].ndim > 0 and all(mark.ndim > 0 for mark in marks)
+    return layer["weight"].ndim > 0 and is_real(layer["weight"]) and all(mark.ndim > 0 for mark in marks)
 
 
 def _masked(kernel: Kernel, layer: Operands, values: dict[str, Tensor]) -> dict[str, Tensor]:
