@@ -16,9 +16,9 @@ def network():
     return nn.Sequential(*layers)
 
 
-def plain_network():
+def plain_network(*, bias=True):
     """Two linear layers."""
-    return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    return nn.Sequential(nn.Linear(6, 5, bias=bias), nn.ReLU(), nn.Linear(5, 3, bias=bias))
 
 
 def moved(model):

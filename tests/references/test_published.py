@@ -248,7 +248,7 @@ def trained(optimizer, model, steps):
 
 @pytest.mark.parametrize("decay", [0.0, 0.3])
 def test_exponentiated_sgd(agree, decay):
-    module, model = load("EG_optimiser", "optim_eg/sgd_eg.py"), plain_network()
+    module, model = load("EG_optimiser", "optim_eg/sgd_eg.py"), plain_network(bias=False)
     params = moved(model)
     optimizer = module.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=decay, update_alg="eg")
     buffers = dict.fromkeys(params, 0.0)
@@ -265,9 +265,9 @@ def test_exponentiated_sgd(agree, decay):
 
 
 def test_exponentiated_adamw(agree):
-    module, model = load("EG_optimiser", "optim_eg/adamw_eg.py"), plain_network()
+    module, model = load("EG_optimiser", "optim_eg/adamw_eg.py"), plain_network(bias=False)
     params = moved(model)
-    twin = plain_network()
+    twin = plain_network(bias=False)
     twin.load_state_dict(params)
     theirs = module.AdamWeg(model.parameters(), lr=0.1, weight_decay=0.3)
     adam = torch.optim.Adam(twin.parameters(), lr=0.1)
