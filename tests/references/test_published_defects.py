@@ -186,3 +186,13 @@ def test_rigl_torch_keeps_connections_that_do_not_exist_in_the_place_of_weights_
     new = [int((after & ~mask).sum()) for after in (state.mask["w"], scheduler.backward_masks[1])]
     assert new[0] <= int(0.3 * mask.sum()) < new[1]  # Theirs lose more than the share that was asked for.
     assert scores[0] / new[0] > scores[1] / new[1]  # And what comes is not where the gradient is largest.
+
+
+def test_rigl_torch_loses_a_connection_to_rounding():
+    _, _, scheduler = sparse_net(lambda p: torch.optim.SGD(p, lr=0.01))
+    scheduler.T_end, scheduler.step = 90, 30  # A third of the way, 0.3 is left at 0.3 x 3/4.
+    assert int(240 * scheduler.cosine_annealing()) == 53
+    grads = {"w": torch.arange(480.0).reshape(2, 240)}
+    state = start(grads, "prune_and_regrow", mask={"w": grads["w"] < 240}, calls={"prune_and_regrow": torch.tensor(2)})
+    _, _, after = funcbio.prune_and_regrow(grads, grads, state, drop=0.3, grow="gradient", until=6)
+    assert int((state.mask["w"] & ~after.mask["w"]).sum()) == 54
