@@ -32,6 +32,7 @@ PINNED = {
     "rigl": "d39fc7d",
     "rigl-torch": "34d19e4",
     "loss-of-plasticity": "63c35f3",
+    "sparse-evolutionary-artificial-neural-networks": "62ac974",
 }
 
 

@@ -2,10 +2,11 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from beside import authors_of_dash, dash_of_fire, gradients, moved, rigl_scheduler, start, values, with_gradients
-from references import load
+from references import function, load
 from torch import nn
 
 import funcbio
@@ -196,3 +197,23 @@ def test_rigl_torch_loses_a_connection_to_rounding():
     state = start(grads, "prune_and_regrow", mask={"w": grads["w"] < 240}, calls={"prune_and_regrow": torch.tensor(2)})
     _, _, after = funcbio.prune_and_regrow(grads, grads, state, drop=0.3, grow="gradient", until=6)
     assert int((state.mask["w"] & ~after.mask["w"]).sum()) == 54
+
+
+def test_sparse_evolutionary_training_drops_by_sign_and_one_positive_weight_more():
+    where = "sparse-evolutionary-artificial-neural-networks", "SET-MLP-Keras-Weights-Mask/set_mlp_keras_cifar10.py"
+    names = {"np": np, "self": SimpleNamespace(zeta=0.3)}
+    names |= {name: function(*where, name, np=np) for name in ("find_first_pos", "find_last_pos")}
+    sizes = torch.arange(2.0, 12.0)  # They write 1 for what they keep.
+    weight = torch.cat([sizes, -sizes, torch.zeros(20)])[torch.randperm(40)].reshape(5, 8)  # Ten of each sign.
+    _, kept = function(*where, "rewireMask", **names)(names["self"], weight.numpy(), 20)
+    params, mask = {"w": weight}, {"w": weight != 0}
+    state = start(params, "prune_and_regrow", mask=mask)
+    _, _, after = funcbio.prune_and_regrow(params, params, state, key=funcbio.key(0), drop=0.3, grow="random")
+    theirs, lost = sorted(weight[mask["w"] & ~torch.tensor(kept > 0)].tolist()), weight[mask["w"] & ~after.mask["w"]]
+    assert theirs == [-4, -3, -2, 2, 3, 4, 5]
+    assert set(lost.tolist()) <= {-4, -3, -2, 2, 3, 4}  # Some of them may have grown again.
+    lopsided = {"w": torch.where(weight > 0, 20.0 + weight, weight)}
+    _, kept = function(*where, "rewireMask", **names)(names["self"], lopsided["w"].numpy(), 20)
+    assert (~torch.tensor(kept > 0) & (weight > 0)).sum() == 4  # Of the ten largest.
+    _, _, after = funcbio.prune_and_regrow(lopsided, params, state, key=funcbio.key(0), drop=0.3, grow="random")
+    assert (weight[mask["w"] & ~after.mask["w"]] < 0).all()
