@@ -20,7 +20,7 @@ def orthogonalise(weight: Tensor, *, iterations: int) -> Tensor:
     norm = torch.linalg.matrix_norm(taps, keepdim=True)
     x = taps / torch.where(norm > 0.0, norm, 1.0)
     for _ in range(iterations):
-        x = 1.5 * x - 0.5 * (x @ (x.mT @ x) if rows > columns else x @ x.mT @ x)  # The smaller matrix in between.
+        x = 1.5 * x - 0.5 * (x @ x.mT @ x)
     x = x * (math.sqrt(rows / columns) / taps.shape[0])
     return x.movedim(0, -1).reshape(weight.shape)
 
