@@ -132,6 +132,29 @@ def test_dash_of_fire_leaves_convolutions_alone_whose_channels_are_last():
     assert (ours["0.weight"] != params["0.weight"]).any()
 
 
+class Size(nn.Module):
+    """Gives half the square of its weights, whose gradient is the weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(12, 4)
+
+    def forward(self, x):
+        return sum(param.square().sum() for param in self.parameters()) / 2
+
+
+@pytest.mark.parametrize(("scale", "theirs"), [(1.0, 1.0), (1e-9, 0.1)])
+def test_dash_of_fire_takes_small_gradients_for_none(scale, theirs):
+    module, model = load("FIRE", "vision/interventions/dash.py"), Size()
+    params = values(model)
+    module.dash(model, 0.3, 0.05, [(torch.ones(1), torch.ones(1))], lambda size, _: -scale * size, "cpu")
+    grads = {name: -scale * param for name, param in params.items()}  # Descent leads where the weights are.
+    ours, _, _ = funcbio.dash(params, grads, start(params, "dash"), alpha=0.3, floor=0.05, every=1)
+    torch.testing.assert_close(ours, params, rtol=1e-6, atol=1e-7)
+    kept = model.layer.weight / params["layer.weight"]
+    assert (kept > 1 - 1e-6).all() if theirs == 1.0 else (kept < theirs).all()
+
+
 def test_l2_init_of_dash_squares_the_sum_of_the_norms():
     module = authors_of_dash()
     initial, model = (nn.Sequential(nn.Linear(4, 3, bias=False), nn.Linear(3, 2, bias=False)) for _ in range(2))
