@@ -22,6 +22,8 @@ LAWS = ("uniform", "erdos_renyi", "erdos_renyi_kernel")
 """How the density of a model is spread over its layers."""
 GROWTHS = ("random", "gradient", "static")
 NEWBORNS = ("zero", "start")
+UPWARD = 1.0 + 2.0**-22
+"""What a number of connections is multiplied by before it is cut off: rounded, 36 may be a little less than 36."""
 
 
 def densities(shapes: Mapping[str, tuple[int, ...]], density: float, law: str) -> dict[str, float]:
@@ -76,7 +78,7 @@ def _kernel(grow: str, newborn: str) -> Kernel:
         given = dict(zip(names, rest, strict=True))
         active = mask > 0.0
         share = torch.where(_positive(until), 0.5 * (1.0 + torch.cos(math.pi * _progress(calls, until))), 1.0)
-        count = torch.floor(active.sum() * (drop * share)).long()
+        count = torch.floor(active.sum() * (drop * share) * UPWARD).long()
         dropped = lowest(weight.abs(), count, active)
         kept = active & ~dropped
         score = given["grad"].abs() if grow == "gradient" else given["unit"]
