@@ -16,7 +16,7 @@ from funcbio.bio_config import BioConfig
 from funcbio.mechanisms import ROWS
 from funcbio.mechanisms._project import norm_of
 from funcbio.mechanisms._sparse import initial_mask
-from funcbio.tensors._sharding import whole
+from funcbio.tensors._sharding import shard_like, whole
 
 
 class Leaf(NamedTuple):
@@ -132,7 +132,8 @@ def _zeros(leaf: Leaf, *_: Any) -> Tensor:
 
 def _number(leaf: Leaf, value: Tensor | float) -> Tensor:
     wide = torch.promote_types(leaf.value.dtype, torch.float32)
-    return torch.as_tensor(value, dtype=wide, device=leaf.value.device).reshape((1,) * leaf.value.ndim)
+    one = torch.as_tensor(value, dtype=wide, device=leaf.value.device).reshape((1,) * leaf.value.ndim)
+    return shard_like(one, leaf.value)
 
 
 MEASURES = {"spread": lambda weight: weight.std(correction=0), "maximum": lambda weight: weight.abs().amax()}

@@ -29,11 +29,8 @@ def shrink_to_start(weight: Tensor, start: Tensor, *, shrink: Number, perturb: N
     return shrink * weight + perturb * start
 
 
-def shrink_and_jitter(
-    weight: Tensor, start: Tensor | None, noise: Tensor, *, shrink: Number, perturb: Number
-) -> Tensor:
+def shrink_and_jitter(weight: Tensor, noise: Tensor, *, shrink: Number, perturb: Number) -> Tensor:
     """Returns shrunk weights with normal noise."""
-    del start
     return shrink * weight + perturb * noise
 
 
@@ -55,7 +52,6 @@ def spread(weight: Tensor) -> tuple[Tensor]:
 
 def shrink_and_scale(
     weight: Tensor,
-    start: Tensor | None,
     noise: Tensor,
     *,
     shrink: Number,
@@ -63,22 +59,22 @@ def shrink_and_scale(
     statistics: tuple[Tensor, ...] | None = None,
 ) -> Tensor:
     """Returns shrunk weights with normal noise of the layer's own spread."""
-    del start
     (deviation,) = spread(weight) if statistics is None else statistics
     return shrink * weight + perturb * deviation * noise
 
 
-def _kernel(rule: Callable[..., Tensor], start: str, *draws: Draw, **options: Any) -> Kernel:
+def _kernel(rule: Callable[..., Tensor], reads: tuple[str, ...], *draws: Draw, **options: Any) -> Kernel:
+    """Makes a kernel; a start marks where it acts also if only that is asked of it, so that norms are exempt."""
     limits = {"shrink": NOT_NEGATIVE, "perturb": NOT_NEGATIVE}
-    return Kernel(rule, ("weight", start), ("weight",), draws, marks=(start,), limits=limits, by_leaf=True, **options)
+    return Kernel(rule, reads, ("weight",), draws, marks=("start",), limits=limits, by_leaf=True, **options)
 
 
-NOISE = Draw(f"{NAME}/noise", NORMAL, "weight")
+NOISE = Draw(f"{NAME}/noise", NORMAL, "start")
 NOISES = {
-    "init": _kernel(shrink_to_fresh, "start", index_draw(NAME), elementwise=False),
-    "start": _kernel(shrink_to_start, "start"),
-    "normal": _kernel(shrink_and_jitter, "start?", NOISE),
-    "scaled": _kernel(shrink_and_scale, "start?", NOISE, statistics=spread),
+    "init": _kernel(shrink_to_fresh, ("weight", "start"), index_draw(NAME), elementwise=False),
+    "start": _kernel(shrink_to_start, ("weight", "start")),
+    "normal": _kernel(shrink_and_jitter, ("weight",), NOISE),
+    "scaled": _kernel(shrink_and_scale, ("weight",), NOISE, statistics=spread),
 }
 
 
@@ -112,8 +108,8 @@ def shrink_and_perturb(
         params: Tree of parameters.
         grads: Tree of gradients, shaped like ``params``; passed on.
         state: Any state with a ``start`` tree shaped like ``params``, as ``init(..., keep=["start"])`` makes it; where
-            its leaf has no dimensions, as for scales and offsets of norms, nothing changes. "normal" and "scaled" do
-            without it: then they take every parameter, **norms too**.
+            its leaf has no dimensions, as for scales and offsets of norms, nothing changes; that is all that "normal"
+            and "scaled" ask of it.
         key: A fresh key for each call; not used by "start".
         shrink: $a \ge 0$, what is left of a parameter.
         perturb: $p \ge 0$, factor on the noise; for "normal" its standard deviation, in units of the weights.

@@ -88,9 +88,9 @@ GOLDEN = {
     # The draws choose elements 1, 3, 0 and 2 of the start.
     "shrink and perturb, init": (NOISES["init"].rule(W, START, UNIT, **SHRINK), [0.05, -0.325, 0.825, 0.1]),
     "shrink and perturb, start": (NOISES["start"].rule(W, START, **SHRINK), [0.225, -0.55, 0.9, 0.075]),
-    "shrink and perturb, normal": (NOISES["normal"].rule(W, None, NOISE, **SHRINK), [0.21, -0.55, 1.0, 0.07]),
+    "shrink and perturb, normal": (NOISES["normal"].rule(W, NOISE, **SHRINK), [0.21, -0.55, 1.0, 0.07]),
     "shrink and perturb, scaled": (  # The variance of the weights is 4.6875 / 4.
-        NOISES["scaled"].rule(W, None, NOISE, **SHRINK),
+        NOISES["scaled"].rule(W, NOISE, **SHRINK),
         [0.210825318, -0.562379763, 1.01650635, 0.0757772228],
     ),
     "clip weights": (m.CLIP.rule(W, torch.tensor(0.4), kappa=2.0), [0.5, -0.8, 0.8, 0.0]),

@@ -148,13 +148,15 @@ def test_shrinking_alone_changes_no_decision_of_a_network_without_biases():
     torch.testing.assert_close(torch.func.functional_call(net, shrunk, inputs), 0.4**2 * net(inputs))
 
 
-def test_without_a_start_normal_noise_takes_norms_too():
+@pytest.mark.parametrize("noise", ["init", "start", "normal", "scaled"])
+def test_no_noise_takes_norms_unless_asked(noise):
     _, params, described = model_with_norm()
-    params = {name: value.detach() for name, value in params.items()}
-    for keep, touched in ((), True), (["start"], False):
-        state = init(params, key=key(0), synapses=described, keep=keep)
-        after = funcbio.shrink_and_perturb(params, params, state, key=key(1), noise="normal")[0]
-        assert (not torch.equal(after["1.weight"], params["1.weight"])) is touched
+    params = {name: 3 * value.detach() for name, value in params.items()}
+    for treat_norms in (False, True):
+        config = BioConfig(treat_norms=treat_norms, shrink_and_perturb_noise=noise)
+        state = init(params, key=key(0), config=config, synapses=described, keep=["shrink_and_perturb"])
+        after = funcbio.shrink_and_perturb(params, params, state, key=key(1), noise=noise)[0]
+        assert (not torch.equal(after["1.weight"], params["1.weight"])) is treat_norms
 
 
 def test_a_weight_that_is_not_finite_leaves_the_noise_of_others_as_it_was():
