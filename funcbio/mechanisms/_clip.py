@@ -27,11 +27,15 @@ def clip_weights(
 
     With the bound $b$ of the layer, $$ w \leftarrow \mathrm{clamp}(w, -\kappa b, \kappa b). $$
 
-    ``init`` measures $b$ once, as ``clip_weights_bound`` of the configuration says. "fan_in": $b = 1/\sqrt{n}$, within
-    which torch draws the weights and biases of Linear and convolutions, where $n$ is the number of weights in
-    ``weight[0]``; a bias has that of its weight. "maximum": $b = \max |w_0|$; also under "fan_in" for parameters that
-    torch draws otherwise: embeddings, recurrent weights, parameters of your own. "spread": $b$ is the standard
-    deviation of $w_0$. A bias whose measure is 0 takes that of its weight; where that is 0 too, nothing is bounded.
+    ``init`` measures $b$ once, as ``clip_weights_bound`` of the configuration says:
+
+    - "fan_in": $b = 1/\sqrt{n}$, within which torch draws the weights and biases of Linear and convolutions, where $n$
+      is the number of weights in ``weight[0]``; a bias has that of its weight. Parameters that torch draws otherwise
+      (embeddings, recurrent weights, parameters of your own) are measured by "maximum";
+    - "maximum": $b = \max |w_0|$;
+    - "spread": $b$ is the standard deviation of $w_0$.
+
+    A bias whose measure is 0 takes that of its weight; where that is 0 too, nothing is bounded.
 
     Args:
         params: Tree of parameters.

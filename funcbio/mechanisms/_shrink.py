@@ -98,11 +98,12 @@ def shrink_and_perturb(
     r"""Shrinks parameters and adds noise.
 
     $$ w \leftarrow a \, w + p \, \epsilon, $$ where the noise $\epsilon$ is
-    "init": fresh, drawn from the values that this parameter began with, each with the same chance; so it follows the
-    initial law whatever drew it (of a small bias, only as well as its few values show it, and zeros stay zeros);
-    "start": $w_0$ itself, those values in their places;
-    "normal": $N(0, 1)$;
-    "scaled": $s \, N(0, 1)$ with the standard deviation $s$ of this parameter now, before it shrinks.
+
+    - "init": fresh, drawn from the values that this parameter began with, each with the same chance; so it follows the
+      initial law whatever drew it (of a small bias, only as well as its few values show it, and zeros stay zeros);
+    - "start": $w_0$ itself, those values in their places;
+    - "normal": $N(0, 1)$;
+    - "scaled": $s \, N(0, 1)$ with the standard deviation $s$ of this parameter now, before it shrinks.
 
     Args:
         params: Tree of parameters.

@@ -79,6 +79,8 @@ def test_decoupled_l2_undoes_a_share_of_the_distance():
     update = funcbio.l2_init(params, {"w": torch.zeros(20, 30)}, state, strength=0.25, decoupled=True)[1]["w"]
     before, after = params["w"] - state.start["w"], params["w"] + update - state.start["w"]
     torch.testing.assert_close(after, 0.75 * before)
+    bio = funcbio.bind(params, BioConfig(l2_init_strength=0.25))
+    assert torch.equal(bio.l2_init_decoupled(params, {"w": torch.zeros(20, 30)}, state)[1]["w"], update)
 
 
 @pytest.mark.parametrize("feature", ["l2_init", "shrink_and_perturb", "clip_weights"])
