@@ -1,4 +1,4 @@
-"""Fields of the state that are kept only for mechanisms that need it: the start, averages, masks, bounds and norms."""
+"""Fields of the state kept only for mechanisms that need them: the start, averages, masks, bounds and norms."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -9,13 +9,14 @@ from optree import tree_flatten, tree_unflatten
 from torch import Tensor
 
 from funcbio import rng
-from funcbio._checks import is_real, perhaps
+from funcbio._checks import LARGEST, is_real, perhaps
 from funcbio.anatomy._synapses import Synapse
 from funcbio.base import KEPT, Key, Tree, leaf_names
 from funcbio.bio_config import BioConfig
 from funcbio.mechanisms import ROWS, Row
+from funcbio.mechanisms._project import norm_of
 from funcbio.mechanisms._sparse import initial_mask
-from funcbio.tensors._sharding import whole
+from funcbio.tensors._sharding import shard_like, whole
 
 
 class Leaf(NamedTuple):
@@ -25,7 +26,8 @@ class Leaf(NamedTuple):
         name: Its dotted path.
         value: The parameter.
         synapse: Description of the weight; None if it is no synapse, or not trained.
-        beside: The weight of two or more dimensions beside a bias, and its description; None if there is none.
+        beside: The weight of two or more dimensions beside a bias, and its description, None if it is no synapse; None
+            if there is no such weight.
         is_norm: Whether it is a norm's scale or offset.
         trained: Whether it is not a weight that the description calls not trained.
     """
@@ -33,7 +35,7 @@ class Leaf(NamedTuple):
     name: str
     value: Tensor
     synapse: Synapse | None
-    beside: tuple[Tensor, Synapse] | None
+    beside: tuple[Tensor, Synapse | None] | None
     is_norm: bool
     trained: bool
 
@@ -93,15 +95,25 @@ def leaves_of(names: Sequence[str], values: Sequence[Any], synapses: Mapping[str
     described = []
     for name, value in by_name.items():
         path, _, last = name.rpartition(".")
-        beside = owners.get(name) or f"{path}.weight".lstrip(".")
-        pair = (by_name[beside], synapses[beside]) if beside in synapses and beside != name else None
         scale = by_name.get(f"{path}.weight".lstrip("."))
+        pair = _beside(name, owners.get(name), by_name, synapses)
         is_norm = (
             value.ndim == 1 and pair is None and last in ("weight", "bias") and scale is not None and scale.ndim == 1
         )
         trained = name in treated or name not in synapses
         described.append(Leaf(name, value, treated.get(name), pair, is_norm, trained))
     return described
+
+
+def _beside(
+    name: str, owner: str | None, by_name: Mapping[str, Any], synapses: Mapping[str, Synapse]
+) -> tuple[Tensor, Synapse | None] | None:
+    """Returns the weight beside a bias: its owner, or by torch's names, such as weight_ih_l0 beside bias_ih_l0."""
+    path, _, last = name.rpartition(".")
+    names = [f"{path}.{one}".lstrip(".") for one in (last.replace("bias", "weight"), "weight")]
+    names = names if owner is None else [owner, *names]
+    found = next((one for one in names if one in by_name and one != name and by_name[one].ndim >= 2), None)
+    return None if found is None or name in synapses else (by_name[found], synapses.get(found))
 
 
 def _kept(field: str, leaf: Leaf, leaves: Sequence[Leaf], key: Key, config: BioConfig) -> Tensor:
@@ -145,25 +157,36 @@ def _zeros(leaf: Leaf, *_: Any) -> Tensor:
 
 def _number(leaf: Leaf, value: Tensor | float) -> Tensor:
     wide = torch.promote_types(leaf.value.dtype, torch.float32)
-    return torch.as_tensor(value, dtype=wide, device=leaf.value.device).reshape((1,) * leaf.value.ndim)
+    one = torch.as_tensor(value, dtype=wide, device=leaf.value.device).reshape((1,) * leaf.value.ndim)
+    return shard_like(one, leaf.value)
+
+
+MEASURES = {"spread": lambda weight: weight.std(correction=0), "maximum": lambda weight: weight.abs().amax()}
 
 
 def _bound(leaf: Leaf, leaves: Sequence[Leaf], key: Key, config: BioConfig) -> Tensor:
     """Returns what ``clip_weights`` multiplies by kappa; that of the weight beside a bias that starts at zero."""
     del leaves, key
     weight, synapse = leaf.beside or (leaf.value, leaf.synapse)
-    if config.clip_weights_bound == "fan_in":
-        units = weight.shape[0] if synapse is None else synapse.post_units(weight.shape)
-        return _number(leaf, 1.0 / math.sqrt(max(weight.numel() // max(units, 1), 1)))
-    measure = {"spread": lambda w: w.std(correction=0), "maximum": lambda w: w.abs().amax()}[config.clip_weights_bound]
+    if config.clip_weights_bound == "fan_in" and _drawn_by_fan_in(synapse):
+        return _number(leaf, 1.0 / math.sqrt(max(weight.numel() // max(weight.shape[0], 1), 1)))
+    measure = MEASURES.get(config.clip_weights_bound, MEASURES["maximum"])
     wide = [whole(value.detach()).to(torch.promote_types(value.dtype, torch.float32)) for value in (leaf.value, weight)]
     own, other = (measure(value) if value.numel() else value.new_ones(()) for value in wide)
-    return _number(leaf, torch.where(own > 0.0, own, other))
+    return _number(leaf, torch.where(own > 0.0, own, torch.where(other > 0.0, other, LARGEST)))
+
+
+def _drawn_by_fan_in(synapse: Synapse | None) -> bool:
+    """Returns True if torch draws weights and bias within 1/sqrt(n) for n = weight[0].numel().
+
+    That is no fan-in in transposed convolutions, but what torch takes for one. Embeddings are drawn otherwise.
+    """
+    return synapse is not None and synapse.observable and not synapse.kind.startswith("Embedding")
 
 
 def _norm(leaf: Leaf, *_: Any) -> Tensor:
     wide = whole(leaf.value.detach()).to(torch.promote_types(leaf.value.dtype, torch.float32))
-    return _number(leaf, torch.linalg.vector_norm(wide))
+    return _number(leaf, norm_of(wide))
 
 
 def _singular(leaf: Leaf, leaves: Sequence[Leaf], key: Key, config: BioConfig) -> Tensor:

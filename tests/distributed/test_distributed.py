@@ -60,6 +60,11 @@ def test_the_pure_functions_on_a_grid_of_four_processes_equal_the_whole(world):
     launch("pure", world, processes=4, timeout=400)
 
 
+@pytest.mark.slow
+def test_pulls_and_projections_on_shards_equal_the_whole():
+    launch("pulls")
+
+
 def test_replicas_stay_the_same_without_a_word_of_ours():
     launch("ddp", "resnet")
 

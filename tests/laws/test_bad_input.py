@@ -499,7 +499,20 @@ def test_states_of_any_tree(times):
 NUMBERS = [*positive, 0, -0.0, -1e-9, 0.5, 1, 1 - 1e-16, 1 + 1e-9, 2, 1e15, 1.1e15, 10**400, -(10**400), 2**63]
 NUMBERS += [np.float32(0.25), np.float64(0.25), np.int64(2), Fraction(1, 4), Fraction(10**400), math.nan, math.inf]
 WORDS = ["uniform", "lognormal", "default", "0.0.5", "activity", Distribution.TEMPORAL, "", "true", b"uniform"]
-WORDS += ["swr", "|g w|", "random", "threshold", "huber", "l1", "start", "scaled", "spread", "maximum", "local", "global"]
+WORDS += [
+    "swr",
+    "|g w|",
+    "random",
+    "threshold",
+    "huber",
+    "l1",
+    "start",
+    "scaled",
+    "spread",
+    "maximum",
+    "local",
+    "global",
+]
 WORDS += ["static", "gradient", "zero", "erdos_renyi"]
 THINGS = [True, False, np.True_, None, torch.tensor(0.25), torch.ones(2), [0.25], {}, 1j, torch.relu, nn.ReLU(), int]
 REASONABLE = {
