@@ -19,9 +19,11 @@ from funcbio.tensors._arithmetic import widened
 NAME = "shrink_and_perturb"
 
 
-def shrink_to_fresh(weight: Tensor, start: Tensor, unit: Tensor, *, shrink: Number, perturb: Number) -> Tensor:
+def shrink_to_fresh(
+    weight: Tensor, start: Tensor, sign: Tensor | None, unit: Tensor, *, shrink: Number, perturb: Number
+) -> Tensor:
     """Returns a mix of weights and fresh ones."""
-    return shrink * weight + perturb * fresh(start, unit)
+    return shrink * weight + perturb * fresh(start, unit, sign)
 
 
 def shrink_to_start(weight: Tensor, start: Tensor, *, shrink: Number, perturb: Number) -> Tensor:
@@ -71,7 +73,7 @@ def _kernel(rule: Callable[..., Tensor], reads: tuple[str, ...], *draws: Draw, *
 
 NOISE = Draw(f"{NAME}/noise", NORMAL, "start")
 NOISES = {
-    "init": _kernel(shrink_to_fresh, ("weight", "start"), index_draw(NAME), elementwise=False),
+    "init": _kernel(shrink_to_fresh, ("weight", "start", "sign?"), index_draw(NAME), elementwise=False),
     "start": _kernel(shrink_to_start, ("weight", "start")),
     "normal": _kernel(shrink_and_jitter, ("weight",), NOISE),
     "scaled": _kernel(shrink_and_scale, ("weight",), NOISE, statistics=spread),

@@ -415,3 +415,14 @@ def test_connections_that_do_not_exist_stay_at_zero(name):
     after = getattr(funcbio, name)({"w": params["w"] * mask}, grads, state, key=key(1))[0]["w"]
     assert (after[~mask] == 0).all()
     assert (after[mask] != 0).all()
+
+
+def test_fresh_values_have_the_signs_of_their_units():
+    torch.manual_seed(0)
+    params = {"w": torch.randn(6, 40)}
+    state = init(params, key=key(0), config=BioConfig(apply_dales_principle=True), keep=["start"])
+    sign = torch.where(torch.arange(40) % 3 > 0, 1.0, -1.0).expand(1, 40)
+    state = state._replace(sign={"w": sign})
+    params, _, state = funcbio.apply_dales_principle(params, params, state)
+    moved = funcbio.shrink_and_perturb(params, params, state, key=key(1), shrink=0.0, perturb=1.0)[0]["w"]
+    assert ((moved * sign) > 0).all()
