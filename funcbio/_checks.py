@@ -71,7 +71,8 @@ def require_like(params: Tree, /, **trees: Tree) -> None:
     for index, weight in enumerate(columns["params"]):
         leaves = {name: column[index] for name, column in columns.items()}
         others = [leaf for name, leaf in leaves.items() if name not in VALUES]
-        synapse = any(isinstance(leaf, Tensor) and leaf.ndim > 0 for leaf in others)
+        marked = any(isinstance(leaf, Tensor) and leaf.ndim > 0 for leaf in others)
+        synapse = marked if others else is_real(weight)
         for name, leaf in leaves.items():
             should = _misfit(name, leaf, weight, synapse=synapse)
             if should:
@@ -117,8 +118,11 @@ def _misfit(name: str, leaf: Any, weight: Any, *, synapse: bool) -> str | None:
     may_lack, broadcasts = name not in VALUES, name in BROADCAST
     if not isinstance(weight, Tensor) or (may_lack and leaf.ndim == 0):
         return None
-    if synapse and name not in NOTES and not (is_real(leaf) or (broadcasts and _counts(leaf))):
-        return "real numbers" if broadcasts else "real floating-point numbers"
+    counts = name in ("sign", "activity")
+    if synapse and name not in NOTES and not (is_real(leaf) or (counts and _counts(leaf))):
+        return "real numbers" if counts else "real floating-point numbers"
+    if name == "mask" and leaf.dtype != torch.bool:
+        return "truth values"
     sizes = zip(leaf.shape, weight.shape, strict=False)
     fits = leaf.ndim == weight.ndim and all(one == other or (broadcasts and one == 1) for one, other in sizes)
     if fits and leaf.device == weight.device:

@@ -14,15 +14,19 @@ from funcbio.bio_config import BioConfig, check_names
 from funcbio.bio_module import BioModule
 from funcbio.functional._idle import idle_fields, warn
 from funcbio.functional._observe import unit_dim
-from funcbio.mechanisms import ROWS, Row
+from funcbio.mechanisms import METHODS, ROWS, Row
+from funcbio.mechanisms._placed import neighbour_of
+from funcbio.objects._buffers import kept_names
 from funcbio.objects._checks import check_layer, check_weight
 from funcbio.objects._classes import bio_class
+from funcbio.objects._kept import bare_parameters, forget, keep
 from funcbio.objects._layer import fresh_key
 from funcbio.objects._method import ModelMethod
 from funcbio.objects._names import BIO_MOD, check_free, free_names, is_ours, mark_readout
 from funcbio.objects._splitting import AfterForward, before_forward
 from funcbio.objects._step import STEPS, BioStep, check_steps
-from funcbio.objects._survey import Overview, bio_modules, plain_layers, warn_of_no_signs
+from funcbio.objects._survey import Overview, bio_modules, once, plain_layers, warn_of_no_signs
+from funcbio.objects._tree_method import TreeMethod
 from funcbio.objects._undo import or_as_before
 from funcbio.tensors._sharding import reshard
 
@@ -84,6 +88,7 @@ class BioConverter:
         check_compile(compile)
         self.compile, self.steps = compile, check_steps(steps)
         self.features: dict[str, Row] = {}
+        self.tree_features: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, config_dict: Mapping[str, Any]) -> "BioConverter":
@@ -139,7 +144,9 @@ class BioConverter:
         """Makes features methods of the models converted from here on, and of their layers' ``bio_mod``.
 
         Args:
-            *features: Functions with the contract of ``funcbio.Feature``; a method has its function's name.
+            *features: Functions with the contract of ``funcbio.Feature``; a method has its function's name. Those of
+                the library that act on all parameters, such as ``funcbio.l2_init``, become methods of the model alone,
+                which keeps what they need in buffers; their hyper-parameters are fields of the configuration.
             needs_grad: Whether they make no sense without gradients.
             draws: Whether they use their key.
             **hyper: For a keyword of the functions, the field of the configuration that sets it.
@@ -160,6 +167,10 @@ class BioConverter:
         annotated = (name for kind in self.bio_module_class.__mro__ for name in vars(kind).get("__annotations__", ()))
         taken = {STEP, *ROWS, *annotated}
         for feature in features:
+            name = neighbour_of(feature)
+            if name is not None:
+                self.tree_features = self._with_neighbour(name, hyper)
+                continue
             name = getattr(feature, "__name__", "")
             if not (callable(feature) and name.isidentifier()):
                 raise ValueError(f"features should be functions that have names, given by def; found {feature!r}")
@@ -169,6 +180,16 @@ class BioConverter:
             row.require(self.config)
             self.features = {**self.features, name: row}
         return self
+
+    def _with_neighbour(self, name: str, hyper: Mapping[str, str]) -> tuple[str, ...]:
+        if hyper:
+            raise ValueError(f"hyper should be left out for {name}, whose fields are known; found {sorted(hyper)}")
+        if ROWS[name].place == "update":
+            raise ValueError(
+                f"features should act on gradients or weights to become methods; found {name!r}, which acts on the "
+                "update of an optimizer: name it in funcbio.attach"
+            )
+        return tuple(dict.fromkeys((*self.tree_features, name)))
 
     def describe(self, model: nn.Module) -> list[Holder]:
         """Finds the synapses of a model and where they are; a subclass may choose in its own way."""
@@ -192,19 +213,30 @@ class BioConverter:
             for holder in described:
                 alone = sum(other.module is holder.module for other in described) == 1
                 self._attach(holder, key, alone=alone)
+            self._keep(model)
             self._put_methods(model)
         return model
 
+    def _keep(self, model: nn.Module) -> None:
+        """Makes what the methods have to keep."""
+        layers = once(bio_modules(model))
+        keep(layers, [bio.rows[name] for bio in layers[:1] for name in METHODS], self.config)
+        if self.tree_features:
+            parts = [*layers, *(part for part in bare_parameters(model, layers) if part.participates)]
+            keep(parts, [ROWS[name] for name in self.tree_features], self.config)
+
     def _put_methods(self, model: nn.Module) -> None:
         overview = Overview(model, frozenset(plain_layers(model)))
-        names = (*self.bio_module_class.exposed_functions, *self.features, STEP)
+        names = (*self.bio_module_class.exposed_functions, *self.features, *self.tree_features, STEP)
         for name in free_names(model, names):
             method = BioStep(overview, self.steps) if name == STEP else self._method(overview, name)
             vars(model)[name] = method  # Past a ``__setattr__`` of the user's own.
         if self.config.apply_dales_principle:
             warn_of_no_signs(bio_modules(model))
 
-    def _method(self, overview: Overview, name: str) -> ModelMethod:
+    def _method(self, overview: Overview, name: str) -> ModelMethod | TreeMethod:
+        if name in self.tree_features:
+            return TreeMethod(overview, name)
         return self.method_class(overview, name, summed=name in self.bio_module_class.summed_functions)
 
     def _attach(self, holder: Holder, key: Key, *, alone: bool) -> None:
@@ -261,10 +293,11 @@ def _take_off(model: nn.Module) -> None:
 def _strip(module: nn.Module) -> None:
     if is_ours(module._modules.get(BIO_MOD)):
         del module._modules[BIO_MOD]
+    forget((module, name) for name in kept_names(module))
     for hooks in (module._forward_pre_hooks, module._forward_hooks):
         for number, hook in list(hooks.items()):
             if hook is before_forward or isinstance(hook, AfterForward):
                 del hooks[number]
     for name, value in list(vars(module).items()):
-        if isinstance(value, ModelMethod | BioStep) and value.overview.model is module:
+        if isinstance(value, ModelMethod | TreeMethod | BioStep) and value.overview.model is module:
             del vars(module)[name]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from funcbio._checks import check_compile, require
 from funcbio.bio_config import BioConfig
 from funcbio.bio_converter import BioConverter
-from funcbio.mechanisms._placed import Mechanism, as_mechanism
+from funcbio.mechanisms._placed import Mechanism, as_mechanism, with_companions
 
 
 def check_flags(**flags: object) -> None:
@@ -18,7 +18,7 @@ def mechanisms_of(given: object) -> list[Mechanism]:
     """Returns the named mechanisms; raises ValueError if one is unknown or does nothing in its place."""
     sequence = isinstance(given, Sequence) and not isinstance(given, str) and len(given) > 0
     require("mechanisms", given, "a sequence of names, functions or Mechanism objects", sequence)
-    chosen = [as_mechanism(one) for one in given]  # pyright: ignore[reportGeneralTypeIssues]
+    chosen = [*with_companions(as_mechanism(one) for one in given)]  # pyright: ignore[reportGeneralTypeIssues]
     for one in chosen:
         late = one.where == "after" and one.row.scales
         require("where", one.where, f"'gradient' or 'update' for {one.name}: later it has nothing to scale", not late)

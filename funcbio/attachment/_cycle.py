@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from funcbio.attachment._closure import Watched
 from funcbio.attachment._layers import Layers
-from funcbio.attachment._places import Group, ReadyGroup, groups, look, run
+from funcbio.attachment._places import Group, ReadyGroup, groups, look, run, takes_trees
 from funcbio.attachment._scaler import unscale
 from funcbio.attachment._turnover import Ages, Masks, merge, renew
 from funcbio.attachment._update import Old, scale_update
@@ -62,6 +62,7 @@ class Cycle:
     ) -> None:
         self.optimizer, self.layers, self.mechanisms = optimizer, layers, tuple(mechanisms)
         self.ages, self.fresh_rates = ages, fresh_rates
+        self.on_trees = any(mechanism.row.on_trees for mechanism in self.mechanisms)
         self.calls, self.skipped, self.begun = 0, None, 0
         self.open: Open | None = None
 
@@ -125,6 +126,8 @@ class Cycle:
         self.begun += 1
         bios = self.layers.look()
         self.ages.begin(bios)
+        if self.on_trees:
+            bios = [*bios, *self.layers.others()]
         finite = self._settled(finite, bios)
         if finite is False:
             return Open(finite, bios, [])
@@ -135,9 +138,10 @@ class Cycle:
     def _before(self, step: Open) -> None:
         """Looks at every layer, then runs the mechanisms on the gradient."""
         step.ready = {place: self._prepare(step, place) for place in PLACES}
+        reading = any(mechanism.row.on_trees and mechanism.row.needs_grad for mechanism in step.acting)
+        if self.optimizer is not None and (step.ready["gradient"] or reading):
+            unscale(self.optimizer)
         if step.ready["gradient"]:
-            if self.optimizer is not None:
-                unscale(self.optimizer)
             own = any(mechanism.is_own for ready in step.ready["gradient"] for mechanism in ready.group)
             before = Old(others=[tensor for bio in step.bios for tensor in bio.tensors()] if own else ())
             try:
@@ -192,7 +196,7 @@ class Cycle:
         if isinstance(finite, bool):
             return finite
         everywhere = all(bio.weight.device == finite.device for bio in bios)
-        needs_answer = any(mechanism.is_own or mechanism.every > 1 for mechanism in self.mechanisms)
+        needs_answer = any(takes_trees(mechanism) or mechanism.every > 1 for mechanism in self.mechanisms)
         return finite if everywhere and not needs_answer else bool(finite)
 
     def _prepare(self, step: Open, place: str) -> list[ReadyGroup]:

@@ -21,6 +21,7 @@ from funcbio.attachment._unseen import watch
 from funcbio.base import BioState, Tree
 from funcbio.bio_converter import strip
 from funcbio.mechanisms._placed import Mechanism
+from funcbio.objects._kept import forget, keep
 from funcbio.objects._survey import Overview, bio_modules, plain_layers
 
 
@@ -62,6 +63,7 @@ class Handle:
         self._in_optimizer, self._hooks, self._converted, self._alive = in_optimizer, hooks, converted, True
         self._layers = Layers(Overview(model, frozenset(plain_layers(model))), optimizer, self)
         self._ages = Ages(counts=ages)
+        self._kept = self._keep()
         self._cycle = Cycle(optimizer, self._layers, mechanisms, self._ages, fresh_rates=fresh_rates)
         self._begin()
 
@@ -94,6 +96,18 @@ class Handle:
                     "(model, optimizer, handle) together, or attach again"
                 )
         self._layers.look()
+
+    def _keep(self) -> list[tuple[nn.Module, str]]:
+        """Makes what the mechanisms have to keep; returns the modules and names of the buffers."""
+        rows = [mechanism.row for mechanism in self.mechanisms]
+        bios = self._layers.look()
+        parts = [*bios, *self._layers.others()] if any(row.on_trees for row in rows) else bios
+        return keep(parts, rows, bios[0].config) if bios else []
+
+    def _parts(self) -> list[Any]:
+        """Returns the layers and, where mechanisms act on all parameters, the others too."""
+        bios = self._layers.look()
+        return [*bios, *self._layers.others()] if self._cycle.on_trees else bios
 
     def before_step(self) -> None:
         """Runs the mechanisms before the step, in loops where hooks cannot work.
@@ -134,6 +148,7 @@ class Handle:
             others[0]._converted = True  # The last one to go takes it off.
         elif self._converted:
             strip(self.model)
+        forget(self._kept)
         release(self)
         self._alive = False  # Only now: a call that was interrupted can be made again.
 
@@ -146,7 +161,7 @@ class Handle:
         Returns:
             ``(params, grads, state)``, as the pure features and metrics take them.
         """
-        return trees_of(self._layers.look(), self._ages)
+        return trees_of(self._parts(), self._ages)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that the mechanisms remember: steps, rates, signs, counts, keys, ages.
@@ -155,7 +170,7 @@ class Handle:
             Nested dictionaries of tensors and numbers, which load with ``weights_only=True``. As in torch, the tensors
             are those in use.
         """
-        return pack(self.steps, self._layers.look(), self._ages.steps)
+        return pack(self.steps, self._parts(), self._ages.steps)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Loads a state; the run then goes on as the one that saved it, to the last bit.
@@ -166,7 +181,7 @@ class Handle:
         Raises:
             ValueError: If it does not fit; nothing has been changed then.
         """
-        bios = self._layers.look()
+        bios = self._parts()
         check(state_dict, bios, self._ages.steps)
         unpack(state_dict, bios, self._ages.steps)
         self._cycle.abandon()
@@ -250,7 +265,7 @@ class Handle:
         """Finds a saved state and checks it, before the optimizer loads anything."""
         hooks: Any = optimizer._optimizer_state_dict_post_hooks.values()
         riding = [hook.__self__ for hook in hooks if getattr(hook, "__func__", None) is Handle._give]
-        bios = self._layers.look()
+        bios = self._parts()
         self._waiting = find(state_dict.get(NAME), riding.index(self))
         check(self._waiting, bios, self._ages.steps)
 

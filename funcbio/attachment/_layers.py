@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from funcbio.attachment._optimizers import groups_by_weight
+from funcbio.objects._kept import Bare, bare_parameters
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._survey import Overview
 
@@ -61,10 +62,11 @@ class Layers:
         self.mark: object = None
         self.parameters: list[int] = []
         self.trained = False
+        self.beside: tuple[Any, list[int], list[Bare]] = (None, [], [])
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the layers out of copies and pickles: a copy has to take its own."""
-        return {**vars(self), "current": [], "mark": None}
+        return {**vars(self), "current": [], "mark": None, "beside": (None, [], [])}
 
     def look(self) -> list[BioLayer]:
         """Returns the current layers, also those of parameters that the optimizer was given since.
@@ -94,6 +96,17 @@ class Layers:
             self.overview.warn_of_nothing("mechanisms")
         self.trained, self.mark, self.parameters = trained, survey.mark, parameters
         return layers
+
+    def others(self) -> list[Bare]:
+        """Returns the trained parameters of the optimizer that no layer treats."""
+        modules, parameters, found = self.beside
+        current = self.overview.look().modules
+        if modules is not current or parameters != self.parameters:
+            in_optimizer = groups_by_weight(self.optimizer)
+            found = bare_parameters(self.overview.model, self.current)
+            found = [one for one in found if self.optimizer is None or id(one.weight) in in_optimizer]
+            self.beside = current, self.parameters, found
+        return [one for one in found if one.participates]
 
 
 def check_names(bios: Iterable[BioLayer]) -> None:

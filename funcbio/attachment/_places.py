@@ -10,9 +10,10 @@ from funcbio.attachment._turnover import Masks, merge
 from funcbio.mechanisms import Row
 from funcbio.mechanisms._placed import Mechanism
 from funcbio.objects._calls import Prepared, prepare, takes_part
+from funcbio.objects._kept import check_part
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._on_trees import run_on_trees
-from funcbio.objects._ready import finished
+from funcbio.objects._ready import Ready, finished
 
 Group = list[Mechanism]
 
@@ -37,12 +38,17 @@ def groups(mechanisms: Sequence[Mechanism]) -> list[Group]:
     for mechanism in mechanisms:
         last = grouped[-1] if grouped else []
         draws = mechanism.row.draws and any(other.row.draws for other in last)
-        again = any(other.is_own or other.name == mechanism.name for other in last)
-        if not last or mechanism.is_own or draws or again:
+        again = any(takes_trees(other) or other.name == mechanism.name for other in last)
+        if not last or takes_trees(mechanism) or draws or again:
             grouped.append([mechanism])
         else:
             last.append(mechanism)
     return grouped
+
+
+def takes_trees(mechanism: Mechanism) -> bool:
+    """Returns True if a mechanism sees trees: a function of the user's own, or one that acts on all parameters."""
+    return mechanism.is_own or mechanism.row.on_trees
 
 
 def look(group: Group, bios: Sequence[BioLayer]) -> ReadyGroup:
@@ -52,6 +58,12 @@ def look(group: Group, bios: Sequence[BioLayer]) -> ReadyGroup:
         RuntimeError: If a mechanism cannot run on a layer as it is; nothing has been changed then.
         AttributeError: If the configuration of a layer does not allow it.
     """
+    if group[0].row.on_trees:
+        chosen = [bio for bio in bios if bio.participates and (bio.has_gradient() or not group[0].row.needs_grad)]
+        for bio in chosen:
+            check_part(bio, group[0].row)
+        return ReadyGroup(group, Prepared(chosen, Ready([]), chosen))
+    bios = [bio for bio in bios if isinstance(bio, BioLayer)]
     asked = [(bio, [(m.name, row_of(bio, m)) for m in group if takes_part(bio, row_of(bio, m))]) for bio in bios]
     chosen = ((bio, methods) for bio, methods in asked if methods)
     return ReadyGroup(group, prepare(chosen, on_update=group[0].where == "update"))
@@ -94,8 +106,9 @@ def run(ready: ReadyGroup, finite: bool | Tensor = True, updates: Mapping[BioLay
     if alone and not bool(finite):
         return masks
     for mechanism in ready.group if alone else ():
-        chosen = [bio for bio in alone if takes_part(bio, row_of(bio, mechanism))]
-        if mechanism.is_own:  # It sees all of them as one tree.
+        row = mechanism.row
+        chosen = [bio for bio in alone if row.on_trees or takes_part(bio, row_of(bio, mechanism))]
+        if takes_trees(mechanism):  # It sees all of them as one tree.
             after = mechanism.where == "after"
             merge(masks, run_on_trees(chosen, mechanism.row, updates, sees_gradients=after) if chosen else {})
             continue

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from funcbio._checks import shown
+from funcbio.objects._buffers import places_of
 from funcbio.objects._layer import BioLayer
 from funcbio.tensors._sharding import is_distributed, shard_like, whole
 
@@ -24,7 +25,8 @@ def pack(steps: int, bios: Sequence[BioLayer], ages: Mapping[str, Tensor]) -> Sa
 
 
 def _tensors(bio: BioLayer, ages: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    tensors = {name: value for name, value in bio._buffers.items() if value is not None}
+    tensors = {name: value for name, value in vars(bio).get("_buffers", {}).items() if value is not None}
+    tensors |= places_of([bio])[0].buffers()
     name = bio.synapse.weight
     return {**tensors, AGE: ages[name]} if name in ages else tensors
 

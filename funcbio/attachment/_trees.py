@@ -6,6 +6,7 @@ import torch
 
 from funcbio.attachment._turnover import Ages
 from funcbio.base import BioState, Tree
+from funcbio.objects._buffers import kept_state, places_of
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._trees import state_of
 
@@ -18,4 +19,5 @@ def trees_of(bios: Sequence[BioLayer], ages: Ages) -> tuple[Tree, Tree, BioState
     kept = {name: torch.zeros((), dtype=torch.bool, device=weight.device) for name, weight in params.items()}
     replaced = {name: ages.replaced.get(name, kept[name].expand(weight.shape)) for name, weight in params.items()}
     age = dict(ages.steps) if ages.counts else ()
-    return params, grads, state_of(params, named)._replace(replaced=replaced, age=age)
+    state = state_of(params, named)._replace(replaced=replaced, age=age)
+    return params, grads, state._replace(**kept_state(places_of(bios)))

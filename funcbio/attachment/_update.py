@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from funcbio.attachment._places import ReadyGroup, Update, may_replace, run
+from funcbio.attachment._places import ReadyGroup, Update, may_replace, run, takes_trees
 from funcbio.attachment._turnover import Masks, merge
 from funcbio.engine._options import OPTIONS
 from funcbio.objects._layer import BioLayer
+from funcbio.tensors._sharding import is_distributed
 
 
 class Old:
@@ -68,7 +69,7 @@ def scale_update(ready: Sequence[ReadyGroup], old: Old, finite: bool | Tensor) -
     replaced: Masks = {}
     own = any(map(may_replace, ready))
     old.note_gradients()
-    whole = any(mechanism.is_own for mechanisms in ready for mechanism in mechanisms.group)  # They see one tree.
+    whole = any(takes_trees(mechanism) for mechanisms in ready for mechanism in mechanisms.group)  # They see one tree.
     groups = [[*old.weights]] if whole else groups_of_layers(old.weights, OPTIONS.update_elements)
     for group in groups:
         new: list[Tensor] = [old.parameters[bio] for bio in group]
@@ -79,8 +80,17 @@ def scale_update(ready: Sequence[ReadyGroup], old: Old, finite: bool | Tensor) -
         for mechanisms in ready:
             merge(replaced, run(mechanisms, finite, updates))
         torch._foreach_add_(changes, weights)  # pyright: ignore[reportPrivateImportUsage]
-        torch._foreach_copy_(new, changes)  # pyright: ignore[reportPrivateImportUsage]
+        write(new, changes)
     return replaced
+
+
+def write(targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copies values to tensors, together unless some are in shards, which torch copies one by one only."""
+    if any(map(is_distributed, targets)):
+        for target, value in zip(targets, values, strict=True):
+            target.copy_(value)
+    else:
+        torch._foreach_copy_(targets, values)  # pyright: ignore[reportPrivateImportUsage, reportArgumentType]
 
 
 @torch.no_grad()

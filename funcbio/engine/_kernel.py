@@ -128,7 +128,8 @@ def apply(
     numbers = numbers_of(kernel, hyper, work, device)
     if kernel.statistics is not None:
         numbers["statistics"] = tuple([fact.to(work) if fact.is_floating_point() else fact for fact in statistics])
-    wide = [None if value is None else value.to(work) for value in (*values, *draws)]
+    wide = [None if value is None else value.to(work) for value in values]
+    wide += [value if draw.fine else value.to(work) for draw, value in zip(kernel.draws, draws, strict=True)]
     if not kernel.elementwise:  # Sums round by the layout.
         wide = [None if value is None else value.contiguous() for value in wide]
     results = kernel.rule(*wide, **numbers)

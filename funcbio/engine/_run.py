@@ -82,7 +82,7 @@ def _require_trees(step: Step, params: Tree, grads: Tree, state: Any) -> None:
     """Raises ValueError if a tree that a kernel reads does not fit ``params``."""
     optionals = {bare(name) for name in (*step.kernel.reads, *step.kernel.marks) if name.endswith("?")}
     optionals |= {"mask"} - step.needs  # It counts for all that write weights, where there is one.
-    fields = {name: getattr(state, name, ()) for name in TREES if name in step.needs or name == "mask"}
+    fields: dict[str, Any] = {name: getattr(state, name, ()) for name in TREES if name in step.needs or name == "mask"}
     present = {name: tree for name, tree in fields.items() if name not in optionals or tree_leaves(tree)}
     for name in present.keys() & set(KEPT):
         if not tree_leaves(present[name]) and tree_leaves(params):
@@ -102,7 +102,8 @@ def _fitting_layers(
     Copies cost more than they save on small trees. All must be plain memory, and no operation has to be seen.
     """
     draws = any(step.kernel.draws for step in steps)
-    masked = tree_leaves(getattr(state, "mask", ())) and any("weight" in step.kernel.writes for step in steps)
+    mask: Any = getattr(state, "mask", ())
+    masked = tree_leaves(mask) and any("weight" in step.kernel.writes for step in steps)
     if masked or any(step.kernel.by_leaf for step in steps):
         return None
     if is_watched() or forward_ad._current_level >= 0 or (draws and not is_key(key)):

@@ -7,6 +7,7 @@ import torch
 from optree import tree_leaves, tree_map
 from torch import Tensor
 
+from funcbio._checks import is_real
 from funcbio.base import Key, Tree, leaf_names, leaves_as, tree_as
 from funcbio.engine._kernel import GRAD, WEIGHT, Draw, Kernel, Operands, apply, bare, optional
 from funcbio.engine._layers import Step
@@ -25,7 +26,7 @@ def run_on_leaves(step: Step, params: Tree, grads: Tree, state: Any, key: Key | 
         layer.update({bare(name): optional(name, layer[bare(name)]) for name in kernel.reads})
     draws = [_drawn(kernel, draw, key, state, params, layers, acting) for draw in kernel.draws]
     results: dict[str, list[Any]] = {name: [layer.get(name) for layer in layers] for name in kernel.writes}
-    _require_whole(step, [(leaf_names(params)[index], layers[index]["weight"]) for index in acting])
+    _require_whole(step, params, [layers[index]["weight"] for index in acting])
     statistics = {index: kernel.take_statistics(_existing(kernel, layers[index])) for index in acting}
     if kernel.pool is not None and acting:
         statistics = dict.fromkeys(acting, kernel.pool([*statistics.values()]))
@@ -43,7 +44,7 @@ def run_on_leaves(step: Step, params: Tree, grads: Tree, state: Any, key: Key | 
 def _acts(kernel: Kernel, layer: Operands) -> bool:
     """Returns True if a layer has dimensions in all fields that mark it."""
     marks = [layer[bare(name)] for name in kernel.marks if not (name.endswith("?") and layer[bare(name)] is None)]
-    return layer["weight"].ndim > 0 and all(mark.ndim > 0 for mark in marks)
+    return layer["weight"].ndim > 0 and is_real(layer["weight"]) and all(mark.ndim > 0 for mark in marks)
 
 
 def _existing(kernel: Kernel, layer: Operands) -> list[Any]:
@@ -63,12 +64,12 @@ def _masked(kernel: Kernel, layer: Operands, values: dict[str, Tensor]) -> dict[
     return {**values, **kept, **({"replaced": values["replaced"] & mask} if "replaced" in values else {})}
 
 
-def _require_whole(step: Step, weights: Sequence[tuple[str, Tensor]]) -> None:
+def _require_whole(step: Step, params: Tree, weights: Sequence[Tensor]) -> None:
     """Raises ValueError if a rule that has to see whole layers would see a shard."""
-    sharded = [name for name, weight in weights if is_distributed(weight)]
-    if step.kernel.by_leaf and not step.kernel.elementwise and sharded:
-        name = step.kernel.rule.__name__
-        raise ValueError(f"params should be whole tensors for {name}; found {sharded[0]} in shards: run it before")
+    if step.kernel.by_leaf and not step.kernel.elementwise and any(map(is_distributed, weights)):
+        named = zip(leaf_names(params), tree_leaves(params), strict=True)
+        sharded = next(name for name, leaf in named if is_distributed(leaf))  # pyright: ignore[reportArgumentType]
+        raise ValueError(f"params should be whole tensors for {step.kernel.rule.__name__}; found {sharded} in shards")
 
 
 def layers_of(names: frozenset[str], params: Tree, grads: Tree, state: Any) -> list[dict[str, Any]]:

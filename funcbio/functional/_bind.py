@@ -8,9 +8,10 @@ from torch import nn
 
 from funcbio.anatomy._synapses import Choice, Synapse, infer_synapses
 from funcbio.anatomy._synapses import synapses as describe
-from funcbio.base import BioState, Feature, Key, Tree
+from funcbio.base import BioState, Feature, Key, Tree, leaf_names
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.functional._init import init
+from funcbio.functional._keep import keep_fields
 from funcbio.mechanisms import ROWS, split_weights
 
 
@@ -41,6 +42,11 @@ class Bound:
     def init(self, params: Tree, *, key: Key, keep: Collection[str] = ()) -> BioState:
         """Makes the state that the features start from; see ``funcbio.init``."""
         return init(params, key=key, config=self.config, synapses=self.synapses, keep=keep)
+
+    def keep(self, params: Tree, keep: Collection[str], *, key: Key) -> dict[str, Any]:
+        """Makes the fields of the state that mechanisms need, from parameters as they are now."""
+        synapses = {name: synapse for name, synapse in self.synapses.items() if name in set(leaf_names(params))}
+        return keep_fields(params, keep, key=key, config=self.config, synapses=synapses)
 
     def split_weights(self, params: Any) -> Any:
         """Splits weights by the configured number of sub-synapses; see ``funcbio.split_weights``."""

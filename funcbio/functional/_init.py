@@ -11,7 +11,7 @@ from funcbio._checks import is_real, require_key, require_like, shown
 from funcbio.anatomy._synapses import Synapse, infer_synapses, require_layout
 from funcbio.base import BioState, Key, Tree, leaf_names
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
-from funcbio.functional._keep import fields_of, kept_columns, leaves_of, trees_of
+from funcbio.functional._keep import fields_of, keep_fields
 from funcbio.mechanisms._rates import sample_rates
 from funcbio.mechanisms._release import VERSION, sign_shape
 from funcbio.tensors._sharding import shard_like
@@ -93,7 +93,7 @@ def init(
     require_key(key)
     if not isinstance(config, BioConfig):
         raise ValueError(f"config should be a BioConfig; found {config!r}")
-    fields, counters = fields_of(keep, config)
+    fields_of(keep, config)
     require_like(params)
     described = infer_synapses(params) if synapses is None else synapses
     leaves, treedef = tree_flatten(params)
@@ -108,9 +108,8 @@ def init(
     columns = [_leaf_state(key, leaf, described.get(name), config) for name, leaf in zip(names, leaves, strict=True)]
     trees = [tree_unflatten(treedef, list(column)) for column in zip(*columns, strict=True)] or [params] * 4
     device = leaves[0].device if leaves else None
-    kept = kept_columns(fields, leaves_of(names, leaves, described), key, config)
-    updates = torch.zeros((), dtype=torch.int64, device=device)
-    return BioState(*trees, updates=updates, **trees_of(kept, counters, treedef, device))
+    kept = keep_fields(params, keep, key=key, config=config, synapses=described) if keep else {}
+    return BioState(*trees, updates=torch.zeros((), dtype=torch.int64, device=device), **kept)
 
 
 def _leaf_state(key: Key, leaf: Tensor, synapse: Synapse | None, config: BioConfig) -> tuple[Tensor, ...]:

@@ -1,21 +1,22 @@
-"""What the state keeps only for mechanisms that need it: the start, averages, masks, bounds and norms."""
+"""Fields of the state kept only for mechanisms that need them: the start, averages, masks, bounds and norms."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from optree import tree_unflatten
+from optree import tree_flatten, tree_unflatten
 from torch import Tensor
 
 from funcbio import rng
-from funcbio._checks import is_real, perhaps
+from funcbio._checks import LARGEST, is_real, perhaps
 from funcbio.anatomy._synapses import Synapse
-from funcbio.base import KEPT, Key
+from funcbio.base import KEPT, Key, Tree, leaf_names
 from funcbio.bio_config import BioConfig
-from funcbio.mechanisms import ROWS
+from funcbio.mechanisms import ROWS, Row
 from funcbio.mechanisms._density import initial_mask
-from funcbio.tensors._sharding import whole
+from funcbio.mechanisms._project import norm_of
+from funcbio.tensors._sharding import shard_like, whole
 
 
 class Leaf(NamedTuple):
@@ -25,7 +26,8 @@ class Leaf(NamedTuple):
         name: Its dotted path.
         value: The parameter.
         synapse: Description of the weight; None if it is no synapse, or not trained.
-        beside: The weight of two or more dimensions beside a bias, and its description; None if there is none.
+        beside: The weight of two or more dimensions beside a bias, and its description, None if it is no synapse; None
+            if there is no such weight.
         is_norm: Whether it is a norm's scale or offset.
         trained: Whether it is not a weight that the description calls not trained.
     """
@@ -33,7 +35,7 @@ class Leaf(NamedTuple):
     name: str
     value: Tensor
     synapse: Synapse | None
-    beside: tuple[Tensor, Synapse] | None
+    beside: tuple[Tensor, Synapse | None] | None
     is_norm: bool
     trained: bool
 
@@ -55,9 +57,34 @@ def fields_of(keep: Collection[str], config: BioConfig) -> tuple[list[str], list
     return [field for field in KEPT if field in needed], sorted({row.name for row in rows if row.counts_calls})
 
 
-def kept_columns(fields: Sequence[str], leaves: Sequence[Leaf], key: Key, config: BioConfig) -> dict[str, list[Tensor]]:
-    """Makes the leaves of every field, in the order of the parameters."""
-    return {field: [_kept(field, leaf, leaves, key, config) for leaf in leaves] for field in fields}
+def needed_by(rows: Iterable[Row], config: BioConfig) -> list[str]:
+    """Returns the names, as ``keep_fields`` takes them, of all that some mechanisms need."""
+    return [name for row in rows for name in (*row.keeps(config), *([row.name] if row.counts_calls else []))]
+
+
+def keep_fields(
+    params: Tree, keep: Collection[str], *, key: Key, config: BioConfig, synapses: Mapping[str, Synapse]
+) -> dict[str, Any]:
+    """Makes fields of the state, by name, and the counters of mechanisms that count their calls.
+
+    Args:
+        params: Tree of parameters, as they are now.
+        keep: Names of fields, or of mechanisms.
+        key: Key of the masks and of what else is drawn.
+        config: The configuration.
+        synapses: Description of the synapses.
+
+    Raises:
+        ValueError: If a name is neither that of a field nor that of a mechanism.
+    """
+    fields, counters = fields_of(keep, config)
+    values, treedef = tree_flatten(params)
+    leaves = leaves_of(leaf_names(params), values, synapses)
+    columns = {field: [_kept(field, leaf, leaves, key, config) for leaf in leaves] for field in fields}
+    kept: dict[str, Any] = {field: tree_unflatten(treedef, column) for field, column in columns.items()}
+    device = values[0].device if values else None
+    calls = {name: torch.zeros((), dtype=torch.int64, device=device) for name in counters}
+    return {**kept, "calls": calls} if calls else kept
 
 
 def leaves_of(names: Sequence[str], values: Sequence[Any], synapses: Mapping[str, Synapse]) -> list[Leaf]:
@@ -68,15 +95,25 @@ def leaves_of(names: Sequence[str], values: Sequence[Any], synapses: Mapping[str
     described = []
     for name, value in by_name.items():
         path, _, last = name.rpartition(".")
-        beside = owners.get(name) or f"{path}.weight".lstrip(".")
-        pair = (by_name[beside], synapses[beside]) if beside in synapses and beside != name else None
         scale = by_name.get(f"{path}.weight".lstrip("."))
+        pair = _beside(name, owners.get(name), by_name, synapses)
         is_norm = (
             value.ndim == 1 and pair is None and last in ("weight", "bias") and scale is not None and scale.ndim == 1
         )
         trained = name in treated or name not in synapses
         described.append(Leaf(name, value, treated.get(name), pair, is_norm, trained))
     return described
+
+
+def _beside(
+    name: str, owner: str | None, by_name: Mapping[str, Any], synapses: Mapping[str, Synapse]
+) -> tuple[Tensor, Synapse | None] | None:
+    """Returns the weight beside a bias: its owner, or by torch's names, such as weight_ih_l0 beside bias_ih_l0."""
+    path, _, last = name.rpartition(".")
+    names = [f"{path}.{one}".lstrip(".") for one in (last.replace("bias", "weight"), "weight")]
+    names = names if owner is None else [owner, *names]
+    found = next((one for one in names if one in by_name and one != name and by_name[one].ndim >= 2), None)
+    return None if found is None or name in synapses else (by_name[found], synapses.get(found))
 
 
 def _kept(field: str, leaf: Leaf, leaves: Sequence[Leaf], key: Key, config: BioConfig) -> Tensor:
@@ -120,25 +157,36 @@ def _zeros(leaf: Leaf, *_: Any) -> Tensor:
 
 def _number(leaf: Leaf, value: Tensor | float) -> Tensor:
     wide = torch.promote_types(leaf.value.dtype, torch.float32)
-    return torch.as_tensor(value, dtype=wide, device=leaf.value.device).reshape((1,) * leaf.value.ndim)
+    one = torch.as_tensor(value, dtype=wide, device=leaf.value.device).reshape((1,) * leaf.value.ndim)
+    return shard_like(one, leaf.value)
+
+
+MEASURES = {"spread": lambda weight: weight.std(correction=0), "maximum": lambda weight: weight.abs().amax()}
 
 
 def _bound(leaf: Leaf, leaves: Sequence[Leaf], key: Key, config: BioConfig) -> Tensor:
     """Returns what ``clip_weights`` multiplies by kappa; that of the weight beside a bias that starts at zero."""
     del leaves, key
     weight, synapse = leaf.beside or (leaf.value, leaf.synapse)
-    if config.clip_weights_bound == "fan_in":
-        units = weight.shape[0] if synapse is None else synapse.post_units(weight.shape)
-        return _number(leaf, 1.0 / math.sqrt(max(weight.numel() // max(units, 1), 1)))
-    measure = {"spread": lambda w: w.std(correction=0), "maximum": lambda w: w.abs().amax()}[config.clip_weights_bound]
+    if config.clip_weights_bound == "fan_in" and _drawn_by_fan_in(synapse):
+        return _number(leaf, 1.0 / math.sqrt(max(weight.numel() // max(weight.shape[0], 1), 1)))
+    measure = MEASURES.get(config.clip_weights_bound, MEASURES["maximum"])
     wide = [whole(value.detach()).to(torch.promote_types(value.dtype, torch.float32)) for value in (leaf.value, weight)]
     own, other = (measure(value) if value.numel() else value.new_ones(()) for value in wide)
-    return _number(leaf, torch.where(own > 0.0, own, other))
+    return _number(leaf, torch.where(own > 0.0, own, torch.where(other > 0.0, other, LARGEST)))
+
+
+def _drawn_by_fan_in(synapse: Synapse | None) -> bool:
+    """Returns True if torch draws weights and bias within 1/sqrt(n) for n = weight[0].numel().
+
+    That is no fan-in in transposed convolutions, but what torch takes for one. Embeddings are drawn otherwise.
+    """
+    return synapse is not None and synapse.observable and not synapse.kind.startswith("Embedding")
 
 
 def _norm(leaf: Leaf, *_: Any) -> Tensor:
     wide = whole(leaf.value.detach()).to(torch.promote_types(leaf.value.dtype, torch.float32))
-    return _number(leaf, torch.linalg.vector_norm(wide))
+    return _number(leaf, norm_of(wide))
 
 
 def _singular(leaf: Leaf, leaves: Sequence[Leaf], key: Key, config: BioConfig) -> Tensor:
@@ -149,7 +197,8 @@ def _singular(leaf: Leaf, leaves: Sequence[Leaf], key: Key, config: BioConfig) -
 
 
 def _mask(leaf: Leaf, leaves: Sequence[Leaf], key: Key, config: BioConfig) -> Tensor:
-    shapes = {one.name: tuple(one.value.shape) for one in leaves if one.synapse is not None}
+    ordered = sorted((one.synapse.index, one.name, one.value) for one in leaves if one.synapse is not None)
+    shapes = {name: tuple(value.shape) for _, name, value in ordered}
     return initial_mask(key, leaf.name, shapes, density=config.density, law=config.density_law, like=leaf.value)
 
 
@@ -163,10 +212,3 @@ MAKERS = {
     "norm": Maker(_norm, dims=2),
     "singular": Maker(_singular, synapses=True),
 }
-
-
-def trees_of(columns: Mapping[str, list[Tensor]], counters: Sequence[str], treedef: Any, device: Any) -> dict[str, Any]:
-    """Returns fields of the state from their leaves, and the counters at zero."""
-    fields: dict[str, Any] = {field: tree_unflatten(treedef, column) for field, column in columns.items()}
-    calls = {name: torch.zeros((), dtype=torch.int64, device=device) for name in counters}
-    return {**fields, "calls": calls} if calls else fields

@@ -1,5 +1,6 @@
 """Fresh values of weights, as they were drawn at the beginning, whatever drew them."""
 
+import torch
 from torch import Tensor
 
 from funcbio.engine._kernel import Draw
@@ -11,11 +12,13 @@ def index_draw(name: str, like: str = "start") -> Draw:
     return Draw(f"{name}/index", UNIFORM, like, fine=True)
 
 
-def fresh(start: Tensor, unit: Tensor) -> Tensor:
+def fresh(start: Tensor, unit: Tensor, sign: Tensor | None = None) -> Tensor:
     """Returns values drawn from those that a parameter began with, each with the same chance; ``unit`` is uniform.
 
-    So they follow the law of the initial weights, and no initialiser has to be known.
+    So they follow the law of the initial weights, and no initialiser has to be known. Where Dale's principle applies
+    they have the ``sign`` of their unit, not that of the unit they were drawn from.
     """
     flat = start.reshape(-1)
     index = (unit.double() * flat.numel()).long()
-    return flat[index.clamp_max(max(flat.numel() - 1, 0))] if flat.numel() else start
+    values = flat[index.clamp_max(max(flat.numel() - 1, 0))] if flat.numel() else start
+    return values if sign is None else torch.copysign(values, sign)

@@ -1,8 +1,8 @@
 """Mechanisms of a training step, each with its place in the step and how often it acts."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 from funcbio._checks import is_count
@@ -43,17 +43,21 @@ class Mechanism:
             check_option("feature", self.feature, ROWS)
         elif not callable(self.feature):
             raise ValueError(f"feature should be the name of a method or a function; found {self.feature!r}")
+        neighbour = None if isinstance(self.feature, str) else neighbour_of(self.feature)
         if not is_count(self.every):
             raise ValueError(f"every should be an integer >= 1; found {self.every!r}")
-        usual = ROWS[self.name].place if self.name in ROWS else "gradient"
+        row = ROWS.get(neighbour or self.name)
+        usual = "gradient" if row is None else row.place
         place = usual if self.where is None else self.where
         check_option("where", place, PLACES)
         object.__setattr__(self, "where", place)
+        if row is not None and row.on_trees and place != row.place:
+            raise ValueError(f"where should be {row.place!r} for {self.name}, or left out; found {place!r}")
 
     @property
     def name(self) -> str:
         """Returns the name of the method or function."""
-        return self.feature if isinstance(self.feature, str) else name_of(self.feature)
+        return self.feature if isinstance(self.feature, str) else neighbour_of(self.feature) or name_of(self.feature)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the row out of copies and pickles: it is looked up again."""
@@ -64,6 +68,9 @@ class Mechanism:
         """Returns the row of the table, or one made for a function of the user's own."""
         if isinstance(self.feature, str):
             return ROWS[self.feature]
+        neighbour = neighbour_of(self.feature)
+        if neighbour is not None:  # What it keeps and where it acts is known; its hyper-parameters are the user's.
+            return replace(ROWS[neighbour], feature=self.feature, fields=self.hyper)
         return Row(self.feature, fields=self.hyper, needs_grad=self.where != "after", draws=True)
 
     @property
@@ -78,6 +85,22 @@ class Mechanism:
     def describe(self) -> dict[str, Any]:
         """Describes the mechanism, for a file that tells sweeps apart."""
         return {"feature": self.name, "every": self.every, "where": self.where, "hyper": dict(self.hyper)}
+
+
+def neighbour_of(feature: object) -> str | None:
+    """Returns the name of a mechanism of ours that acts on all parameters, given as a function or a partial of it."""
+    function, keywords = (feature.func, feature.keywords) if isinstance(feature, partial) else (feature, {})
+    rows = {name: row for name, row in ROWS.items() if row.on_trees and row.feature is function}
+    fitting = [name for name, row in rows.items() if row.fixed.items() <= keywords.items()]
+    return max(fitting, key=lambda name: len(rows[name].fixed), default=None)
+
+
+def with_companions(mechanisms: Iterable[Mechanism]) -> tuple[Mechanism, ...]:
+    """Returns mechanisms, with those behind them that have to act in every step for them to make sense."""
+    chosen = tuple(mechanisms)
+    names = {mechanism.name for mechanism in chosen}
+    further = {m.row.companion for m in chosen if m.row.companion is not None} - names
+    return (*chosen, *(Mechanism(name) for name in sorted(further)))
 
 
 def as_mechanism(given: object) -> Mechanism:

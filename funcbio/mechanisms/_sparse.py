@@ -1,7 +1,6 @@
 """Sparse training: few connections exist; weak ones are pruned, and as many grow elsewhere."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,6 +18,8 @@ from funcbio.rng import UNIFORM
 NAME = "prune_and_regrow"
 GROWTHS = ("random", "gradient", "static")
 NEWBORNS = ("zero", "start")
+UPWARD = 1.0 + 2.0**-22
+"""What a number of connections is multiplied by before it is cut off: rounded, 36 may be a little less than 36."""
 
 
 def keep_masked(weight: Tensor, mask: Tensor) -> Tensor:
@@ -67,7 +68,7 @@ def apply_mask(params: Tree, grads: Tree, state: BioState, /, *, key: Key | None
 def pruned(weight: Tensor, active: Tensor, share: Tensor) -> Tensor:
     """Returns which connections are dropped: the weakest, and before them those that are not finite."""
     strength = torch.where(weight.isfinite(), weight.abs(), -1.0)
-    return lowest(strength, torch.floor(active.sum() * share), active)
+    return lowest(strength, torch.floor(active.sum() * share * UPWARD), active)
 
 
 def regrown(active: Tensor, dropped: Tensor, score: Tensor, *, static: bool) -> tuple[Tensor, Tensor]:
@@ -90,7 +91,7 @@ def _kernel(grow: str, newborn: str) -> Kernel:
         dropped = pruned(weight, active, drop * _annealed(calls, until).to(weight.dtype))
         score = given["grad"].abs() if grow == "gradient" else given["unit"]
         mask, new = regrown(active, dropped, score, static=grow == "static")
-        value = _born(given) if newborn == "start" else torch.zeros_like(weight)
+        value = fresh(given["start"], given["index"], given["sign"]) if newborn == "start" else torch.zeros_like(weight)
         return torch.where(new, value, torch.where(mask, weight, 0.0)), mask, new
 
     return Kernel(
@@ -103,12 +104,6 @@ def _kernel(grow: str, newborn: str) -> Kernel:
         by_leaf=True,
         elementwise=False,
     )
-
-
-def _born(given: Mapping[str, Tensor]) -> Tensor:
-    """Returns weights drawn from those of the beginning, with the Dale sign where one applies."""
-    value = fresh(given["start"], given["index"])
-    return value if given["sign"] is None else torch.copysign(value, given["sign"])
 
 
 def _annealed(calls: Tensor, until: Any) -> Tensor:
@@ -194,3 +189,10 @@ def prune_and_regrow(
     check_option("newborn", newborn, NEWBORNS)
     calls, state = counted(state, NAME)
     return run_kernel(KERNELS[grow, newborn], params, grads, state, key=key, drop=drop, until=until, calls=calls)
+
+
+def whole_model(config: Any) -> str | None:
+    """Returns why a configuration leaves nothing to prune; None if it does."""
+    if config.density < 1.0:
+        return None
+    return "prune_and_regrow should have connections that do not exist, to grow; found density=1.0"

@@ -25,7 +25,7 @@ from funcbio.mechanisms._scaling import SCALING, scale_grad
 from funcbio.mechanisms._select import FRACTION
 from funcbio.mechanisms._shrink import noise_kernels, shrink_and_perturb
 from funcbio.mechanisms._slow import DASH, HARE, dash, hare_and_tortoise
-from funcbio.mechanisms._sparse import MASK, apply_mask, prune_and_regrow, sparse_kernels
+from funcbio.mechanisms._sparse import MASK, apply_mask, prune_and_regrow, sparse_kernels, whole_model
 from funcbio.mechanisms._spectral import PARSEVAL, SPECTRAL, parseval, spectral_regularization
 from funcbio.mechanisms._update import fixed_rates, rate_update, update_fuzzy_learning_rates
 from funcbio.mechanisms._upgd import upgd, upgd_kernels
@@ -116,6 +116,8 @@ class Row:
                 "replaces": any("replaced" in kernel.writes for kernel in kernels),
             }
             vars(self).update(facts)
+        if self.leafwise:
+            vars(self).update(is_method=False)
 
     @property
     def name(self) -> str:
@@ -160,6 +162,10 @@ class Row:
         """Returns the names of the operands that it cannot do without under a configuration."""
         kernels = self.kernels(**self.configured(config))
         return frozenset(n for one in kernels for n in (*one.reads, *one.marks, *one.of) if bare(n) == n)
+
+    def reads_gradient(self, config: Any) -> bool:
+        """Returns True if it makes no sense without gradients under a configuration."""
+        return self.needs_grad or (callable(self.kernel) and "grad" in self.required(config))
 
     def keeps(self, config: Any) -> list[str]:
         """Returns the fields of the state that have to be kept for it under a configuration."""
@@ -312,6 +318,7 @@ ROWS |= {
         leafwise=sparse_kernels,
         counts_calls=True,
         companion="apply_mask",
+        idle=whole_model,
         place="after",
     ),
     "apply_mask": Row(apply_mask, leafwise=(MASK,), place="after"),
@@ -332,7 +339,7 @@ ROWS |= {
         place="after",
     ),
 }
-METHODS = tuple(name for name, row in ROWS.items() if row.is_method and not row.on_trees)
+METHODS = tuple(name for name, row in ROWS.items() if row.is_method)
 """The rows that converted models and their layers offer as methods."""
 
 

@@ -37,7 +37,7 @@ def takes_part(bio: BioLayer, row: Row | None) -> bool:
     """Returns True if a method runs on a layer: it is not frozen, and has all that the row asks for."""
     if not bio.participates or (row is not None and not row.is_for(bio.synapse)):
         return False
-    return row is None or not row.needs_grad or bio.has_gradient()
+    return row is None or not row.reads_gradient(bio.config) or bio.has_gradient()
 
 
 def prepare(asked: Iterable[tuple[BioLayer, Methods]], *, on_update: bool = False) -> Prepared:

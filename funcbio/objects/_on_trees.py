@@ -10,6 +10,7 @@ from funcbio import rng
 from funcbio.base import BioState, Tree
 from funcbio.functional._init import initial_activity
 from funcbio.mechanisms import Row
+from funcbio.objects._buffers import changed_buffers, kept_state, lay_out, places_of
 from funcbio.tensors._overlap import storage_of
 from funcbio.tensors._sharding import is_distributed, local, shard_like
 
@@ -35,28 +36,43 @@ def run_on_trees(
     """
     weights = {bio.synapse.weight: bio.weight if around is None else around[bio][0] for bio in bios}
     for bio in bios:
-        if is_distributed(bio.weight):  # Only now it is sure how; from here on no process holds rates of other rows.
+        # Only now it is sure how; from here on no process holds rates of other rows.
+        if bio.fuzzy_learning_rate_parameters.ndim and is_distributed(bio.weight):
             bio.fuzzy_learning_rate_parameters = shard_like(bio.fuzzy_learning_rate_parameters, bio.weight)
-    grads = {}
+    grads, first, places = {}, bios[0], places_of(bios)
+    lay_out(places)
+    reads = sees_gradients or row.reads_gradient(first.config)
     for bio, (leaf, weight) in zip(bios, weights.items(), strict=True):
         grad = bio.weight.grad if around is None else around[bio][1]
-        unseen = torch.zeros_like(weight) if sees_gradients else weight  # Ours pass on what they get.
-        grads[leaf] = grad if (row.needs_grad or sees_gradients) and grad is not None else unseen
-    first = bios[0]
-    before = layers_state(bios, weights)
+        unseen = torch.zeros_like(weight) if reads else weight  # Ours pass on what they get.
+        grads[leaf] = grad if reads and grad is not None else unseen
+    before = _state(bios, weights, row)._replace(**kept_state(places))
     params, changed, state = row.bound(first.config)(weights, grads, before, key=local(first.key))
     params, state = keep_padding(bios, weights, params, state)
+    if around is not None:  # An update of a padding row moves it too.
+        changed, _ = keep_padding(bios, grads, changed, state)
     pairs: list[tuple[Tensor, Tensor]] = []
     for bio, (leaf, weight) in zip(bios, weights.items(), strict=True):
-        pairs += [(weight, params[leaf]), (bio.fuzzy_learning_rate_parameters, state.rate[leaf])]
+        pairs += [(weight, params[leaf])]
+        pairs += [(bio.fuzzy_learning_rate_parameters, state.rate[leaf])] if state.rate is not before.rate else []
         pairs += [(grads[leaf], changed[leaf])] if row.needs_grad else []
-    write_back(pairs)
-    for bio in bios:
+    write_back([*pairs, *changed_buffers(places, before, state)])
+    keys = {id(bio.key): (local(bio.key), local(bio.updates)) for bio in bios}
+    for key, updates in keys.values():
         if state.updates is not before.updates:
-            local(bio.updates).add_(state.updates - before.updates)
+            updates.add_(state.updates - before.updates)
         if row.draws:
-            local(bio.key).add_(rng.step_of(local(bio.key).device))
-    return dict(state.replaced) if state.replaced else {}
+            key.add_(rng.step_of(key.device))
+    return {name: mask for name, mask in state.replaced.items() if mask.ndim} if state.replaced else {}
+
+
+def _state(bios: Sequence[Any], weights: Mapping[str, Tensor], row: Row) -> BioState:
+    """Returns the state of some layers; without what no kernel of a row reads that acts on all parameters."""
+    needed = {name for kernel in row.kernels(**row.configured(bios[0].config)) for name in kernel.needs()}
+    if not row.on_trees or needed & {"sign", "activity", "updates"}:
+        return layers_state(bios, weights)
+    rates = {name: bio.fuzzy_learning_rate_parameters for bio, name in zip(bios, weights, strict=True)}
+    return BioState(rates if "rate" in needed else ())
 
 
 def write_back(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:

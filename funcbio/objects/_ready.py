@@ -12,6 +12,7 @@ from funcbio.bio_config import BioConfig
 from funcbio.engine._arranged import Arranged
 from funcbio.engine._layers import Layer, Step, broadcasts, is_alike, is_key, takes_part
 from funcbio.mechanisms import Row
+from funcbio.objects._buffers import places_of
 from funcbio.objects._checks import check_method
 from funcbio.objects._memory import FIELDS
 from funcbio.rng import step_of
@@ -59,6 +60,8 @@ def steps_of(bio: Bio, names: Iterable[str]) -> list[Step] | None:
         if row is None or row.kernel is None:
             return None
         step = _step(row, name, tuple([getattr(bio.config, field) for field in row.fields.values()]))
+        if step is not None and step.kernel.by_leaf:
+            return None
         if step is not None:
             steps.append(step)
     return steps
@@ -95,6 +98,9 @@ def layer_of(bio: Bio, steps: Sequence[Step]) -> Layer | None:
         return None
     if bio.get_parent().__dict__.get("padding_idx") is not None:
         return None
+    (place,) = places_of([bio])
+    if place.buffer_name("mask") in place.owner._buffers and any("weight" in step.kernel.writes for step in steps):
+        return None  # What does not exist stays zero.
     if "grad" in needed and (not weight.requires_grad or not _plain(weight.grad, weight)):
         return None
     if "updates" in needed:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from funcbio._checks import perhaps, require
 from funcbio.base import BioState, Tree
+from funcbio.objects._buffers import kept_state, places_in
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._on_trees import layers_state
 from funcbio.objects._survey import bio_modules, once
@@ -46,7 +47,7 @@ def trees(model: nn.Module, **fields: Mapping[str, Tensor]) -> tuple[dict[str, T
     given = {field: _by_name(field, values, bios) for field, values in fields.items()}
     params = {name: parameter.detach() for name, parameter in named.items()}
     grads = {name: _grad(parameter) for name, parameter in named.items()}
-    state = state_of(named, bios)
+    state = state_of(named, bios)._replace(**kept_state(places_in(model, named)))
     some = any(parameter.grad is not None for parameter in named.values())
     return params, grads if some else (), state._replace(**{field: _filled(params, of) for field, of in given.items()})
 

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from funcbio.anatomy._synapses import Choice
 from funcbio.functional._bind import bind
+from funcbio.functional._keep import needed_by
 from funcbio.functional._stateless import first_names, named_tensors
+from funcbio.mechanisms import apply_mask
 from funcbio.sweeps._member import MemberTensors
 from funcbio.sweeps._seeded import seeded
 from funcbio.sweeps._trials import Trial
@@ -37,6 +39,9 @@ def begin(model: nn.Module, trial: Trial, shared: Sequence[str], synapses: Choic
     state = type(state)(*(_only(tree, params) for tree in state))
     if trial.config.apply_dales_principle:
         params, _, state = bio.apply_dales_principle(params, params, state)
+    keep = needed_by([mechanism.row for mechanism in trial.mechanisms], trial.config)
+    state = state._replace(**bio.keep(params, keep, key=trial.key("rates", shared)))
+    params, _, state = apply_mask(params, params, state) if state.mask else (params, params, state)
     firsts = first_names(dict(named_tensors(model)))
     dtype = torch.float64 if any(p.dtype == torch.float64 for p in params.values()) else torch.float32
     return MemberTensors(

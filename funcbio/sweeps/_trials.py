@@ -8,14 +8,14 @@ from typing import Any
 from funcbio._checks import is_number, perhaps
 from funcbio.base import Key
 from funcbio.bio_config import BioConfig
-from funcbio.mechanisms._placed import Mechanism, as_mechanism
+from funcbio.mechanisms._placed import Mechanism, as_mechanism, with_companions
 from funcbio.rng import fold_in, key
 from funcbio.sweeps._optimizers import Recipe
 
 SHARED = ("weights", "rates", "batches", "noise")
 """Names of the draws of a member, each from a separate key."""
 
-STRUCTURE = ("weight_splitting_Gamma", "fuzzy_lr_layer_index", "fuzzy_lr_total_layers")
+STRUCTURE = ("weight_splitting_Gamma", "fuzzy_lr_layer_index", "fuzzy_lr_total_layers", "fire_iterations")
 """Numbers of the configuration that change the computation, not only its values."""
 
 VARIANT = "mechanisms"
@@ -108,7 +108,7 @@ def as_variants(mechanisms: Any) -> dict[str, tuple[Mechanism, ...]]:
         if isinstance(items, str) or not isinstance(items, Iterable):
             where = f"mechanisms[{name!r}]" if name else "mechanisms"
             raise ValueError(f"{where} should be a list of mechanisms; found {items!r}")
-    return {str(name): tuple(as_mechanism(item) for item in items) for name, items in named.items()}
+    return {str(name): with_companions(as_mechanism(item) for item in items) for name, items in named.items()}
 
 
 def _combinations(grid: Any) -> list[dict[str, Any]]:

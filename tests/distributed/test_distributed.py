@@ -44,6 +44,11 @@ def test_the_pure_functions_on_shards_equal_the_whole():
 
 
 @pytest.mark.slow
+def test_mechanisms_on_all_parameters_equal_the_whole_or_are_refused():
+    launch("neighbours")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("world", ["odd", "mlp", "cnn", "transformer", "gru", "large"])
 def test_the_pure_functions_on_all_kinds_of_parts_equal_the_whole(world):
     launch("pure", world)
@@ -53,6 +58,11 @@ def test_the_pure_functions_on_all_kinds_of_parts_equal_the_whole(world):
 @pytest.mark.parametrize("world", ["odd", "cnn"])
 def test_the_pure_functions_on_a_grid_of_four_processes_equal_the_whole(world):
     launch("pure", world, processes=4, timeout=400)
+
+
+@pytest.mark.slow
+def test_pulls_and_projections_on_shards_equal_the_whole():
+    launch("pulls")
 
 
 def test_replicas_stay_the_same_without_a_word_of_ours():

@@ -19,7 +19,7 @@ from funcbio.mechanisms import REJUVENATIONS, ROWS
 from funcbio.mechanisms._crystallize import CRYSTALLIZE
 from funcbio.rng import UNIFORM
 
-STEPS = {name: row.step(name, {}) for name, row in ROWS.items()}
+STEPS = {name: row.step(name, {}) for name, row in ROWS.items() if not row.on_trees}
 STEPS["update_fuzzy_learning_rates"] = ROWS["update_fuzzy_learning_rates"].step(
     "", {"distribution": "activity", "dynamic": True}
 )

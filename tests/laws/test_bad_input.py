@@ -34,10 +34,11 @@ from bad_inputs import (
 from hypothesis import strategies as st
 from optree import tree_leaves, tree_map
 from torch import nn
-from worlds import FEATURES
+from worlds import FEATURES, LAWFUL, kept
 
 import funcbio
 from funcbio import BioConfig, BioConverter, BioModule, BioState, ConfigError, Distribution, init, key, sample_rates
+from funcbio.base import KEPT
 
 pytestmark = [  # Generated models often leave nothing to do.
     pytest.mark.filterwarnings("ignore::funcbio.IdleWarning"),
@@ -249,9 +250,11 @@ def parts(params, grads, state):
     return {"params": params, "grads": grads, **state._asdict()}
 
 
-def small_world():
+def small_world(name="fuzzy_learning_rates"):
     specs = [(shape, torch.float32, "usual", "usual", "contiguous", True) for shape in ((2, 3), (3,), (4, 2, 3))]
-    return world(specs, 9, 8)
+    params, grads, state = world(specs, 9, 8)
+    start = funcbio.init(params, key=KEY, keep=kept(name))
+    return params, grads, state._replace(calls=start.calls, **{field: getattr(start, field) for field in KEPT})
 
 
 TREES = ["params", "grads", "rate", "sign", "activity"]
@@ -280,10 +283,11 @@ NO_UPDATES = [(), None, 3, "x", torch.tensor(1.0), torch.zeros(2, dtype=torch.in
 
 
 @st.composite
-def misfits(draw, hypers):
+def misfits(draw, name):
     """One thing that does not fit: a name, and the parts, key and hyper-parameters with it in place."""
-    given = parts(*small_world())
-    where = draw(st.sampled_from([*TREES, *TREES, *TREES, "updates", "key", "hyper"]))
+    hypers, given = LAWFUL[name][1], parts(*small_world(name))
+    trees = [*TREES, *(field for field in KEPT if given[field] != ())]
+    where = draw(st.sampled_from([*trees, *trees, *trees, "updates", "key", "hyper"]))
     if where == "key":
         return where, given, draw(st.sampled_from([*NO_KEYS, KEY.to("meta")])), {}
     if where == "updates":
@@ -300,15 +304,15 @@ def misfits(draw, hypers):
 
 
 @at_length
-@every_feature
+@pytest.mark.parametrize("name", LAWFUL)
 def test_what_does_not_fit_is_named_or_not_read(name, times):
-    refusals, right = set(), parts(*FEATURES[name][0](*small_world(), key=KEY))
+    refusals, right = set(), parts(*LAWFUL[name][0](*small_world(name), key=KEY))
 
     def does_not_fit(case):
         where, given, k, hyper = case
         before = bits(given)
         fields = {field: given[field] for field in BioState._fields}
-        call = lambda: FEATURES[name][0](given["params"], given["grads"], BioState(**fields), key=k, **hyper)
+        call = lambda: LAWFUL[name][0](given["params"], given["grads"], BioState(**fields), key=k, **hyper)
         result = refused(call, ValueError, names="should" if where == "params" else where)
         assert bits(given) == before
         if result is None:
@@ -318,13 +322,15 @@ def test_what_does_not_fit_is_named_or_not_read(name, times):
         got = parts(*result)
         if where == "sign" and given["sign"] in ((), None):
             return  # No Dale signs: that is allowed where they are not needed.
+        if where in ("bound", "norm"):
+            return  # One for every row is as good as one for all.
         if where in given:
             assert all(a is b for a, b in zip(tree_leaves(got[where]), tree_leaves(given[where]), strict=True)) or (
                 bits(got[where]) == bits(given[where])
             )
         assert all(bits(got[part]) == bits(right[part]) for part in got if part != where)
 
-    attempt(120 * times, does_not_fit, misfits(FEATURES[name][1]))
+    attempt(120 * times, does_not_fit, misfits(name))
     assert "params" in refusals or name.startswith("update")
     assert "grads" in refusals
 
@@ -493,18 +499,53 @@ def test_states_of_any_tree(times):
 NUMBERS = [*positive, 0, -0.0, -1e-9, 0.5, 1, 1 - 1e-16, 1 + 1e-9, 2, 1e15, 1.1e15, 10**400, -(10**400), 2**63]
 NUMBERS += [np.float32(0.25), np.float64(0.25), np.int64(2), Fraction(1, 4), Fraction(10**400), math.nan, math.inf]
 WORDS = ["uniform", "lognormal", "default", "0.0.5", "activity", Distribution.TEMPORAL, "", "true", b"uniform"]
+WORDS += [
+    "swr",
+    "|g w|",
+    "random",
+    "threshold",
+    "huber",
+    "l1",
+    "start",
+    "scaled",
+    "spread",
+    "maximum",
+    "local",
+    "global",
+]
+WORDS += ["static", "gradient", "zero", "erdos_renyi"]
 THINGS = [True, False, np.True_, None, torch.tensor(0.25), torch.ones(2), [0.25], {}, 1j, torch.relu, nn.ReLU(), int]
 REASONABLE = {
     "fuzzy_lr_distribution": lambda v: isinstance(v, str) and v in list(Distribution),
-    "rejuvenation_variant": lambda v: isinstance(v, str) and v in ("lognormal", "uniform", "0.0.5"),
+    "rejuvenation_variant": lambda v: isinstance(v, str) and v in ("lognormal", "uniform", "0.0.5", "swr"),
+    "rejuvenation_utility": lambda v: isinstance(v, str) and v in ("default", "|w|", "|g w|", "random"),
+    "rejuvenation_rule": lambda v: isinstance(v, str) and v in ("default", "probability", "threshold", "proportional"),
+    "l2_init_penalty": lambda v: isinstance(v, str) and v in ("l2", "l1", "huber"),
+    "shrink_and_perturb_noise": lambda v: isinstance(v, str) and v in ("init", "start", "normal", "scaled"),
+    "clip_weights_bound": lambda v: isinstance(v, str) and v in ("fan_in", "spread", "maximum"),
+    "upgd_scope": lambda v: isinstance(v, str) and v in ("global", "local"),
+    "prune_and_regrow_grow": lambda v: isinstance(v, str) and v in ("random", "gradient", "static"),
+    "prune_and_regrow_newborn": lambda v: isinstance(v, str) and v in ("zero", "start"),
+    "density_law": lambda v: isinstance(v, str) and v in ("uniform", "erdos_renyi", "erdos_renyi_kernel"),
     "fuzzy_lr_variant": lambda v: isinstance(v, str) and v in ("default", "0.0.5"),
     "dales_variant": lambda v: isinstance(v, str) and v in ("default", "0.0.5"),
     "weight_splitting_activation_function": callable,
 }
 WHOLE = {"weight_splitting_Gamma": 0, "fuzzy_lr_update_freq": 1, "fuzzy_lr_layer_index": -1e15}
-WHOLE |= {"fuzzy_lr_total_layers": -1e15}
-FLAGS = ["apply_dales_principle", "fuzzy_lr_dynamic", "record_activity"]
+WHOLE |= {"fuzzy_lr_total_layers": -1e15, "spectral_regularization_power": 1, "fire_iterations": 0}
+WHOLE |= {"prune_and_regrow_until": 0, "hare_and_tortoise_every": 1, "dash_every": 1}
+FLAGS = ["apply_dales_principle", "fuzzy_lr_dynamic", "record_activity", "upgd_protect", "treat_norms"]
 RANGES = {"dampening_factor": "()1", "base_lr": "()1", "fuzzy_lr_decay": "(]1", "dales_excitatory_fraction": "[]1"}
+NOT_NEGATIVE = [
+    "l2_init_strength",
+    "shrink_and_perturb_shrink",
+    "shrink_and_perturb_perturb",
+    "upgd_sigma",
+    "upgd_decay",
+]
+NOT_NEGATIVE += ["spectral_regularization_strength", "parseval_strength"]
+SHARES = ["rejuvenation_fraction", "upgd_beta", "prune_and_regrow_drop", "density", "hare_and_tortoise_momentum"]
+RANGES |= dict.fromkeys(NOT_NEGATIVE, "[]inf") | dict.fromkeys([*SHARES, "dash_alpha", "dash_floor"], "[]1")
 RANGES |= {"fuzzy_lr_min": "[]2", "crystallization_floor": "[]inf", "scaling_gamma": "[]inf", "fuzzy_lr_max": "(]inf"}
 
 

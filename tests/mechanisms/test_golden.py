@@ -7,6 +7,8 @@ import funcbio
 from funcbio import mechanisms as m
 from funcbio import split_output
 from funcbio.mechanisms import _rates as rates
+from funcbio.mechanisms._l2_init import KERNELS as PULLS
+from funcbio.mechanisms._shrink import NOISES
 
 W = torch.tensor([0.5, -1.0, 2.0, 0.0])
 G = torch.tensor([1e-6, 0.3, -2.5, 0.4])
@@ -16,9 +18,12 @@ UNIT = torch.tensor([0.25, 0.9, 0.05, 0.6])
 COIN = torch.tensor([1.0, -1.0, 1.0, -1.0])
 SIGN = torch.tensor([1.0, 1.0, -1.0, -1.0])
 COUNT = torch.tensor([30, 10, 0, 40])
+START = torch.tensor([0.25, -1.5, 1.0, 0.75])
 DUE, SHAKING, EARLY = torch.tensor(10), torch.tensor(100), torch.tensor(9)
 CLAMP = {"minimum": 0.5, "maximum": 2.0}
 MEAN, ACTIVE = W.abs().mean(), COUNT.float().mean()
+PULL = {"strength": 0.1, "delta": torch.tensor(0.4)}
+SHRINK = {"shrink": 0.4, "perturb": 0.1}
 TEMPORAL = {"nu": 0.16, "decay": 0.9, "every": 10, **CLAMP}
 
 GOLDEN = {
@@ -75,6 +80,25 @@ GOLDEN = {
     "split with relu": (
         split_output(torch.tensor([1.0, 2.0, -3.0, 4.0]), 2, activation=torch.relu),
         [3.0, 3.0, 4.0, 4.0],
+    ),
+    "l2 init": (PULLS["l2", False].rule(W, G, START, **PULL), [0.025001, 0.35, -2.4, 0.325]),
+    "l2 init, l1": (PULLS["l1", False].rule(W, G, START, **PULL), [0.100001, 0.4, -2.4, 0.3]),
+    "l2 init, huber": (PULLS["huber", False].rule(W, G, START, **PULL), [0.025001, 0.34, -2.46, 0.36]),
+    "l2 init, decoupled": (PULLS["l2", True].rule(W, G, START, **PULL), [-0.024999, 0.25, -2.6, 0.475]),
+    # The draws choose elements 1, 3, 0 and 2 of the start.
+    "shrink and perturb, init": (NOISES["init"].rule(W, START, UNIT, **SHRINK), [0.05, -0.325, 0.825, 0.1]),
+    "shrink and perturb, start": (NOISES["start"].rule(W, START, **SHRINK), [0.225, -0.55, 0.9, 0.075]),
+    "shrink and perturb, normal": (NOISES["normal"].rule(W, NOISE, **SHRINK), [0.21, -0.55, 1.0, 0.07]),
+    "shrink and perturb, scaled": (  # The variance of the weights is 4.6875 / 4.
+        NOISES["scaled"].rule(W, NOISE, **SHRINK),
+        [0.210825318, -0.562379763, 1.01650635, 0.0757772228],
+    ),
+    "clip weights": (m.CLIP.rule(W, torch.tensor(0.4), kappa=2.0), [0.5, -0.8, 0.8, 0.0]),
+    # The norm of the weights is the square root of 5.25.
+    "project norms": (m.PROJECT.rule(W, torch.tensor(3.0)), [0.654653671, -1.30930734, 2.61861468, 0.0]),
+    "exponentiated gradient": (
+        m.EXPONENTIATED.rule(W, G, statistics=(torch.tensor(1e-7),)),
+        [5.0000025e-7, 0.259181779, -1.83583000, 0.0],
     ),
 }
 

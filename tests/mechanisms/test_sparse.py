@@ -253,6 +253,16 @@ def test_densities_of_layers(law, density, expected):
     assert [*densities(LENET, density, law).values()] == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_layer_that_stays_dense_is_the_first_of_the_model_and_not_of_the_alphabet():
+    net = nn.Sequential()
+    net.add_module("zoo", nn.Linear(8, 6))
+    net.add_module("ape", nn.Linear(6, 4))
+    params = dict(net.named_parameters())
+    for synapses in (None, funcbio.synapses(net)):
+        state = init(params, key=key(0), synapses=synapses, config=BioConfig(density=0.5), keep=["prune_and_regrow"])
+        assert {name: n for name, n in counts(state).items() if n} == {"zoo.weight": 48, "ape.weight": 12}
+
+
 def test_kernels_count_where_they_are_told_to():
     """Shapes (8, 4, 3, 3) and (10, 32): N = 288, 320. With kernels 18/288 against 42/320, else 12/32 against 42/320."""
     shapes = {"conv": (8, 4, 3, 3), "head": (10, 32)}

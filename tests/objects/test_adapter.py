@@ -42,7 +42,7 @@ def trees(bio_model):
     return copy.deepcopy((params, grads, state)), first.key.clone()
 
 
-METHODS = [name for name in ROWS if name != "apply_dales_principle"]
+METHODS = [name for name, row in ROWS.items() if row.is_method]
 
 
 @pytest.mark.filterwarnings("ignore:apply_dales_principle should find:funcbio.IdleWarning")

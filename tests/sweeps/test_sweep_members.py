@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import funcbio
 from funcbio import BioConfig, Distribution, Mechanism, sweep
+from funcbio.mechanisms import ROWS
 from funcbio.sweeps._batches import Batches, StepKeys
 from funcbio.sweeps._job import Job
 from funcbio.sweeps._optimizers import ELEMENTWISE, recipe
@@ -199,11 +200,20 @@ def test_a_hyper_parameter_that_is_swept_is_as_one_that_is_set():
 
 @pytest.mark.parametrize("field", numbers_of(BioConfig()))
 def test_every_number_of_the_configuration_can_be_swept(field):
-    values = [0.7, 0.8] if field == "fuzzy_lr_decay" else [1, 2] if field == "fuzzy_lr_update_freq" else [0.3, 0.4]
+    counts = isinstance(getattr(BioConfig(), field), int)
+    special = {"fuzzy_lr_decay": [0.7, 0.8], "l2_init_delta": [1e-3, 2e-3]}
+    values = special.get(field, [1, 2] if counts else [0.3, 0.4])
     config = everything("temporal", fuzzy_lr_min=0.2, fuzzy_lr_max=1.2, crystal_thresh=0.05)
     mechanisms = [m for m in EVERY if not isinstance(m, Mechanism)] + ["rejuvenate_weights"]
     mechanisms.remove("crystallize")
     mechanisms.insert(0, "crystallize")
+    if field == "rejuvenation_fraction":
+        config = config.replace(rejuvenation_rule="proportional")
+    neighbours = [name for name, row in ROWS.items() if row.on_trees and field in row.fields.values()]
+    if neighbours or field == "density":
+        mechanisms = neighbours[:1] or ["prune_and_regrow"]
+        config = BioConfig(l2_init_penalty="huber" if field == "l2_init_delta" else "l2", l2_init_strength=0.5)
+        config = config.replace(l2_init_delta=1e-3, prune_and_regrow_drop=0.9, dash_every=2, hare_and_tortoise_every=2)
     together, _ = engine([2], 3, config=config, mechanisms=mechanisms, grid={field: values})
     for index, value in enumerate(values):
         alone, _ = engine([2], 3, config=config.replace(**{field: value}), mechanisms=mechanisms)
