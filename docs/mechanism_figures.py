@@ -131,8 +131,8 @@ def selective() -> Any:
     """The weights that each utility and rule replaces, a tenth of all."""
     figure, axes = axes_of(3, size=(3, 2.9), sharex=True, sharey=True)
     shown = {
-        "|w|, probability": {"utility": "|w|", "rule": "probability", "strength": STRENGTH},
-        "|g w|, threshold": {"utility": "|g w|", "rule": "threshold", "fraction": 0.04},
+        "|w|, probability": {"utility": "|w|", "rule": "probability", "strength": 4.8},
+        "|g w|, threshold": {"utility": "|g w|", "rule": "threshold", "fraction": 0.055},
         "random, proportional": {"utility": "random", "rule": "proportional", "fraction": 0.1},
     }
     for axis, (title, options) in zip(axes, shown.items(), strict=True):
@@ -164,7 +164,7 @@ def draw_laws(axis: Any) -> None:
         mask = funcbio.init(params, key=funcbio.key(0), config=config, keep=["prune_and_regrow"]).mask
         shares = [100 * mask[name].float().mean().item() for name in shapes]
         axis.bar([index + 0.4 * place for index in range(3)], shares, width=0.38, color=color, label=law)
-    axis.set(ylabel="connections, %", title="density=0.1", ylim=(0, 135))
+    axis.set(ylabel="connections, %", title="density=0.1", ylim=(0, 130))
     axis.set_xticks([0.2, 1.2, 2.2], [*shapes], fontsize=9)
     axis.legend(frameon=False, loc="upper center", ncols=2, fontsize=9, columnspacing=1)
 
@@ -178,6 +178,7 @@ def sparse() -> Any:
     picture = torch.tensor([to_rgb(color) for color in colors.values()])[kinds.long()]
     left.imshow(picture, interpolation="nearest", aspect="auto")
     left.set(xlabel="pre-synaptic unit", ylabel="post-synaptic unit", title="one call of prune_and_regrow")
+    left.set_yticks(range(0, 16, 5))
     for name in ("stays", "dropped", "grown"):
         left.scatter([], [], color=colors[name], marker="s", label=name)
     left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False, handletextpad=0.1)

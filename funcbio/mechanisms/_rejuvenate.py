@@ -150,7 +150,7 @@ def rejuvenation(
 ) -> tuple[Kernel, dict[str, Any]]:
     """Returns the kernel of a variant, and its hyper-parameters."""
     usual = USUAL.get(variant, ("|w|", "probability"))
-    chosen = tuple(own if given == DEFAULT else given for given, own in zip((utility, rule), usual, strict=True))
+    chosen = usual[0] if utility == DEFAULT else utility, usual[1] if rule == DEFAULT else rule
     if variant in REJUVENATIONS and chosen == usual:
         return REJUVENATIONS[variant], {"strength": strength}
     if variant == VERSION:
