@@ -175,7 +175,7 @@ def sparse() -> Any:
     colors = {"missing": "white", "stays": "0.75", "dropped": PALETTE[1], "grown": PALETTE[0]}
     kinds = (before & after).int() + 2 * (before & ~after) + 3 * new
     figure, (left, right) = axes_of(2, size=(4.2, 3.2))
-    picture = torch.tensor([to_rgb(color) for color in colors.values()])[kinds.long()]
+    picture = torch.tensor([to_rgb(color) for color in colors.values()])[kinds.long()].numpy()
     left.imshow(picture, interpolation="nearest", aspect="auto")
     left.set(xlabel="pre-synaptic unit", ylabel="post-synaptic unit", title="one call of prune_and_regrow")
     left.set_yticks(range(0, 16, 5))
