@@ -48,6 +48,18 @@ class Norm(NamedTuple):
         return sum_of([item.squares for item in items]).sqrt()
 
 
+class Ratio(NamedTuple):
+    """Holds the sums of squares of some values and of those that they are compared with."""
+
+    squares: Tensor
+    of: Tensor
+
+    @staticmethod
+    def pool(items: Sequence["Ratio"]) -> Tensor:
+        """Returns the ratio of the Euclidean norms of all values; nan or infinite if they are compared with zeros."""
+        return sum_of([item.squares for item in items]).sqrt() / sum_of([item.of for item in items]).sqrt()
+
+
 class PerLayer(NamedTuple):
     """Holds a value that belongs to one layer."""
 
@@ -59,7 +71,7 @@ class PerLayer(NamedTuple):
         return sum_of([item.value for item in items]) / len(items)
 
 
-Amount = Mean | Spread | Norm | PerLayer
+Amount = Mean | Spread | Norm | Ratio | PerLayer
 
 
 def pool(items: Sequence[Any]) -> Tensor:

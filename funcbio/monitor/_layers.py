@@ -9,9 +9,10 @@ from torch import Tensor
 from funcbio._checks import require, require_like
 from funcbio.anatomy._synapses import Synapse
 from funcbio.base import Tree, leaf_names, leaves_as
+from funcbio.monitor._kept import KEPT
 from funcbio.tensors._sharding import whole
 
-FIELDS = ("rate", "sign", "activity", "replaced", "age")
+FIELDS = ("rate", "sign", "activity", "replaced", "age", *KEPT)
 """Fields of the state that are measured."""
 
 

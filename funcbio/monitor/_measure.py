@@ -10,30 +10,34 @@ from funcbio.base import Number
 from funcbio.engine._statistics import mean, total
 from funcbio.mechanisms import keep_sign
 from funcbio.monitor._amounts import Mean, PerLayer, mean_of, norm_of, spread_of
+from funcbio.monitor._kept import measure_kept
 from funcbio.monitor._ranks import effective_rank, singular_values, stable_rank
 
 
 class Limits(NamedTuple):
-    """Holds the limits for crystallized and dormant, and whether ranks are computed.
+    """Holds the limits for crystallized, dormant and clipped, and whether ranks are computed.
 
     Attributes:
         crystallized_below: Rate under which a weight counts as crystallized.
         dormant_up_to: Activity, relative to the layer's mean, up to which a unit counts as dormant.
         ranks: Whether singular values are computed.
+        clipped_at: Multiple of its bound from which a weight counts as clipped.
     """
 
     crystallized_below: Number
     dormant_up_to: Number
     ranks: bool
+    clipped_at: Number
 
 
 def measure(layer: Mapping[str, Tensor], synapse: Synapse | None, limits: Limits) -> dict[str, Any]:
     """Computes the amounts of one layer, in the order in which they are documented.
 
     Args:
-        layer: Its weight, and those of grad, update, rate, sign, activity, replaced and age that are there.
+        layer: Its weight, and those of grad, update, rate, sign, activity, replaced, age and what is kept for some
+            mechanisms that are there.
         synapse: Description of the weight; None for the layout of Linear and Conv.
-        limits: The limits for crystallized and dormant, and whether ranks are computed.
+        limits: The limits for crystallized, dormant and clipped, and whether ranks are computed.
     """
     weight, amounts = layer["weight"], {}
     if "rate" in layer:
@@ -55,6 +59,7 @@ def measure(layer: Mapping[str, Tensor], synapse: Synapse | None, limits: Limits
         singular = singular_values(weight, 0 if synapse is None else synapse.post)
         amounts["stable_rank"] = PerLayer(stable_rank(singular))
         amounts["effective_rank"] = PerLayer(effective_rank(singular))
+    amounts |= measure_kept(layer, limits.clipped_at)
     for name in ("weight", "grad", "update"):
         if name in layer:
             amounts[f"{name}_norm"] = norm_of(layer[name])

@@ -28,6 +28,7 @@ def metrics(
     ranks: bool = False,
     crystallized_below: Number = 0.5,
     dormant_up_to: Number = 0.0,
+    clipped_at: Number = 2.0,
     synapses: Mapping[str, Synapse] | None = None,
 ) -> dict[str, dict[str, Tensor]]:
     r"""Measures the synapses of every layer and of the whole model.
@@ -46,12 +47,17 @@ def metrics(
     | ``excitatory_units`` | ``sign`` | share of the Dale signs that are positive |
     | ``sign_violations`` | ``sign`` | share of weights whose sign is not that of their unit in this matrix |
     | ``dormant`` | ``activity`` | share of units that were active ``dormant_up_to`` times the layer's mean, or less |
+    | ``start_distance``, ``tortoise_distance`` | ``start``, ``tortoise`` | norm of the difference, over theirs |
+    | ``density`` | ``mask`` | share of the connections that exist |
+    | ``clipped`` | ``bound`` | share of weights at ``clipped_at`` times their bound, or beyond |
+    | ``utility_mean``, ``utility_std`` | ``utility`` | mean and spread of the running utility |
+    | ``spectral_norm`` | ``singular`` | largest singular value, by the kept vector: a lower bound |
     | ``stable_rank``, ``effective_rank`` | ``params`` | directions that the layer uses; with ``ranks=True`` |
     | ``weight_norm``, ``grad_norm``, ``update_norm`` | trees | Euclidean norms |
     | ``relative_update`` | ``update`` | ``update_norm / weight_norm`` |
 
     Dale signs belong to a weight matrix: units with other signs in another matrix are no violation.
-    The whole model pools all weights and all units, but ranks, which are averaged over layers. A state does not
+    The whole model pools all weights and all units; ranks and spectral norms are averaged over layers. A state does not
     remember initial rates; no distribution starts under ``fuzzy_lr_min``, so a rate under its default 0.5 has
     been dampened, and ``crystallized_below`` should follow a configuration with another ``fuzzy_lr_min``. Activity
     counts a layer's own output, before any activation function that follows: a unit behind a ReLU that never fires
@@ -71,6 +77,7 @@ def metrics(
         crystallized_below: Rate under which a weight counts as crystallized.
         dormant_up_to: Activity, relative to the layer's mean, up to which a unit counts as dormant; 0 means
             never active.
+        clipped_at: Multiple of its bound from which a weight counts as clipped: the ``kappa`` of ``clip_weights``.
         synapses: Description of the model from ``funcbio.synapses``, for ranks: as a matrix, a weight has a row
             for each post-synaptic unit. None takes the layout of Linear and Conv.
 
@@ -93,11 +100,11 @@ def metrics(
     References:
         Dormant units: Sokar et al., ICML 2023. Ranks: see ``funcbio.monitor.stable_rank`` and ``effective_rank``.
     """
-    require_numbers(crystallized_below=crystallized_below, dormant_up_to=dormant_up_to)
+    require_numbers(crystallized_below=crystallized_below, dormant_up_to=dormant_up_to, clipped_at=clipped_at)
     levels = _levels(quantiles)
     layers = layers_of(params, {"grad": grads, "update": update}, state, synapses)
     require("params", WHOLE, f"a tree without a layer called {WHOLE!r}", WHOLE not in layers)
-    limits, described = Limits(crystallized_below, dormant_up_to, bool(ranks)), synapses or {}
+    limits, described = Limits(crystallized_below, dormant_up_to, bool(ranks), clipped_at), synapses or {}
     amounts = {name: measure(layer, described.get(name), limits) for name, layer in layers.items()}
     entries = {name: _entries([amounts[name]], [layers[name]], levels) for name in layers}
     if layers:
