@@ -4,11 +4,11 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from matplotlib.colors import to_rgb
 
 import funcbio
 from funcbio import BioConfig, BioState, Distribution
 from funcbio.plot._canvas import PALETTE, figure_of
+from funcbio.plot._connections import draw_connections
 
 SHAPE = (200, 300)
 SMALL = (50, 60)
@@ -145,14 +145,14 @@ def selective() -> Any:
     return figure
 
 
-def regrown() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The connections of a small layer before and after a call, and which are new."""
+def regrown() -> tuple[torch.Tensor, torch.Tensor]:
+    """The connections of a small layer before and after a call."""
     key, config = funcbio.key(0), BioConfig(density=0.3)
     params = {"w": funcbio.normal(key, (16, 24))}
     state = funcbio.init(params, key=key, config=config, keep=["prune_and_regrow"])
     grads = {"w": funcbio.normal(funcbio.key(1), (16, 24))}
     found = funcbio.prune_and_regrow(params, grads, state, key=key, grow="gradient")[2]
-    return state.mask["w"], found.mask["w"], found.replaced["w"]
+    return state.mask["w"], found.mask["w"]
 
 
 def draw_laws(axis: Any) -> None:
@@ -171,17 +171,10 @@ def draw_laws(axis: Any) -> None:
 
 def sparse() -> Any:
     """The connections that one call removes and grows, and how the density of a model is spread."""
-    before, after, new = regrown()
-    colors = {"missing": "white", "stays": "0.75", "dropped": PALETTE[1], "grown": PALETTE[0]}
-    kinds = (before & after).int() + 2 * (before & ~after) + 3 * new
+    before, after = regrown()
     figure, (left, right) = axes_of(2, size=(4.2, 3.2))
-    picture = torch.tensor([to_rgb(color) for color in colors.values()])[kinds.long()].numpy()
-    left.imshow(picture, interpolation="nearest", aspect="auto")
-    left.set(xlabel="pre-synaptic unit", ylabel="post-synaptic unit", title="one call of prune_and_regrow")
-    left.set_yticks(range(0, 16, 5))
-    for name in ("stays", "dropped", "grown"):
-        left.scatter([], [], color=colors[name], marker="s", label=name)
-    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False, handletextpad=0.1)
+    draw_connections(left, after, before)
+    left.set_title("one call of prune_and_regrow")
     draw_laws(right)
     return figure
 

@@ -4,9 +4,10 @@ Every function returns a matplotlib ``Figure``, to be saved with ``savefig``; a 
 state stays as it is. matplotlib is imported when a figure is drawn: ``pip install 'funcbio[monitor]'``.
 """
 
+from funcbio.plot._connections import connection_map
 from funcbio.plot._curves import learning_curves
 from funcbio.plot._histograms import rate_histograms
 from funcbio.plot._map import crystallization_map
 from funcbio.plot._turnover import turnover
 
-__all__ = ["crystallization_map", "learning_curves", "rate_histograms", "turnover"]
+__all__ = ["connection_map", "crystallization_map", "learning_curves", "rate_histograms", "turnover"]

@@ -56,6 +56,8 @@ def test_importing_the_library_and_drawing_set_nothing_up_globally():
         lambda: plot.rate_histograms([torch.ones(5)], steps=[7]),  # All in one bin at a single step.
         lambda: plot.turnover(history()),
         lambda: plot.turnover(history(layers=20)),
+        lambda: plot.connection_map(torch.zeros(3, 4)),
+        lambda: plot.connection_map(torch.ones(3, 4, 2, dtype=torch.bool), torch.zeros(3, 4, 2)),
         lambda: plot.crystallization_map(torch.zeros(3, 4)),
         lambda: plot.crystallization_map(torch.ones(3, 4, 2, 2, dtype=torch.bfloat16)),
         lambda: plot.learning_curves({"one": [1.0, 0.5]}),
@@ -182,3 +184,16 @@ def test_a_missing_package_gives_the_line_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"matplotlib should be installed, by pip install 'funcbio\[monitor\]'"):
         funcbio.plot.learning_curves({"a": [1.0]})
+
+
+def test_connections_show_what_was_dropped_and_grown():
+    before, mask = torch.tensor([[1, 1, 0], [0, 1, 0]]).bool(), torch.tensor([[1, 0, 0], [1, 1, 0]]).bool()
+    axes = plot.connection_map(mask, before).axes[0]
+    assert axes.images[0].get_array().tolist() == [[1, 2, 0], [3, 1, 0]]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["stays", "dropped", "grown"]
+    assert axes.get_title(loc="left") == "50.0 % of 6 connections exist, 1 dropped, 1 grown"
+    assert plot.connection_map(mask).axes[0].get_title(loc="left") == "50.0 % of 6 connections exist"
+    with pytest.raises(ValueError, match="before should be a mask of two dimensions or more"):
+        plot.connection_map(mask, before[:1])
+    with pytest.raises(ValueError, match="mask should be a mask of two dimensions or more"):
+        plot.connection_map(torch.ones(3))
