@@ -1,4 +1,4 @@
-"""Newborn weights in sweeps: a member is trained as by attach, whose newborn weights move as under a fresh optimizer."""
+"""Newborn weights in sweeps: a member is trained as by attach, which moves them as a fresh optimizer would."""
 
 from functools import partial
 
@@ -45,8 +45,8 @@ DATA = (X, X[:, :3].argmax(1))
 def swept(make, newborn, **keywords):
     keywords = {"steps": STEPS, "seeds": 2, **keywords}
     return funcbio.sweep(
-        net, F.cross_entropy, DATA, batch_size=16, optimizer=make, lr=0.05, mechanisms=MECHANISMS, newborn=newborn, share=["weights"],
-        grid={"weight_decay": [0.0, 0.1]}, progress=False, record_every=1, **keywords
+        net, F.cross_entropy, DATA, batch_size=16, optimizer=make, lr=0.05, mechanisms=MECHANISMS, newborn=newborn,
+        share=["weights"], grid={"weight_decay": [0.0, 0.1]}, progress=False, record_every=1, **keywords
     )  # fmt: skip
 
 
@@ -94,9 +94,10 @@ def test_a_killed_sweep_goes_on_to_the_bit(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return step(self, number, batch, keys)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(Engine, "step", dying)
-        swept(optim.Adam, "exact", output=tmp_path, save_seconds=0)
+        with pytest.raises(KeyboardInterrupt):
+            swept(optim.Adam, "exact", output=tmp_path, save_seconds=0)
     again = swept(optim.Adam, "exact", output=tmp_path)
     assert all(whole.member(i)["weight"].equal(again.member(i)["weight"]) for i in range(4))
     with pytest.raises(ValueError, match="newborn"):
