@@ -50,7 +50,8 @@ def renewed(state: Any, params: Tensors, masks: Tensors, newborn: str, initial: 
     def start(entry: str, value: Any, name: str) -> Any:
         if name not in masks or not isinstance(value, Tensor) or value.shape != params[name].shape:
             return value
-        where = masks[name]
+        where = masks[name]  # One number for a parameter that is no synapse's.
+        where = where.view(*where.shape, *[1] * (value.ndim - where.ndim)).expand_as(value)
         if entry == AGES:
             return torch.where(where, 1, value)
         if newborn == "mean" and entry in DIVISORS:
