@@ -50,7 +50,7 @@ def _kernel(*, protect: bool, local: bool) -> Kernel:
         statistics: tuple[Tensor],
     ) -> Tensor:
         share = unit(utility, (-1,)) if local else relative_to(utility, *statistics)
-        free = torch.sigmoid(-share)
+        free = 1.0 / (1.0 + torch.exp(share))  # torch.sigmoid rounds otherwise at the end of a tensor.
         moved = (grad + sigma * noise) * free if protect else grad + sigma * noise * free
         return moved - decay * weight
 
