@@ -12,6 +12,7 @@ from funcbio.attachment._arguments import check_config, check_flags, converter_o
 from funcbio.attachment._handle import Handle
 from funcbio.attachment._layers import check_names, model_of, of_optimizer, owner_of
 from funcbio.attachment._memory import is_known
+from funcbio.attachment._newborn import check_newborn
 from funcbio.attachment._optimizers import check_optimizer, groups_by_weight
 from funcbio.base import Feature
 from funcbio.bio_config import BioConfig
@@ -33,6 +34,7 @@ def attach(
     compile: bool | None = None,
     fresh_rates: bool = False,
     ages: bool = False,
+    newborn: str = "zero",
     in_optimizer: bool = False,
     hooks: bool = True,
 ) -> Handle:
@@ -55,6 +57,10 @@ def attach(
             ``converter`` and a converted model have a ``compile`` of their own, and this has to be None.
         fresh_rates: Whether replaced weights also get a fresh draw of their rate factor.
         ages: Whether to count the steps since every weight was replaced; see ``Handle.trees``.
+        newborn: How the optimizer goes on with replaced weights. "zero": its memory of them starts anew, but its step
+            counter goes on; "mean": what a step is divided by starts at the mean over the layer's other weights, and
+            momentum at 0; "exact": they are moved as by a fresh optimizer that started when they were replaced
+            (Adam, AdamW, NAdam, RAdam, Adamax; it keeps an int32 for every weight).
         in_optimizer: Whether the handle's state rides in the optimizer's ``state_dict``.
         hooks: Whether the optimizer's steps call the mechanisms. If not, call ``before_step`` and ``after_step``.
 
@@ -64,8 +70,8 @@ def attach(
     Raises:
         TypeError: If optimizer or model are none.
         ValueError: If the optimizer cannot be treated or holds no synapse of the model, a mechanism is unknown or does
-            nothing in its place, a weight is attached already, or ``config`` or ``compile`` is given for a
-            converted model.
+            nothing in its place, ``newborn`` does not suit the optimizer, a weight is attached already, or ``config``
+            or ``compile`` is given for a converted model.
         AttributeError: If Dale's principle is to be enforced and not configured.
         RuntimeError: If ``scale_grad`` is to act and no activity is recorded.
 
@@ -85,6 +91,7 @@ def attach(
         require("optimizer", optimizer, "an optimizer, unless hooks=False", not hooks and not in_optimizer)
     else:
         check_optimizer(optimizer)
+    check_newborn(newborn, optimizer)
     chosen = mechanisms_of(mechanisms)
     converted = bool(bio_modules(model_of(model)))
     maker = converter_of(converted, config, converter, compile)
@@ -96,11 +103,11 @@ def attach(
     if optimizer is not None and any(mechanism.row.replaces for mechanism in chosen):
         _warn_of_unknown(optimizer)
     if maker is None:
-        return Handle(optimizer, model, chosen, **flags, converted=False)
+        return Handle(optimizer, model, chosen, **flags, newborn=newborn, converted=False)
     try:
         with silently():  # The methods of the model are not needed.
             maker(model)
-        return Handle(optimizer, model, chosen, **flags, converted=True)
+        return Handle(optimizer, model, chosen, **flags, newborn=newborn, converted=True)
     except BaseException:
         strip(model)
         raise

@@ -28,6 +28,7 @@ class Open:
         ready: Groups of them by place, once the layers have been looked at.
         masks: Which weights were replaced so far.
         old: The weights before the step.
+        young: Those of layers with newborn weights.
         closure: The closure that the optimizer evaluates itself.
     """
 
@@ -37,6 +38,7 @@ class Open:
     ready: dict[str, list[ReadyGroup]] = field(default_factory=dict)
     masks: Masks = field(default_factory=dict)
     old: Old = field(default_factory=Old)
+    young: dict[BioLayer, Tensor] = field(default_factory=dict)
     closure: Watched | None = None
 
 
@@ -86,6 +88,7 @@ class Cycle:
         step = self._opened(finite)
         self._before(step)
         step.old = Old([bio for bio in step.bios if bio.has_gradient()] if step.ready["update"] else [])
+        step.young = {} if step.finite is False else self.ages.births.before(step.bios)
         self.open = step
 
     def watch(self, closure: Callable[[], Any], finite: bool | Tensor = True) -> Watched:
@@ -107,6 +110,7 @@ class Cycle:
         if step is None:
             return
         try:
+            self.ages.births.correct(self.optimizer, step.young, step.finite)
             if step.closure is not None and step.old.lend_gradients(step.closure.moved):
                 step.ready = {}  # More layers take part than were seen to.
             self._after(step)
@@ -158,6 +162,7 @@ class Cycle:
         """
         if fresh:
             self._before(step)
+            step.young = self.ages.births.before(step.bios)
             return
         if not step.ready:
             step.ready = {"update": self._prepare(step, "update")}
@@ -222,5 +227,5 @@ class Cycle:
     def _renew(self, step: Open, masks: Masks) -> None:
         if not masks:
             return
-        renew(step.bios, masks, self.optimizer, fresh_rates=self.fresh_rates)
+        renew(step.bios, masks, self.optimizer, self.ages.births, fresh_rates=self.fresh_rates)
         merge(step.masks, masks)

@@ -55,6 +55,7 @@ class Handle:
         *,
         fresh_rates: bool,
         ages: bool,
+        newborn: str,
         in_optimizer: bool,
         hooks: bool,
         converted: bool,
@@ -62,7 +63,7 @@ class Handle:
         self.optimizer, self.model, self.mechanisms = optimizer, model, tuple(mechanisms)
         self._in_optimizer, self._hooks, self._converted, self._alive = in_optimizer, hooks, converted, True
         self._layers = Layers(Overview(model, frozenset(plain_layers(model))), optimizer, self)
-        self._ages = Ages(counts=ages)
+        self._ages = Ages(counts=ages, newborn=newborn)
         self._kept = self._keep()
         self._cycle = Cycle(optimizer, self._layers, mechanisms, self._ages, fresh_rates=fresh_rates)
         self._begin()
@@ -170,7 +171,7 @@ class Handle:
             Nested dictionaries of tensors and numbers, which load with ``weights_only=True``. As in torch, the tensors
             are those in use.
         """
-        return pack(self.steps, self._parts(), self._ages.steps)
+        return pack(self.steps, self._parts(), self._ages.saved)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Loads a state; the run then goes on as the one that saved it, to the last bit.
@@ -182,8 +183,9 @@ class Handle:
             ValueError: If it does not fit; nothing has been changed then.
         """
         bios = self._parts()
-        check(state_dict, bios, self._ages.steps)
-        unpack(state_dict, bios, self._ages.steps)
+        check(state_dict, bios, self._ages.saved)
+        unpack(state_dict, bios, self._ages.saved)
+        self._ages.births.find_young()
         self._cycle.abandon()
         self._cycle.calls, self._cycle.skipped = state_dict["steps"], None
 
@@ -267,7 +269,7 @@ class Handle:
         riding = [hook.__self__ for hook in hooks if getattr(hook, "__func__", None) is Handle._give]
         bios = self._parts()
         self._waiting = find(state_dict.get(NAME), riding.index(self))
-        check(self._waiting, bios, self._ages.steps)
+        check(self._waiting, bios, self._ages.saved)
 
     def _take(self, optimizer: Optimizer) -> None:
         del optimizer

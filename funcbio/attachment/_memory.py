@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from funcbio._checks import is_torchs
+from funcbio.attachment._newborn import start_of
 from funcbio.attachment._optimizers import groups_by_weight
 from funcbio.tensors._sharding import whole
 
@@ -41,7 +42,7 @@ def parts(optimizer: Optimizer) -> Iterator[Optimizer]:
 
 
 @torch.no_grad()
-def reset(optimizer: Optimizer, replaced: Sequence[tuple[Tensor, Tensor]]) -> None:
+def reset(optimizer: Optimizer, replaced: Sequence[tuple[Tensor, Tensor]], newborn: str = "zero") -> None:
     """Resets an optimizer's memory of some elements of weights to that of new elements.
 
     Only tensors of the weight's shape, or flat ones of its size, can be set for single elements; step counters stay,
@@ -50,13 +51,15 @@ def reset(optimizer: Optimizer, replaced: Sequence[tuple[Tensor, Tensor]]) -> No
     Args:
         optimizer: The optimizer.
         replaced: Weights, in which the new values stand, each with its replaced elements, bool, of its shape.
+        newborn: "mean" starts what a step is divided by at the mean over the layer's other elements.
     """
     for one in parts(optimizer):
         groups = groups_by_weight(one)
         for weight, where in replaced:
             group = groups.get(id(weight), {})
             for name, value in _alike(one.state.get(weight, {}), weight):
-                start = _start(one, group, name, value, weight.detach(), where)
+                start = start_of(name, value, where, newborn)
+                start = _start(one, group, name, value, weight.detach(), where) if start is None else start
                 if isinstance(start, Tensor):
                     value.copy_(torch.where(where, start.to(value.dtype), value))
                 else:

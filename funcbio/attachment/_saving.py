@@ -12,23 +12,23 @@ from funcbio.objects._layer import BioLayer
 from funcbio.tensors._sharding import is_distributed, shard_like, whole
 
 VERSION = 1
-AGE = "age"
+Counts = Mapping[str, Mapping[str, Tensor]]
 NAME = "funcbio"
 """Under this name the states of handles ride in the state of their optimizer."""
 Saved = dict[str, Any]
 
 
-def pack(steps: int, bios: Sequence[BioLayer], ages: Mapping[str, Tensor]) -> Saved:
+def pack(steps: int, bios: Sequence[BioLayer], counts: Counts) -> Saved:
     """Gathers the state of the layers; the tensors are those in use, as in every ``state_dict`` of torch."""
-    layers = {bio.synapse.weight: _tensors(bio, ages) for bio in bios}
+    layers = {bio.synapse.weight: _tensors(bio, counts) for bio in bios}
     return {"version": VERSION, "steps": steps, "layers": layers}
 
 
-def _tensors(bio: BioLayer, ages: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _tensors(bio: BioLayer, counts: Counts) -> dict[str, Tensor]:
     tensors = {name: value for name, value in vars(bio).get("_buffers", {}).items() if value is not None}
     tensors |= places_of([bio])[0].buffers()
     name = bio.synapse.weight
-    return {**tensors, AGE: ages[name]} if name in ages else tensors
+    return tensors | {kind: tree[name] for kind, tree in counts.items() if name in tree}
 
 
 def find(ridden: object, place: int) -> Any:
@@ -40,7 +40,7 @@ def find(ridden: object, place: int) -> Any:
     return ridden[place]
 
 
-def check(saved: object, bios: Sequence[BioLayer], ages: Mapping[str, Tensor]) -> None:
+def check(saved: object, bios: Sequence[BioLayer], counts: Counts) -> None:
     """Raises ValueError if a saved state does not fit."""
     whole_state = isinstance(saved, Mapping) and {"version", "steps", "layers"} <= saved.keys()
     if not whole_state or not isinstance(saved, Mapping):
@@ -50,7 +50,7 @@ def check(saved: object, bios: Sequence[BioLayer], ages: Mapping[str, Tensor]) -
     steps, layers = saved["steps"], saved["layers"]
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
         raise ValueError(f"steps of the state_dict should be an integer >= 0; found {steps!r}")
-    expected = {bio.synapse.weight: _tensors(bio, ages) for bio in bios}
+    expected = {bio.synapse.weight: _tensors(bio, counts) for bio in bios}
     _same_names("the layers of the state_dict", expected, layers)
     for name, tensors in expected.items():
         _same_names(f"the state of {name}", tensors, layers[name])
@@ -71,9 +71,9 @@ def _check_tensor(what: str, expected: Tensor, found: object) -> None:
 
 
 @torch.no_grad()
-def unpack(saved: Mapping[str, Any], bios: Sequence[BioLayer], ages: Mapping[str, Tensor]) -> None:
+def unpack(saved: Mapping[str, Any], bios: Sequence[BioLayer], counts: Counts) -> None:
     """Writes a checked state into the layers."""
     for bio in bios:
-        for name, target in _tensors(bio, ages).items():
+        for name, target in _tensors(bio, counts).items():
             value = saved["layers"][bio.synapse.weight][name]
             target.copy_(shard_like(value, target) if is_distributed(target) else whole(value))

@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 
 from funcbio import rng
 from funcbio.attachment._memory import reset
+from funcbio.attachment._newborn import Births
 from funcbio.functional._init import initial_rate
 from funcbio.objects._layer import BioLayer
 from funcbio.tensors._sharding import local
@@ -23,11 +24,14 @@ def merge(masks: Masks, further: Mapping[str, Tensor]) -> None:
 
 
 @torch.no_grad()
-def renew(bios: Sequence[BioLayer], masks: Masks, optimizer: Optimizer | None, *, fresh_rates: bool) -> None:
+def renew(
+    bios: Sequence[BioLayer], masks: Masks, optimizer: Optimizer | None, births: Births, *, fresh_rates: bool
+) -> None:
     """Resets the optimizer's memory of replaced weights and, if asked, draws them new rates."""
     replaced = [(bio, masks[bio.synapse.weight]) for bio in bios if bio.synapse.weight in masks]
     if optimizer is not None:
-        reset(optimizer, [(bio.weight, mask) for bio, mask in replaced])
+        reset(optimizer, [(bio.weight, mask) for bio, mask in replaced], births.newborn)
+    births.note(masks)
     if fresh_rates:
         for bio, mask in replaced:
             # The layer's key has moved on with the replacement, so this one is new each time.
@@ -41,16 +45,24 @@ class Ages:
 
     Args:
         counts: Whether to count; else only the last replacements are kept.
+        newborn: How the optimizer's memory of a replaced weight starts.
     """
 
-    def __init__(self, *, counts: bool) -> None:
+    def __init__(self, *, counts: bool, newborn: str = "zero") -> None:
         self.counts = counts
         self.steps: dict[str, Tensor] = {}
         self.replaced: Masks = {}
+        self.births = Births(newborn)
+
+    @property
+    def saved(self) -> dict[str, dict[str, Tensor]]:
+        """Returns what is counted, by kind and weight."""
+        return {"age": self.steps, "newborn": self.births.ages}
 
     @torch.inference_mode(False)  # What is made within that mode could not be changed outside.
     def begin(self, bios: Sequence[BioLayer]) -> None:
         """Starts to count for layers that are new."""
+        self.births.begin(bios)
         for bio in bios:
             if self.counts and bio.synapse.weight not in self.steps:
                 weight = bio.weight.detach()

@@ -11,9 +11,11 @@ from funcbio.mechanisms._dale import (
     give_sign,
     keep_sign,
 )
+from funcbio.mechanisms._dash import DASH, dash
 from funcbio.mechanisms._exponentiated import EXPONENTIATED, exponentiated_gradient
 from funcbio.mechanisms._fire import FIRE, fire
 from funcbio.mechanisms._fuzzy import FUZZY, fuzzy_learning_rates, scale_by_rate
+from funcbio.mechanisms._hare import HARE, hare_and_tortoise
 from funcbio.mechanisms._l2_init import l2_init
 from funcbio.mechanisms._project import PROJECT, project_norms
 from funcbio.mechanisms._rejuvenate import (
@@ -26,7 +28,6 @@ from funcbio.mechanisms._rejuvenate import (
 from funcbio.mechanisms._release import regrow_release
 from funcbio.mechanisms._scaling import SCALING, scale_by_activity, scale_grad
 from funcbio.mechanisms._shrink import shrink_and_perturb
-from funcbio.mechanisms._slow import DASH, HARE, dash, hare_and_tortoise
 from funcbio.mechanisms._sparse import MASK, apply_mask, prune_and_regrow
 from funcbio.mechanisms._spectral import PARSEVAL, SPECTRAL, parseval, spectral_regularization
 from funcbio.mechanisms._split import (

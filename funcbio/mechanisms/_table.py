@@ -15,16 +15,17 @@ from funcbio.mechanisms._clip import CLIP, clip_weights
 from funcbio.mechanisms._counted import EVERY
 from funcbio.mechanisms._crystallize import CRYSTALLIZE, crystallize
 from funcbio.mechanisms._dale import GIVE_SIGN, KEEP_SIGN, apply_dales_principle, enforce_dales_principle
+from funcbio.mechanisms._dash import DASH, dash
 from funcbio.mechanisms._exponentiated import EXPONENTIATED, exponentiated_gradient
 from funcbio.mechanisms._fire import FIRE, fire
 from funcbio.mechanisms._fuzzy import FUZZY, fuzzy_learning_rates
+from funcbio.mechanisms._hare import HARE, hare_and_tortoise
 from funcbio.mechanisms._l2_init import l2_init, l2_kernels
 from funcbio.mechanisms._project import PROJECT, project_norms
 from funcbio.mechanisms._rejuvenate import rejuvenate_weights, rejuvenation
 from funcbio.mechanisms._scaling import SCALING, scale_grad
 from funcbio.mechanisms._select import FRACTION
 from funcbio.mechanisms._shrink import noise_kernels, shrink_and_perturb
-from funcbio.mechanisms._slow import DASH, HARE, dash, hare_and_tortoise
 from funcbio.mechanisms._sparse import MASK, apply_mask, prune_and_regrow, sparse_kernels, whole_model
 from funcbio.mechanisms._spectral import PARSEVAL, SPECTRAL, parseval, spectral_regularization
 from funcbio.mechanisms._update import fixed_rates, rate_update, update_fuzzy_learning_rates

@@ -10,8 +10,7 @@ from funcbio.base import BioState, Key, Number, Tree, check_option
 from funcbio.engine._kernel import Draw, Kernel
 from funcbio.engine._run import run_kernel
 from funcbio.rng import NORMAL
-
-TINY = 1e-12
+from funcbio.tensors._arithmetic import unit, work_type
 
 
 def track_utility(weight: Tensor, grad: Tensor, utility: Tensor, *, beta: Number) -> Tensor:
@@ -26,7 +25,17 @@ def largest_utility(utility: Tensor) -> tuple[Tensor]:
 
 def of_model(statistics: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor]:
     """Returns the largest of all layers' statistics."""
-    return (torch.stack([one.double() for (one,) in statistics]).amax(),)
+    values = [one for (one,) in statistics]
+    return (torch.stack([one.to(values[0].device, work_type(values)) for one in values]).amax(),)
+
+
+def relative_to(utility: Tensor, top: Tensor) -> Tensor:
+    """Returns utilities relative to the largest of the model.
+
+    Its magnitude divides, so that the order stays where all are negative; where it is 0, so is the share of a utility
+    of 0, and negative ones are endlessly far below it.
+    """
+    return utility / top.abs().clamp_min(torch.finfo(top.dtype).tiny)
 
 
 def _kernel(*, protect: bool, local: bool) -> Kernel:
@@ -40,12 +49,8 @@ def _kernel(*, protect: bool, local: bool) -> Kernel:
         decay: Number,
         statistics: tuple[Tensor],
     ) -> Tensor:
-        (top,) = statistics
-        if local:
-            share = utility / torch.linalg.vector_norm(utility, dim=-1, keepdim=True).clamp_min(TINY)
-        else:
-            share = torch.where(top > 0.0, utility / torch.where(top > 0.0, top, 1.0), 0.0)
-        free = 1.0 / (1.0 + torch.exp(share))
+        share = unit(utility, (-1,)) if local else relative_to(utility, *statistics)
+        free = 1.0 / (1.0 + torch.exp(share))  # torch.sigmoid rounds otherwise at the end of a tensor.
         moved = (grad + sigma * noise) * free if protect else grad + sigma * noise * free
         return moved - decay * weight
 
@@ -95,7 +100,48 @@ def upgd(
     protect: bool = True,
     scope: str = "global",
 ) -> tuple[Tree, Tree, BioState]:
-    r"""Protects weights of use from the update, and moves the others by noise."""
+    r"""Protects weights of use from the update, and moves the others by noise.
+
+    Acts on the update $u$ that an optimizer is about to add to the weights, in the place of ``grads``; with plain
+    gradient descent $u = -\eta g$. The utility of a weight is what the loss would gain, to first order, if it were
+    zero, averaged over steps; the share of it that counts is the one of the whole model's largest:
+
+    $$E \leftarrow \beta E + (1 - \beta)\, u w, \qquad q = \frac{1}{1 + e^{-E / |\max E|}}, \qquad
+    u \leftarrow (u + \sigma \xi)(1 - q) - \delta w, \qquad \xi \sim N(0, 1).$$
+
+    Without ``protect`` it is $u + \sigma \xi (1 - q) - \delta w$. In the scope "local", $E / \lVert E \rVert$ along the
+    last axis takes the place of $E / |\max E|$. A weight of no utility moves by half of its update, the most useful one
+    by 0.27 of it. Neither the learning rate nor a correction of the average's bias makes a difference: they cancel.
+
+    Args:
+        params: Tree of weights, biases too.
+        grads: Tree of updates $u$, shaped like ``params``: what is to be added to them.
+        state: A state with ``utility``, as ``init(..., keep=["upgd"])`` makes it.
+        key: A fresh key for each call.
+        sigma: $\sigma \ge 0$, standard deviation of the noise, in units of the update: the paper's times $\eta$.
+        beta: $\beta$ in [0, 1], decay of the running utility at each call.
+        decay: $\delta \ge 0$, share of a weight lost at each call: the paper's weight decay times $\eta$.
+        protect: Whether weights of use are protected from the update too, not only from the noise.
+        scope: "global" or "local".
+
+    Returns:
+        ``params`` as given, the new updates, and ``state`` with the new ``utility``.
+
+    Raises:
+        ValueError: If the trees differ in structure, ``utility`` is not kept, ``key`` is None, the scope is unknown or
+            a number is out of its limits.
+
+    Example:
+        >>> params, update = {"w": torch.tensor([1.0, 1.0, 0.0])}, {"w": torch.tensor([0.4, -0.4, 0.4])}
+        >>> state = BioState(rate=(), utility={"w": torch.zeros(3)})
+        >>> params, update, state = upgd(params, update, state, key=key(0), sigma=0.0, beta=0.5)
+        >>> update["w"], state.utility["w"]
+        (tensor([ 0.1076, -0.2924,  0.2000]), tensor([ 0.2000, -0.2000,  0.0000]))
+
+    References:
+        Elsayed and Mahmood, Addressing Loss of Plasticity and Catastrophic Forgetting in Continual Learning,
+        ICLR (2024), arXiv:2404.00781.
+    """
     check_option("scope", scope, SCOPES)
     params, grads, state = run_kernel(TRACK, params, grads, state, beta=beta)
     return run_kernel(KERNELS[bool(protect), scope], params, grads, state, key=key, sigma=sigma, decay=decay)

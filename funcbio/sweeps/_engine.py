@@ -16,6 +16,7 @@ from funcbio.sweeps._flat import Flat
 from funcbio.sweeps._gradient import plain, transformed
 from funcbio.sweeps._graph import Graph
 from funcbio.sweeps._member import MemberTensors, Rules
+from funcbio.sweeps._newborn import masks_of
 from funcbio.sweeps._optimizers import Functional, Torch
 from funcbio.sweeps._seeded import seeded
 from funcbio.sweeps._stack import merged, replaced
@@ -53,10 +54,13 @@ class Kind:
         """Makes one step; returns the changed tensors, the optimizer's state, and the losses before the step."""
         grads, changes, loss = self.learn(acting)(members, batch, keys)
         members = replaced(members, changes)
+        moments = self.optimizer.renewed(moments, members.params, masks_of(changes))
         seen = self.over_members(self.rules.decayed)(members, grads) if self.rules.decays_gradient(members) else grads
         direction, moments = self.optimizer.direction(moments, members.params, seen, self.over_members)
         apply = self.over_members(partial(self.rules.apply, acting))
-        return merged(changes, apply(members, direction, grads, keys)), moments, loss
+        later = apply(members, direction, grads, keys)
+        moments = self.optimizer.renewed(moments, members.params, masks_of(later))
+        return merged(changes, later), moments, loss
 
     def learn(self, acting: tuple[int, ...]) -> Callable[..., Any]:
         """Returns the first part of a step, over members: gradients and the mechanisms in their place."""

@@ -40,6 +40,7 @@ def _arguments(job: Job) -> dict[str, Any]:
         **{name: getattr(job, name) for name in ("steps", "batch_size", "record_every", "compile")},
         "share": sorted(job.shared),
         "optimizer": job.recipe.make,
+        **({} if job.recipe.newborn is None else {"newborn": job.recipe.newborn}),
         "number of members": len(job.trials),
         "members": [_member(trial) for trial in job.trials],
         **{name: getattr(job, name) for name in ("model", "loss", "data", "test", "folds", "metrics")},

@@ -129,7 +129,7 @@ class Rules:
         state = member.state
         if self.config.records_activity:
             state = state._replace(activity=tree_map(torch.add, state.activity, activity))
-        params, grads, state = self.treat("gradient", acting, member.params, grads, state, member.numbers, key)
+        params, grads, state, _ = self.treat("gradient", acting, member.params, grads, state, member.numbers, key)
         return grads, changes(member, params=params, buffers=buffers, state=state), loss
 
     def decays_gradient(self, member: MemberTensors) -> bool:
@@ -158,9 +158,10 @@ class Rules:
             decay = member.numbers["weight_decay"]
             direction = {name: step - decay * member.params[name] for name, step in direction.items()}
         update = {name: (lr * step).to(step.dtype) for name, step in direction.items()}
-        params, update, state = self.treat("update", acting, member.params, update, member.state, member.numbers, key)
+        treat = partial(self.treat, acting=acting, numbers=member.numbers, key=key)
+        params, update, state, new = treat("update", params=member.params, grads=update, state=member.state)
         params = {name: weight + update[name] for name, weight in params.items()}
-        params, _, state = self.treat("after", acting, params, grads, state, member.numbers, key)
+        params, _, state, _ = treat("after", params=params, grads=grads, state=state, new=new)
         return changes(member, params=params, state=state)
 
     def measure(
@@ -209,10 +210,30 @@ class Rules:
         state: BioState,
         numbers: Tensors,
         key: Key,
-    ) -> tuple[Tensors, Tensors, BioState]:
-        """Runs the mechanisms of one place that act in this step."""
-        chosen = [self.mechanisms[index] for index in acting if self.mechanisms[index].where == place]
-        return chain(*(self._bound(mechanism, numbers) for mechanism in chosen))(params, grads, state, key=key)
+        new: Any = None,
+    ) -> tuple[Tensors, Tensors, BioState, Any]:
+        """Runs the mechanisms of one place that act in this step.
+
+        Args:
+            place: The place.
+            acting: Positions of the mechanisms that act in this step.
+            params: Parameters.
+            grads: What stands in the gradients' slot.
+            state: State of the mechanisms.
+            numbers: Hyper-parameters.
+            key: Key of the step's noise.
+            new: Which weights were replaced in the step already, None if there are none.
+
+        Returns:
+            The new parameters, gradients and state, and which weights were replaced so far.
+        """
+        for mechanism in (self.mechanisms[index] for index in acting if self.mechanisms[index].where == place):
+            before = state.replaced
+            params, grads, state = chain(self._bound(mechanism, numbers))(params, grads, state, key=key)
+            if state.replaced is not before:  # The masks of all that replaced weights in this step count.
+                both = state.replaced if new is None else tree_map(torch.logical_or, new, state.replaced)
+                state, new = state._replace(replaced=both), both
+        return params, grads, state, new
 
     def _bound(self, mechanism: Mechanism, numbers: Tensors) -> Feature:
         row = mechanism.row

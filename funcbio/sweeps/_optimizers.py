@@ -12,6 +12,7 @@ from optree import tree_structure, tree_unflatten
 from torch import Tensor, optim
 
 from funcbio._checks import perhaps
+from funcbio.sweeps._newborn import AGES, check_newborn, corrected, renewed
 
 Tensors = dict[str, Tensor]
 ELEMENTWISE = (
@@ -40,27 +41,30 @@ class Recipe:
         numbers: Learning rate and weight decay: each member may have its own.
         options: Names of the further options of a class.
         fixed: Those that the user set, by name.
+        newborn: How the memory of replaced weights starts; None keeps that of the old ones.
     """
 
     make: Any
     numbers: Mapping[str, float]
     options: tuple[str, ...]
     fixed: Mapping[str, Any]
+    newborn: str | None = None
 
     def build(self, options: Mapping[str, Any]) -> "Torch | Functional":
         """Makes the optimizer of one kind of members."""
         if isinstance(self.make, type):
-            return Torch(partial(self.make, **options), decoupled(self.make, options))
+            return Torch(partial(self.make, **options), decoupled(self.make, options), self.newborn)
         return Functional(self.make)
 
 
-def recipe(optimizer: Any, lr: float | None) -> Recipe:
+def recipe(optimizer: Any, lr: float | None, newborn: str | None = None) -> Recipe:
     """Reads the argument ``optimizer``: a class of torch.optim, a partial of one, or a functional optimizer.
 
     Raises:
         ValueError: If it is another object or class, mixes members, or gets an option that it does not have.
     """
     if hasattr(optimizer, "init") and hasattr(optimizer, "update"):
+        check_newborn(newborn, optimizer)
         return Recipe(optimizer, {"lr": 1.0 if lr is None else lr}, (), {})
     keywords = dict(optimizer.keywords) if isinstance(optimizer, partial) else {}
     optimizer_class = optimizer.func if isinstance(optimizer, partial) else optimizer
@@ -79,7 +83,8 @@ def recipe(optimizer: Any, lr: float | None) -> Recipe:
     numbers = {name: keywords.pop(name, defaults[name]) for name in ("lr", "weight_decay")}
     if lr is not None:
         numbers["lr"] = lr
-    return Recipe(optimizer_class, numbers, options, keywords)
+    check_newborn(newborn, optimizer_class)
+    return Recipe(optimizer_class, numbers, options, keywords, newborn)
 
 
 def decoupled(optimizer_class: type, options: Mapping[str, Any]) -> bool:
@@ -95,7 +100,8 @@ class Torch:
     ones call the same optimizer as the function that torch documents beside it, which fits into a larger graph.
     """
 
-    def __init__(self, make: Callable[..., optim.Optimizer], decoupled: bool) -> None:
+    def __init__(self, make: Callable[..., optim.Optimizer], decoupled: bool, newborn: str | None = None) -> None:
+        self.newborn = newborn
         self.make, self.decoupled = partial(make, lr=1.0, weight_decay=0.0), decoupled
         sample = self.make([torch.zeros(1)])
         self.function = getattr(sys.modules[type(sample).__module__], type(sample).__name__.lower())
@@ -106,6 +112,7 @@ class Torch:
             **sample.param_groups[0],
             **dict(zip(("beta1", "beta2"), sample.defaults.get("betas", ()), strict=False)),
         }
+        self.kind, self.group = type(sample).__name__, sample.param_groups[0]
         self.hyper = {name: group[name] for name in keywords}
         self.entries = [_entry(name) for name in needed if name not in keywords][2:]  # Behind weights and gradients.
         self.has_capturable = "capturable" in arguments
@@ -122,13 +129,24 @@ class Torch:
         del over_members
         steps = {name: torch.zeros_like(p) for name, p in params.items()}
         if not state:
-            return steps, self._begin(steps, grads)
+            state = self._begin(steps, grads)
+            if self.newborn == "exact":
+                state[AGES] = [torch.zeros_like(step, dtype=torch.int32) for step in steps.values()]
+            return steps, state
         lists = [state.get(entry, [None] * len(steps)) for entry in self.entries]
         ordered = [grads[name] for name in steps]
         # So that a graph does not ask for the value of a step counter.
         flags = {"capturable": torch.compiler.is_compiling()} if self.has_capturable else {}
         self.function(list(steps.values()), ordered, *lists, foreach=False, **flags, **self.hyper)
+        if AGES in state:
+            steps = corrected(self.kind, state, steps, grads, self.group)
         return steps, state
+
+    def renewed(self, state: Any, params: Tensors, masks: Tensors) -> Any:
+        """Returns a state with the memory of replaced weights begun anew, if it was asked to be."""
+        if self.newborn is None or not masks:
+            return state
+        return renewed(state, params, masks, self.newborn, self.group.get("initial_accumulator_value", 0.0))
 
     def restored(self, leaves: dict[str, list[Tensor]], params: Tensors, over_members: Callable[..., Any]) -> Any:
         """Returns a state from its leaves."""
@@ -155,7 +173,7 @@ def _entry(name: str) -> str:
 class Functional:
     """Runs an optimizer with ``init(params) -> state`` and ``update(grads, state, params=) -> (updates, state)``."""
 
-    decoupled = False
+    decoupled, newborn = False, None
 
     def __init__(self, functions: Any) -> None:
         self.functions = functions
@@ -171,6 +189,11 @@ class Functional:
         """Returns a state from its leaves."""
         like = over_members(self.functions.init)(params)
         return {name: tree_unflatten(tree_structure(like), part) for name, part in leaves.items()}
+
+    def renewed(self, state: Any, params: Tensors, masks: Tensors) -> Any:
+        """Returns a state as it is: what its parts mean is not known."""
+        del params, masks
+        return state
 
     def _update(self, grads: Tensors, state: Any, params: Tensors) -> Any:
         return self.functions.update(grads, state, params=params)

@@ -44,6 +44,7 @@ def sweep(
     batch_size: int = 64,
     optimizer: Any = torch.optim.SGD,
     lr: float | None = None,
+    newborn: str | None = None,
     mechanisms: Any = (),
     config: BioConfig = DEFAULT_BIO_CONFIG,
     seeds: int | Iterable[int] = 10,
@@ -77,6 +78,8 @@ def sweep(
             Adagrad, Adadelta, Adamax, NAdam, RAdam), a ``functools.partial`` of one, or a functional one: an object
             with ``init(params)`` and ``update(grads, state, params=params)``.
         lr: Learning rate; by default that of the optimizer. It scales the updates of a functional optimizer.
+        newborn: How the optimizer goes on with weights that rejuvenation replaces: "zero", "mean" or "exact", as in
+            ``attach``; None keeps the moments of the old weights.
         mechanisms: Names, functions or ``Mechanism`` objects, in the order in which they act; or several such lists by
             name, to be compared: ``{"plain": [], "bio": ["crystallize"]}``.
         config: The configuration.
@@ -119,7 +122,7 @@ def sweep(
         >>> result.table["fuzzy_learning_rate_factor_nu"], result.table["seed"]
         ([0.1, 0.1, 0.3, 0.3], [0, 1, 0, 1])
     """
-    optimizer_recipe = recipe(optimizer, lr)
+    optimizer_recipe = recipe(optimizer, lr, newborn)
     row_folds = as_folds(folds, data, test)
     trials = make_trials(_seeds(seeds), grid, as_variants(mechanisms), config, optimizer_recipe, len(row_folds))
     require("save_seconds", save_seconds, "a number >= 0", is_number(save_seconds) and save_seconds >= 0)

@@ -105,3 +105,17 @@ def power(base: Tensor, exponent: Number) -> Tensor:
     top = torch.finfo(wide).max
     logarithm = torch.log(base.to(wide)).clamp(-top, top)  # Of 0 it is infinite, and 0 ** 0 is 1.
     return torch.exp(exact(exponent) * logarithm).to(base.dtype)
+
+
+def unit(values: Tensor, dims: tuple[int, ...] | None = None) -> Tensor:
+    """Returns values divided by their Euclidean norm along some dimensions, else all; zeros stay zeros.
+
+    The largest is divided out first: squares of small gradients would be zero.
+    """
+    if not values.numel():
+        return values
+    dims = tuple(range(values.ndim)) if dims is None else dims
+    top = values.abs().amax(dims, keepdim=True)
+    scaled = values / torch.where(top > 0.0, top, 1.0)
+    norm = scaled.square().sum(dims, keepdim=True).sqrt()
+    return scaled / torch.where(top > 0.0, norm, 1.0)

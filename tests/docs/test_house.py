@@ -72,9 +72,12 @@ def test_the_library_calls_nothing_that_torch_deprecates():
         assert set(re.findall(r"torch\.jit\.\w+", path.read_text())) <= WITHOUT_WARNING, path
 
 
+HELPERS = ("_counted", "_fresh", "_order", "_rates", "_release")
+
+
 def test_mechanisms_know_neither_one_another_nor_modules():
     beside = {ROOT / "mechanisms" / name for name in ("_table.py", "_placed.py", "_rates.py")}
-    shared = {f"funcbio.mechanisms.{name}" for name in ("_rates", "_release", "_fresh", "_order", "_counted")}
+    shared = {f"funcbio.mechanisms.{name}" for name in HELPERS}
     for path in {*(ROOT / "mechanisms").glob("_[a-z]*.py")} - beside:
         known = {name for name in imports(path) if name.startswith("funcbio.mechanisms")}
         parts = {"funcbio.mechanisms._select"} if path.name == "_rejuvenate.py" else set()

@@ -6,6 +6,7 @@ import torch
 import funcbio
 from funcbio import mechanisms as m
 from funcbio import split_output
+from funcbio.mechanisms import _dash, _fire, _hare, _spectral, _upgd
 from funcbio.mechanisms import _rates as rates
 from funcbio.mechanisms._l2_init import KERNELS as PULLS
 from funcbio.mechanisms._shrink import NOISES
@@ -99,6 +100,101 @@ GOLDEN = {
     "exponentiated gradient": (
         m.EXPONENTIATED.rule(W, G, statistics=(torch.tensor(1e-7),)),
         [5.0000025e-7, 0.259181779, -1.83583000, 0.0],
+    ),
+}
+
+U = torch.tensor([0.2, 0.1, -0.1, 0.4])
+UTILITY = torch.tensor([0.01, -0.001, -0.02, 0.0])
+SHAKEN = {"sigma": 0.1, "decay": 0.1, "statistics": (torch.tensor(0.01),)}  # So W U / max is 1, -0.1, -2, 0.
+DIAGONAL, TAPS = torch.diag(torch.tensor([4.0, 3.0])), torch.tensor([[[3.0, 0.0], [4.0, 5.0]]])
+YES, NO = torch.tensor(1.0), torch.tensor(0.0)
+GROUPS, SLOPES = torch.tensor([[3.0, 4.0], [1.0, 0.0]]), torch.tensor([[-3.0, 0.0], [2.0, 0.0]])
+TWO_KERNELS = torch.tensor([[[3.0, 4.0], [1.0, 0.0]]])
+
+
+def _protected(*, protect=True, local=False, utility=UTILITY, **hyper):
+    return _upgd.KERNELS[protect, "local" if local else "global"].rule(W, U, utility, NOISE, **{**SHAKEN, **hyper})
+
+
+GOLDEN |= {
+    # u = (0.6, 0.8): v = (1, 1) / sqrt 2, sigma = 5 / sqrt 2, u = (0.8, 0.6); 2 2 (12.5 - 1) 5 / sqrt 2 / sqrt 2 = 115.
+    "spectral": (
+        _spectral.spectral_pull(
+            DIAGONAL, torch.ones(2, 2), torch.tensor([[0.6], [0.8]]), strength=torch.tensor(0.1), power=2
+        )[0].flatten(),
+        [10.2, 10.2, 7.9, 7.9],
+    ),
+    # The same with power 1: 2 (sigma - 1) / sqrt 2 = 5 - sqrt 2.
+    "spectral, power 1": (
+        _spectral.spectral_pull(
+            DIAGONAL, torch.zeros(2, 2), torch.tensor([[0.6], [0.8]]), strength=torch.tensor(1.0), power=1
+        )[0].flatten(),
+        [2.86862915, 2.86862915, 2.15147186, 2.15147186],
+    ),
+    # W W^T - I = (4 2, 2 0), times W = (4 10, 2 4), times 0.4.
+    "parseval": (
+        _spectral.parseval_pull(
+            torch.tensor([[1.0, 2.0], [0.0, 1.0]]), torch.ones(2, 2), strength=torch.tensor(0.1), scale=1.0
+        ).flatten(),
+        [2.6, 5.0, 1.8, 2.6],
+    ),
+    # (0.8, 0.6) after division by 5; 1.5 0.8 - 0.5 0.512 and 1.5 0.6 - 0.5 0.216.
+    "fire": (_fire.orthogonalise(DIAGONAL, iterations=1).flatten(), [0.944, 0.0, 0.0, 0.792]),
+    # Two taps of one row: (3, 4) / 5 and (0, 5) / 5, times sqrt(1 / 2) / 2.
+    "fire, by tap": (
+        _fire.orthogonalise(TAPS, iterations=10).flatten(),
+        [0.212132034, 0.0, 0.282842712, 0.353553391],
+    ),
+    "upgd, utility": (
+        _upgd.track_utility(W, U, torch.tensor([0.0, 0.02, 0.0, 0.01]), beta=torch.tensor(0.9)),
+        [0.01, 0.008, -0.02, 0.009],
+    ),
+    # 1 - q is the logistic function of -1, 0.1, 2, 0; (u + 0.1 noise) = 0.21, -0.05, 0.1, 0.47.
+    "upgd": (_protected(), [0.00647769849, 0.0737510406, -0.111920292, 0.235]),
+    "upgd, without protection": (
+        _protected(protect=False, decay=0.0),
+        [0.202689414, 0.0212531219, 0.0761594156, 0.435],
+    ),
+    # Along the last axis (3, -4, 0, 0) / 5.
+    "upgd, local": (
+        _protected(local=True, decay=0.0, sigma=0.0, utility=torch.tensor([3.0, -4.0, 0.0, 0.0])),
+        [0.0708687387, 0.0689974481, -0.05, 0.2],
+    ),
+    # All negative: the least negative has share -1, others less, so they are freer.
+    "upgd, none of use": (
+        _protected(
+            decay=0.0, sigma=0.0, utility=torch.tensor([-1.0, -2.0, -4.0, -1.0]), statistics=(torch.tensor(-1.0),)
+        ),
+        [0.146211716, 0.0880797078, -0.098201379, 0.292423431],
+    ),
+    "hare": (_hare.run_and_return(W, UNIT, momentum=torch.tensor(0.9), due=NO)[0], W.tolist()),
+    "tortoise": (
+        _hare.run_and_return(W, UNIT, momentum=torch.tensor(0.9), due=NO)[1],
+        [0.275, 0.71, 0.245, 0.54],
+    ),
+    "hare, due": (
+        _hare.run_and_return(W, UNIT, momentum=torch.tensor(0.9), due=YES)[0],
+        [0.275, 0.71, 0.245, 0.54],
+    ),
+    # d = (1.5 0, -1 0): cosines 0.6 and -1.
+    "dash": (
+        _dash.shrink_along(
+            GROUPS, SLOPES, torch.zeros(2, 2), alpha=torch.tensor(0.5), floor=torch.tensor(0.1), due=YES
+        )[0].flatten(),
+        [1.8, 2.4, 0.1, 0.0],
+    ),
+    "dash, kernels of a convolution": (
+        _dash.shrink_along(
+            TWO_KERNELS, SLOPES[None], torch.zeros(1, 2, 2), alpha=torch.tensor(0.5), floor=torch.tensor(0.1), due=YES
+        )[0].flatten(),
+        [1.8, 2.4, 0.1, 0.0],
+    ),
+    # d = 0.5 (1, 0, 0, 0) - 0.5 (-1, 0, 0, 0) = (1, 0, 0, 0), cosine 0.5 / sqrt(5.25).
+    "dash, a bias as a whole": (
+        _dash.shrink_along(
+            W, -torch.eye(4)[0], torch.eye(4)[0], alpha=torch.tensor(0.5), floor=torch.tensor(0.1), due=YES
+        )[0],
+        [0.109108945, -0.21821789, 0.43643578, 0.0],
     ),
 }
 
