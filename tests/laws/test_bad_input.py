@@ -320,8 +320,8 @@ def test_what_does_not_fit_is_named_or_not_read(name, times):
             return
         # Not refused: then it made no difference, and what does not fit comes back as it is.
         got = parts(*result)
-        if where == "sign" and given["sign"] in ((), None):
-            return  # No Dale signs: that is allowed where they are not needed.
+        if where in ("sign", "mask") and given[where] in ((), None):
+            return  # No Dale signs, or every connection: that is allowed where they are not needed.
         if where in ("bound", "norm"):
             return  # One for every row is as good as one for all.
         if where in given:
