@@ -87,7 +87,7 @@ GOLDEN = {
     "l2 init, huber": (PULLS["huber", False].rule(W, G, START, **PULL), [0.025001, 0.34, -2.46, 0.36]),
     "l2 init, decoupled": (PULLS["l2", True].rule(W, G, START, **PULL), [-0.024999, 0.25, -2.6, 0.475]),
     # The draws choose elements 1, 3, 0 and 2 of the start.
-    "shrink and perturb, init": (NOISES["init"].rule(W, START, UNIT, **SHRINK), [0.05, -0.325, 0.825, 0.1]),
+    "shrink and perturb, init": (NOISES["init"].rule(W, START, None, UNIT, **SHRINK), [0.05, -0.325, 0.825, 0.1]),
     "shrink and perturb, start": (NOISES["start"].rule(W, START, **SHRINK), [0.225, -0.55, 0.9, 0.075]),
     "shrink and perturb, normal": (NOISES["normal"].rule(W, NOISE, **SHRINK), [0.21, -0.55, 1.0, 0.07]),
     "shrink and perturb, scaled": (  # The variance of the weights is 4.6875 / 4.
