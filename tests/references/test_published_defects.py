@@ -90,7 +90,7 @@ def test_upgd_protects_the_least_useful_weights_if_none_is_of_use():
     weight, grad = torch.tensor([1.0, 1.0]), torch.tensor([0.1, 1.0])  # The second does more harm.
     theirs, ours = first_steps("FirstOrderGlobalUPGD", weight, grad, 0.0)
     assert theirs[1] < 0.01 < theirs[0]
-    torch.testing.assert_close(ours, torch.tensor([0.5, 0.5]), rtol=1e-4, atol=1e-4)
+    assert 0.5 < ours[0] < 0.75 < 0.99 < ours[1]
 
 
 def test_selective_weight_reinitialization_divides_by_its_usual_frequency():
