@@ -32,6 +32,7 @@ def chosen(
         wanted = torch.as_tensor(fraction).double() * among.sum() + one.reshape(()).double()
         return lowest(use, torch.floor(wanted), among)
     number, use = among.sum().clamp_min(1), torch.where(among, use, 0.0)
+    use = use / torch.where(total(use.square()).isfinite(), 1.0, use.amax())  # So that no sum overflows.
     mean = total(use) / number
     if rule == "threshold":
         return (use <= fraction * mean) & among
@@ -47,11 +48,12 @@ def newborn(weight: Tensor, among: Tensor, given: Mapping[str, Tensor], kind: st
     top, number = size.amax(), among.sum()
     if kind == "uniform":
         return top * (2.0 * given["coin"] - 1.0)
+    size = size / torch.where(top > 0.0, top, 1.0)  # So that no square overflows.
     mean = (total(size) / number.clamp_min(1)).clamp_min(1e-15)
     variance = total(torch.where(among, size - mean, 0.0).square()) / (number - 1).clamp_min(1)
     log_variance = torch.log1p(variance / mean**2)
     magnitude = torch.exp(torch.log(mean) - 0.5 * log_variance + torch.sqrt(log_variance) * given["noise"])
-    return torch.copysign(torch.minimum(magnitude, top), given["coin"] - 0.5)
+    return torch.copysign(magnitude.clamp_max(1.0) * top, given["coin"] - 0.5)
 
 
 def _kernel(kind: str, utility: str, rule: str) -> Kernel:
