@@ -26,6 +26,7 @@ from funcbio.mechanisms._rejuvenate import (
     rejuvenation,
 )
 from funcbio.mechanisms._release import regrow_release
+from funcbio.mechanisms._row import PLACES, Row
 from funcbio.mechanisms._scaling import SCALING, scale_by_activity, scale_grad
 from funcbio.mechanisms._shrink import shrink_and_perturb
 from funcbio.mechanisms._sparse import MASK, apply_mask, prune_and_regrow
@@ -40,7 +41,7 @@ from funcbio.mechanisms._split import (
     split_weights,
     sum_groups,
 )
-from funcbio.mechanisms._table import METHODS, NO_ACTIVITY, NO_DALE, PLACES, ROWS, Row, hyper_parameter
+from funcbio.mechanisms._table import METHODS, NO_ACTIVITY, NO_DALE, ROWS, hyper_parameter
 from funcbio.mechanisms._update import (
     drift_rate,
     fixed_rates,

@@ -8,7 +8,7 @@ from typing import Any
 from funcbio._checks import is_count
 from funcbio.base import Feature, check_option
 from funcbio.mechanisms import PLACES, ROWS, Row
-from funcbio.mechanisms._table import name_of
+from funcbio.mechanisms._row import name_of
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ HELPERS = ("_counted", "_fresh", "_order", "_rates", "_release")
 
 
 def test_mechanisms_know_neither_one_another_nor_modules():
-    beside = {ROOT / "mechanisms" / name for name in ("_table.py", "_placed.py", "_rates.py")}
+    beside = {ROOT / "mechanisms" / name for name in ("_table.py", "_row.py", "_placed.py", "_rates.py")}
     shared = {f"funcbio.mechanisms.{name}" for name in HELPERS}
     for path in {*(ROOT / "mechanisms").glob("_[a-z]*.py")} - beside:
         known = {name for name in imports(path) if name.startswith("funcbio.mechanisms")}

@@ -1,0 +1,194 @@
+"""Rows: all the facts about one mechanism, for every interface."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+from funcbio._checks import Limit, require_result
+from funcbio.anatomy._synapses import Synapse
+from funcbio.base import KEPT, Feature, Key, Tree
+from funcbio.engine._kernel import Kernel, bare
+from funcbio.engine._layers import Step
+
+PLACES = ("gradient", "update", "after")
+"""Where in a training step a mechanism may act."""
+
+
+class Requirement(NamedTuple):
+    """Describes a field of the configuration that must be true for a method to run, and the error if it is not."""
+
+    field: str
+    error: type[Exception]
+    message: str
+
+
+def name_of(feature: Feature) -> str:
+    """Returns the name of a function."""
+    return getattr(feature, "__name__", "feature")
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """Describes one mechanism.
+
+    Where there is a kernel, ``needs_grad``, ``draws``, ``replaces`` and ``counts`` are read from it.
+
+    Attributes:
+        feature: The pure function behind it.
+        kernel: The kernel behind the function, or what chooses one by hyper-parameters; None if there is none.
+        leafwise: The kernels that the function runs one after the other, leaf by leaf, on all parameters and not only
+            on synapses; or what chooses them by hyper-parameters.
+        limited: Limits of hyper-parameters that its kernels do not have.
+        counts_calls: Whether it counts its calls, in the field ``calls``.
+        companion: Another mechanism that acts after it in every step, also where it does not act itself.
+        fields: Which field of the configuration sets which keyword of the function.
+        fixed: Keywords that the row sets itself.
+        place: Where it acts in a training step unless told otherwise, one of ``PLACES``.
+        needs_grad: Whether it makes no sense without gradients.
+        draws: Whether it uses its key.
+        replaces: Whether it replaces weights, also those that are not finite, and says which.
+        counts: Whether it counts its calls, and takes the activity recorded since the last one.
+        per_unit: Whether it needs layers whose output shows their units.
+        spares_readout: Whether it leaves a read-out alone, even one that has all it needs.
+        ignores_overflow: Whether gradients that have overflowed are nothing to it, because they stay infinite.
+        applied_by: Another method, without which what this one changes has no effect.
+        requires: What the configuration must allow.
+        idle: From a configuration to the reason why the method does nothing under it; None if it does something.
+        is_method: Whether converted models and their layers offer it as a method.
+    """
+
+    feature: Feature
+    kernel: Kernel | Callable[..., tuple[Kernel | None, dict[str, Any]]] | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+    _: KW_ONLY
+    leafwise: tuple[Kernel, ...] | Callable[..., tuple[Kernel, ...]] = ()
+    limited: Mapping[str, Limit] = field(default_factory=dict)
+    counts_calls: bool = False
+    companion: str | None = None
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    place: str = "gradient"
+    needs_grad: bool = False
+    draws: bool = False
+    replaces: bool = field(init=False, default=False)
+    counts: bool = field(init=False, default=False)
+    per_unit: bool = False
+    spares_readout: bool = False
+    ignores_overflow: bool = False
+    applied_by: str | None = None
+    requires: Requirement | None = None
+    idle: Callable[[Any], str | None] | None = None
+    is_method: bool = True
+
+    def __post_init__(self) -> None:
+        """Reads from the kernel what it says; raises ValueError if the function has not the keywords of ``fields``."""
+        unknown = sorted({*self.fields} - {*(self.keywords or self.fields)})
+        if unknown:
+            raise ValueError(f"{self.name} should take every keyword that is set for it; found no {unknown[0]!r}")
+        kernels = self.kernels()
+        if kernels:
+            facts = {
+                "needs_grad": any("grad" in kernel.needs() for kernel in kernels),
+                "draws": any(kernel.draws for kernel in kernels),
+                "counts": any(kernel.advances for kernel in kernels),
+                "replaces": any("replaced" in kernel.writes for kernel in kernels),
+            }
+            vars(self).update(facts)
+        if self.leafwise:
+            vars(self).update(is_method=False)
+
+    @property
+    def name(self) -> str:
+        """Returns the name of the function."""
+        return name_of(self.feature)
+
+    @property
+    def keywords(self) -> frozenset[str]:
+        """Returns the keywords of the function; none if it takes any, or does not say."""
+        try:
+            parameters = inspect.signature(self.feature).parameters.values()
+        except (TypeError, ValueError):
+            return frozenset()
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        return frozenset() if takes_any else frozenset(p.name for p in parameters)
+
+    @cached_property
+    def defaults(self) -> Mapping[str, Any]:
+        """Returns the feature's hyper-parameters, by name, with their defaults."""
+        parameters = inspect.signature(self.feature).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "key"}
+
+    @property
+    def limits(self) -> Mapping[str, Limit]:
+        """Returns the limits of the feature's hyper-parameters, by name."""
+        limits = {name: limit for kernel in self.kernels() for name, limit in kernel.limits.items()}
+        return {**limits, **self.limited}
+
+    @property
+    def on_trees(self) -> bool:
+        """Returns True if it runs on trees of all parameters, not on layers."""
+        return bool(self.leafwise)
+
+    def kernels(self, **hyper: Any) -> tuple[Kernel, ...]:
+        """Returns the kernels under some hyper-parameters, else their defaults."""
+        if callable(self.leafwise):
+            return self.leafwise(**{**self.defaults, **hyper})
+        step = None if self.kernel is None else self.step("", hyper)
+        return self.leafwise if step is None else (step.kernel,)
+
+    def required(self, config: Any) -> frozenset[str]:
+        """Returns the names of the operands that it cannot do without under a configuration."""
+        kernels = self.kernels(**self.configured(config))
+        return frozenset(n for one in kernels for n in (*one.reads, *one.marks, *one.of) if bare(n) == n)
+
+    def reads_gradient(self, config: Any) -> bool:
+        """Returns True if it makes no sense without gradients under a configuration."""
+        return self.needs_grad or (callable(self.kernel) and "grad" in self.required(config))
+
+    def keeps(self, config: Any) -> list[str]:
+        """Returns the fields of the state that have to be kept for it under a configuration."""
+        return [field for field in KEPT if field in self.required(config)]
+
+    def configured(self, config: Any) -> dict[str, Any]:
+        """Returns the hyper-parameters, from a configuration and from the row itself."""
+        return {keyword: getattr(config, name) for keyword, name in self.fields.items()} | dict(self.fixed)
+
+    def bound(self, config: Any, **hyper: Any) -> Feature:
+        """Returns the feature with its hyper-parameters taken from ``hyper``, else from a configuration."""
+        feature = partial(self.feature, **self.configured(config) | hyper)
+        return feature if self.kernel is not None or self.leafwise else partial(self._run_checked, feature)
+
+    def _run_checked(
+        self, feature: Feature, params: Tree, grads: Tree, state: Any, /, *, key: Key | None = None
+    ) -> tuple[Tree, Tree, Any]:
+        """Runs a function of the user's own; raises ValueError if its result does not fit."""
+        result = feature(params, grads, state, key=key)
+        require_result(self.name, result, params, state, grads=self.needs_grad)
+        return result
+
+    def step(self, name: str, hyper: Mapping[str, Any]) -> Step | None:
+        """Returns the kernel with its hyper-parameters, else their defaults; None if there is nothing to run."""
+        if self.kernel is None:
+            return None
+        hyper = {**self.defaults, **hyper}
+        kernel, rest = self.kernel(**hyper) if callable(self.kernel) else (self.kernel, hyper)
+        return None if kernel is None else Step(name, kernel, rest, kernel.needs())
+
+    def require(self, config: Any) -> None:
+        """Raises the row's error if a configuration does not allow the method, or lacks a field that sets a keyword."""
+        for keyword, name in self.fields.items():
+            if not (isinstance(name, str) and hasattr(config, name)):
+                should = f"set by a field of {type(config).__name__}"
+                raise ValueError(f"{keyword} of {self.name} should be {should}; found {name!r}")
+        if self.requires is not None and not getattr(config, self.requires.field):
+            raise self.requires.error(self.requires.message)
+
+    def is_for(self, synapse: Synapse) -> bool:
+        """Returns True if the method acts on layers of this kind."""
+        return (synapse.observable or not self.per_unit) and not (synapse.readout and self.spares_readout)
+
+    @property
+    def scales(self) -> bool:
+        """Returns True if the mechanism scales learning, and so acts on the update by default."""
+        return self.place == "update"
