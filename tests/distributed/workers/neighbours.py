@@ -12,10 +12,9 @@ from funcbio import BioConfig, attach, key
 from funcbio.mechanisms import ROWS
 from funcbio.tensors._sharding import shard_like, whole
 
-WHOLE = {"shrink_and_perturb init", "shrink_and_perturb scaled", "project_norms", "fire", "parseval", "dash"}
+WHOLE = {"shrink_and_perturb init", "fire", "parseval", "dash"}
 WHOLE |= {"spectral_regularization", "upgd", "upgd local", "a chain of neighbours"}
 WHOLE |= {name for name in NEIGHBOURS if name.startswith(("rejuvenate", "prune"))}
-FIELDS = ("start", "tortoise", "mask", "bound")
 CONFIG = BioConfig(
     l2_init_strength=0.1, clip_weights_kappa=0.3, hare_and_tortoise_every=2, shrink_and_perturb_noise="start"
 )
