@@ -39,13 +39,10 @@ def run_on_trees(
         # Only now it is sure how; from here on no process holds rates of other rows.
         if bio.fuzzy_learning_rate_parameters.ndim and is_distributed(bio.weight):
             bio.fuzzy_learning_rate_parameters = shard_like(bio.fuzzy_learning_rate_parameters, bio.weight)
-    grads, first, places = {}, bios[0], places_of(bios)
+    first, places = bios[0], places_of(bios)
     lay_out(places)
     reads = sees_gradients or row.reads_gradient(first.config)
-    for bio, (leaf, weight) in zip(bios, weights.items(), strict=True):
-        grad = bio.weight.grad if around is None else around[bio][1]
-        unseen = torch.zeros_like(weight) if reads else weight  # Ours pass on what they get.
-        grads[leaf] = grad if reads and grad is not None else unseen
+    grads = _gradients(bios, weights, around) if reads else weights  # Ours pass on what they get.
     before = _state(bios, weights, row)._replace(**kept_state(places))
     params, changed, state = row.bound(first.config)(weights, grads, before, key=local(first.key))
     params, state = keep_padding(bios, weights, params, state)
@@ -57,13 +54,24 @@ def run_on_trees(
         pairs += [(bio.fuzzy_learning_rate_parameters, state.rate[leaf])] if state.rate is not before.rate else []
         pairs += [(grads[leaf], changed[leaf])] if row.needs_grad else []
     write_back([*pairs, *changed_buffers(places, before, state)])
-    keys = {id(bio.key): (local(bio.key), local(bio.updates)) for bio in bios}
-    for key, updates in keys.values():
-        if state.updates is not before.updates:
-            updates.add_(state.updates - before.updates)
-        if row.draws:
-            key.add_(rng.step_of(key.device))
+    _move_on(bios, 0 if state.updates is before.updates else state.updates - before.updates, draws=row.draws)
     return {name: mask for name, mask in state.replaced.items() if mask.ndim} if state.replaced else {}
+
+
+def _gradients(bios: Sequence[Any], weights: Mapping[str, Tensor], around: Around | None) -> dict[str, Tensor]:
+    """Returns the gradients of some layers, or what stands for them; zeros where there are none."""
+    grads = [bio.weight.grad if around is None else around[bio][1] for bio in bios]
+    pairs = zip(weights.items(), grads, strict=True)
+    return {leaf: torch.zeros_like(weight) if grad is None else grad for (leaf, weight), grad in pairs}
+
+
+def _move_on(bios: Sequence[Any], updates: Tensor | int, *, draws: bool) -> None:
+    """Counts updates, and moves keys on if numbers were drawn; parameters without a layer share those of one."""
+    for bio in {id(bio.key): bio for bio in bios}.values():
+        if isinstance(updates, Tensor):
+            local(bio.updates).add_(updates)
+        if draws:
+            local(bio.key).add_(rng.step_of(local(bio.key).device))
 
 
 def _state(bios: Sequence[Any], weights: Mapping[str, Tensor], row: Row) -> BioState:
