@@ -135,10 +135,14 @@ class Handle:
             raise RuntimeError("after_step should be called once after each before_step; found no step begun")
         self._cycle.end()
 
-    def remove(self) -> None:
+    def remove(self, *, keep: bool = False) -> None:
         """Takes away the hooks, and the conversion if ``attach`` made it: the model is a plain one again.
 
         Changes that the mechanisms made to weights stay, as do those of the conversion under Dale's principle.
+
+        Args:
+            keep: Whether what the mechanisms kept, such as the parameters at the beginning, stays on a model that was
+                converted before, for another ``attach`` that goes on with it.
         """
         self._cycle.abandon()
         self._take_hooks_off()
@@ -149,9 +153,13 @@ class Handle:
             others[0]._converted = True  # The last one to go takes it off.
         elif self._converted:
             strip(self.model)
-        forget(self._kept)
+        forget([] if keep else self._kept)
         release(self)
         self._alive = False  # Only now: a call that was interrupted can be made again.
+
+    def forget(self) -> None:
+        """Takes off what mechanisms kept on the model; for a handle that was removed with ``keep=True``."""
+        forget(self._kept)
 
     def trees(self) -> tuple[Tree, Tree, BioState]:
         """Returns the treated weights, their current gradients and their state, as dictionaries by parameter name.

@@ -10,13 +10,15 @@ from funcbio._checks import is_count, require
 from funcbio.attachment._arguments import check_config, check_conversion, check_flags, converter_of, mechanisms_of
 from funcbio.attachment._attach import attach
 from funcbio.attachment._handle import Handle
+from funcbio.attachment._newborn import WAYS
 from funcbio.base import Feature
 from funcbio.bio_config import BioConfig
 from funcbio.bio_converter import BioConverter, strip
 from funcbio.mechanisms._placed import Mechanism
 from funcbio.monitor import metrics
+from funcbio.objects._kept import bare_parameters, forget, keep
 from funcbio.objects._names import silently
-from funcbio.objects._survey import bio_modules, plain_layers
+from funcbio.objects._survey import bio_modules, once, plain_layers
 
 
 class Session:
@@ -28,6 +30,7 @@ class Session:
         converter: As ``attach`` takes it.
         fresh_rates: As ``attach`` takes it.
         ages: As ``attach`` takes it.
+        newborn: As ``attach`` takes it.
         log_every: Steps between two measurements; None measures nothing.
 
     Raises:
@@ -44,6 +47,7 @@ class Session:
         converter: BioConverter | None,
         fresh_rates: bool,
         ages: bool,
+        newborn: str,
         log_every: int | None,
     ) -> None:
         self.mechanisms = mechanisms_of(mechanisms)
@@ -54,8 +58,10 @@ class Session:
         if model_config is not None:
             check_config(model_config, self.mechanisms)
         self.config, self.converter, self.log_every = config, converter, log_every
-        self.fresh_rates, self.ages = fresh_rates, ages
+        require("newborn", newborn, f"one of {', '.join(WAYS)}", newborn in WAYS)
+        self.options = {"fresh_rates": fresh_rates, "ages": ages, "newborn": newborn}
         self.handles: list[Handle] = []
+        self._made: list[tuple[nn.Module, str]] = []
         self.waiting: Any = None
         self._converted: nn.Module | None = None
         self._plain: list[str] = []
@@ -76,6 +82,15 @@ class Session:
             with silently():
                 maker(model)
             self._converted, self._plain = model, plain_layers(model)
+        self._keep(model)
+
+    def _keep(self, model: nn.Module) -> None:
+        """Makes what the mechanisms keep before a checkpoint is loaded, which holds it."""
+        layers = once(bio_modules(model))
+        rows = [mechanism.row for mechanism in self.mechanisms]
+        others = bare_parameters(model, layers) if any(row.on_trees for row in rows) else []
+        parts = [part for part in (*layers, *others) if part.participates]
+        self._made += keep(parts, rows, layers[0].config) if layers else []
 
     def attach(self, model: nn.Module, optimizers: Iterable[Any], step: int) -> None:
         """Attaches every optimizer that holds synapses of a model, and restores the waiting state.
@@ -95,7 +110,7 @@ class Session:
         try:
             self._check_layers(model)
             for optimizer in _holding(model, [bare(optimizer) for optimizer in optimizers]):
-                handle = attach(optimizer, model, self.mechanisms, fresh_rates=self.fresh_rates, ages=self.ages)
+                handle = attach(optimizer, model, self.mechanisms, **self.options)  # pyright: ignore[reportArgumentType]
                 self.handles.append(handle)
             if state is not None:
                 self._take(state)
@@ -106,12 +121,15 @@ class Session:
     def release(self) -> None:
         """Removes the hooks; the model stays converted, and the state can still be read."""
         for handle in self.handles:
-            handle.remove()
+            handle.remove(keep=True)
 
     def remove(self) -> None:
         """Removes the hooks, and undoes the conversion if this session made it."""
         self.release()
-        model, self.handles, self._converted = self._converted, [], None
+        for handle in self.handles:
+            handle.forget()
+        forget(self._made)
+        model, self._made, self.handles, self._converted = self._converted, [], [], None
         if model is not None:
             strip(model)
 

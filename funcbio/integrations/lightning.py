@@ -38,6 +38,7 @@ class BioCallback(Callback):
         converter: Makes the conversion of a plain model, instead of ``config``.
         fresh_rates: Whether replaced weights also get a fresh draw of their rate factor.
         ages: Whether to count the steps since every weight was replaced.
+        newborn: How the optimizer goes on with replaced weights; see ``funcbio.attach``.
         log_every: Logs ``funcbio.metrics`` in every so many steps, through Lightning, under "bio/"; None logs nothing.
             Lightning's loggers write in every ``log_every_n_steps`` of the trainer: let the two be equal.
 
@@ -62,11 +63,18 @@ class BioCallback(Callback):
         converter: BioConverter | None = None,
         fresh_rates: bool = False,
         ages: bool = False,
+        newborn: str = "zero",
         log_every: int | None = None,
     ) -> None:
         super().__init__()
         self._session = Session(
-            mechanisms, config=config, converter=converter, fresh_rates=fresh_rates, ages=ages, log_every=log_every
+            mechanisms,
+            config=config,
+            converter=converter,
+            fresh_rates=fresh_rates,
+            ages=ages,
+            newborn=newborn,
+            log_every=log_every,
         )
 
     @property

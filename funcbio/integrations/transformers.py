@@ -39,6 +39,7 @@ class BioCallback(TrainerCallback):
         converter: Makes the conversion of a plain model, instead of ``config``.
         fresh_rates: Whether replaced weights also get a fresh draw of their rate factor.
         ages: Whether to count the steps since every weight was replaced.
+        newborn: How the optimizer goes on with replaced weights; see ``funcbio.attach``.
         log_every: Measures ``funcbio.metrics`` in every so many steps; None measures nothing.
         log: Takes the metrics, a flat dictionary of numbers under "bio/". None puts them in the ``log_history`` of
             the trainer's state. A callback does not know its trainer: for its loggers, set ``callback.log =
@@ -66,6 +67,7 @@ class BioCallback(TrainerCallback):
         converter: BioConverter | None = None,
         fresh_rates: bool = False,
         ages: bool = False,
+        newborn: str = "zero",
         log_every: int | None = None,
         log: Callable[[dict[str, float]], object] | None = None,
         resume_from: str | os.PathLike[str] | None = None,
@@ -77,7 +79,13 @@ class BioCallback(TrainerCallback):
         self.log, self.resume_from = log, resume_from
         self._measured: Mapping[str, Any] | None = None
         self._session = Session(
-            mechanisms, config=config, converter=converter, fresh_rates=fresh_rates, ages=ages, log_every=log_every
+            mechanisms,
+            config=config,
+            converter=converter,
+            fresh_rates=fresh_rates,
+            ages=ages,
+            newborn=newborn,
+            log_every=log_every,
         )
 
     @property

@@ -144,6 +144,26 @@ def test_lightning_resumes_exactly(light, tmp_path):
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in plain.state_dict().items())
 
 
+KEEPING = ["l2_init", Mechanism("prune_and_regrow", every=2), "rejuvenate_weights", "hare_and_tortoise"]
+KEPT = BioConfig(density=0.5, l2_init_strength=0.1, hare_and_tortoise_every=3, rejuvenation_variant="swr")
+
+
+def test_lightning_resumes_what_mechanisms_keep(light, tmp_path):
+    options = {"config": KEPT, "newborn": "mean", "mechanisms": KEEPING}
+    adam = lambda parameters: torch.optim.Adam(parameters, 0.05)
+    whole, callback = light.module(make=adam), lightning_callback(light, **options)
+    light.fit(tmp_path, whole, callback, light.Saver(tmp_path), max_epochs=2)
+    assert "net.0.bio_kept_start_weight" in whole.state_dict()
+    resumed, again = light.module(seed=5, make=adam), lightning_callback(light, **options)
+    light.fit(tmp_path, resumed, again, max_epochs=2, key=8, ckpt_path=tmp_path / "0.ckpt")
+    assert not light.differing(everything(resumed, again.handles[0]), everything(whole, callback.handles[0]))
+    start = whole.state_dict()["net.0.bio_kept_start_bias"].clone()
+    light.fit(tmp_path, whole, callback)  # It goes on from where the first fit began.
+    assert torch.equal(whole.state_dict()["net.0.bio_kept_start_bias"], start)
+    callback.remove()
+    assert whole.state_dict().keys() == light.module().state_dict().keys()
+
+
 def test_lightning_with_several_optimizers(light, tmp_path):
     ours, bare, mechanisms = light.module(light.Halves), light.module(light.Halves), light.MECHANISMS[2:]
     callback = lightning_callback(light, mechanisms)

@@ -19,7 +19,18 @@ from funcbio.experiments.sweep_file.named import named, require, require_given, 
 
 SECTIONS = ("model", "data", "training", "seeds", "synapses", "config", "mechanisms", "grid", "compare")
 COMPARE = ("metric", "by", "baseline")
-OPTIONS = ("steps", "batch_size", "lr", "share", "record_every", "compile", "chunk", "device", "save_seconds")
+OPTIONS = (
+    "steps",
+    "batch_size",
+    "lr",
+    "share",
+    "record_every",
+    "compile",
+    "chunk",
+    "device",
+    "save_seconds",
+    "newborn",
+)
 """Keys of [training] that are arguments of ``sweep`` as they are."""
 
 TRAINING = ("loss", "metrics", "optimizer", "options", "epochs", *OPTIONS)
