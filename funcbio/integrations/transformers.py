@@ -173,6 +173,8 @@ def _belongs(saved: Any, model: Any) -> bool:
     """Returns True if a state belongs to the model: its buffers hold the same rates, signs and keys."""
     layers = {name: layer for handle in saved["handles"] for name, layer in handle["layers"].items()}
     buffers = {bio.synapse.weight: bio._buffers for bio in bio_modules(model)}
+    # For parameters that hold no synapses mechanisms may keep something, but no rates.
+    layers = {name: layer for name, layer in layers.items() if "fuzzy_learning_rate_parameters" in layer}
     return layers.keys() <= buffers.keys() and all(
         value is not None and name in layer and torch.equal(value.cpu(), layer[name])
         for weight, layer in layers.items()

@@ -323,6 +323,17 @@ def test_transformers_is_the_bare_loop(light, hugging, tmp_path, same):
     assert not light.differing(everything(ours, found), everything(bare, handle))
 
 
+def test_transformers_resumes_what_mechanisms_keep(light, hugging, tmp_path):
+    from funcbio.integrations.transformers import BioCallback
+
+    whole, callback = hugging.bert(), BioCallback(KEEPING, config=KEPT, newborn="mean")
+    hugging.trainer(tmp_path, whole, callback, save_strategy="steps", save_steps=3).train()
+    model, again = hugging.bert(seed=5), BioCallback(KEEPING, config=KEPT, newborn="mean")
+    hugging.trainer(tmp_path, model, again, seed=9).train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert "bert.embeddings.word_embeddings.bio_kept_start_weight" in model.state_dict()
+    assert not light.differing(everything(model, again.handles[0]), everything(whole, callback.handles[0]))
+
+
 def test_transformers_resumes_exactly(light, hugging, tmp_path):
     saving = {"save_strategy": "steps", "save_steps": 3}
     whole, callback = hugging.bert(), transformers_callback(hugging)
