@@ -19,6 +19,7 @@ from funcbio.bio_config import BioConfig
 from funcbio.bio_converter import BioConverter, strip
 from funcbio.functional._idle import idle_mechanisms, outside, warn
 from funcbio.mechanisms._placed import Mechanism
+from funcbio.objects._buffers import places_of
 from funcbio.objects._names import silently
 from funcbio.objects._survey import bio_modules, once
 from funcbio.tensors._sharding import reshard
@@ -97,6 +98,7 @@ def attach(
     maker = converter_of(converted, config, converter, compile)
     if maker is None:
         config, treated = _check_converted(optimizer, model, chosen)
+        chosen = _with_mask(model, chosen)
     else:
         config, treated = _check_plain(optimizer, model, chosen, maker)
     warn(idle_mechanisms(chosen, config, trained=treated, optimizer=type(optimizer)))
@@ -111,6 +113,14 @@ def attach(
     except BaseException:
         strip(model)
         raise
+
+
+def _with_mask(model: nn.Module, mechanisms: list[Mechanism]) -> list[Mechanism]:
+    """Returns mechanisms, with one that keeps connections at zero if a mask on the model leaves some out."""
+    places = places_of(bio_modules(model))
+    masked = any(place.buffer_name("mask") in place.owner._buffers for place in places)
+    named = any(mechanism.name == "apply_mask" for mechanism in mechanisms)
+    return [*mechanisms, Mechanism("apply_mask")] if masked and not named else mechanisms
 
 
 def _warn_of_unknown(optimizer: Optimizer) -> None:

@@ -128,10 +128,10 @@ class Cycle:
     def _opened(self, finite: bool | Tensor) -> Open:
         self.abandon()
         self.begun += 1
-        bios = self.layers.look()
-        self.ages.begin(bios)
-        if self.on_trees:
-            bios = [*bios, *self.layers.others()]
+        layers = self.layers.look()
+        self.ages.begin(layers)
+        bios = [*layers, *self.layers.others()] if self.on_trees else layers
+        self.layers.keep(bios, [mechanism.row for mechanism in self.mechanisms])
         finite = self._settled(finite, bios)
         if finite is False:
             return Open(finite, bios, [])

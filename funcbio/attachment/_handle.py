@@ -21,7 +21,7 @@ from funcbio.attachment._unseen import watch
 from funcbio.base import BioState, Tree
 from funcbio.bio_converter import strip
 from funcbio.mechanisms._placed import Mechanism
-from funcbio.objects._kept import forget, keep
+from funcbio.objects._kept import forget
 from funcbio.objects._survey import Overview, bio_modules, plain_layers
 
 
@@ -64,7 +64,6 @@ class Handle:
         self._in_optimizer, self._hooks, self._converted, self._alive = in_optimizer, hooks, converted, True
         self._layers = Layers(Overview(model, frozenset(plain_layers(model))), optimizer, self)
         self._ages = Ages(counts=ages, newborn=newborn)
-        self._kept = self._keep()
         self._cycle = Cycle(optimizer, self._layers, mechanisms, self._ages, fresh_rates=fresh_rates)
         self._begin()
 
@@ -98,17 +97,11 @@ class Handle:
                 )
         self._layers.look()
 
-    def _keep(self) -> list[tuple[nn.Module, str]]:
-        """Makes what the mechanisms have to keep; returns the modules and names of the buffers."""
-        rows = [mechanism.row for mechanism in self.mechanisms]
-        bios = self._layers.look()
-        parts = [*bios, *self._layers.others()] if any(row.on_trees for row in rows) else bios
-        return keep(parts, rows, bios[0].config) if bios else []
-
     def _parts(self) -> list[Any]:
         """Returns the layers and, where mechanisms act on all parameters, the others too."""
-        bios = self._layers.look()
-        return [*bios, *self._layers.others()] if self._cycle.on_trees else bios
+        parts = self._layers.parts(every=self._cycle.on_trees)
+        self._layers.keep(parts, [mechanism.row for mechanism in self.mechanisms])
+        return parts
 
     def before_step(self) -> None:
         """Runs the mechanisms before the step, in loops where hooks cannot work.
@@ -153,13 +146,13 @@ class Handle:
             others[0]._converted = True  # The last one to go takes it off.
         elif self._converted:
             strip(self.model)
-        forget([] if keep else self._kept)
+        forget([] if keep else self._layers.made)
         release(self)
         self._alive = False  # Only now: a call that was interrupted can be made again.
 
     def forget(self) -> None:
         """Takes off what mechanisms kept on the model; for a handle that was removed with ``keep=True``."""
-        forget(self._kept)
+        forget(self._layers.made)
 
     def trees(self) -> tuple[Tree, Tree, BioState]:
         """Returns the treated weights, their current gradients and their state, as dictionaries by parameter name.
@@ -215,12 +208,14 @@ class Handle:
             return
         try:
             bios = self._layers.look()
+            self._parts()
             self._ages.begin(bios)
             self._watch = watch(bios[0].weight, self._cycle) if bios else None
             if self.optimizer is not None:
                 self._put_hooks_on(self.optimizer)
         except BaseException:
             self._take_hooks_off()
+            forget(self._layers.made)
             release(self)
             raise
 

@@ -1,6 +1,6 @@
 """The layers of a model that a handle treats: their weights are in its optimizer, and no other handle treats them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -8,7 +8,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from funcbio.attachment._optimizers import groups_by_weight
-from funcbio.objects._kept import Bare, bare_parameters
+from funcbio.mechanisms import Row
+from funcbio.objects._kept import Bare, bare_parameters, keep
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._survey import Overview
 
@@ -62,11 +63,13 @@ class Layers:
         self.mark: object = None
         self.parameters: list[int] = []
         self.trained = False
+        self.made: list[tuple[nn.Module, str]] = []
+        self.kept: list[int] = []
         self.beside: tuple[Any, list[int], list[Bare]] = (None, [], [])
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the layers out of copies and pickles: a copy has to take its own."""
-        return {**vars(self), "current": [], "mark": None, "beside": (None, [], [])}
+        return {**vars(self), "current": [], "mark": None, "kept": [], "beside": (None, [], [])}
 
     def look(self) -> list[BioLayer]:
         """Returns the current layers, also those of parameters that the optimizer was given since.
@@ -96,6 +99,18 @@ class Layers:
             self.overview.warn_of_nothing("mechanisms")
         self.trained, self.mark, self.parameters = trained, survey.mark, parameters
         return layers
+
+    def parts(self, *, every: bool) -> list[Any]:
+        """Returns the current layers and, if ``every``, the other parameters too."""
+        layers = self.look()
+        return [*layers, *self.others()] if every else layers
+
+    def keep(self, parts: Sequence[Any], rows: Sequence[Row]) -> None:
+        """Makes what mechanisms have to keep, also for parameters that the optimizer was given since."""
+        parameters = [id(part.weight) for part in parts]
+        if parameters != self.kept and parts:
+            self.made += keep(parts, rows, parts[0].config)
+            self.kept = parameters
 
     def others(self) -> list[Bare]:
         """Returns the trained parameters of the optimizer that no layer treats."""

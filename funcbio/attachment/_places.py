@@ -59,7 +59,8 @@ def look(group: Group, bios: Sequence[BioLayer]) -> ReadyGroup:
         AttributeError: If the configuration of a layer does not allow it.
     """
     if group[0].row.on_trees:
-        chosen = [bio for bio in bios if bio.participates and (bio.has_gradient() or not group[0].row.needs_grad)]
+        row = group[0].row
+        chosen = [b for b in bios if b.participates and (b.has_gradient() or not row.reads_gradient(b.config))]
         for bio in chosen:
             check_part(bio, group[0].row)
         return ReadyGroup(group, Prepared(chosen, Ready([]), chosen))

@@ -67,6 +67,8 @@ def scale_update(ready: Sequence[ReadyGroup], old: Old, finite: bool | Tensor) -
     The update lies in memory of its own, and a weight is written once, when all is done.
     """
     replaced: Masks = {}
+    if not old.weights:  # A step without gradients moves nothing.
+        return replaced
     own = any(map(may_replace, ready))
     old.note_gradients()
     whole = any(takes_trees(mechanism) for mechanisms in ready for mechanism in mechanisms.group)  # They see one tree.

@@ -9,7 +9,7 @@ from optree import tree_flatten, tree_unflatten
 from torch import Tensor
 
 from funcbio import rng
-from funcbio._checks import LARGEST, is_real, perhaps
+from funcbio._checks import LARGEST, is_real, perhaps, require
 from funcbio.anatomy._synapses import Synapse
 from funcbio.base import KEPT, Key, Tree, leaf_names
 from funcbio.bio_config import BioConfig
@@ -46,20 +46,20 @@ def fields_of(keep: Collection[str], config: BioConfig) -> tuple[list[str], list
     Raises:
         ValueError: If a name is neither that of a field nor that of a mechanism.
     """
-    if isinstance(keep, str):
-        raise ValueError(f"keep should be a list of names; found {keep!r}")
+    names = not isinstance(keep, str) and isinstance(keep, Collection) and all(isinstance(name, str) for name in keep)
+    require("keep", keep, "a list of names", names)
     for name in keep:
         if name not in KEPT and name not in ROWS:
             should = f"fields of the state or mechanisms{perhaps(name, [*KEPT, *ROWS])}"
             raise ValueError(f"keep should name {should}; found {name!r}")
     rows = [ROWS[name] for name in keep if name in ROWS]
     needed = {*keep, *(field for row in rows for field in row.keeps(config))}
-    return [field for field in KEPT if field in needed], sorted({row.name for row in rows if row.counts_calls})
+    return [field for field in KEPT if field in needed], sorted({row.counter for row in rows if row.counts_calls})
 
 
 def needed_by(rows: Iterable[Row], config: BioConfig) -> list[str]:
     """Returns the names, as ``keep_fields`` takes them, of all that some mechanisms need."""
-    return [name for row in rows for name in (*row.keeps(config), *([row.name] if row.counts_calls else []))]
+    return [name for row in rows for name in (*row.keeps(config), *([row.counter] if row.counts_calls else []))]
 
 
 def keep_fields(
@@ -197,9 +197,12 @@ def _singular(leaf: Leaf, leaves: Sequence[Leaf], key: Key, config: BioConfig) -
 
 
 def _mask(leaf: Leaf, leaves: Sequence[Leaf], key: Key, config: BioConfig) -> Tensor:
-    ordered = sorted((one.synapse.index, one.name, one.value) for one in leaves if one.synapse is not None)
-    shapes = {name: tuple(value.shape) for _, name, value in ordered}
-    return initial_mask(key, leaf.name, shapes, density=config.density, law=config.density_law, like=leaf.value)
+    ordered = sorted([(one.synapse.index, one.name, one) for one in leaves if one.synapse is not None])
+    shapes = {name: tuple(one.value.shape) for _, name, one in ordered}
+    first = ordered[0][2].synapse
+    begins = first is not None and first.index == 0 and first.total > 1
+    options = {"density": config.density, "law": config.density_law}
+    return initial_mask(key, leaf.name, shapes, **options, like=whole(leaf.value), begins=begins)
 
 
 MAKERS = {

@@ -18,9 +18,11 @@ def shrink_along(
 ) -> tuple[Tensor, Tensor]:
     """Returns the weights, whose rows shrink where that is due as they disagree with where gradients lead."""
     direction = (1.0 - alpha) * direction - alpha * grad
+    direction = torch.where(direction.isfinite(), direction, 0.0)  # A gradient that overflowed leads nowhere.
     start = {1: 0, 2: 1}.get(weight.ndim, 2)  # A bias as a whole, the rows of a matrix, the kernels of a convolution.
     dims = tuple(range(start, weight.ndim))
     cosine = (unit(direction, dims) * unit(weight, dims)).sum(dims, keepdim=True)
+    cosine = torch.where(cosine.isfinite(), cosine, 1.0)  # One weight that is broken breaks no others.
     factor = torch.clamp(torch.maximum(cosine, floor), max=1.0)
     return torch.where(due > 0.0, weight * factor, weight), direction
 

@@ -4,11 +4,12 @@ import math
 
 from torch import Tensor
 
-from funcbio._checks import COUNT_OR_NONE
+from funcbio._checks import COUNT_OR_NONE, require
 from funcbio.base import BioState, Key, Tree
 from funcbio.engine._kernel import Kernel
 from funcbio.engine._run import run_kernel
 from funcbio.tensors._arithmetic import unit
+from funcbio.tensors._kept import is_watched
 
 
 def orthogonalise(weight: Tensor, *, iterations: int) -> Tensor:
@@ -70,4 +71,6 @@ def fire(
         Han et al., FIRE: Frobenius-Isometry Reinitialization for Balancing the Stability-Plasticity Tradeoff,
         ICLR (2026), arXiv:2602.08040.
     """
+    fixed = not (isinstance(iterations, Tensor) and is_watched())
+    require("iterations", iterations, "an integer within vmap and other transforms, whose operations it counts", fixed)
     return run_kernel(FIRE, params, grads, state, key=key, iterations=iterations)

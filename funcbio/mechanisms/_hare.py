@@ -15,6 +15,7 @@ from funcbio.mechanisms._counted import counted, due_at
 def run_and_return(weight: Tensor, tortoise: Tensor, *, momentum: Number, due: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the weights, which go back to the slow average where that is due, and the average."""
     slow = momentum * tortoise + (1.0 - momentum) * weight
+    slow = torch.where(slow.isfinite(), slow, weight)  # A weight that was healed is followed anew.
     return torch.where(due > 0.0, slow, weight), slow
 
 

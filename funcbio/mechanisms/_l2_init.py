@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from funcbio._checks import NOT_NEGATIVE, POSITIVE
+from funcbio._checks import NOT_NEGATIVE, POSITIVE, require
 from funcbio.base import BioState, Key, Number, Tree, check_option
 from funcbio.engine._kernel import Kernel
 from funcbio.engine._run import run_kernel
@@ -107,4 +107,5 @@ def l2_init(
         Conference on Lifelong Learning Agents (2024), arXiv 2308.11958.
     """
     check_option("penalty", penalty, SLOPES)
-    return run_kernel(KERNELS[penalty, bool(decoupled)], params, grads, state, key=key, strength=strength, delta=delta)
+    require("decoupled", decoupled, "True or False", isinstance(decoupled, bool))
+    return run_kernel(KERNELS[penalty, decoupled], params, grads, state, key=key, strength=strength, delta=delta)

@@ -6,7 +6,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from funcbio._checks import is_count
-from funcbio.base import Feature, check_option
+from funcbio.base import KEPT, Feature, check_option
 from funcbio.mechanisms import PLACES, ROWS, Row
 from funcbio.mechanisms._row import name_of
 
@@ -43,6 +43,9 @@ class Mechanism:
             check_option("feature", self.feature, ROWS)
         elif not callable(self.feature):
             raise ValueError(f"feature should be the name of a method or a function; found {self.feature!r}")
+        if isinstance(self.feature, str) and self.hyper:
+            should = f"left out for {self.feature!r}, whose hyper-parameters are fields of the configuration"
+            raise ValueError(f"hyper should be {should}; found {dict(self.hyper)}")
         neighbour = None if isinstance(self.feature, str) else neighbour_of(self.feature)
         if not is_count(self.every):
             raise ValueError(f"every should be an integer >= 1; found {self.every!r}")
@@ -71,7 +74,8 @@ class Mechanism:
         neighbour = neighbour_of(self.feature)
         if neighbour is not None:  # What it keeps and where it acts is known; its hyper-parameters are the user's.
             return replace(ROWS[neighbour], feature=self.feature, fields=self.hyper)
-        return Row(self.feature, fields=self.hyper, needs_grad=self.where != "after", draws=True)
+        options = {"needs_grad": self.where != "after", "draws": True, "kept": kept_by(self.feature)}
+        return Row(self.feature, fields=self.hyper, **options)
 
     @property
     def is_own(self) -> bool:
@@ -93,6 +97,13 @@ def neighbour_of(feature: object) -> str | None:
     rows = {name: row for name, row in ROWS.items() if row.on_trees and row.feature is function}
     fitting = [name for name, row in rows.items() if row.fixed.items() <= keywords.items()]
     return max(fitting, key=lambda name: len(rows[name].fixed), default=None)
+
+
+def kept_by(feature: object) -> tuple[str, ...]:
+    """Returns the fields that have to be kept for a function of ours, perhaps within a partial; none for others."""
+    function, keywords = (feature.func, feature.keywords) if isinstance(feature, partial) else (feature, {})
+    kernels = [kernel for row in ROWS.values() if row.feature is function for kernel in row.kernels(**keywords)]
+    return tuple(field for field in KEPT if any(field in (*kernel.reads, *kernel.marks) for kernel in kernels))
 
 
 def with_companions(mechanisms: Iterable[Mechanism]) -> tuple[Mechanism, ...]:

@@ -42,6 +42,7 @@ class Row:
             on synapses; or what chooses them by hyper-parameters.
         limited: Limits of hyper-parameters that its kernels do not have.
         counts_calls: Whether it counts its calls, in the field ``calls``.
+        kept: Fields of the state that have to be kept for a function whose kernels are not known.
         companion: Another mechanism that acts after it in every step, also where it does not act itself.
         fields: Which field of the configuration sets which keyword of the function.
         fixed: Keywords that the row sets itself.
@@ -66,6 +67,7 @@ class Row:
     leafwise: tuple[Kernel, ...] | Callable[..., tuple[Kernel, ...]] = ()
     limited: Mapping[str, Limit] = field(default_factory=dict)
     counts_calls: bool = False
+    kept: tuple[str, ...] = ()
     companion: str | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
     place: str = "gradient"
@@ -102,6 +104,11 @@ class Row:
     def name(self) -> str:
         """Returns the name of the function."""
         return name_of(self.feature)
+
+    @property
+    def counter(self) -> str:
+        """Returns the name under which the function counts its calls; that of the function within a partial."""
+        return name_of(self.feature.func if isinstance(self.feature, partial) else self.feature)
 
     @property
     def keywords(self) -> frozenset[str]:
@@ -144,11 +151,12 @@ class Row:
 
     def reads_gradient(self, config: Any) -> bool:
         """Returns True if it makes no sense without gradients under a configuration."""
-        return self.needs_grad or (callable(self.kernel) and "grad" in self.required(config))
+        choosing = callable(self.kernel) or callable(self.leafwise)
+        return self.needs_grad or (choosing and "grad" in self.required(config))
 
     def keeps(self, config: Any) -> list[str]:
         """Returns the fields of the state that have to be kept for it under a configuration."""
-        return [field for field in KEPT if field in self.required(config)]
+        return [field for field in KEPT if field in self.kept or field in self.required(config)]
 
     def configured(self, config: Any) -> dict[str, Any]:
         """Returns the hyper-parameters, from a configuration and from the row itself."""

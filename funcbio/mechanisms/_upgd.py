@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from funcbio._checks import NOT_NEGATIVE, SHARE
+from funcbio._checks import NOT_NEGATIVE, SHARE, require
 from funcbio.base import BioState, Key, Number, Tree, check_option
 from funcbio.engine._kernel import Draw, Kernel
 from funcbio.engine._run import run_kernel
@@ -15,12 +15,14 @@ from funcbio.tensors._arithmetic import unit, work_type
 
 def track_utility(weight: Tensor, grad: Tensor, utility: Tensor, *, beta: Number) -> Tensor:
     """Returns the running average of what the loss would gain, to first order, if a weight were zero."""
-    return beta * utility + (1.0 - beta) * (weight * grad)
+    average = beta * utility + (1.0 - beta) * (weight * grad)
+    return torch.where(average.isfinite(), average, 0.0)  # What is broken is of no use, until it is healed.
 
 
 def largest_utility(utility: Tensor) -> tuple[Tensor]:
     """Returns a layer's largest utility."""
-    return (utility.amax() if utility.numel() else utility.new_full((), -torch.inf),)
+    least = utility.new_full((), -torch.inf)
+    return (torch.where(utility.isfinite(), utility, least).amax() if utility.numel() else least,)
 
 
 def of_model(statistics: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor]:
@@ -143,5 +145,6 @@ def upgd(
         ICLR (2024), arXiv:2404.00781.
     """
     check_option("scope", scope, SCOPES)
+    require("protect", protect, "True or False", isinstance(protect, bool))
     params, grads, state = run_kernel(TRACK, params, grads, state, beta=beta)
-    return run_kernel(KERNELS[bool(protect), scope], params, grads, state, key=key, sigma=sigma, decay=decay)
+    return run_kernel(KERNELS[protect, scope], params, grads, state, key=key, sigma=sigma, decay=decay)

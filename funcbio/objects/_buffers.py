@@ -1,6 +1,6 @@
 """Buffers beside the parameters of a model, in the module that owns each: what mechanisms keep for them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -54,10 +54,15 @@ def kept_names(module: nn.Module) -> list[str]:
     return [name for name in module._buffers if name.startswith(PREFIX)]
 
 
-def kept_state(places: Sequence[Place]) -> dict[str, Any]:
-    """Returns what is kept as fields of the state: trees by parameter, counters by mechanism."""
+def kept_state(places: Sequence[Place], needed: Collection[str] = ()) -> dict[str, Any]:
+    """Returns what is kept as fields of the state: trees by parameter, counters by mechanism.
+
+    Args:
+        places: The places of the parameters.
+        needed: Fields that are there even if nothing is kept for any of these parameters.
+    """
     kept = {place: place.buffers() for place in places}
-    fields = [field for field in KEPT if any(field in buffers for buffers in kept.values())]
+    fields = [field for field in KEPT if field in needed or any(field in buffers for buffers in kept.values())]
     state: dict[str, Any] = {
         field: {place.name: buffers.get(field, _none(field, place.weight)) for place, buffers in kept.items()}
         for field in fields

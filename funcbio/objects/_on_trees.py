@@ -43,7 +43,7 @@ def run_on_trees(
     lay_out(places)
     reads = sees_gradients or row.reads_gradient(first.config)
     grads = _gradients(bios, weights, around) if reads else weights  # Ours pass on what they get.
-    before = _state(bios, weights, row)._replace(**kept_state(places))
+    before = _state(bios, weights, row)._replace(**kept_state(places, row.keeps(first.config)))
     params, changed, state = row.bound(first.config)(weights, grads, before, key=local(first.key))
     params, state = keep_padding(bios, weights, params, state)
     if around is not None:  # An update of a padding row moves it too.

@@ -48,7 +48,7 @@ class TreeMethod:
     def _parts(self, survey: Survey) -> list[BioLayer | Bare]:
         layers = survey.layers()
         every = [one for one in (*layers, *bare_parameters(self.overview.model, layers)) if one.participates]
-        chosen = [part for part in every if part.has_gradient() or not self.row.needs_grad]
+        chosen = [part for part in every if part.has_gradient() or not self.row.reads_gradient(part.config)]
         if every and not chosen:
             raise RuntimeError(f"{NO_GRADIENTS}: call backward() before {self.name}()")
         if not every:

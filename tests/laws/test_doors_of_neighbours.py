@@ -346,3 +346,119 @@ def test_memory_is_paid_for_by_those_who_use_it():
     state = handle.trees()[2]
     assert sum(bound.numel() for bound in state.bound.values() if bound.ndim) < 20
     assert state.start == ()
+
+
+@pytest.mark.parametrize("name", BY_ATTACH)
+def test_steps_in_which_little_has_a_gradient_are_made(name):
+    model, optimizer, handle = handled([name], make=partial(optim.Adam, lr=0.1))
+    before = numbers(model)
+    optimizer.zero_grad()
+    optimizer.step()
+    assert handle.steps == 1
+    if ROWS[name].place != "after":
+        same(before, numbers(model))
+    model.norm.bias.grad = torch.ones(5)
+    optimizer.step()
+    learn(model, optimizer)
+    assert handle.steps == 3
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        partial(funcbio.prune_and_regrow, drop=0.5),
+        partial(funcbio.hare_and_tortoise, every=2),
+        partial(funcbio.dash, every=2),
+        partial(funcbio.rejuvenate_weights, variant="swr", rule="proportional", fraction=0.2),
+        funcbio.dash,
+    ],
+    ids=["sparse", "hare", "dash", "swr", "plain"],
+)
+def test_a_partial_keeps_what_its_keywords_need(feature):
+    model, optimizer, handle = handled([feature])
+    learn(model, optimizer, 3)
+    assert handle.trees()[2].calls or handle.trees()[2].start
+    data = (X, WORDS, Y)
+    options = {"steps": 3, "batch_size": 4, "seeds": 2, "config": CONFIG, "progress": False}
+    sweep(partial(Net, None), cross_entropy, data, mechanisms=[feature], **options)
+
+
+def test_layers_that_come_later_are_kept_for_too():
+    model = Net()
+    optimizer = optim.SGD(model.conv.parameters(), lr=0.1)
+    names = ["l2_init", "prune_and_regrow", "fuzzy_learning_rates"]
+    handle = attach(optimizer, model, names, config=CONFIG)
+    optimizer.add_param_group({"params": model.head.parameters()})
+    learn(model, optimizer)
+    params, _, state = handle.trees()
+    assert {n for n, leaf in state.start.items() if leaf.ndim} == {"conv.weight", "head.weight", "head.bias"}
+    assert not params["head.weight"][~state.mask["head.weight"]].any()
+    handle.remove()
+    assert numbers(model).keys() == numbers(Net()).keys()
+
+
+def test_a_mask_on_a_converted_model_holds_under_attach():
+    model = BioConverter(CONFIG).expose(funcbio.prune_and_regrow, funcbio.apply_mask)(Net())
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    attach(optimizer, model, ["l2_init"])
+    learn(model, optimizer, 2)
+    params, _, state = trees(model)
+    assert (~state.mask["head.weight"]).any()
+    assert not params["head.weight"][~state.mask["head.weight"]].any()
+
+
+def test_a_layer_that_is_sparse_already_keeps_its_connections():
+    converter = BioConverter(CONFIG).expose(funcbio.prune_and_regrow)
+    model = converter(Net())
+    mask = trees(model)[2].mask["head.weight"].clone()
+    again = trees(converter(model))[2].mask["head.weight"]
+    assert torch.equal(again, mask)
+    assert torch.equal(model.head.weight != 0.0, mask)
+
+
+def test_what_grows_by_gradients_passes_over_layers_without_one():
+    model, optimizer, handle = handled(["prune_and_regrow"], CONFIG.replace(prune_and_regrow_grow="gradient"))
+    before = handle.trees()[2].mask["head.weight"].clone()
+    learn(model, optimizer)
+    moved = handle.trees()[2].mask["head.weight"].clone()
+    optimizer.zero_grad()
+    model.conv.weight.grad = torch.ones_like(model.conv.weight)
+    optimizer.step()
+    assert not torch.equal(before, moved)
+    assert torch.equal(handle.trees()[2].mask["head.weight"], moved)
+
+
+@pytest.mark.parametrize("name", ["upgd", "dash", "hare_and_tortoise"])
+def test_one_broken_gradient_breaks_one_weight(name):
+    model, optimizer, handle = handled([name])
+    learn(model, optimizer)
+    optimizer.zero_grad()
+    cross_entropy(model(X, WORDS), Y).backward()
+    model.head.weight.grad[0, 0] = torch.nan
+    optimizer.step()
+    with torch.no_grad():
+        assert [n for n, p in model.named_parameters() if not p.isfinite().all()] == ["head.weight"]
+        assert model.head.weight.isnan().sum() == 1
+        model.head.weight[0, 0] = 0.1  # Healed by hand.
+    learn(model, optimizer, 4)
+    assert all(p.isfinite().all() for p in model.parameters())
+    assert handle.steps == 6
+
+
+def test_hyper_parameters_of_a_name_are_those_of_the_configuration():
+    with pytest.raises(ValueError, match="hyper should be left out for 'l2_init'"):
+        Mechanism("l2_init", hyper={"strength": "upgd_beta"})
+
+
+def test_options_and_names_are_checked():
+    params = {"w": torch.ones(2, 2)}
+    state = funcbio.init(params, key=key(0), keep=["upgd", "l2_init"])
+    with pytest.raises(ValueError, match="protect should be True or False; found 'zz'"):
+        funcbio.upgd(params, params, state, key=key(0), protect="zz")
+    with pytest.raises(ValueError, match="decoupled should be True or False"):
+        funcbio.l2_init(params, params, state, decoupled=["l2"])
+    for keep in (None, [["x"]], 3):
+        with pytest.raises(ValueError, match="keep should be a list of names"):
+            funcbio.init(params, key=key(0), keep=keep)
+    with pytest.raises(ValueError, match="iterations should be an integer within vmap"):
+        torch.vmap(lambda n: funcbio.fire(params, params, state, iterations=n)[0])(torch.tensor([1, 2]))
