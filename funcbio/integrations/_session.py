@@ -47,7 +47,7 @@ class Session:
         converter: BioConverter | None,
         fresh_rates: bool,
         ages: bool,
-        newborn: str,
+        newborn: str = "zero",
         log_every: int | None,
     ) -> None:
         self.mechanisms = mechanisms_of(mechanisms)
