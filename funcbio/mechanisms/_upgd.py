@@ -28,7 +28,8 @@ def largest_utility(utility: Tensor) -> tuple[Tensor]:
 def of_model(statistics: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor]:
     """Returns the largest of all layers' statistics."""
     values = [one for (one,) in statistics]
-    return (torch.stack([one.to(values[0].device, work_type(values)) for one in values]).amax(),)
+    device, kind = values[0].device, work_type(values)
+    return (torch.stack([one.to(device, kind) for one in values]).amax(),)
 
 
 def relative_to(utility: Tensor, top: Tensor) -> Tensor:
