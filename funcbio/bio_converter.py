@@ -19,7 +19,7 @@ from funcbio.mechanisms._placed import neighbour_of
 from funcbio.objects._buffers import kept_names
 from funcbio.objects._checks import check_layer, check_weight
 from funcbio.objects._classes import bio_class
-from funcbio.objects._kept import bare_parameters, forget, keep
+from funcbio.objects._kept import forget, keep, trained_parts
 from funcbio.objects._layer import fresh_key
 from funcbio.objects._method import ModelMethod
 from funcbio.objects._names import BIO_MOD, check_free, free_names, is_ours, mark_readout
@@ -222,8 +222,7 @@ class BioConverter:
         layers = once(bio_modules(model))
         keep(layers, [bio.rows[name] for bio in layers[:1] for name in METHODS], self.config)
         if self.tree_features:
-            parts = [*layers, *(part for part in bare_parameters(model, layers) if part.participates)]
-            keep(parts, [ROWS[name] for name in self.tree_features], self.config)
+            keep(trained_parts(model, layers), [ROWS[name] for name in self.tree_features], self.config)
 
     def _put_methods(self, model: nn.Module) -> None:
         overview = Overview(model, frozenset(plain_layers(model)))

@@ -64,7 +64,6 @@ class Cycle:
     ) -> None:
         self.optimizer, self.layers, self.mechanisms = optimizer, layers, tuple(mechanisms)
         self.ages, self.fresh_rates = ages, fresh_rates
-        self.on_trees = any(mechanism.row.on_trees for mechanism in self.mechanisms)
         self.calls, self.skipped, self.begun = 0, None, 0
         self.open: Open | None = None
 
@@ -128,10 +127,8 @@ class Cycle:
     def _opened(self, finite: bool | Tensor) -> Open:
         self.abandon()
         self.begun += 1
-        layers = self.layers.look()
-        self.ages.begin(layers)
-        bios = [*layers, *self.layers.others()] if self.on_trees else layers
-        self.layers.keep(bios, [mechanism.row for mechanism in self.mechanisms])
+        bios = self.layers.parts()
+        self.ages.begin(self.layers.current)
         finite = self._settled(finite, bios)
         if finite is False:
             return Open(finite, bios, [])

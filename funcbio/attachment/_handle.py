@@ -97,12 +97,6 @@ class Handle:
                 )
         self._layers.look()
 
-    def _parts(self) -> list[Any]:
-        """Returns the layers and, where mechanisms act on all parameters, the others too."""
-        parts = self._layers.parts(every=self._cycle.on_trees)
-        self._layers.keep(parts, [mechanism.row for mechanism in self.mechanisms])
-        return parts
-
     def before_step(self) -> None:
         """Runs the mechanisms before the step, in loops where hooks cannot work.
 
@@ -163,7 +157,7 @@ class Handle:
         Returns:
             ``(params, grads, state)``, as the pure features and metrics take them.
         """
-        return trees_of(self._parts(), self._ages)
+        return trees_of(self._layers.parts(), self._ages)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that the mechanisms remember: steps, rates, signs, counts, keys, ages.
@@ -172,7 +166,7 @@ class Handle:
             Nested dictionaries of tensors and numbers, which load with ``weights_only=True``. As in torch, the tensors
             are those in use.
         """
-        return pack(self.steps, self._parts(), self._ages.saved)
+        return pack(self.steps, self._layers.parts(), self._ages.saved)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Loads a state; the run then goes on as the one that saved it, to the last bit.
@@ -183,7 +177,7 @@ class Handle:
         Raises:
             ValueError: If it does not fit; nothing has been changed then.
         """
-        bios = self._parts()
+        bios = self._layers.parts()
         check(state_dict, bios, self._ages.saved)
         unpack(state_dict, bios, self._ages.saved)
         self._ages.births.find_young()
@@ -207,8 +201,8 @@ class Handle:
         if not self._alive:
             return
         try:
-            bios = self._layers.look()
-            self._parts()
+            self._layers.parts()
+            bios = self._layers.current
             self._ages.begin(bios)
             self._watch = watch(bios[0].weight, self._cycle) if bios else None
             if self.optimizer is not None:
@@ -270,7 +264,7 @@ class Handle:
         """Finds a saved state and checks it, before the optimizer loads anything."""
         hooks: Any = optimizer._optimizer_state_dict_post_hooks.values()
         riding = [hook.__self__ for hook in hooks if getattr(hook, "__func__", None) is Handle._give]
-        bios = self._parts()
+        bios = self._layers.parts()
         self._waiting = find(state_dict.get(NAME), riding.index(self))
         check(self._waiting, bios, self._ages.saved)
 

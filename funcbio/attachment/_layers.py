@@ -1,6 +1,6 @@
 """The layers of a model that a handle treats: their weights are in its optimizer, and no other handle treats them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -8,7 +8,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from funcbio.attachment._optimizers import groups_by_weight
-from funcbio.mechanisms import Row
 from funcbio.objects._kept import Bare, bare_parameters, keep
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._survey import Overview
@@ -100,22 +99,21 @@ class Layers:
         self.trained, self.mark, self.parameters = trained, survey.mark, parameters
         return layers
 
-    def parts(self, *, every: bool) -> list[Any]:
-        """Returns the current layers and, if ``every``, the other parameters too."""
+    def parts(self) -> list[Any]:
+        """Returns the current layers and, where mechanisms act on them, the other parameters; with what they keep."""
         layers = self.look()
-        return [*layers, *self.others()] if every else layers
-
-    def keep(self, parts: Sequence[Any], rows: Sequence[Row]) -> None:
-        """Makes what mechanisms have to keep, also for parameters that the optimizer was given since."""
+        rows = [mechanism.row for mechanism in self.handle.mechanisms]
+        parts = [*layers, *self.others()] if any(row.on_trees for row in rows) else layers
         parameters = [id(part.weight) for part in parts]
         if parameters != self.kept and parts:
             self.made += keep(parts, rows, parts[0].config)
             self.kept = parameters
+        return parts
 
     def others(self) -> list[Bare]:
         """Returns the trained parameters of the optimizer that no layer treats."""
         modules, parameters, found = self.beside
-        current = self.overview.look().modules
+        current = None if self.overview.survey is None else self.overview.survey.modules
         if modules is not current or parameters != self.parameters:
             in_optimizer = groups_by_weight(self.optimizer)
             found = bare_parameters(self.overview.model, self.current)

@@ -9,11 +9,10 @@ from torch.optim import Optimizer
 
 from funcbio._checks import require
 from funcbio.attachment._optimizers import groups_by_weight
-from funcbio.functional._newborn import DIRECTIONS, DIVISORS, fresh_direction, mean_of_others
+from funcbio.functional._newborn import DIRECTIONS, DIVISORS, WAYS, fresh_direction, mean_of_others
 from funcbio.objects._layer import BioLayer
 from funcbio.tensors._sharding import is_distributed
 
-WAYS = ("zero", "mean", "exact")
 WITH_DIVISOR = (*DIRECTIONS, "RMSprop", "Adagrad", "Adadelta")
 """Optimizers of torch with a state that the step is divided by."""
 

@@ -59,8 +59,7 @@ class Kernel:
         advances: Whether every call counts as an update, in the field ``updates``.
         growth: Returns the largest factor on a gradient, from operands and hyper-parameters; None if it writes none.
         in_place: The same rule in place, if one operation computes it; None if there is none.
-        by_leaf: Whether it runs leaf by leaf only, so that the rule sees a layer as a whole. Then a mark that ends in
-            "?" is one only where the state has that tree.
+        by_leaf: Whether it runs leaf by leaf only, so that the rule sees a layer as a whole.
         elementwise: Whether the rule may also see a part of a layer, as on shards; only asked if ``by_leaf``.
         pool: From the statistics of all layers to those that every layer is given; None leaves each its own.
         inputs: Names of the operands that the rule reads, in order, each with True if it is optional.

@@ -80,7 +80,7 @@ def run_steps(
 
 def _require_trees(step: Step, params: Tree, grads: Tree, state: Any) -> None:
     """Raises ValueError if a tree that a kernel reads does not fit ``params``."""
-    optionals = {bare(name) for name in (*step.kernel.reads, *step.kernel.marks) if name.endswith("?")}
+    optionals = {bare(name) for name in step.kernel.reads if name.endswith("?")}
     optionals |= {"mask"} - step.needs  # It counts for all that write weights, where there is one.
     fields: dict[str, Any] = {name: getattr(state, name, ()) for name in TREES if name in step.needs or name == "mask"}
     present = {name: tree for name, tree in fields.items() if name not in optionals or tree_leaves(tree)}

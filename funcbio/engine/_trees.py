@@ -33,7 +33,7 @@ def run_on_leaves(step: Step, params: Tree, grads: Tree, state: Any, key: Key | 
     for index, layer in enumerate(layers):
         if index not in statistics:
             if "replaced" in results:
-                results["replaced"][index] = torch.zeros_like(layer[bare(kernel.marks[0])], dtype=torch.bool)
+                results["replaced"][index] = torch.zeros_like(layer[kernel.marks[0]], dtype=torch.bool)
             continue
         values = apply(kernel, layer, [leaves[index] for leaves in draws], statistics[index], step.hyper)
         for name, value in _masked(kernel, layer, values).items():
@@ -43,8 +43,8 @@ def run_on_leaves(step: Step, params: Tree, grads: Tree, state: Any, key: Key | 
 
 def _acts(kernel: Kernel, layer: Operands) -> bool:
     """Returns True if a layer has dimensions in all fields that mark it."""
-    marks = [layer[bare(name)] for name in kernel.marks if not (name.endswith("?") and layer[bare(name)] is None)]
-    return layer["weight"].ndim > 0 and is_real(layer["weight"]) and all(mark.ndim > 0 for mark in marks)
+    weight = layer["weight"]
+    return weight.ndim > 0 and is_real(weight) and all(layer[name].ndim > 0 for name in kernel.marks)
 
 
 def _existing(kernel: Kernel, layer: Operands) -> list[Any]:
@@ -116,12 +116,11 @@ def _drawn(
     acting: Sequence[int],
 ) -> list[Tensor]:
     """Draws numbers for every leaf; those of the weights' size in the type that the rule computes in."""
-    field: Tree = params if draw.like in ("one", WEIGHT) else getattr(state, draw.like)
+    field: Tree = params if draw.like == "one" else getattr(state, draw.like)
     like, dtypes = tree_as(params, params, leaves_as(field, params)), [torch.float32] * len(layers)
     if draw.like not in ("one", *SPREAD):
         dtypes = [kernel.work(one) if index in acting else torch.float32 for index, one in enumerate(layers)]
     elif draw.like == "one":
         like = tree_map(lambda leaf: leaf[(slice(0, 1),) * leaf.ndim], like)
-    return tree_leaves(
-        draw_tree(draw.law, key, draw.stream, like, [torch.float64] * len(layers) if draw.fine else dtypes)
-    )
+    dtypes = [torch.float64] * len(layers) if draw.fine else dtypes
+    return tree_leaves(draw_tree(draw.law, key, draw.stream, like, dtypes))

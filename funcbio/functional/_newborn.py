@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+WAYS = ("zero", "mean", "exact")
+"""How an optimizer may go on with weights that were replaced."""
 DIVISORS = ("exp_avg_sq", "max_exp_avg_sq", "exp_inf", "square_avg", "sum")
 """States of torch's optimizers that a step is divided by."""
 NEGLIGIBLE = 2.0**-60

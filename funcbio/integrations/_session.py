@@ -16,7 +16,7 @@ from funcbio.bio_config import BioConfig
 from funcbio.bio_converter import BioConverter, strip
 from funcbio.mechanisms._placed import Mechanism
 from funcbio.monitor import metrics
-from funcbio.objects._kept import bare_parameters, forget, keep
+from funcbio.objects._kept import forget, keep, trained_parts
 from funcbio.objects._names import silently
 from funcbio.objects._survey import bio_modules, once, plain_layers
 
@@ -88,8 +88,11 @@ class Session:
         """Makes what the mechanisms keep before a checkpoint is loaded, which holds it."""
         layers = once(bio_modules(model))
         rows = [mechanism.row for mechanism in self.mechanisms]
-        others = bare_parameters(model, layers) if any(row.on_trees for row in rows) else []
-        parts = [part for part in (*layers, *others) if part.participates]
+        parts = (
+            trained_parts(model, layers)
+            if any(row.on_trees for row in rows)
+            else [bio for bio in layers if bio.participates]
+        )
         self._made += keep(parts, rows, layers[0].config) if layers else []
 
     def attach(self, model: nn.Module, optimizers: Iterable[Any], step: int) -> None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from funcbio._checks import is_count
 from funcbio.base import KEPT, Feature, check_option
 from funcbio.mechanisms import PLACES, ROWS, Row
-from funcbio.mechanisms._row import name_of
+from funcbio.mechanisms._row import name_of, parts_of
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Mechanism:
 
 def neighbour_of(feature: object) -> str | None:
     """Returns the name of a mechanism of ours that acts on all parameters, given as a function or a partial of it."""
-    function, keywords = (feature.func, feature.keywords) if isinstance(feature, partial) else (feature, {})
+    function, keywords = parts_of(feature)
     rows = {name: row for name, row in ROWS.items() if row.on_trees and row.feature is function}
     fitting = [name for name, row in rows.items() if row.fixed.items() <= keywords.items()]
     return max(fitting, key=lambda name: len(rows[name].fixed), default=None)
@@ -101,7 +101,7 @@ def neighbour_of(feature: object) -> str | None:
 
 def kept_by(feature: object) -> tuple[str, ...]:
     """Returns the fields that have to be kept for a function of ours, perhaps within a partial; none for others."""
-    function, keywords = (feature.func, feature.keywords) if isinstance(feature, partial) else (feature, {})
+    function, keywords = parts_of(feature)
     kernels = [kernel for row in ROWS.values() if row.feature is function for kernel in row.kernels(**keywords)]
     return tuple(field for field in KEPT if any(field in (*kernel.reads, *kernel.marks) for kernel in kernels))
 

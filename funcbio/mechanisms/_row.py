@@ -29,6 +29,11 @@ def name_of(feature: Feature) -> str:
     return getattr(feature, "__name__", "feature")
 
 
+def parts_of(feature: Any) -> tuple[Any, Mapping[str, Any]]:
+    """Returns the function within a partial, and its keywords; a function as it is."""
+    return (feature.func, feature.keywords) if isinstance(feature, partial) else (feature, {})
+
+
 @dataclass(frozen=True, eq=False)
 class Row:
     """Describes one mechanism.
@@ -108,7 +113,7 @@ class Row:
     @property
     def counter(self) -> str:
         """Returns the name under which the function counts its calls; that of the function within a partial."""
-        return name_of(self.feature.func if isinstance(self.feature, partial) else self.feature)
+        return name_of(parts_of(self.feature)[0])
 
     @property
     def keywords(self) -> frozenset[str]:

@@ -101,6 +101,11 @@ def bare_parameters(model: nn.Module, layers: Sequence[BioLayer]) -> list[Bare]:
     return found
 
 
+def trained_parts(model: nn.Module, layers: Sequence[BioLayer]) -> list[Any]:
+    """Returns the layers of a model that are treated, and its other parameters that are trained."""
+    return [part for part in (*layers, *bare_parameters(model, layers)) if part.participates]
+
+
 @torch.no_grad()
 @torch.inference_mode(False)  # What is made within that mode could not be changed outside.
 def keep(parts: Sequence[Any], rows: Iterable[Row], config: BioConfig) -> list[tuple[nn.Module, str]]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from funcbio.mechanisms import ROWS, Row
 from funcbio.objects._checks import NO_GRADIENTS
 from funcbio.objects._finite import finite_gradients
-from funcbio.objects._kept import Bare, bare_parameters, check_part
+from funcbio.objects._kept import Bare, check_part, trained_parts
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._on_trees import run_on_trees
 from funcbio.objects._survey import Overview, Survey
@@ -47,7 +47,7 @@ class TreeMethod:
 
     def _parts(self, survey: Survey) -> list[BioLayer | Bare]:
         layers = survey.layers()
-        every = [one for one in (*layers, *bare_parameters(self.overview.model, layers)) if one.participates]
+        every = trained_parts(self.overview.model, layers)
         chosen = [part for part in every if part.has_gradient() or not self.row.reads_gradient(part.config)]
         if every and not chosen:
             raise RuntimeError(f"{NO_GRADIENTS}: call backward() before {self.name}()")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from funcbio._checks import require
-from funcbio.functional._newborn import DIRECTIONS, DIVISORS, fresh_direction, mean_of_others
+from funcbio.functional._newborn import DIRECTIONS, DIVISORS, WAYS, fresh_direction, mean_of_others
 
 Tensors = dict[str, Tensor]
 AGES = "newborn"
@@ -16,7 +16,7 @@ AGES = "newborn"
 
 def check_newborn(newborn: object, optimizer: Any) -> None:
     """Raises ValueError if replaced weights cannot be treated in that way under an optimizer."""
-    known = newborn is None or newborn in ("zero", "mean", "exact")
+    known = newborn is None or newborn in WAYS
     require("newborn", newborn, "None, 'zero', 'mean' or 'exact'", known)
     if newborn is None:
         return
