@@ -139,8 +139,13 @@ def _require_weights(model: nn.Module) -> None:
 
 
 def _require_real(name: str, weight: nn.Parameter | None) -> None:
-    if isinstance(weight, nn.parameter.UninitializedParameter):
-        raise ValueError(f"model should be initialized, run it once; found the uninitialized weight {name}")
+    require_initialized(name, weight)
     if not is_real(weight):
         kind = weight if weight is None else weight.dtype
         raise ValueError(f"{name} should hold real floating-point numbers to be synapses; found {kind}")
+
+
+def require_initialized(name: str, weight: nn.Parameter | None) -> None:
+    """Raises ValueError for a parameter of a lazy module that has not run yet."""
+    if isinstance(weight, nn.parameter.UninitializedParameter):
+        raise ValueError(f"model should be initialized, run it once; found the uninitialized weight {name}")
