@@ -44,6 +44,8 @@ class BioState(NamedTuple):
         singular: A unit vector along the weight's first axis, that broadcasts along all others; see
             ``spectral_regularization``.
         calls: How often the features that count their calls were called, a 0-d int64 tensor by name.
+        units: What is kept for units, such as their signals: by name of the field a dictionary with a tensor for
+            each population of ``funcbio.units``.
 
     The fields from ``start`` on are kept only where a mechanism needs them; ``init(..., keep=...)`` makes them. In
     each, a leaf of no dimensions marks a parameter that the mechanisms that read it leave alone.
@@ -68,9 +70,10 @@ class BioState(NamedTuple):
     norm: Tree = ()
     singular: Tree = ()
     calls: Tree = ()
+    units: Tree = ()
 
 
-KEPT = BioState._fields[6:-1]
+KEPT = BioState._fields[6:-2]
 """The trees that are kept only where a mechanism needs them."""
 
 
@@ -83,6 +86,19 @@ class IdleWarning(UserWarning):
         >>> with warnings.catch_warnings():
         ...     warnings.simplefilter("ignore", category=IdleWarning)
         ...     handle = attach(torch.optim.SGD(net.parameters(), lr=0.1), net, ["crystallize"])
+    """
+
+
+class DaleWarning(UserWarning):
+    """Warns that Dale's principle holds by weight matrix, because it is not known which unit feeds which weights.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings(record=True) as seen:
+        ...     warnings.simplefilter("always")
+        ...     net = BioConverter(apply_dales_principle=True)(torch.nn.Linear(3, 2))
+        >>> [one.category.__name__ for one in seen]
+        ['DaleWarning']
     """
 
 

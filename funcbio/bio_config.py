@@ -28,9 +28,11 @@ from funcbio.mechanisms._rates import VARIANTS
 from funcbio.mechanisms._rejuvenate import DEFAULT
 from funcbio.mechanisms._rejuvenate import VARIANTS as REJUVENATIONS
 from funcbio.mechanisms._release import VERSION
+from funcbio.mechanisms._renew import OUTGOING
 from funcbio.mechanisms._select import RULES, UTILITIES
 from funcbio.mechanisms._shrink import NOISES
 from funcbio.mechanisms._sparse import GROWTHS, NEWBORNS
+from funcbio.mechanisms._unit_utility import UTILITIES as UTILITIES_OF_UNITS
 from funcbio.mechanisms._upgd import SCOPES
 
 PLAIN = (int, float, bool, str)
@@ -108,7 +110,10 @@ class BioConfig:
         rejuvenation_rule: How many are replaced: "probability", "threshold", "proportional", or "default".
         rejuvenation_fraction: Share for the rules "threshold" and "proportional".
         fuzzy_lr_variant: "default", or "0.0.5": what that release of ``bio_transformations`` drew.
-        dales_variant: "default", or "0.0.5": one sign for each row of a Linear, each kernel of a convolution.
+        dales_variant: "unit": one sign for each unit, in all weights that leave it, which needs the table of units;
+            "matrix": one for each unit in each weight matrix; "default": the first where there is a table, else the
+            second; "0.0.5": one for each row of a Linear, each kernel of a convolution.
+        dales_balance: Whether weights of inhibitory units are larger in the beginning, as these are fewer.
         crystallization_floor: Rate under which no weight is dampened; 0 is no floor.
         dales_excitatory_fraction: Chance of a unit to be excitatory; 0.8 is customary in the literature.
         scaling_target: Target activity of ``scale_grad``, relative to the layer's mean.
@@ -142,6 +147,32 @@ class BioConfig:
         dash_alpha: Share of the newest gradient in the running average of ``dash``.
         dash_floor: Smallest factor on a row of weights.
         dash_every: Steps from one shrinking to the next.
+        redo_threshold: A unit is dormant up to this part of its layer's mean signal.
+        redo_every: Steps from one replacement of dormant units to the next.
+        redo_outgoing: What becomes of the weights that leave a new unit: "zero", "keep" or "start".
+        continual_backprop_utility: What a unit is good for: "contribution", "zero_contribution",
+            "adaptable_contribution", "feature_by_input", "weight", "adaptation" or "random".
+        continual_backprop_replacement_rate: Share of a layer's mature units that is replaced at every step.
+        continual_backprop_maturity: Steps for which a new unit is safe.
+        continual_backprop_decay: What the running averages of utility and signal keep at every step.
+        continual_backprop_accumulate: Whether parts of a unit that are due add up from step to step.
+        continual_backprop_correct_bias: Whether the next biases take over what a unit brought on average.
+        continual_backprop_outgoing: As ``redo_outgoing``.
+        self_normalized_resets_percentile: Share of a unit's silent stretches that are no longer than its patience.
+        self_normalized_resets_every: Steps from one time that patience is learned to the next.
+        self_normalized_resets_patience: Steps for which a unit may be silent before that is learned.
+        self_normalized_resets_minimum: Least patience that is learned.
+        self_normalized_resets_maximum: Largest patience that is learned.
+        self_normalized_resets_silent: Largest signal of a unit that counts as silent.
+        self_normalized_resets_outgoing: As ``redo_outgoing``.
+        regrama_threshold: A unit is replaced up to this part of its layer's mean gradient.
+        regrama_every: Steps from one replacement of units to the next.
+        regrama_outgoing: As ``redo_outgoing``.
+        calibrated_partial_resets_replacement_rate: Largest share by which a unit starts anew.
+        calibrated_partial_resets_sharpness: How fast that share falls beyond the threshold.
+        calibrated_partial_resets_threshold: The part of its layer's mean gradient up to which a unit gets that share.
+        calibrated_partial_resets_decay: What the running average of gradients keeps at every step.
+        calibrated_partial_resets_every: Steps from one partial reset to the next.
         treat_norms: Whether mechanisms that act on biases too also act on scales and offsets of norms.
         record_activity: Whether layers count their active outputs; the activity distribution always does.
 
@@ -182,7 +213,8 @@ class BioConfig:
     rejuvenation_rule: str = _choice(DEFAULT, (DEFAULT, *RULES))
     rejuvenation_fraction: float = _from_table("rejuvenation_fraction")
     fuzzy_lr_variant: str = _choice("default", VARIANTS)
-    dales_variant: str = _choice("default", ("default", VERSION))
+    dales_variant: str = _choice("default", ("default", "unit", "matrix", VERSION))
+    dales_balance: bool = _flag(False)
     crystallization_floor: float = _from_table("crystallization_floor")
     dales_excitatory_fraction: float = _option(0.5, SHARE)
     scaling_target: float = _from_table("scaling_target")
@@ -217,6 +249,31 @@ class BioConfig:
     dash_alpha: float = _from_table("dash_alpha")
     dash_floor: float = _from_table("dash_floor")
     dash_every: int = _from_table("dash_every")
+    redo_threshold: float = _from_table("redo_threshold")
+    redo_every: int = _from_table("redo_every")
+    redo_outgoing: str = _choice("zero", OUTGOING)
+    continual_backprop_utility: str = _choice("contribution", UTILITIES_OF_UNITS)
+    continual_backprop_replacement_rate: float = _from_table("continual_backprop_replacement_rate")
+    continual_backprop_maturity: int = _from_table("continual_backprop_maturity")
+    continual_backprop_decay: float = _from_table("continual_backprop_decay")
+    continual_backprop_accumulate: bool = _flag(True)
+    continual_backprop_correct_bias: bool = _flag(True)
+    continual_backprop_outgoing: str = _choice("zero", OUTGOING)
+    self_normalized_resets_percentile: float = _from_table("self_normalized_resets_percentile")
+    self_normalized_resets_every: int = _from_table("self_normalized_resets_every")
+    self_normalized_resets_patience: int = _from_table("self_normalized_resets_patience")
+    self_normalized_resets_minimum: int = _from_table("self_normalized_resets_minimum")
+    self_normalized_resets_maximum: int = _from_table("self_normalized_resets_maximum")
+    self_normalized_resets_silent: float = _from_table("self_normalized_resets_silent")
+    self_normalized_resets_outgoing: str = _choice("zero", OUTGOING)
+    regrama_threshold: float = _from_table("regrama_threshold")
+    regrama_every: int = _from_table("regrama_every")
+    regrama_outgoing: str = _choice("zero", OUTGOING)
+    calibrated_partial_resets_replacement_rate: float = _from_table("calibrated_partial_resets_replacement_rate")
+    calibrated_partial_resets_sharpness: float = _from_table("calibrated_partial_resets_sharpness")
+    calibrated_partial_resets_threshold: float = _from_table("calibrated_partial_resets_threshold")
+    calibrated_partial_resets_decay: float = _from_table("calibrated_partial_resets_decay")
+    calibrated_partial_resets_every: int = _from_table("calibrated_partial_resets_every")
     treat_norms: bool = _flag(False)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "BioConfig":

@@ -1,7 +1,9 @@
 """The mechanisms, one private file each: a rule for one layer, and the feature that maps it over trees."""
 
 from funcbio.mechanisms._activity import count_active
+from funcbio.mechanisms._calibrated_partial_resets import calibrated_partial_resets
 from funcbio.mechanisms._clip import CLIP, clip_weights
+from funcbio.mechanisms._continual_backprop import continual_backprop
 from funcbio.mechanisms._crystallize import CRYSTALLIZE, crystallize, crystallize_rate
 from funcbio.mechanisms._dale import (
     GIVE_SIGN,
@@ -18,6 +20,8 @@ from funcbio.mechanisms._fuzzy import FUZZY, fuzzy_learning_rates, scale_by_rate
 from funcbio.mechanisms._hare import HARE, hare_and_tortoise
 from funcbio.mechanisms._l2_init import l2_init
 from funcbio.mechanisms._project import PROJECT, project_norms
+from funcbio.mechanisms._redo import redo
+from funcbio.mechanisms._regrama import regrama
 from funcbio.mechanisms._rejuvenate import (
     REJUVENATIONS,
     regrow_lognormal,
@@ -28,6 +32,7 @@ from funcbio.mechanisms._rejuvenate import (
 from funcbio.mechanisms._release import regrow_release
 from funcbio.mechanisms._row import PLACES, Row
 from funcbio.mechanisms._scaling import SCALING, scale_by_activity, scale_grad
+from funcbio.mechanisms._self_normalized_resets import self_normalized_resets
 from funcbio.mechanisms._shrink import shrink_and_perturb
 from funcbio.mechanisms._sparse import MASK, apply_mask, prune_and_regrow
 from funcbio.mechanisms._spectral import PARSEVAL, SPECTRAL, parseval, spectral_regularization
@@ -79,8 +84,10 @@ __all__ = [
     "Row",
     "apply_dales_principle",
     "apply_mask",
+    "calibrated_partial_resets",
     "check_divides",
     "clip_weights",
+    "continual_backprop",
     "count_active",
     "crystallize",
     "crystallize_rate",
@@ -104,8 +111,10 @@ __all__ = [
     "project_norms",
     "prune_and_regrow",
     "rate_update",
+    "redo",
     "redraw_rate_by_activity",
     "redraw_rate_by_weight",
+    "regrama",
     "regrow_lognormal",
     "regrow_release",
     "regrow_uniform",
@@ -116,6 +125,7 @@ __all__ = [
     "scale_by_rate",
     "scale_by_volume",
     "scale_grad",
+    "self_normalized_resets",
     "shrink_and_perturb",
     "spectral_regularization",
     "split_output",

@@ -1,10 +1,10 @@
 """Fresh values of weights, as they were drawn at the beginning, whatever drew them."""
 
-import torch
 from torch import Tensor
 
 from funcbio.engine._kernel import Draw
 from funcbio.rng import UNIFORM
+from funcbio.tensors._arithmetic import signed
 
 
 def index_draw(name: str, like: str = "start") -> Draw:
@@ -21,4 +21,4 @@ def fresh(start: Tensor, unit: Tensor, sign: Tensor | None = None) -> Tensor:
     flat = start.reshape(-1)
     index = (unit.double() * flat.numel()).long()
     values = flat[index.clamp_max(max(flat.numel() - 1, 0))] if flat.numel() else start
-    return values if sign is None else torch.copysign(values, sign)
+    return signed(values, sign)

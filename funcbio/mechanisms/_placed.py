@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from funcbio._checks import is_count
+from funcbio.anatomy._units import Units
 from funcbio.base import KEPT, Feature, check_option
 from funcbio.mechanisms import PLACES, ROWS, Row
 from funcbio.mechanisms._row import name_of, parts_of
@@ -23,6 +24,7 @@ class Mechanism:
             every optimizer, "update" for the three that scale learning, "after" for rejuvenation and Dale's
             principle, "gradient" for all others.
         hyper: For a function of your own, the field of the configuration that sets a keyword.
+        units: For a mechanism on units the table of the model's units, from ``funcbio.units``.
 
     Raises:
         ValueError: If the name is unknown, or a value is out of its limits.
@@ -36,6 +38,7 @@ class Mechanism:
     every: int = 1
     where: str | None = None
     hyper: Mapping[str, str] = field(default_factory=dict)
+    units: Units | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Checks every value and fills in the place."""
@@ -69,6 +72,11 @@ class Mechanism:
     @cached_property
     def row(self) -> Row:
         """Returns the row of the table, or one made for a function of the user's own."""
+        row = self._row()
+        told = row.by_unit and self.units is not None
+        return replace(row, fixed={**row.fixed, "units": self.units}) if told else row
+
+    def _row(self) -> Row:
         if isinstance(self.feature, str):
             return ROWS[self.feature]
         neighbour = neighbour_of(self.feature)
@@ -76,6 +84,10 @@ class Mechanism:
             return replace(ROWS[neighbour], feature=self.feature, fields=self.hyper)
         options = {"needs_grad": self.where != "after", "draws": True, "kept": kept_by(self.feature)}
         return Row(self.feature, fields=self.hyper, **options)
+
+    def with_units(self, units: Units) -> "Mechanism":
+        """Returns the same with a table of units, if it is one on units."""
+        return replace(self, units=units) if self.row.by_unit else self
 
     @property
     def is_own(self) -> bool:

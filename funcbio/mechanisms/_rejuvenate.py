@@ -16,7 +16,7 @@ from funcbio.engine._statistics import largest, totals
 from funcbio.mechanisms._release import VERSION, clamped_moments, regrow_release
 from funcbio.mechanisms._select import FRACTION, KERNELS, RULES, UTILITIES
 from funcbio.rng import NORMAL, UNIFORM
-from funcbio.tensors._arithmetic import spare, widened
+from funcbio.tensors._arithmetic import signed, spare, widened
 
 LEAST = 1 / LARGEST
 """The smallest strength: times the number that stands for weights that are not finite, a smaller one would be 0."""
@@ -97,10 +97,11 @@ def regrow_lognormal(
     strength = at_least(strength, LEAST)
     # "U < exp(-d |w| / std)", without the division that fails for equal weights.
     replaced = above(waited * std, strength * relative)
-    if sign is None:  # An exponential has no memory: beyond its threshold, half of it is above log 2.
-        relative = torch.clamp_min(relative, 0.0, out=spare(relative))
-        passed = torch.mul(relative, strength / torch.where(std > 0.0, std, 1.0), out=spare(relative))
-        sign = torch.sub(waited, passed, out=spare(waited)).sub_(math.log(2.0))
+    # An exponential has no memory: beyond its threshold, half of it is above log 2.
+    relative = torch.clamp_min(relative, 0.0, out=spare(relative))
+    passed = torch.mul(relative, strength / torch.where(std > 0.0, std, 1.0), out=spare(relative))
+    coin = torch.sub(waited, passed, out=spare(waited)).sub_(math.log(2.0))
+    sign = coin if sign is None else torch.where(sign == 0.0, coin, sign)  # Units without a sign have either.
     magnitude = (log_std * noise).add_(log_mean).exp_()
     magnitude = torch.clamp_max(magnitude, 1.0, out=spare(magnitude))
     grown = torch.mul(magnitude, top, out=spare(magnitude))
@@ -123,7 +124,7 @@ def regrow_uniform(
     """Returns one layer's new weights and which were replaced, by the rule of the paper's experiments."""
     (top,) = top_magnitude(weight) if statistics is None else statistics
     grown = top * (2.0 * unit - 1.0)
-    grown = grown if sign is None else torch.copysign(grown, sign)
+    grown = signed(grown, sign)
     return _regrown(weight, grown, above(noise.abs(), at_least(strength, LEAST) * _relative(weight, top)))
 
 

@@ -1,16 +1,18 @@
 """Rows: all the facts about one mechanism, for every interface."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 from funcbio._checks import Limit, require_result
 from funcbio.anatomy._synapses import Synapse
+from funcbio.anatomy._units import Units
 from funcbio.base import KEPT, Feature, Key, Tree
 from funcbio.engine._kernel import Kernel, bare
 from funcbio.engine._layers import Step
+from funcbio.mechanisms._unit_fields import NEW
 
 PLACES = ("gradient", "update", "after")
 """Where in a training step a mechanism may act."""
@@ -34,6 +36,12 @@ def parts_of(feature: Any) -> tuple[Any, Mapping[str, Any]]:
     return (feature.func, feature.keywords) if isinstance(feature, partial) else (feature, {})
 
 
+def units_of(rows: "Iterable[Row]") -> Units | None:
+    """Returns the table of units that was given to some mechanisms; None if there is none."""
+    given = ({**parts_of(row.feature)[1], **row.fixed}.get("units") for row in rows if row.by_unit)
+    return next((units for units in given if units is not None), None)
+
+
 @dataclass(frozen=True, eq=False)
 class Row:
     """Describes one mechanism.
@@ -48,6 +56,8 @@ class Row:
         limited: Limits of hyper-parameters that its kernels do not have.
         counts_calls: Whether it counts its calls, in the field ``calls``.
         kept: Fields of the state that have to be kept for a function whose kernels are not known.
+        by_unit: Whether it acts on units: its keyword ``units`` is the table of the model's units.
+        unit_fields: Fields of ``state.units`` that it needs, or what names them from a configuration.
         companion: Another mechanism that acts after it in every step, also where it does not act itself.
         fields: Which field of the configuration sets which keyword of the function.
         fixed: Keywords that the row sets itself.
@@ -73,6 +83,8 @@ class Row:
     limited: Mapping[str, Limit] = field(default_factory=dict)
     counts_calls: bool = False
     kept: tuple[str, ...] = ()
+    by_unit: bool = False
+    unit_fields: tuple[str, ...] | Callable[[Any], tuple[str, ...]] = ()
     companion: str | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
     place: str = "gradient"
@@ -102,8 +114,10 @@ class Row:
                 "replaces": any("replaced" in kernel.writes for kernel in kernels),
             }
             vars(self).update(facts)
-        if self.leafwise:
+        if self.leafwise or self.by_unit:
             vars(self).update(is_method=False)
+        if self.by_unit:
+            vars(self).update(replaces=True)
 
     @property
     def name(self) -> str:
@@ -140,7 +154,7 @@ class Row:
     @property
     def on_trees(self) -> bool:
         """Returns True if it runs on trees of all parameters, not on layers."""
-        return bool(self.leafwise)
+        return bool(self.leafwise) or self.by_unit
 
     def kernels(self, **hyper: Any) -> tuple[Kernel, ...]:
         """Returns the kernels under some hyper-parameters, else their defaults."""
@@ -163,14 +177,24 @@ class Row:
         """Returns the fields of the state that have to be kept for it under a configuration."""
         return [field for field in KEPT if field in self.kept or field in self.required(config)]
 
+    def keeps_for_units(self, config: Any) -> tuple[str, ...]:
+        """Returns the fields of ``state.units`` that have to be kept for it under a configuration."""
+        fields = self.unit_fields(config) if callable(self.unit_fields) else self.unit_fields
+        return (*fields, NEW) if self.by_unit else fields
+
     def configured(self, config: Any) -> dict[str, Any]:
         """Returns the hyper-parameters, from a configuration and from the row itself."""
         return {keyword: getattr(config, name) for keyword, name in self.fields.items()} | dict(self.fixed)
 
-    def bound(self, config: Any, **hyper: Any) -> Feature:
-        """Returns the feature with its hyper-parameters taken from ``hyper``, else from a configuration."""
-        feature = partial(self.feature, **self.configured(config) | hyper)
-        return feature if self.kernel is not None or self.leafwise else partial(self._run_checked, feature)
+    def bound(self, config: Any, *, units: Units | None = None, **hyper: Any) -> Feature:
+        """Returns the feature with its hyper-parameters taken from ``hyper``, else from a configuration.
+
+        One that acts on units also gets their table, unless it has one of its own.
+        """
+        told = {"units": units} if self.by_unit and units is not None else {}
+        feature = partial(self.feature, **told | self.configured(config) | hyper)
+        ours = self.kernel is not None or self.leafwise or self.by_unit
+        return feature if ours else partial(self._run_checked, feature)
 
     def _run_checked(
         self, feature: Feature, params: Tree, grads: Tree, state: Any, /, *, key: Key | None = None

@@ -13,6 +13,7 @@ from funcbio.engine._statistics import total
 from funcbio.mechanisms._fresh import fresh, index_draw
 from funcbio.mechanisms._order import lowest
 from funcbio.rng import NORMAL, UNIFORM
+from funcbio.tensors._arithmetic import signed
 
 NAME = "rejuvenate_weights"
 FRACTION = {"fraction": SHARE}
@@ -78,7 +79,7 @@ def _kernel(kind: str, utility: str, rule: str) -> Kernel:
         lost = chosen(use.abs(), among, given["unit"], given["one"], rule, strength=strength, fraction=fraction)
         lost = lost | (exists & ~weight.isfinite())
         grown = newborn(weight, exists & weight.isfinite(), given, kind)
-        return torch.where(lost, grown if sign is None else torch.copysign(grown, sign), weight), lost
+        return torch.where(lost, signed(grown, sign), weight), lost
 
     return Kernel(
         reinitialize,

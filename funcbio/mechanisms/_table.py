@@ -1,11 +1,16 @@
 """The table of mechanisms: a row for each."""
 
 from dataclasses import replace
+from typing import Any
 
+from funcbio.mechanisms._calibrated_partial_resets import LIMITS as PARTIAL_LIMITS
+from funcbio.mechanisms._calibrated_partial_resets import calibrated_partial_resets
 from funcbio.mechanisms._clip import CLIP, clip_weights
+from funcbio.mechanisms._continual_backprop import LIMITS as BACKPROP_LIMITS
+from funcbio.mechanisms._continual_backprop import continual_backprop, fields_needed
 from funcbio.mechanisms._counted import EVERY
 from funcbio.mechanisms._crystallize import CRYSTALLIZE, crystallize
-from funcbio.mechanisms._dale import GIVE_SIGN, KEEP_SIGN, apply_dales_principle, enforce_dales_principle
+from funcbio.mechanisms._dale import KEEP_SIGN, apply_dales_principle, dale_start, enforce_dales_principle
 from funcbio.mechanisms._dash import DASH, dash
 from funcbio.mechanisms._exponentiated import EXPONENTIATED, exponentiated_gradient
 from funcbio.mechanisms._fire import FIRE, fire
@@ -13,10 +18,17 @@ from funcbio.mechanisms._fuzzy import FUZZY, fuzzy_learning_rates
 from funcbio.mechanisms._hare import HARE, hare_and_tortoise
 from funcbio.mechanisms._l2_init import l2_init, l2_kernels
 from funcbio.mechanisms._project import PROJECT, project_norms
+from funcbio.mechanisms._redo import LIMITS as REDO_LIMITS
+from funcbio.mechanisms._redo import redo
+from funcbio.mechanisms._regrama import LIMITS as GRADIENT_LIMITS
+from funcbio.mechanisms._regrama import regrama
 from funcbio.mechanisms._rejuvenate import rejuvenate_weights, rejuvenation
 from funcbio.mechanisms._row import Requirement, Row
 from funcbio.mechanisms._scaling import SCALING, scale_grad
 from funcbio.mechanisms._select import FRACTION
+from funcbio.mechanisms._self_normalized_resets import FIELDS as SILENCE_FIELDS
+from funcbio.mechanisms._self_normalized_resets import LIMITS as SILENCE_LIMITS
+from funcbio.mechanisms._self_normalized_resets import self_normalized_resets
 from funcbio.mechanisms._shrink import noise_kernels, shrink_and_perturb
 from funcbio.mechanisms._sparse import MASK, apply_mask, prune_and_regrow, sparse_kernels, whole_model
 from funcbio.mechanisms._spectral import PARSEVAL, SPECTRAL, parseval, spectral_regularization
@@ -78,7 +90,7 @@ ROWS: dict[str, Row] = {
         applied_by="fuzzy_learning_rates",
         idle=fixed_rates,
     ),
-    "apply_dales_principle": Row(apply_dales_principle, GIVE_SIGN, is_method=False),
+    "apply_dales_principle": Row(apply_dales_principle, dale_start, {"balance": "dales_balance"}, is_method=False),
     "enforce_dales_principle": Row(
         enforce_dales_principle,
         KEEP_SIGN,
@@ -149,6 +161,52 @@ ROWS |= {
         limited=EVERY,
         counts_calls=True,
         place="after",
+    ),
+}
+ON_UNITS: dict[str, Any] = {"kept": ("start",), "by_unit": True, "draws": True, "place": "after"}
+ROWS |= {
+    "redo": Row(
+        redo,
+        fields={keyword: f"redo_{keyword}" for keyword in ("threshold", "every", "outgoing")},
+        limited={**REDO_LIMITS, **EVERY},
+        unit_fields=("signal",),
+        counts_calls=True,
+        **ON_UNITS,
+    ),
+    "continual_backprop": Row(
+        continual_backprop,
+        fields={
+            keyword: f"continual_backprop_{keyword}"
+            for keyword in (*BACKPROP_LIMITS, "utility", "accumulate", "correct_bias", "outgoing")
+        },
+        limited=BACKPROP_LIMITS,
+        unit_fields=fields_needed,
+        **ON_UNITS,
+    ),
+    "self_normalized_resets": Row(
+        self_normalized_resets,
+        fields={keyword: f"self_normalized_resets_{keyword}" for keyword in (*SILENCE_LIMITS, "outgoing")},
+        limited=SILENCE_LIMITS,
+        unit_fields=("signal", *SILENCE_FIELDS),
+        counts_calls=True,
+        **ON_UNITS,
+    ),
+    "regrama": Row(
+        regrama,
+        fields={keyword: f"regrama_{keyword}" for keyword in ("threshold", "every", "outgoing")},
+        limited={**GRADIENT_LIMITS, **EVERY},
+        needs_grad=True,
+        counts_calls=True,
+        **ON_UNITS,
+    ),
+    "calibrated_partial_resets": Row(
+        calibrated_partial_resets,
+        fields={keyword: f"calibrated_partial_resets_{keyword}" for keyword in (*PARTIAL_LIMITS, "every")},
+        limited={**PARTIAL_LIMITS, **EVERY},
+        unit_fields=("unit_gradient",),
+        needs_grad=True,
+        counts_calls=True,
+        **ON_UNITS,
     ),
 }
 METHODS = tuple(name for name, row in ROWS.items() if row.is_method)

@@ -17,6 +17,7 @@ from funcbio.rng._samplers import bernoulli, normal, uniform
 from funcbio.rng._streams import LANE as LANE
 from funcbio.rng._streams import block_numbers as block_numbers
 from funcbio.rng._streams import blocks as blocks
+from funcbio.rng._streams import uniform_at as uniform_at
 from funcbio.rng._streams import words as words
 from funcbio.rng._threefry import constants as constants
 from funcbio.rng._threefry import threefry2x32 as threefry2x32

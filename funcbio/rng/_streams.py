@@ -14,7 +14,7 @@ from torch import Tensor
 from funcbio._checks import require_dtype, require_key
 from funcbio.base import Key
 from funcbio.rng._keys import INTEGERS, MOST_COUNTERS, site
-from funcbio.rng._laws import Law, laid_out, lanes
+from funcbio.rng._laws import UNIFORM, Law, laid_out, lanes
 from funcbio.rng._threefry import threefry2x32
 
 LANE = 64  # Counters in a block.
@@ -68,6 +68,14 @@ def _require_draw(shapes: list[Shape], dtype: torch.dtype, offset: int) -> None:
     most = MOST_COUNTERS - LANE  # So that the last block of any law is whole.
     if offset + max(math.prod(shape) for shape in shapes) > most:
         raise ValueError(f"shape and offset should stay within {most} numbers; found {shapes} and {offset}")
+
+
+def uniform_at(key: Key, positions: Tensor, *, stream: str) -> Tensor:
+    """Draws some of the numbers of a uniform draw in float64: those at positions within it, flattened; int32."""
+    require_key(key)
+    low, high = site(stream)
+    # That law takes one counter for each number.
+    return UNIFORM.double(*threefry2x32(key, positions ^ high, torch.full_like(positions, low)))[0]
 
 
 def draw(

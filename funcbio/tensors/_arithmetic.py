@@ -119,3 +119,8 @@ def unit(values: Tensor, dims: tuple[int, ...] | None = None) -> Tensor:
     scaled = values / torch.where(top > 0.0, top, 1.0)
     norm = scaled.square().sum(dims, keepdim=True).sqrt()
     return scaled / torch.where(top > 0.0, norm, 1.0)
+
+
+def signed(values: Tensor, sign: Tensor | None) -> Tensor:
+    """Returns new weights with the signs of their units; those of units without one as they are."""
+    return values if sign is None else torch.where(sign == 0.0, values, torch.copysign(values, sign))

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 
 def parts(output: Tensor) -> list[Tensor]:
@@ -46,3 +47,9 @@ def on_values(function: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
 def ragged(output: Tensor) -> int:
     """Returns the dimension along which the examples of a jagged batch differ."""
     return getattr(output, "_ragged_idx", 1)
+
+
+def first_input(args: Any, kwargs: Any) -> Any:
+    """Returns the first argument of a module, given by position or by name; of a packed sequence its values."""
+    first = next(iter((*args, *kwargs.values())), None)
+    return first.data if isinstance(first, PackedSequence) else first

@@ -12,7 +12,17 @@ from worlds import model_world
 
 import funcbio
 from funcbio import BioConfig, BioConverter, BioModule, ConfigError, Mechanism, attach, bind, chain, key
-from funcbio._checks import COUNT, COUNT_OR_NONE, FRACTION, FRACTION_OR_ONE, INTEGER, NOT_NEGATIVE, POSITIVE, SHARE
+from funcbio._checks import (
+    BELOW_ONE,
+    COUNT,
+    COUNT_OR_NONE,
+    FRACTION,
+    FRACTION_OR_ONE,
+    INTEGER,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+)
 from funcbio.compat import release
 from funcbio.engine._kernel import Kernel
 from funcbio.engine._run import run_kernel
@@ -27,6 +37,7 @@ OUT = {
     COUNT_OR_NONE: (-1, 2.5),
     INTEGER: (2.5,),
     SHARE: (-0.1, 1.5),
+    BELOW_ONE: (-0.1, 1.0),
 }
 LIMITED = [(name, keyword) for name, row in ROWS.items() for keyword in row.limits]
 

@@ -33,6 +33,9 @@ PINNED = {
     "rigl-torch": "34d19e4",
     "loss-of-plasticity": "63c35f3",
     "sparse-evolutionary-artificial-neural-networks": "62ac974",
+    "dopamine": "5873f54",
+    "redo": "3c0e2a9",
+    "SelfNormalizedResets": "8b84f0c",
 }
 
 
