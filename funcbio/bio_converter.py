@@ -4,16 +4,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from funcbio._checks import check_compile
 from funcbio.anatomy._choice import is_compiled, is_scripted
+from funcbio.anatomy._fitting import require_fitting
 from funcbio.anatomy._synapses import Choice, Holder, holders
+from funcbio.anatomy._units import Units
 from funcbio.base import Feature, Key
 from funcbio.bio_config import BioConfig, check_names
 from funcbio.bio_module import BioModule
 from funcbio.functional._idle import idle_fields, warn
+from funcbio.functional._init import unit_sign
 from funcbio.functional._observe import unit_dim
+from funcbio.functional._signs import by_unit, signs_of
 from funcbio.mechanisms import METHODS, ROWS, Row
 from funcbio.mechanisms._placed import neighbour_of
 from funcbio.objects._buffers import kept_names
@@ -25,7 +29,7 @@ from funcbio.objects._method import ModelMethod
 from funcbio.objects._names import BIO_MOD, check_free, free_names, is_ours, mark_readout
 from funcbio.objects._splitting import AfterForward, before_forward
 from funcbio.objects._step import STEPS, BioStep, check_steps
-from funcbio.objects._survey import Overview, bio_modules, once, plain_layers, warn_of_no_signs
+from funcbio.objects._survey import Overview, bio_modules, once, plain_layers, warn_of_matrices, warn_of_no_signs
 from funcbio.objects._tree_method import TreeMethod
 from funcbio.objects._undo import or_as_before
 from funcbio.tensors._sharding import reshard
@@ -107,10 +111,10 @@ class BioConverter:
         self.config = self.config.replace(**changes)
 
     @overload
-    def convert(self, module_class_or_instance: Model) -> Model: ...
+    def convert(self, module_class_or_instance: Model, *, units: Units | None = None) -> Model: ...
     @overload
     def convert(self, module_class_or_instance: type[Model]) -> type[Model]: ...
-    def convert(self, module_class_or_instance: Any) -> Any:
+    def convert(self, module_class_or_instance: Any, *, units: Units | None = None) -> Any:
         """Converts a module, or a class of modules.
 
         An instance is converted in place and returned; converting it again applies the new configuration whole.
@@ -119,6 +123,8 @@ class BioConverter:
 
         Args:
             module_class_or_instance: What to convert.
+            units: The table of the model's units, from ``funcbio.units``: then Dale's principle holds by unit, not by
+                weight matrix.
 
         Returns:
             The same instance, or the new class.
@@ -128,7 +134,7 @@ class BioConverter:
             ValueError: If there are no synapses, or ``weight_splitting_Gamma`` does not divide a layer's units.
         """
         if isinstance(module_class_or_instance, nn.Module):
-            return self._convert_instance(module_class_or_instance)
+            return self._convert_instance(module_class_or_instance, units)
         if isinstance(module_class_or_instance, type) and issubclass(module_class_or_instance, nn.Module):
             return bio_class(module_class_or_instance, self)
         raise TypeError(
@@ -136,9 +142,10 @@ class BioConverter:
             f"found {type(module_class_or_instance).__name__}"
         )
 
-    def __call__(self, module_class_or_instance: Any) -> Any:
+    def __call__(self, module_class_or_instance: Any, *, units: Units | None = None) -> Any:
         """Converts a module or a class, as a function or a decorator; see ``convert``."""
-        return self.convert(module_class_or_instance)
+        told = {} if units is None else {"units": units}
+        return self.convert(module_class_or_instance, **told)
 
     def expose(self, *features: Feature, needs_grad: bool = True, draws: bool = True, **hyper: str) -> "BioConverter":
         """Makes features methods of the models converted from here on, and of their layers' ``bio_mod``.
@@ -184,6 +191,11 @@ class BioConverter:
     def _with_neighbour(self, name: str, hyper: Mapping[str, str]) -> tuple[str, ...]:
         if hyper:
             raise ValueError(f"hyper should be left out for {name}, whose fields are known; found {sorted(hyper)}")
+        if ROWS[name].by_unit:
+            raise ValueError(
+                f"features should act without a table of units to become methods; found {name!r}: name it in "
+                "funcbio.attach(..., units=funcbio.units(model, example))"
+            )
         if ROWS[name].place == "update":
             raise ValueError(
                 f"features should act on gradients or weights to become methods; found {name!r}, which acts on the "
@@ -195,9 +207,14 @@ class BioConverter:
         """Finds the synapses of a model and where they are; a subclass may choose in its own way."""
         return holders(model, self.synapses)
 
-    def _convert_instance(self, model: nn.Module) -> nn.Module:
+    def _convert_instance(self, model: nn.Module, units: Units | None = None) -> nn.Module:
         with or_as_before(model) as before:
             described = self.describe(model)
+            if units is not None:
+                require_fitting(units, model)
+            signed = by_unit(self.config, units)
+            if self.config.apply_dales_principle and self.config.dales_variant == "default" and not signed:
+                warn_of_matrices()
             check_free(described)
             for synapse, layer, _ in described:
                 check_layer(synapse, layer, self.config)
@@ -206,13 +223,14 @@ class BioConverter:
                 check_weight(synapse, weight, self.config)
             warn(idle_fields(self.config, [holder.synapse for holder in described]))
             key = fresh_key("cpu")
+            signs = signs_of(key, units.to("cpu"), self.config) if signed and units is not None else None
             reshard(model.modules())
             if self.config.apply_dales_principle or self.bio_module_class.__init__ is not BioModule.__init__:
                 before.keep(weights)
             _take_off(model)
             for holder in described:
                 alone = sum(other.module is holder.module for other in described) == 1
-                self._attach(holder, key, alone=alone)
+                self._attach(holder, key, signs, alone=alone)
             self._keep(model)
             self._put_methods(model)
         return model
@@ -238,11 +256,13 @@ class BioConverter:
             return TreeMethod(overview, name)
         return self.method_class(overview, name, summed=name in self.bio_module_class.summed_functions)
 
-    def _attach(self, holder: Holder, key: Key, *, alone: bool) -> None:
+    def _attach(self, holder: Holder, key: Key, signs: Mapping[str, Tensor] | None, *, alone: bool) -> None:
         """Puts a BioModule on a layer, and hooks where it acts on the layer's output."""
         synapse, layer, output_module = holder
         config = self.config.replace(fuzzy_lr_layer_index=synapse.index, fuzzy_lr_total_layers=synapse.total)
-        bio = self.bio_module_class(layer, config, synapse=synapse, key=key, features=self.features)
+        weight = layer.get_parameter(synapse.attribute)
+        sign = {} if signs is None else {"sign": unit_sign(signs, weight, synapse)}
+        bio = self.bio_module_class(layer, config, synapse=synapse, key=key, features=self.features, **sign)
         bio.compiles = self.compile
         if alone and synapse.attribute == "weight":
             layer._modules[BIO_MOD] = bio

@@ -8,16 +8,19 @@ from torch.optim import Optimizer
 
 from funcbio._checks import require
 from funcbio.anatomy._synapses import is_treated
+from funcbio.anatomy._units import Units
 from funcbio.attachment._arguments import check_config, check_flags, converter_of, mechanisms_of
 from funcbio.attachment._handle import Handle
 from funcbio.attachment._layers import check_names, model_of, of_optimizer, owner_of
 from funcbio.attachment._memory import is_known
 from funcbio.attachment._newborn import check_newborn
 from funcbio.attachment._optimizers import check_optimizer, groups_by_weight
+from funcbio.attachment._signals import with_units
 from funcbio.base import Feature
 from funcbio.bio_config import BioConfig
 from funcbio.bio_converter import BioConverter, strip
 from funcbio.functional._idle import idle_mechanisms, outside, warn
+from funcbio.functional._signs import by_unit
 from funcbio.mechanisms._placed import Mechanism
 from funcbio.objects._buffers import places_of
 from funcbio.objects._names import silently
@@ -36,6 +39,7 @@ def attach(
     fresh_rates: bool = False,
     ages: bool = False,
     newborn: str = "zero",
+    units: Units | None = None,
     in_optimizer: bool = False,
     hooks: bool = True,
 ) -> Handle:
@@ -62,6 +66,7 @@ def attach(
             counter goes on; "mean": what a step is divided by starts at the mean over the layer's other weights, and
             momentum at 0; "exact": they are moved as by a fresh optimizer that started when they were replaced
             (Adam, AdamW, NAdam, RAdam, Adamax; it keeps an int32 for every weight).
+        units: The table of the model's units, from ``funcbio.units``; mechanisms on units, such as "redo", need it.
         in_optimizer: Whether the handle's state rides in the optimizer's ``state_dict``.
         hooks: Whether the optimizer's steps call the mechanisms. If not, call ``before_step`` and ``after_step``.
 
@@ -93,7 +98,7 @@ def attach(
     else:
         check_optimizer(optimizer)
     check_newborn(newborn, optimizer)
-    chosen = mechanisms_of(mechanisms)
+    chosen = with_units(mechanisms_of(mechanisms), units, model_of(model))
     converted = bool(bio_modules(model_of(model)))
     maker = converter_of(converted, config, converter, compile)
     if maker is None:
@@ -108,11 +113,16 @@ def attach(
         return Handle(optimizer, model, chosen, **flags, newborn=newborn, converted=False)
     try:
         with silently():  # The methods of the model are not needed.
-            maker(model)
+            converted_by_unit(maker, model, units)
         return Handle(optimizer, model, chosen, **flags, newborn=newborn, converted=True)
     except BaseException:
         strip(model)
         raise
+
+
+def converted_by_unit(maker: BioConverter, model: nn.Module, units: Units | None) -> None:
+    """Converts a model, with Dale signs by unit where the table is given and the configuration wants them."""
+    _ = maker(model, units=units) if by_unit(maker.config, units) else maker(model)
 
 
 def _with_mask(model: nn.Module, mechanisms: list[Mechanism]) -> list[Mechanism]:

@@ -85,6 +85,7 @@ class Cycle:
             finite: Whether the step will be made.
         """
         step = self._opened(finite)
+        self._listen()
         self._before(step)
         step.old = Old([bio for bio in step.bios if bio.has_gradient()] if step.ready["update"] else [])
         step.young = {} if step.finite is False else self.ages.births.before(step.bios)
@@ -124,11 +125,16 @@ class Cycle:
         """Forgets a step that began and did not end, because something failed or it was left out."""
         self.open = None
 
+    def _listen(self) -> None:
+        """Takes what units have sent since the last step."""
+        if self.layers.listening is not None:
+            self.layers.listening.deliver()
+
     def _opened(self, finite: bool | Tensor) -> Open:
         self.abandon()
         self.begun += 1
         bios = self.layers.parts()
-        self.ages.begin(self.layers.current)
+        self.ages.begin(self.layers.aging(bios))
         finite = self._settled(finite, bios)
         if finite is False:
             return Open(finite, bios, [])
@@ -180,6 +186,8 @@ class Cycle:
             return
         if step.closure is not None and step.closure.calls == 0:
             self._require_gradient(step, "does not evaluate it")
+        if step.closure is not None:
+            self._listen()  # What the optimizer evaluated within the step is part of it.
         for place in ("update", "after"):
             if place not in step.ready:
                 step.ready[place] = self._prepare(step, place)
@@ -219,6 +227,8 @@ class Cycle:
         for ready in step.ready[place]:
             # What ran alone may have put other tensors in the place of those that were looked at.
             self._renew(step, run(look(ready.group, step.bios) if fresh else ready, step.finite))
+            if self.layers.listening is not None and ready.group[0].row.by_unit:
+                self.layers.listening.reset_statistics()
             fresh = fresh or bool(ready.prepared.alone)
 
     def _renew(self, step: Open, masks: Masks) -> None:

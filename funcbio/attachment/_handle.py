@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from funcbio.anatomy._units import Units
 from funcbio.attachment._capture import require_no_capture
 from funcbio.attachment._closure import closure_of, evaluated, evaluates_first, is_within_step, with_closure
 from funcbio.attachment._cycle import Cycle
@@ -15,14 +16,18 @@ from funcbio.attachment._layers import Layers, owner_of, release
 from funcbio.attachment._optimizers import moves_nothing
 from funcbio.attachment._saving import NAME, check, find, pack, unpack
 from funcbio.attachment._scaler import verdict, will_step
+from funcbio.attachment._signals import Listening
 from funcbio.attachment._trees import trees_of
 from funcbio.attachment._turnover import Ages
 from funcbio.attachment._unseen import watch
 from funcbio.base import BioState, Tree
 from funcbio.bio_converter import strip
 from funcbio.mechanisms._placed import Mechanism
+from funcbio.mechanisms._row import units_of
 from funcbio.objects._kept import forget
 from funcbio.objects._survey import Overview, bio_modules, plain_layers
+
+NO_UNITS: dict[str, Any] = {"populations": [], "unknown": []}
 
 
 class Handle:
@@ -66,6 +71,18 @@ class Handle:
         self._ages = Ages(counts=ages, newborn=newborn)
         self._cycle = Cycle(optimizer, self._layers, mechanisms, self._ages, fresh_rates=fresh_rates)
         self._begin()
+
+    def __repr__(self) -> str:
+        """Returns the mechanisms with their places and periods, and the number of steps."""
+        periods = [f", every {one.every}" if one.every > 1 else "" for one in self.mechanisms]
+        named = zip(self.mechanisms, periods, strict=True)
+        acting = ", ".join(f"{one.name} ({one.where}{period})" for one, period in named)
+        return f"Handle({acting}; {self.steps} steps{'' if self.attached else '; removed'})"
+
+    @property
+    def units(self) -> Units | None:
+        """Returns the table of units that mechanisms were given; None if none needs one."""
+        return units_of(mechanism.row for mechanism in self.mechanisms)
 
     @property
     def attached(self) -> bool:
@@ -140,6 +157,7 @@ class Handle:
             others[0]._converted = True  # The last one to go takes it off.
         elif self._converted:
             strip(self.model)
+        self._stop_listening()
         forget([] if keep else self._layers.made)
         release(self)
         self._alive = False  # Only now: a call that was interrupted can be made again.
@@ -166,7 +184,8 @@ class Handle:
             Nested dictionaries of tensors and numbers, which load with ``weights_only=True``. As in torch, the tensors
             are those in use.
         """
-        return pack(self.steps, self._layers.parts(), self._ages.saved)
+        saved = pack(self.steps, self._layers.parts(), self._ages.saved)
+        return saved if self.units is None else {**saved, "units": self.units.state_dict()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Loads a state; the run then goes on as the one that saved it, to the last bit.
@@ -178,7 +197,7 @@ class Handle:
             ValueError: If it does not fit; nothing has been changed then.
         """
         bios = self._layers.parts()
-        check(state_dict, bios, self._ages.saved)
+        self._check(state_dict, bios)
         unpack(state_dict, bios, self._ages.saved)
         self._ages.births.find_young()
         self._cycle.abandon()
@@ -201,17 +220,26 @@ class Handle:
         if not self._alive:
             return
         try:
-            self._layers.parts()
+            parts = self._layers.parts()
             bios = self._layers.current
-            self._ages.begin(bios)
+            if self.units is not None and self._layers.listening is None:
+                self._layers.listening = Listening(self.model, self.units, bios[0].config)
+                self._layers.listening.warn_of_nothing([one.synapse.weight for one in parts if one.participates])
+            self._ages.begin(self._layers.aging(parts))
             self._watch = watch(bios[0].weight, self._cycle) if bios else None
             if self.optimizer is not None:
                 self._put_hooks_on(self.optimizer)
         except BaseException:
             self._take_hooks_off()
+            self._stop_listening()
             forget(self._layers.made)
             release(self)
             raise
+
+    def _stop_listening(self) -> None:
+        if self._layers.listening is not None:
+            self._layers.listening.remove()
+            self._layers.listening = None
 
     def _put_hooks_on(self, optimizer: Optimizer) -> None:
         if self._hooks:
@@ -266,7 +294,12 @@ class Handle:
         riding = [hook.__self__ for hook in hooks if getattr(hook, "__func__", None) is Handle._give]
         bios = self._layers.parts()
         self._waiting = find(state_dict.get(NAME), riding.index(self))
-        check(self._waiting, bios, self._ages.saved)
+        self._check(self._waiting, bios)
+
+    def _check(self, saved: Any, bios: Sequence[Any]) -> None:
+        check(saved, bios, self._ages.saved)
+        if self.units is not None and Units.from_state_dict(saved.get("units", NO_UNITS)) != self.units:
+            raise ValueError("units of the state_dict should be those of this handle; found another table")
 
     def _take(self, optimizer: Optimizer) -> None:
         del optimizer

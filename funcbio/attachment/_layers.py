@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from funcbio.attachment._optimizers import groups_by_weight
+from funcbio.attachment._signals import Listening
 from funcbio.objects._kept import Bare, bare_parameters, keep
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._survey import Overview
@@ -65,6 +66,7 @@ class Layers:
         self.made: list[tuple[nn.Module, str]] = []
         self.kept: list[int] = []
         self.beside: tuple[Any, list[int], list[Bare]] = (None, [], [])
+        self.listening: Listening | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the layers out of copies and pickles: a copy has to take its own."""
@@ -109,6 +111,10 @@ class Layers:
             self.made += keep(parts, rows, parts[0].config)
             self.kept = parameters
         return parts
+
+    def aging(self, parts: list[Any]) -> list[Any]:
+        """Returns those of the parts whose ages count: biases and norms start anew with a unit only."""
+        return parts if self.listening is not None else self.current
 
     def others(self) -> list[Bare]:
         """Returns the trained parameters of the optimizer that no layer treats."""

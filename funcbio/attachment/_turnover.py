@@ -36,8 +36,10 @@ def renew(
         for bio, mask in replaced:
             # The layer's key has moved on with the replacement, so this one is new each time.
             key = rng.fold_in(local(bio.key), FRESH)
-            rate, drawn = bio.fuzzy_learning_rate_parameters, initial_rate(key, bio.weight, bio.synapse, bio.config)
-            rate.copy_(torch.where(mask, drawn.to(rate.dtype), rate))
+            rate = bio.fuzzy_learning_rate_parameters
+            if rate.ndim:  # What is beside the synapses, such as biases, has none of its own.
+                drawn = initial_rate(key, bio.weight, bio.synapse, bio.config)
+                rate.copy_(torch.where(mask, drawn.to(rate.dtype), rate))
 
 
 class Ages:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import funcbio.bio_converter
 import funcbio.bio_module
 from funcbio.anatomy._synapses import READOUT_MARK, Holder, holders
+from funcbio.anatomy._units import Units
 from funcbio.bio_config import ConfigError, Distribution
 from funcbio.compat._config import VERSION, BioConfig
 from funcbio.compat._errors import FROZEN, in_its_words
@@ -128,13 +129,13 @@ class BioConverter(funcbio.bio_converter.BioConverter):
         """Makes a converter from a dictionary of configuration fields."""
         return cls(cls.config_class(**config_dict))
 
-    def convert(self, module_class_or_instance: Any) -> Any:
+    def convert(self, module_class_or_instance: Any, *, units: Units | None = None) -> Any:
         """Converts a module, or a class of modules."""
-        model = module_class_or_instance
+        model: Any = module_class_or_instance
         if not isinstance(model, nn.Module) and not (isinstance(model, type) and issubclass(model, nn.Module)):
             raise TypeError(f"Unsupported type for module_class_or_instance: {type(model)}")
         with in_its_words():
-            return super().convert(model)
+            return super().convert(module_class_or_instance, units=units)
 
     @staticmethod
     def set_last_module_token_for_model(model: nn.Module) -> None:

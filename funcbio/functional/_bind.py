@@ -8,6 +8,7 @@ from torch import nn
 
 from funcbio.anatomy._synapses import Choice, Synapse, infer_synapses
 from funcbio.anatomy._synapses import synapses as describe
+from funcbio.anatomy._units import Units
 from funcbio.base import BioState, Feature, Key, Tree, leaf_names
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.functional._init import init
@@ -24,16 +25,18 @@ class Bound:
     Attributes:
         config: The configuration.
         synapses: The model's synapses.
+        units: The table of its units, if one was given.
     """
 
     config: BioConfig
     synapses: Mapping[str, Synapse]
+    units: Units | None = None
 
     def __getattr__(self, name: str) -> Feature:
         """Returns a feature with its hyper-parameters."""
         if name not in ROWS:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return ROWS[name].bound(self.config)
+        return ROWS[name].bound(self.config, units=self.units)
 
     def __dir__(self) -> list[str]:
         """Lists the attributes, features included."""
@@ -41,19 +44,25 @@ class Bound:
 
     def init(self, params: Tree, *, key: Key, keep: Collection[str] = ()) -> BioState:
         """Makes the state that the features start from; see ``funcbio.init``."""
-        return init(params, key=key, config=self.config, synapses=self.synapses, keep=keep)
+        return init(params, key=key, config=self.config, synapses=self.synapses, keep=keep, units=self.units)
 
     def keep(self, params: Tree, keep: Collection[str], *, key: Key) -> dict[str, Any]:
         """Makes the fields of the state that mechanisms need, from parameters as they are now."""
         synapses = {name: synapse for name, synapse in self.synapses.items() if name in set(leaf_names(params))}
-        return keep_fields(params, keep, key=key, config=self.config, synapses=synapses)
+        return keep_fields(params, keep, key=key, config=self.config, synapses=synapses, units=self.units)
 
     def split_weights(self, params: Any) -> Any:
         """Splits weights by the configured number of sub-synapses; see ``funcbio.split_weights``."""
         return split_weights(params, self.config.weight_splitting_Gamma, synapses=self.synapses)
 
 
-def bind(model: nn.Module | Tree, config: BioConfig = DEFAULT_BIO_CONFIG, synapses: Choice = None) -> Bound:
+def bind(
+    model: nn.Module | Tree,
+    config: BioConfig = DEFAULT_BIO_CONFIG,
+    synapses: Choice = None,
+    *,
+    units: Units | None = None,
+) -> Bound:
     """Binds a configuration to the features, so that a research loop reads like its method section.
 
     Args:
@@ -61,6 +70,7 @@ def bind(model: nn.Module | Tree, config: BioConfig = DEFAULT_BIO_CONFIG, synaps
             looked up now: what is frozen later is treated until it is bound again.
         config: The configuration.
         synapses: Which parameters of a module are synapses; see ``funcbio.synapses``.
+        units: Table of the model's units from ``funcbio.units``; mechanisms that act on units need it.
 
     Returns:
         An object with ``init``, ``split_weights`` and every feature.
@@ -77,4 +87,4 @@ def bind(model: nn.Module | Tree, config: BioConfig = DEFAULT_BIO_CONFIG, synaps
         >>> params, grads, state = step(params, params, state, key=key(1))
     """
     described = describe(model, synapses) if isinstance(model, nn.Module) else infer_synapses(model)
-    return Bound(config, described)
+    return Bound(config, described, units)

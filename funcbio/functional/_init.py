@@ -9,9 +9,11 @@ from torch import Tensor
 from funcbio import rng
 from funcbio._checks import is_real, require_key, require_like, shown
 from funcbio.anatomy._synapses import Synapse, infer_synapses, require_layout
+from funcbio.anatomy._units import Units
 from funcbio.base import BioState, Key, Tree, leaf_names
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.functional._keep import fields_of, keep_fields
+from funcbio.functional._signs import by_unit, signs_of
 from funcbio.mechanisms._rates import sample_rates
 from funcbio.mechanisms._release import VERSION, sign_shape
 from funcbio.tensors._sharding import shard_like
@@ -40,6 +42,15 @@ def initial_sign(key: Key, weight: Tensor, synapse: Synapse, config: BioConfig) 
     return draw_sign(key, weight, synapse, config)
 
 
+def unit_sign(signs: Mapping[str, Tensor], weight: Tensor, synapse: Synapse) -> Tensor:
+    """Lays the signs of the units that a layer's weights come from out along it; 0-d where none has a sign."""
+    sign = signs.get(synapse.weight)
+    if sign is None or synapse.readout:
+        return weight.new_ones(())
+    require_layout(synapse, "apply_dales_principle")
+    return shard_like(synapse.along_pre(sign.to(weight), weight.shape).clone(), weight)
+
+
 def draw_sign(key: Key, weight: Tensor, synapse: Synapse, config: BioConfig) -> Tensor:
     """Draws a sign for each pre-synaptic unit, or as the variant has them."""
     shape = sign_shape(weight.shape) if config.dales_variant == VERSION else (synapse.pre_units(weight.shape),)
@@ -64,6 +75,7 @@ def init(
     config: BioConfig = DEFAULT_BIO_CONFIG,
     synapses: Mapping[str, Synapse] | None = None,
     keep: Collection[str] = (),
+    units: Units | None = None,
 ) -> BioState:
     """Makes the state that the mechanisms start from.
 
@@ -75,6 +87,7 @@ def init(
             dimensions as synapses, in the layout of Linear and Conv, and the last of them as read-out.
         keep: Names of mechanisms whose fields of the state are to be made, such as "l2_init", or of fields, such as
             "start"; they take memory, so no others are.
+        units: Table of the units from ``funcbio.units``; needed by mechanisms that act on units, such as "redo".
 
     Returns:
         The state; parameters that are no synapses, or that the description calls not trained, have leaves of no
@@ -105,14 +118,19 @@ def init(
         if name in described and not (is_real(leaf) and leaf.ndim >= 2 and leaf.device == key.device):
             should = f"real floating-point numbers in two or more dimensions on {key.device}, as key"
             raise ValueError(f"params should hold {should} at {name!r} for a synapse; found {shown(leaf)}")
-    columns = [_leaf_state(key, leaf, described.get(name), config) for name, leaf in zip(names, leaves, strict=True)]
+    signs = signs_of(key, units, config) if by_unit(config, units) and units is not None else None
+    columns = [
+        _leaf_state(key, leaf, described.get(name), config, signs) for name, leaf in zip(names, leaves, strict=True)
+    ]
     trees = [tree_unflatten(treedef, list(column)) for column in zip(*columns, strict=True)] or [params] * 4
     device = leaves[0].device if leaves else None
-    kept = keep_fields(params, keep, key=key, config=config, synapses=described) if keep else {}
+    kept = keep_fields(params, keep, key=key, config=config, synapses=described, units=units) if keep else {}
     return BioState(*trees, updates=torch.zeros((), dtype=torch.int64, device=device), **kept)
 
 
-def _leaf_state(key: Key, leaf: Tensor, synapse: Synapse | None, config: BioConfig) -> tuple[Tensor, ...]:
+def _leaf_state(
+    key: Key, leaf: Tensor, synapse: Synapse | None, config: BioConfig, signs: Mapping[str, Tensor] | None
+) -> tuple[Tensor, ...]:
     """Makes rate, sign, activity and replaced of one parameter, in the order of BioState."""
     if synapse is None or not synapse.trained:
         zero = torch.zeros((), dtype=torch.int64, device=leaf.device)
@@ -120,7 +138,7 @@ def _leaf_state(key: Key, leaf: Tensor, synapse: Synapse | None, config: BioConf
         return one, one.clone(), zero, zero.bool()
     return (
         initial_rate(key, leaf, synapse, config),
-        initial_sign(key, leaf, synapse, config),
+        initial_sign(key, leaf, synapse, config) if signs is None else unit_sign(signs, leaf, synapse),
         initial_activity(leaf, synapse, config),
         torch.zeros_like(leaf, dtype=torch.bool),
     )

@@ -11,11 +11,13 @@ from torch import Tensor
 from funcbio import rng
 from funcbio._checks import LARGEST, is_real, perhaps, require
 from funcbio.anatomy._synapses import Synapse
+from funcbio.anatomy._units import Units
 from funcbio.base import KEPT, Key, Tree, leaf_names
 from funcbio.bio_config import BioConfig
 from funcbio.mechanisms import ROWS, Row
 from funcbio.mechanisms._density import initial_mask
 from funcbio.mechanisms._project import norm_of
+from funcbio.mechanisms._unit_fields import UNIT_FIELDS
 from funcbio.tensors._sharding import shard_like, whole
 
 
@@ -49,8 +51,8 @@ def fields_of(keep: Collection[str], config: BioConfig) -> tuple[list[str], list
     names = not isinstance(keep, str) and isinstance(keep, Collection) and all(isinstance(name, str) for name in keep)
     require("keep", keep, "a list of names", names)
     for name in keep:
-        if name not in KEPT and name not in ROWS:
-            should = f"fields of the state or mechanisms{perhaps(name, [*KEPT, *ROWS])}"
+        if name not in KEPT and name not in ROWS and name not in UNIT_FIELDS:
+            should = f"fields of the state or mechanisms{perhaps(name, [*KEPT, *UNIT_FIELDS, *ROWS])}"
             raise ValueError(f"keep should name {should}; found {name!r}")
     rows = [ROWS[name] for name in keep if name in ROWS]
     needed = {*keep, *(field for row in rows for field in row.keeps(config))}
@@ -59,13 +61,23 @@ def fields_of(keep: Collection[str], config: BioConfig) -> tuple[list[str], list
 
 def needed_by(rows: Iterable[Row], config: BioConfig) -> list[str]:
     """Returns the names, as ``keep_fields`` takes them, of all that some mechanisms need."""
-    return [name for row in rows for name in (*row.keeps(config), *([row.counter] if row.counts_calls else []))]
+    return [
+        name
+        for row in rows
+        for name in (*row.keeps(config), *row.keeps_for_units(config), *([row.counter] if row.counts_calls else []))
+    ]
 
 
 def keep_fields(
-    params: Tree, keep: Collection[str], *, key: Key, config: BioConfig, synapses: Mapping[str, Synapse]
+    params: Tree,
+    keep: Collection[str],
+    *,
+    key: Key,
+    config: BioConfig,
+    synapses: Mapping[str, Synapse],
+    units: Units | None = None,
 ) -> dict[str, Any]:
-    """Makes fields of the state, by name, and the counters of mechanisms that count their calls.
+    """Makes fields of the state, by name, counters of mechanisms that count their calls, and what is kept for units.
 
     Args:
         params: Tree of parameters, as they are now.
@@ -73,9 +85,10 @@ def keep_fields(
         key: Key of the masks and of what else is drawn.
         config: The configuration.
         synapses: Description of the synapses.
+        units: Table of the units; needed by mechanisms that act on units.
 
     Raises:
-        ValueError: If a name is neither that of a field nor that of a mechanism.
+        ValueError: If a name is neither that of a field nor that of a mechanism, or the table of units is missing.
     """
     fields, counters = fields_of(keep, config)
     values, treedef = tree_flatten(params)
@@ -84,7 +97,30 @@ def keep_fields(
     kept: dict[str, Any] = {field: tree_unflatten(treedef, column) for field, column in columns.items()}
     device = values[0].device if values else None
     calls = {name: torch.zeros((), dtype=torch.int64, device=device) for name in counters}
-    return {**kept, "calls": calls} if calls else kept
+    by_unit = keep_for_units(keep, config, units, dict(zip(leaf_names(params), values, strict=True)))
+    return {**kept, **({"calls": calls} if calls else {}), **({"units": by_unit} if by_unit else {})}
+
+
+def keep_for_units(
+    keep: Collection[str], config: BioConfig, units: Units | None, params: Mapping[str, Any]
+) -> dict[str, dict[str, Tensor]]:
+    """Makes the fields of units that are named, or that named mechanisms need, by field and population.
+
+    Raises:
+        ValueError: If the table of units is missing.
+    """
+    needed = {name for name in keep if name in UNIT_FIELDS}
+    needed |= {field for name in keep if name in ROWS for field in ROWS[name].keeps_for_units(config)}
+    acting = [name for name in keep if name in ROWS and ROWS[name].by_unit]
+    if units is None and (needed or acting):
+        named = [*acting, *sorted(needed)][0]
+        raise ValueError(f"units should be given for {named}, a table made by funcbio.units; found None")
+    present = [] if units is None else [one for one in units.populations if one.edges and one.name in params]
+    return {
+        field: {one.name: UNIT_FIELDS[field].make(one.size, params[one.name].device) for one in present}
+        for field in UNIT_FIELDS
+        if field in needed
+    }
 
 
 def leaves_of(names: Sequence[str], values: Sequence[Any], synapses: Mapping[str, Synapse]) -> list[Leaf]:

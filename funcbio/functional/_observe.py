@@ -10,11 +10,16 @@ from torch import Tensor, nn
 
 from funcbio._checks import perhaps
 from funcbio.anatomy._synapses import Choice, Holder, Synapse, holders
-from funcbio.bio_config import BioConfig
+from funcbio.anatomy._units import Units
+from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
+from funcbio.functional._signals import Reader, Signals, centered, means_of, read, readers
 from funcbio.functional._stateless import Stateless
 from funcbio.mechanisms import check_divides, count_active, split_output
+from funcbio.tensors._outputs import first_input
 
 Buffers: TypeAlias = MutableMapping[str, Tensor]
+SIGNALS, CENTER = " signals", " center"
+"""Names, none of a weight, under which signals are recorded, and what deviations are measured from."""
 
 
 def unit_dim(weight: Tensor) -> int:
@@ -23,8 +28,8 @@ def unit_dim(weight: Tensor) -> int:
 
 
 def observe(
-    model: nn.Module, synapses: Choice = None, config: BioConfig | None = None
-) -> Callable[..., tuple[Any, dict[str, Tensor]]]:
+    model: nn.Module, synapses: Choice = None, config: BioConfig | None = None, *, units: Units | None = None
+) -> Callable[..., tuple[Any, Any]]:
     """Turns a model into a pure function that returns its output and the activity of every layer.
 
     The function works inside vmap, grad and compile, and in several threads at once. Its activity is a tree shaped like
@@ -36,9 +41,12 @@ def observe(
         model: Any module with synapses; it is copied, not changed.
         synapses: Which parameters are synapses; see ``funcbio.synapses``.
         config: Splits weights and counts activity as a converted model would; None only counts, and always.
+        units: The table of the model's units, from ``funcbio.units``: then their signals are recorded too.
 
     Returns:
-        ``call(params, *args, buffers=None, **kwargs) -> (output, activity)``. ``buffers`` given are updated in
+        ``call(params, *args, buffers=None, **kwargs) -> (output, activity)``. With ``units`` it is
+        ``(output, signals)``: ``signals.into(state)`` puts what the units sent into a state; give ``state=state`` for
+        mechanisms that follow the units' running means, such as "continual_backprop". ``buffers`` given are updated in
         place, as by ``torch.func.functional_call``; if None, the model's own are read and left alone. It raises
         ValueError if a tensor of the model is not given, and names it.
 
@@ -52,33 +60,39 @@ def observe(
         >>> activity["weight"].flatten()
         tensor([5, 5])
     """
-    return Observed(model, synapses, config)
+    return Observed(model, synapses, config, units)
 
 
 class Observed:
     """Runs a model as a pure function; made by ``observe``, see there."""
 
-    def __init__(self, model: nn.Module, synapses: Choice, config: BioConfig | None) -> None:
+    def __init__(
+        self, model: nn.Module, synapses: Choice, config: BioConfig | None, units: Units | None = None
+    ) -> None:
         located = holders(model, synapses)
         for synapse, layer, _ in located:
             if config is not None and synapse.observable and synapse.splits(config.weight_splitting_Gamma):
-                units = synapse.post_units(_weight(layer, synapse).shape)
-                check_divides(config.weight_splitting_Gamma, units, synapse.weight)
-        self.stateless = Stateless(model, located, partial(_watch, config))
+                size = synapse.post_units(_weight(layer, synapse).shape)
+                check_divides(config.weight_splitting_Gamma, size, synapse.weight)
+        self.units, self.decay = units, (DEFAULT_BIO_CONFIG if config is None else config).continual_backprop_decay
+        listening = [] if units is None else readers(model, units)
+        self.stateless = Stateless(model, (located, listening), partial(_watch, config))
         self.params = {self.stateless.names[name] for name, _ in model.named_parameters()}
         with torch.inference_mode(False):
             buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
         self.buffers = {name: buffer for name, buffer in buffers.items() if self.stateless.names[name] == name}
 
     def __call__(
-        self, params: Mapping[str, Tensor], *args: Any, buffers: Buffers | None = None, **kwargs: Any
-    ) -> tuple[Any, dict[str, Tensor]]:
-        """Returns the model's output and the activity of its layers."""
-        with self.opened(params, buffers) as call:
+        self, params: Mapping[str, Tensor], *args: Any, buffers: Buffers | None = None, state: Any = None, **kwargs: Any
+    ) -> tuple[Any, Any]:
+        """Returns the model's output and the activity of its layers, or the signals of its units too."""
+        with self.opened(params, buffers, state) as call:
             return call(*args, **kwargs)
 
     @contextmanager
-    def opened(self, params: Mapping[str, Tensor], buffers: Buffers | None = None) -> Iterator[Callable[..., Any]]:
+    def opened(
+        self, params: Mapping[str, Tensor], buffers: Buffers | None = None, state: Any = None
+    ) -> Iterator[Callable[..., Any]]:
         """Keeps parameters and buffers in place within the context: also for a backward pass that runs layers again.
 
         Yields:
@@ -87,11 +101,13 @@ class Observed:
         used = {name: buffer.clone() for name, buffer in self.buffers.items()} if buffers is None else buffers
         names, by_name = self.stateless.names, self._by_first_name(params, used)
 
-        def call(*args: Any, **kwargs: Any) -> tuple[Any, dict[str, Tensor]]:
+        def call(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
             seen.clear()
+            seen[CENTER] = None if state is None else partial(centered, state, self.decay)
             output = model(*args, **kwargs)
             silent = torch.zeros((), dtype=torch.int64)
-            return output, {name: seen.get(names[name], silent) for name in params}
+            activity = {name: seen.get(names[name], silent) for name in params}
+            return output, activity if self.units is None else Signals(activity, means_of(seen.get(SIGNALS, {})))
 
         with self.stateless.filled(by_name) as (model, seen, _):
             try:
@@ -122,9 +138,12 @@ class Observed:
         return by_name
 
 
-def _watch(config: BioConfig | None, located: Sequence[Holder]) -> dict[str, Tensor]:
-    """Adds hooks that record activity and split outputs; returns the dictionary that they record in."""
-    seen: dict[str, Tensor] = {}
+def _watch(config: BioConfig | None, noted: tuple[Sequence[Holder], Sequence[Any]]) -> dict[str, Any]:
+    """Adds hooks that record activity and signals, and split outputs; returns the dictionary that they record in."""
+    seen: dict[str, Any] = {}
+    located, listening = noted
+    for module, several in listening:
+        module.register_forward_pre_hook(partial(_listen, seen, several), with_kwargs=True)
     for synapse, layer, output_module in located:
         if synapse.observable and (config is None or config.records_activity):
             output_module.register_forward_hook(partial(_record, seen, synapse, layer))
@@ -140,6 +159,11 @@ def _record(
     output = output if output_module is layer else output[0]  # Attention also puts out its weights.
     count = synapse.along_post(count_active(output, dim=unit_dim(weight)), weight.shape)
     seen[synapse.weight] = seen[synapse.weight] + count if synapse.weight in seen else count
+
+
+def _listen(seen: dict[str, Any], several: Sequence[Reader], module: nn.Module, args: Any, kwargs: Any) -> None:
+    del module
+    read(seen.setdefault(SIGNALS, {}), several, first_input(args, kwargs), seen.get(CENTER))
 
 
 def _split(config: BioConfig, synapse: Synapse, layer: nn.Module, output_module: nn.Module, _: Any, output: Any) -> Any:

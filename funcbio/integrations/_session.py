@@ -7,10 +7,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from funcbio._checks import is_count, require
+from funcbio.anatomy._units import Units
 from funcbio.attachment._arguments import check_config, check_conversion, check_flags, converter_of, mechanisms_of
-from funcbio.attachment._attach import attach
+from funcbio.attachment._attach import attach, converted_by_unit
 from funcbio.attachment._handle import Handle
 from funcbio.attachment._newborn import WAYS
+from funcbio.attachment._signals import with_units
 from funcbio.base import Feature
 from funcbio.bio_config import BioConfig
 from funcbio.bio_converter import BioConverter, strip
@@ -31,6 +33,7 @@ class Session:
         fresh_rates: As ``attach`` takes it.
         ages: As ``attach`` takes it.
         newborn: As ``attach`` takes it.
+        units: As ``attach`` takes it.
         log_every: Steps between two measurements; None measures nothing.
 
     Raises:
@@ -48,6 +51,7 @@ class Session:
         fresh_rates: bool,
         ages: bool,
         newborn: str = "zero",
+        units: Units | None = None,
         log_every: int | None,
     ) -> None:
         self.mechanisms = mechanisms_of(mechanisms)
@@ -59,6 +63,8 @@ class Session:
             check_config(model_config, self.mechanisms)
         self.config, self.converter, self.log_every = config, converter, log_every
         require("newborn", newborn, f"one of {', '.join(WAYS)}", newborn in WAYS)
+        require("units", units, "a table made by funcbio.units, or None", units is None or isinstance(units, Units))
+        self.units = units
         self.options = {"fresh_rates": fresh_rates, "ages": ages, "newborn": newborn}
         self.handles: list[Handle] = []
         self._made: list[tuple[nn.Module, str]] = []
@@ -73,6 +79,7 @@ class Session:
         Raises:
             ValueError: If there are no synapses, or a configuration is given for a model that others converted.
         """
+        self.mechanisms = with_units(self.mechanisms, self.units, model)
         converted = bool(bio_modules(model))
         if converted and self._converted is model:
             return
@@ -80,7 +87,7 @@ class Session:
         if maker is not None:
             check_config(maker.config, self.mechanisms)
             with silently():
-                maker(model)
+                converted_by_unit(maker, model, self.units)
             self._converted, self._plain = model, plain_layers(model)
         self._keep(model)
 

@@ -7,6 +7,7 @@ from typing import Any
 from funcbio._checks import require
 from funcbio._optional import import_extra
 from funcbio.anatomy._choice import LAYERS
+from funcbio.anatomy._units import Units
 from funcbio.attachment._handle import Handle
 from funcbio.base import Feature
 from funcbio.bio_config import BioConfig
@@ -39,6 +40,8 @@ class BioCallback(Callback):
         fresh_rates: Whether replaced weights also get a fresh draw of their rate factor.
         ages: Whether to count the steps since every weight was replaced.
         newborn: How the optimizer goes on with replaced weights; see ``funcbio.attach``.
+        units: The table of the model's units, from ``funcbio.units``, for mechanisms on units; with the names of the
+            model that is trained.
         log_every: Logs ``funcbio.metrics`` in every so many steps, through Lightning, under "bio/"; None logs nothing.
             Lightning's loggers write in every ``log_every_n_steps`` of the trainer: let the two be equal.
 
@@ -64,6 +67,7 @@ class BioCallback(Callback):
         fresh_rates: bool = False,
         ages: bool = False,
         newborn: str = "zero",
+        units: Units | None = None,
         log_every: int | None = None,
     ) -> None:
         super().__init__()
@@ -74,6 +78,7 @@ class BioCallback(Callback):
             fresh_rates=fresh_rates,
             ages=ages,
             newborn=newborn,
+            units=units,
             log_every=log_every,
         )
 

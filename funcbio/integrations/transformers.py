@@ -10,6 +10,7 @@ import torch
 
 from funcbio._checks import require
 from funcbio._optional import import_extra
+from funcbio.anatomy._units import Units
 from funcbio.attachment._handle import Handle
 from funcbio.base import Feature
 from funcbio.bio_config import BioConfig
@@ -40,6 +41,8 @@ class BioCallback(TrainerCallback):
         fresh_rates: Whether replaced weights also get a fresh draw of their rate factor.
         ages: Whether to count the steps since every weight was replaced.
         newborn: How the optimizer goes on with replaced weights; see ``funcbio.attach``.
+        units: The table of the model's units, from ``funcbio.units``, for mechanisms on units; with the names of the
+            model that is trained.
         log_every: Measures ``funcbio.metrics`` in every so many steps; None measures nothing.
         log: Takes the metrics, a flat dictionary of numbers under "bio/". None puts them in the ``log_history`` of
             the trainer's state. A callback does not know its trainer: for its loggers, set ``callback.log =
@@ -68,6 +71,7 @@ class BioCallback(TrainerCallback):
         fresh_rates: bool = False,
         ages: bool = False,
         newborn: str = "zero",
+        units: Units | None = None,
         log_every: int | None = None,
         log: Callable[[dict[str, float]], object] | None = None,
         resume_from: str | os.PathLike[str] | None = None,
@@ -85,6 +89,7 @@ class BioCallback(TrainerCallback):
             fresh_rates=fresh_rates,
             ages=ages,
             newborn=newborn,
+            units=units,
             log_every=log_every,
         )
 

@@ -10,6 +10,7 @@ from funcbio._checks import require, require_like
 from funcbio.anatomy._synapses import Synapse
 from funcbio.base import Tree, leaf_names, leaves_as
 from funcbio.monitor._kept import KEPT
+from funcbio.monitor._units import fields_of_units
 from funcbio.tensors._sharding import whole
 
 FIELDS = ("rate", "sign", "activity", "replaced", "age", *KEPT)
@@ -42,7 +43,8 @@ def layers_of(
     for index, name in enumerate(names):
         leaves = {field: column[index] for field, column in columns.items()}
         if _holds_synapses(name, leaves, synapses):
-            layers[name] = {field: whole(leaf).detach() for field, leaf in leaves.items() if leaf.ndim > 0}
+            found = {field: whole(leaf).detach() for field, leaf in leaves.items() if leaf.ndim > 0}
+            layers[name] = found | fields_of_units(state, name)
     return layers
 
 

@@ -12,6 +12,7 @@ from funcbio.mechanisms import keep_sign
 from funcbio.monitor._amounts import Mean, PerLayer, mean_of, norm_of, spread_of
 from funcbio.monitor._kept import measure_kept
 from funcbio.monitor._ranks import effective_rank, singular_values, stable_rank
+from funcbio.monitor._units import measure_units
 
 
 class Limits(NamedTuple):
@@ -50,11 +51,12 @@ def measure(layer: Mapping[str, Tensor], synapse: Synapse | None, limits: Limits
         amounts["age_mean"] = mean_of(layer["age"])
     amounts["excitatory"] = Mean(total(weight > 0), total(weight != 0))
     if "sign" in layer:
-        amounts["excitatory_units"] = mean_of(layer["sign"] > 0)
+        amounts["excitatory_units"] = Mean(total(layer["sign"] > 0), total(layer["sign"] != 0))
         signed = keep_sign(weight, layer["sign"])
         amounts["sign_violations"] = mean_of((weight - signed).abs() > 0)
-    if "activity" in layer:
+    if "activity" in layer and "signal" not in layer:
         amounts["dormant"] = mean_of(_dormant(layer["activity"], limits.dormant_up_to))
+    amounts |= measure_units(layer, limits.dormant_up_to)
     if limits.ranks and weight.ndim > 1:
         singular = singular_values(weight, 0 if synapse is None else synapse.post)
         amounts["stable_rank"] = PerLayer(stable_rank(singular))

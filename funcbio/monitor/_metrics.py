@@ -8,10 +8,12 @@ from torch import Tensor
 
 from funcbio._checks import is_number, require, require_numbers
 from funcbio.anatomy._synapses import Synapse
+from funcbio.anatomy._units import Units
 from funcbio.base import BioState, Number, Tree
 from funcbio.monitor._amounts import pool, quantiles_of
 from funcbio.monitor._layers import layers_of
 from funcbio.monitor._measure import Limits, measure
+from funcbio.monitor._units import conflicts
 
 WHOLE = "all"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -30,6 +32,7 @@ def metrics(
     dormant_up_to: Number = 0.0,
     clipped_at: Number = 2.0,
     synapses: Mapping[str, Synapse] | None = None,
+    units: Units | None = None,
 ) -> dict[str, dict[str, Tensor]]:
     r"""Measures the synapses of every layer and of the whole model.
 
@@ -44,9 +47,13 @@ def metrics(
     | ``replaced`` | ``replaced`` | share of weights that the last rejuvenation replaced |
     | ``age_mean``, ``age_q5`` ... | ``age`` | steps since a weight was replaced |
     | ``excitatory`` | ``params`` | share of positive weights among those that are not zero; nan if all are |
-    | ``excitatory_units`` | ``sign`` | share of the Dale signs that are positive |
+    | ``excitatory_units`` | ``sign`` | share of the Dale signs that are positive; columns without one do not count |
     | ``sign_violations`` | ``sign`` | share of weights whose sign is not that of their unit in this matrix |
     | ``dormant`` | ``activity`` | share of units that were active ``dormant_up_to`` times the layer's mean, or less |
+    | ``dormant`` | ``units`` | where signals are kept: share of units whose signal is so small; not of unseen units |
+    | ``dormant_by_signal`` | ``units`` | 1 where ``dormant`` is measured by signals |
+    | ``units_replaced`` | ``units`` | share of units that the last mechanism on units replaced |
+    | ``sign_conflicts`` | ``sign`` | with ``units``: share of units that excite by some weights, inhibit by others |
     | ``start_distance``, ``tortoise_distance`` | ``start``, ``tortoise`` | norm of the difference, over theirs |
     | ``density`` | ``mask`` | share of the connections that exist |
     | ``clipped`` | ``bound`` | share of weights at ``clipped_at`` times their bound, or beyond |
@@ -56,7 +63,7 @@ def metrics(
     | ``weight_norm``, ``grad_norm``, ``update_norm`` | trees | Euclidean norms |
     | ``relative_update`` | ``update`` | ``update_norm / weight_norm`` |
 
-    Dale signs belong to a weight matrix: units with other signs in another matrix are no violation.
+    A unit with other signs in another weight matrix is no violation, but a conflict, which ``units`` shows.
     The whole model pools all weights and all units; ranks and spectral norms are averaged over layers. A state does not
     remember initial rates; no distribution starts under ``fuzzy_lr_min``, so a rate under its default 0.5 has
     been dampened, and ``crystallized_below`` should follow a configuration with another ``fuzzy_lr_min``. Activity
@@ -80,6 +87,7 @@ def metrics(
         clipped_at: Multiple of its bound from which a weight counts as clipped: the ``kappa`` of ``clip_weights``.
         synapses: Description of the model from ``funcbio.synapses``, for ranks: as a matrix, a weight has a row
             for each post-synaptic unit. None takes the layout of Linear and Conv.
+        units: Table of the model's units from ``funcbio.units``, for conflicts of signs.
 
     Returns:
         Entries by layer, under its dotted name, and of the whole model under "all": 0-d tensors, float32 or better.
@@ -105,6 +113,9 @@ def metrics(
     layers = layers_of(params, {"grad": grads, "update": update}, state, synapses)
     require("params", WHOLE, f"a tree without a layer called {WHOLE!r}", WHOLE not in layers)
     limits, described = Limits(crystallized_below, dormant_up_to, bool(ranks), clipped_at), synapses or {}
+    if units is not None:
+        for name, found in conflicts(units, layers).items():
+            layers[name]["conflicts"] = found
     amounts = {name: measure(layer, described.get(name), limits) for name, layer in layers.items()}
     entries = {name: _entries([amounts[name]], [layers[name]], levels) for name in layers}
     if layers:

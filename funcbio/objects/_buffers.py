@@ -7,9 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from funcbio.base import KEPT
+from funcbio.mechanisms._unit_fields import UNIT_FIELDS
 from funcbio.tensors._sharding import is_distributed, shard_like
 
 PREFIX = "bio_kept_"
+UNITS = f"{PREFIX}units_"
+"""Fields of units, by field and weight."""
 CALLS = f"{PREFIX}calls_"
 """Counters of calls, by mechanism; every module that owns a parameter has them."""
 
@@ -35,7 +38,13 @@ class Place(NamedTuple):
         table = dict(self.owner._buffers.items())  # Of a scripted module it is no dictionary.
         fields = {field: table.get(self.buffer_name(field)) for field in KEPT}
         calls = {name: value for name, value in table.items() if name.startswith(CALLS)}
-        return {name: value for name, value in {**fields, **calls}.items() if value is not None}
+        return {name: value for name, value in {**fields, **calls, **self.of_units(table)}.items() if value is not None}
+
+    def of_units(self, table: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what is kept for the units of the weight, under ``UNITS`` and the name of the field."""
+        if not any(name.startswith(UNITS) for name in table):
+            return {}
+        return {f"{UNITS}{field}": table.get(f"{UNITS}{field}_{self.attribute}") for field in UNIT_FIELDS}
 
 
 def places_of(parts: Iterable[Any]) -> list[Place]:
@@ -67,9 +76,13 @@ def kept_state(places: Sequence[Place], needed: Collection[str] = ()) -> dict[st
         field: {place.name: buffers.get(field, _none(field, place.weight)) for place, buffers in kept.items()}
         for field in fields
     }
-    counts = {name: count for buffers in reversed(kept.values()) for name, count in buffers.items() if name not in KEPT}
-    calls = {name.removeprefix(CALLS): count for name, count in counts.items()}
-    return {**state, "calls": calls} if calls else state
+    others = [pair for buffers in reversed(kept.values()) for pair in buffers.items() if pair[0].startswith(CALLS)]
+    calls = {name.removeprefix(CALLS): count for name, count in others}
+    units: dict[str, dict[str, Tensor]] = {}
+    for place, buffers in kept.items():
+        for name in [name for name in buffers if name.startswith(UNITS)]:
+            units.setdefault(name.removeprefix(UNITS), {})[place.name] = buffers[name]
+    return {**state, **({"calls": calls} if calls else {}), **({"units": units} if units else {})}
 
 
 def _none(field: str, weight: Tensor) -> Tensor:
@@ -85,12 +98,18 @@ def lay_out(places: Sequence[Place]) -> None:
                     place.owner._buffers[place.buffer_name(field)] = shard_like(buffer, place.weight)
 
 
+def _tree(state: Any, name: str) -> Any:
+    """Returns the tree of a state that holds a buffer's value."""
+    if name.startswith(CALLS):
+        return state.calls
+    return state.units[name.removeprefix(UNITS)] if name.startswith(UNITS) else getattr(state, name)
+
+
 def changed_buffers(places: Sequence[Place], before: Any, after: Any) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields buffers, each with the new value that a function has returned for it."""
     for place in places:
         for name, buffer in place.buffers().items():
-            counts = name.startswith(CALLS)
-            old, new = (state.calls if counts else getattr(state, name) for state in (before, after))
-            leaf = name.removeprefix(CALLS) if counts else place.name
+            old, new = (_tree(state, name) for state in (before, after))
+            leaf = name.removeprefix(CALLS) if name.startswith(CALLS) else place.name
             if isinstance(new, Mapping) and new is not old and new[leaf] is not old[leaf]:
                 yield buffer, new[leaf]

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from funcbio._checks import is_real
 from funcbio.anatomy._synapses import Synapse
-from funcbio.base import Key
+from funcbio.base import KEPT, Key
 from funcbio.bio_config import BioConfig
 from funcbio.functional._keep import keep_fields, needed_by
 from funcbio.mechanisms import Row
+from funcbio.mechanisms._row import units_of
 from funcbio.mechanisms._sparse import keep_masked
-from funcbio.objects._buffers import CALLS, places_of
+from funcbio.objects._buffers import CALLS, UNITS, places_of
 from funcbio.objects._checks import check_gradient, check_method
 from funcbio.objects._layer import BioLayer
 from funcbio.tensors._sharding import is_distributed, local, shard_like
@@ -129,15 +130,22 @@ def keep(parts: Sequence[Any], rows: Iterable[Row], config: BioConfig) -> list[t
         return []
     params = {bio.synapse.weight: bio.weight.detach() for bio in parts}
     synapses = {bio.synapse.weight: bio.synapse for bio in parts if isinstance(bio, BioLayer) and bio.participates}
-    made = keep_fields(params, names, key=local(parts[0].key).clone(), config=config, synapses=synapses)
+    made = keep_fields(
+        params, names, key=local(parts[0].key).clone(), config=config, synapses=synapses, units=units_of(rows)
+    )
     new = []
     for place in places_of(parts):
         owner, weight, mask = place.owner, place.weight, place.buffer_name("mask")
-        buffers = {place.buffer_name(field): made[field][place.name] for field in made if field != "calls"}
+        buffers = {place.buffer_name(field): made[field][place.name] for field in made if field in KEPT}
+        of_units = {
+            f"{UNITS}{field}_{place.attribute}": tree.get(place.name) for field, tree in made.get("units", {}).items()
+        }
+        buffers |= {name: value for name, value in of_units.items() if value is not None}
         counters = {f"{CALLS}{one}": count.to(weight.device) for one, count in made.get("calls", {}).items()}
         for buffer, value in {**buffers, **counters}.items():
             if buffer not in owner._buffers and (value.ndim or buffer.startswith(CALLS)):
-                owner.register_buffer(buffer, _laid_out(value, weight))
+                whole = buffer.startswith(UNITS)
+                owner.register_buffer(buffer, value.clone() if whole else _laid_out(value, weight))
                 new.append((owner, buffer))
         if (owner, mask) in new:
             weight.detach().copy_(keep_masked(weight, owner._buffers[mask]))  # pyright: ignore[reportArgumentType]
@@ -149,7 +157,7 @@ def require_whole(parts: Sequence[Any], rows: Iterable[Row], config: BioConfig) 
     sharded = next((bio.synapse.weight for bio in parts if is_distributed(bio.weight)), None)
     for row in rows if sharded is not None else ():
         kernels = row.kernels(**row.configured(config))
-        if any(kernel.by_leaf and not kernel.elementwise for kernel in kernels):
+        if row.by_unit or any(kernel.by_leaf and not kernel.elementwise for kernel in kernels):
             raise ValueError(f"{row.name} should see whole parameters; found {sharded} in shards")
 
 

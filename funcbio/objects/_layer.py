@@ -59,6 +59,7 @@ class BioLayer(nn.Module):
         synapse: Synapse | None = None,
         key: Key | None = None,
         features: Mapping[str, Row] | None = None,
+        sign: Tensor | None = None,
     ) -> None:
         super().__init__()
         layer = parent() if callable(parent) and not isinstance(parent, nn.Module) else parent
@@ -73,13 +74,13 @@ class BioLayer(nn.Module):
         check_weight(self.synapse, weight, config)
         key = fresh_key(weight.device) if key is None else key.to(weight.device)
         # Who makes this by hand has named the layer, trained or not.
-        self._register(agreed(key, weight), weight, signed=synapse is None or self.participates)
+        self._register(agreed(key, weight), weight, sign, signed=synapse is None or self.participates)
         if config.apply_dales_principle:
             self.run("apply_dales_principle")
 
     @torch.no_grad()
     @torch.inference_mode(False)  # What is made within that mode could not be changed outside.
-    def _register(self, key: Key, weight: Tensor, *, signed: bool) -> None:
+    def _register(self, key: Key, weight: Tensor, sign: Tensor | None, *, signed: bool) -> None:
         """Registers the buffers of the state."""
         synapse, config = self.synapse, self.config
         self.register_buffer("key", key.clone())
@@ -91,7 +92,8 @@ class BioLayer(nn.Module):
             self.register_buffer("activation_count", count)
             self.register_buffer("observations", torch.zeros_like(self.updates))
         if config.apply_dales_principle:
-            sign = initial_sign(key, weight, synapse, config) if signed else weight.new_ones(())
+            if sign is None or not signed:
+                sign = initial_sign(key, weight, synapse, config) if signed else weight.new_ones(())
             self.register_buffer("sign", sign)
 
     def get_parent(self) -> nn.Module:

@@ -77,7 +77,7 @@ def _move_on(bios: Sequence[Any], updates: Tensor | int, *, draws: bool) -> None
 def _state(bios: Sequence[Any], weights: Mapping[str, Tensor], row: Row) -> BioState:
     """Returns the state of some layers; without what no kernel of a row reads that acts on all parameters."""
     needed = {name for kernel in row.kernels(**row.configured(bios[0].config)) for name in kernel.needs()}
-    if not row.on_trees or needed & {"sign", "activity", "updates"}:
+    if row.by_unit or not row.on_trees or needed & {"sign", "activity", "updates"}:
         return layers_state(bios, weights)
     rates = {name: bio.fuzzy_learning_rate_parameters for bio, name in zip(bios, weights, strict=True)}
     return BioState(rates if "rate" in needed else ())

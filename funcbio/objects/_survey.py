@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from funcbio.anatomy._choice import LAYERS
+from funcbio.base import DaleWarning
 from funcbio.functional._idle import outside, warn
 from funcbio.mechanisms import Row
 from funcbio.objects._calls import Plans
@@ -134,6 +135,17 @@ def plain_layers(model: nn.Module) -> list[str]:
         for name, module in model.named_modules()
         if isinstance(module, LAYERS) and "bio_mod" not in module._modules and id(module.weight) not in treated
     ]
+
+
+def warn_of_matrices() -> None:
+    """Warns that Dale's principle holds by weight matrix, and says how to have it by unit."""
+    warnings.warn(
+        "apply_dales_principle should know which unit feeds which weights; found no table of units: so a unit may "
+        "excite through one weight matrix and inhibit through another. Give units=funcbio.units(model, example) for "
+        "one sign of each unit, or dales_variant='matrix' to have signs by matrix",
+        DaleWarning,
+        stacklevel=outside(),
+    )
 
 
 def warn_of_no_signs(bios: list[BioLayer]) -> None:

@@ -21,7 +21,7 @@ from funcbio.sweeps._batches import Batches, StepKeys
 from funcbio.sweeps._engine import Engine
 from funcbio.sweeps._folds import rows_of
 from funcbio.sweeps._gradient import trained
-from funcbio.sweeps._job import Job
+from funcbio.sweeps._job import Job, acts_on_units
 from funcbio.sweeps._member import MemberTensors, Rules
 from funcbio.sweeps._seeded import seeded
 from funcbio.sweeps._stack import build
@@ -41,6 +41,7 @@ def _arguments(job: Job) -> dict[str, Any]:
         "share": sorted(job.shared),
         "optimizer": job.recipe.make,
         **({} if job.recipe.newborn is None else {"newborn": job.recipe.newborn}),
+        **({"units": job.table.to("cpu").state_dict()} if any(map(acts_on_units, job.trials)) else {}),
         "number of members": len(job.trials),
         "members": [_member(trial) for trial in job.trials],
         **{name: getattr(job, name) for name in ("model", "loss", "data", "test", "folds", "metrics")},

@@ -1,7 +1,7 @@
 """The arguments of a sweep, all of them checked before anything is trained."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -9,9 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from funcbio._checks import is_count, require, shown
+from funcbio.anatomy._fitting import require_fitting
 from funcbio.anatomy._synapses import Choice
+from funcbio.anatomy._tabulate import units
+from funcbio.anatomy._units import Units
 from funcbio.base import Key
-from funcbio.rng import fold_in, uniform
+from funcbio.functional._signs import BY_UNIT
+from funcbio.mechanisms._row import units_of
+from funcbio.rng import fold_in, key, uniform
 from funcbio.sweeps._engine import Engine, Kind
 from funcbio.sweeps._folds import Folds
 from funcbio.sweeps._member import Rules, networks
@@ -20,6 +25,8 @@ from funcbio.sweeps._optimizers import Recipe
 from funcbio.sweeps._stack import build, stack
 from funcbio.sweeps._trials import SHARED, Trial
 
+EXAMPLES = 8
+"""Examples that the table of units is made with."""
 MEASURED_AT_ONCE = 1024
 """Examples of the test data in one forward pass; metrics are averaged over them."""
 
@@ -45,6 +52,7 @@ class Job:
     compile: bool | str
     device: torch.device
     folds: Folds = ()
+    units: Units | None = None
     kinds: dict[str, Kind] = field(default_factory=dict)
     choices: list[str] = field(default_factory=list)
 
@@ -94,10 +102,40 @@ class Job:
         """Counts the batches in an epoch; 0 if there are no epochs."""
         return 0 if self.streams else self.count // self.batch_size
 
+    @cached_property
+    def table(self) -> Units:
+        """Returns the table of the network's units: the one given, or one made with the first examples."""
+        network = build(self.model, self.trials[0], self.shared)
+        told = (one.units for trial in self.trials for one in trial.mechanisms if one.units is not None)
+        given = next(told, self.units)
+        if given is not None:
+            require_fitting(given, network)
+            return given.to(self.device)
+        batch = self.data(key(0)) if callable(self.data) else [part[:EXAMPLES] for part in self.data]
+        return units(network, *(part.cpu() for part in batch[:-1])).to(self.device)
+
+    def units_for(self, trial: Trial) -> Units | None:
+        """Returns the table if a member needs it: for mechanisms on units, or for signs by unit."""
+        signed = trial.config.apply_dales_principle and (
+            self.units is not None or trial.config.dales_variant == BY_UNIT
+        )
+        return self.table if acts_on_units(trial) or signed else None
+
+    def told(self, trial: Trial) -> Trial:
+        """Returns a member whose mechanisms on units have the table of the network's units."""
+        if not acts_on_units(trial):
+            return trial
+        given = units_of(one.row for one in trial.mechanisms)
+        table = self.table if given is None else given.to(self.device)
+        return replace(trial, mechanisms=tuple(one.with_units(table) for one in trial.mechanisms))
+
     def kind(self, trial: Trial) -> Kind:
         """Makes the ``Kind`` of a trial; trials that can train together share one."""
         if trial.kind not in self.kinds:
-            forward, still = networks(build(self.model, trial, self.shared), self.synapses, trial.config)
+            trial = self.told(trial)
+            table = self.table if acts_on_units(trial) else None
+            network = build(self.model, trial, self.shared)
+            forward, still = networks(network, self.synapses, trial.config, table)
             optimizer = self.recipe.build(trial.options)
             rules = Rules(
                 forward,
@@ -113,7 +151,17 @@ class Job:
 
     def engine(self, trials: Sequence[Trial]) -> Engine:
         """Makes the engine that trains members of one kind, at their start."""
-        return Engine(self.kind(trials[0]), stack(self.model, trials, self.shared, self.synapses, self.device))
+        return Engine(
+            self.kind(trials[0]),
+            stack(
+                self.model,
+                [*map(self.told, trials)],
+                self.shared,
+                self.synapses,
+                self.device,
+                self.units_for(trials[0]),
+            ),
+        )
 
     def members_at_once(self, trials: Sequence[Trial]) -> int:
         """Counts the members of one kind that fit into memory."""
@@ -130,6 +178,11 @@ class Job:
             return uniform(fold_in(key, epoch), (count,)).argsort(stable=True)
 
         return torch.vmap(shuffle)(keys)
+
+
+def acts_on_units(trial: Trial) -> bool:
+    """Returns True if a mechanism of a member needs the table of units."""
+    return any(one.row.by_unit for one in trial.mechanisms)
 
 
 def _picked(examples: Sequence[Tensor], batch: Tensor) -> Sequence[Tensor]:

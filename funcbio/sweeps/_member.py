@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from funcbio.anatomy._synapses import Choice
+from funcbio.anatomy._units import Units
 from funcbio.base import BioState, Feature, Key
 from funcbio.bio_config import BioConfig
 from funcbio.files._cleanup import cleaned_up
 from funcbio.functional._chain import chain
 from funcbio.functional._observe import Observed
+from funcbio.functional._signals import Signals, statistics_of_new
 from funcbio.identity._tensor import describe_tensor
 from funcbio.mechanisms._placed import Mechanism
+from funcbio.mechanisms._row import units_of
 from funcbio.sweeps._gradient import draws_backward, one_number, trained
 from funcbio.sweeps._keyed import Keyed
 from funcbio.sweeps._seeded import seeded
@@ -127,6 +130,8 @@ class Rules:
         measured = partial(self.loss_of, member=member, key=key, batch=self.read(batch))
         grads, (loss, (buffers, activity)) = gradient(measured, member.params)
         state = member.state
+        if isinstance(activity, Signals):
+            activity, state = activity.activity, activity.into(state)
         if self.config.records_activity:
             state = state._replace(activity=tree_map(torch.add, state.activity, activity))
         params, grads, state, _ = self.treat("gradient", acting, member.params, grads, state, member.numbers, key)
@@ -162,7 +167,16 @@ class Rules:
         params, update, state, new = treat("update", params=member.params, grads=update, state=member.state)
         params = {name: weight + update[name] for name, weight in params.items()}
         params, _, state, _ = treat("after", params=params, grads=grads, state=state, new=new)
-        return changes(member, params=params, state=state)
+        buffers = self.with_new_units(acting, member.buffers, state)
+        return changes(
+            member, params=params, state=state, **({} if buffers is member.buffers else {"buffers": buffers})
+        )
+
+    def with_new_units(self, acting: Sequence[int], buffers: Tensors, state: BioState) -> Tensors:
+        """Returns buffers with the running statistics of new units in the place of those that were replaced."""
+        for mechanism in (self.mechanisms[index] for index in acting if self.mechanisms[index].row.by_unit):
+            buffers = statistics_of_new(units_of([mechanism.row]), state, buffers)
+        return buffers
 
     def measure(
         self, metrics: Mapping[str, Callable[..., Tensor]], member: MemberTensors, batch: Sequence[Tensor]
@@ -182,7 +196,7 @@ class Rules:
         key: Key,
         batch: Sequence[Tensor],
         on_loss: Callable[..., Any] | None = None,
-    ) -> tuple[Tensor, tuple[Tensors, Tensors]]:
+    ) -> tuple[Tensor, tuple[Tensors, Any]]:
         """Returns the loss, and buffers and activity after the forward pass.
 
         Args:
@@ -193,12 +207,14 @@ class Rules:
             on_loss: Is called with the loss while the network still holds these tensors.
         """
         buffers = cloned(member.buffers)
-        with self.forward.opened({**params, **member.fixed}, buffers) as call:
+        with self.forward.opened({**params, **member.fixed}, buffers, member.state) as call:
             with Keyed(key) if self.draws else nullcontext():
                 output, activity = call(*batch[:-1])
                 loss = one_number("loss", self.loss(output, batch[-1]))
             if on_loss is not None:
                 on_loss(loss)
+        if isinstance(activity, Signals):
+            return loss, (buffers, activity._replace(activity={name: activity.activity[name] for name in params}))
         return loss, (buffers, {name: activity[name] for name in params})
 
     def treat(
@@ -237,7 +253,7 @@ class Rules:
 
     def _bound(self, mechanism: Mechanism, numbers: Tensors) -> Feature:
         row = mechanism.row
-        hyper = {keyword: numbers[name] for keyword, name in row.fields.items() if name in numbers}
+        hyper: dict[str, Any] = {keyword: numbers[name] for keyword, name in row.fields.items() if name in numbers}
         return row.bound(self.config, **hyper)
 
 
@@ -265,7 +281,9 @@ def _changed(new: Any, old: Any) -> Any:
     return {name: value for name, value in new.items() if not old or value is not old[name]}
 
 
-def networks(model: nn.Module, synapses: Choice, config: BioConfig) -> tuple[Observed, Observed]:
+def networks(
+    model: nn.Module, synapses: Choice, config: BioConfig, units: Units | None = None
+) -> tuple[Observed, Observed]:
     """Makes the network in training and in evaluation mode, as functions of parameters and buffers."""
     for name, module in model.named_modules():
         _check_part(name, module)
@@ -274,7 +292,7 @@ def networks(model: nn.Module, synapses: Choice, config: BioConfig) -> tuple[Obs
             if vars(module).get("sparse") is True:
                 # The sparse gradient of an embedding holds the same numbers, and fits no transform.
                 vars(module)["sparse"] = False
-        return Observed(model.train(), synapses, config), Observed(model.eval(), synapses, config)
+        return Observed(model.train(), synapses, config, units), Observed(model.eval(), synapses, config)
 
 
 @cleaned_up

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from funcbio.anatomy._synapses import Choice
+from funcbio.anatomy._units import Units
 from funcbio.functional._bind import bind
 from funcbio.functional._keep import needed_by
 from funcbio.functional._stateless import first_names, named_tensors
 from funcbio.mechanisms import apply_mask
+from funcbio.mechanisms._renew import none_replaced
 from funcbio.sweeps._member import MemberTensors
 from funcbio.sweeps._seeded import seeded
 from funcbio.sweeps._trials import Trial
@@ -25,9 +27,12 @@ def build(make: Callable[[], nn.Module], trial: Trial, shared: Sequence[str]) ->
     return model
 
 
-def begin(model: nn.Module, trial: Trial, shared: Sequence[str], synapses: Choice) -> MemberTensors:
+def begin(
+    model: nn.Module, trial: Trial, shared: Sequence[str], synapses: Choice, units: Units | None = None
+) -> MemberTensors:
     """Returns the tensors of one member at the start."""
-    bio = bind(model, trial.config, synapses)
+    rows = [mechanism.row for mechanism in trial.mechanisms]
+    bio = bind(model, trial.config, synapses, units=units)
     for name, synapse in bio.synapses.items():
         if synapse.named and not model.get_parameter(name).requires_grad:
             raise ValueError(f"synapses should name weights that are trained in a sweep; found {name} frozen")
@@ -39,8 +44,12 @@ def begin(model: nn.Module, trial: Trial, shared: Sequence[str], synapses: Choic
     state = type(state)(*(_only(tree, params) for tree in state))
     if trial.config.apply_dales_principle:
         params, _, state = bio.apply_dales_principle(params, params, state)
-    keep = needed_by([mechanism.row for mechanism in trial.mechanisms], trial.config)
+    keep = needed_by(rows, trial.config)
     state = state._replace(**bio.keep(params, keep, key=trial.key("rates", shared)))
+    if bio.units is not None and any(
+        row.by_unit for row in rows
+    ):  # As after a step, so that a run can be gone on with at any.
+        state = state._replace(replaced=none_replaced(params, state, bio.units))
     params, _, state = apply_mask(params, params, state) if state.mask else (params, params, state)
     firsts = first_names(dict(named_tensors(model)))
     dtype = torch.float64 if any(p.dtype == torch.float64 for p in params.values()) else torch.float32
@@ -68,11 +77,13 @@ def stack(
     shared: Sequence[str],
     synapses: Choice,
     device: torch.device,
+    units: Units | None = None,
 ) -> MemberTensors:
     """Makes all members of a stack, one after the other, and lays them into one tensor for each leaf."""
     whole: MemberTensors | None = None
+    near = None if units is None else units.to("cpu")  # Members are made there.
     for position, trial in enumerate(trials):
-        member = begin(build(make, trial, shared), trial, shared, synapses)
+        member = begin(build(make, trial, shared), trial, shared, synapses, near)
         if whole is None:
             empty = lambda leaf: torch.empty((len(trials), *leaf.shape), dtype=leaf.dtype, device=device)  # noqa: E731
             whole = member.map(empty)

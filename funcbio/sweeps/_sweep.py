@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from funcbio._checks import is_count, is_number, require
 from funcbio.anatomy._synapses import Choice
+from funcbio.anatomy._units import Units
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.files._owner import owned
 from funcbio.functional._idle import warn
@@ -55,6 +56,7 @@ def sweep(
     metrics: Mapping[str, Callable[..., Tensor]] | None = None,
     record_every: int | None = None,
     synapses: Choice = None,
+    units: Units | None = None,
     compile: bool | Literal["auto"] = False,
     chunk: int | None = None,
     device: torch.device | str | None = None,
@@ -94,6 +96,8 @@ def sweep(
         metrics: ``metric(output, target)`` by name, averaged over the test data; the loss is always measured.
         record_every: Steps between two rows of the table; by default only the last step has one.
         synapses: Which parameters are synapses; see ``funcbio.synapses``.
+        units: The table of the network's units, from ``funcbio.units``, for mechanisms on units; None makes it with the
+            first examples.
         compile: Whether to compile the whole step; worth it from some thousand steps on, a few hundred from torch's
             disk cache. "auto" compiles if that pays by an estimate, which ``SweepResult.compiled`` tells.
         chunk: Members that train at once; by default as many as fit into the free memory.
@@ -127,6 +131,7 @@ def sweep(
     trials = make_trials(_seeds(seeds), grid, as_variants(mechanisms), config, optimizer_recipe, len(row_folds))
     require("save_seconds", save_seconds, "a number >= 0", is_number(save_seconds) and save_seconds >= 0)
     require("compile", compile, "True, False or 'auto'", isinstance(compile, bool) or compile == "auto")
+    require("units", units, "a table made by funcbio.units", units is None or isinstance(units, Units))
     require("chunk", chunk, "an integer >= 1", chunk is None or is_count(chunk))
     with _ranks.group(), modes_taken_off():
         chosen_device = _ranks.process_device() if device is None else _device(device)
@@ -146,6 +151,7 @@ def sweep(
             compile=compile if compile == "auto" else compile and compiles(chosen_device),
             device=chosen_device,
             folds=row_folds,
+            units=units,
         )
         store = Store(None if output is None else Path(output), save_seconds)
         return _run(job, store, chunk, progress)

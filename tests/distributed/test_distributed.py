@@ -49,6 +49,11 @@ def test_mechanisms_on_all_parameters_equal_the_whole_or_are_refused():
 
 
 @pytest.mark.slow
+def test_replicas_pool_what_units_sent_and_replace_the_same():
+    launch("units")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("world", ["odd", "mlp", "cnn", "transformer", "gru", "large"])
 def test_the_pure_functions_on_all_kinds_of_parts_equal_the_whole(world):
     launch("pure", world)

@@ -15,7 +15,7 @@ from conftest import run_doctest
 from launching import launched
 from torch import nn
 
-from funcbio import BioConfig, BioConverter, Mechanism, attach, metrics
+from funcbio import BioConfig, BioConverter, Mechanism, attach, metrics, units
 from funcbio.monitor import flatten
 from funcbio.objects._survey import bio_modules
 
@@ -44,7 +44,9 @@ def transformers_callback(hugging, **options):
 
 
 def everything(model, handle):
-    return {"model": model.state_dict(), "handle": handle.state_dict()}
+    """What is saved of both; the table of units is data of the model's making, and no state."""
+    state = {name: value for name, value in handle.state_dict().items() if name != "units"}
+    return {"model": model.state_dict(), "handle": state}
 
 
 # Both
@@ -162,6 +164,38 @@ def test_lightning_resumes_what_mechanisms_keep(light, tmp_path):
     assert torch.equal(whole.state_dict()["net.0.bio_kept_start_bias"], start)
     callback.remove()
     assert whole.state_dict().keys() == light.module().state_dict().keys()
+
+
+ON_UNITS = ["redo", "continual_backprop", "regrama"]
+OF_UNITS = BioConfig(
+    redo_every=3,
+    redo_threshold=0.9,
+    continual_backprop_maturity=1,
+    continual_backprop_replacement_rate=0.2,
+    regrama_every=4,
+    regrama_threshold=0.9,
+)
+
+
+def test_lightning_resumes_mechanisms_on_units(light, tmp_path):
+    table = units(light.module().net, torch.ones(2, 6)).under("net")
+    options = {"config": OF_UNITS, "newborn": "exact", "mechanisms": ON_UNITS, "units": table}
+    adam = lambda parameters: torch.optim.Adam(parameters, 0.05)
+    whole, callback = light.module(make=adam), lightning_callback(light, **options)
+    light.fit(tmp_path, whole, callback, light.Saver(tmp_path), max_epochs=2)
+    assert callback.handles[0].units == table
+    assert "net.0.bio_kept_units_signal_weight" in whole.state_dict()
+    resumed, again = light.module(seed=5, make=adam), lightning_callback(light, **options)
+    light.fit(tmp_path, resumed, again, max_epochs=2, key=8, ckpt_path=tmp_path / "0.ckpt")
+    assert not light.differing(everything(resumed, again.handles[0]), everything(whole, callback.handles[0]))
+    callback.remove()
+    assert whole.state_dict().keys() == light.module().state_dict().keys()
+    assert not any(module._forward_pre_hooks for module in whole.modules())
+
+
+def test_callbacks_need_a_table_for_mechanisms_on_units(light, tmp_path):
+    with pytest.raises(ValueError, match="units should be given for redo"):
+        light.fit(tmp_path, light.module(), lightning_callback(light, ["redo"]))
 
 
 def test_lightning_with_several_optimizers(light, tmp_path):
@@ -332,6 +366,21 @@ def test_transformers_resumes_what_mechanisms_keep(light, hugging, tmp_path):
     hugging.trainer(tmp_path, model, again, seed=9).train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
     assert "bert.embeddings.word_embeddings.bio_kept_start_weight" in model.state_dict()
     assert not light.differing(everything(model, again.handles[0]), everything(whole, callback.handles[0]))
+
+
+def test_transformers_resumes_mechanisms_on_units(light, hugging, tmp_path):
+    from funcbio.integrations.transformers import BioCallback
+
+    table = units(hugging.bert(), torch.randint(30, (2, 8)))
+    assert table["bert.encoder.layer.0.intermediate.dense.weight"].replaceable.all()
+    options = {"config": OF_UNITS, "newborn": "exact", "units": table}
+    whole, callback = hugging.bert(), BioCallback(ON_UNITS, **options)
+    hugging.trainer(tmp_path, whole, callback, save_strategy="steps", save_steps=3).train()
+    model, again = hugging.bert(seed=5), BioCallback(ON_UNITS, **options)
+    hugging.trainer(tmp_path, model, again, seed=9).train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    for (name, one), other in zip(model.state_dict().items(), whole.state_dict().values(), strict=True):
+        # Signals of keys, which are mixed, are nan.
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True, msg=name)
 
 
 def test_transformers_resumes_exactly(light, hugging, tmp_path):

@@ -547,6 +547,22 @@ NOT_NEGATIVE += ["spectral_regularization_strength", "parseval_strength"]
 SHARES = ["rejuvenation_fraction", "upgd_beta", "prune_and_regrow_drop", "density", "hare_and_tortoise_momentum"]
 RANGES |= dict.fromkeys(NOT_NEGATIVE, "[]inf") | dict.fromkeys([*SHARES, "dash_alpha", "dash_floor"], "[]1")
 RANGES |= {"fuzzy_lr_min": "[]2", "crystallization_floor": "[]inf", "scaling_gamma": "[]inf", "fuzzy_lr_max": "(]inf"}
+# Those of mechanisms on units.
+WORDS += ["keep", "contribution", "adaptation", "weight"]
+OF_UNITS = ("contribution", "zero_contribution", "adaptable_contribution", "feature_by_input")
+OF_UNITS += ("weight", "adaptation", "random")
+REASONABLE |= {"continual_backprop_utility": lambda v: isinstance(v, str) and v in OF_UNITS}
+RESETS = ("redo", "continual_backprop", "self_normalized_resets", "regrama")
+REASONABLE |= {f"{name}_outgoing": lambda v: isinstance(v, str) and v in ("zero", "keep", "start") for name in RESETS}
+WHOLE |= {f"{name}_every": 1 for name in ("redo", "self_normalized_resets", "regrama", "calibrated_partial_resets")}
+WHOLE |= {f"self_normalized_resets_{name}": 1 for name in ("patience", "minimum", "maximum")}
+WHOLE |= {"continual_backprop_maturity": 0}
+FLAGS += ["dales_balance", "continual_backprop_accumulate", "continual_backprop_correct_bias"]
+RANGES |= {f"{name}_threshold": "[]inf" for name in ("redo", "regrama", "calibrated_partial_resets")}
+RANGES |= {"self_normalized_resets_silent": "[]inf", "calibrated_partial_resets_sharpness": "[]inf"}
+RANGES |= {f"{name}_replacement_rate": "[]1" for name in ("continual_backprop", "calibrated_partial_resets")}
+RANGES |= {"continual_backprop_decay": "[)1", "calibrated_partial_resets_decay": "[]1"}
+RANGES |= {"self_normalized_resets_percentile": "()1"}
 
 
 def allowed(field, value):

@@ -14,7 +14,7 @@ import funcbio
 from funcbio import BioConfig, BioConverter, BioState, Mechanism, attach, bind, key, sweep, trees
 from funcbio.mechanisms import ROWS
 
-NEIGHBOURS = [name for name, row in ROWS.items() if row.on_trees]
+NEIGHBOURS = [name for name, row in ROWS.items() if row.on_trees and not row.by_unit]
 BY_ATTACH = [name for name in NEIGHBOURS if name != "apply_mask"]
 CONFIG = BioConfig(
     l2_init_strength=0.1,

@@ -159,7 +159,7 @@ def test_mechanisms_on_frozen_weights_only(door):
 
 FIELDS = {
     "splitting": ({"weight_splitting_Gamma": 2}, "weight_splitting_Gamma=2 should find a layer"),
-    "signs": ({"apply_dales_principle": True}, "apply_dales_principle should find a layer"),
+    "signs": ({"apply_dales_principle": True, "dales_variant": "matrix"}, "apply_dales_principle should find a layer"),
 }
 
 

@@ -5,6 +5,7 @@ from functools import partial
 
 import torch
 from optree import tree_map
+from tables import in_line
 from torch import nn
 
 import funcbio
@@ -13,6 +14,8 @@ from funcbio._checks import is_within
 from funcbio.base import KEPT
 from funcbio.engine._kernel import bare
 from funcbio.mechanisms import ROWS
+from funcbio.mechanisms._unit_fields import UNIT_FIELDS
+from funcbio.mechanisms._unit_utility import UTILITIES
 
 
 class Classifier(nn.Module):
@@ -175,7 +178,11 @@ def _rows(name):
     function, options = getattr(feature, "func", feature), getattr(feature, "keywords", {})
     row = ROWS.get(function.__name__)
     if row is None:
-        return [(ROWS[one], {}) for one in ROWS if ROWS[one].on_trees] if function is _neighbours else []
+        return (
+            [(ROWS[one], {}) for one in ROWS if ROWS[one].on_trees and not ROWS[one].by_unit]
+            if function is _neighbours
+            else []
+        )
     return [(row, options)]
 
 
@@ -201,6 +208,84 @@ def within_limits(name, hyper):
     return inside and hyper.get("minimum", 0) < hyper.get("maximum", math.inf)
 
 
+class Normed(nn.Module):
+    """Convolutions with batch norms, a grouped one, and a flatten with several columns for each unit."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.second, self.third = nn.Conv2d(4, 6, 3, groups=2), nn.Conv2d(6, 4, 1, bias=False)
+        self.last = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4 * 2 * 2, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.second(torch.relu(self.norm(self.first(x)))))
+        return self.head(torch.relu(self.last(self.third(x))).flatten(1))
+
+
+def wide_mlp():
+    return nn.Sequential(nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, 7), nn.GELU(), nn.Linear(7, 2))
+
+
+# A model whose layers feed one another in a line, its norms as ``in_line`` takes them, and the shape of its input.
+UNIT_MODELS = {
+    "mlp": (wide_mlp, (), (7, 5)),
+    "cnn": (Normed, (("first.weight", "norm"), ("third.weight", "last")), (3, 1, 4, 4)),
+}
+
+
+def _of_units(feature, **options):
+    return partial(feature, **options)
+
+
+_cbp = partial(_of_units, funcbio.continual_backprop)
+OFTEN = {"replacement_rate": 0.3, "decay": 0.9, "maturity": 2}
+
+
+def _several_on_units(params, grads, state, /, *, key=None, units=None):
+    return funcbio.chain(
+        partial(funcbio.redo, units=units, every=1, threshold=0.3),
+        partial(funcbio.continual_backprop, units=units, **OFTEN),
+        partial(funcbio.self_normalized_resets, units=units, every=1, patience=3),
+        partial(funcbio.regrama, units=units, every=1, threshold=0.8),
+        partial(funcbio.calibrated_partial_resets, units=units, every=1),
+    )(params, grads, state, key=key)
+
+
+# Mechanisms that act on units, each with the hyper-parameters a sweep may reach, and a value for each.
+UNIT_FEATURES = {
+    "redo": (_of_units(funcbio.redo, every=1), {"threshold": 0.5}),
+    "redo keep": (_of_units(funcbio.redo, every=1, outgoing="keep"), {"threshold": 0.5}),
+    "redo start": (_of_units(funcbio.redo, every=1, outgoing="start"), {"threshold": 0.5}),
+    **{f"continual_backprop {utility}": (_cbp(utility=utility), OFTEN) for utility in UTILITIES},
+    "continual_backprop by chance": (_cbp(accumulate=False, correct_bias=False), OFTEN),
+    "self_normalized_resets": (
+        _of_units(funcbio.self_normalized_resets, every=2),
+        {"percentile": 0.5, "patience": 3, "minimum": 1, "maximum": 7, "silent": 0.3},
+    ),
+    "regrama": (_of_units(funcbio.regrama, every=1), {"threshold": 0.9}),
+    "calibrated_partial_resets": (
+        _of_units(funcbio.calibrated_partial_resets, every=1),
+        {"replacement_rate": 0.3, "sharpness": 4.0, "threshold": 0.9, "decay": 0.5},
+    ),
+    "a chain on units": (_several_on_units, {}),
+}
+ON_UNITS = tuple(name for name, row in ROWS.items() if row.by_unit)
+
+
+def unit_world(name, seed=0, dtype=torch.float32, *, config=EVERYTHING, keep=()):
+    """Parameters, gradients, a lived-in state with all that mechanisms on units keep, and the table of units."""
+    torch.manual_seed(seed)
+    make, norms, _ = UNIT_MODELS[name]
+    model = make()
+    params, described, units = dict(model.named_parameters()), funcbio.synapses(model), in_line(model, norms)
+    keep = [*ON_UNITS, *UNIT_FIELDS, *keep]
+    params, grads, state = world(params, seed, described, config, dtype, None, keep, units)
+    # As after a first call: what is replaced is said of biases and norms too.
+    replaced = tree_map(lambda p, r: r if r.ndim else torch.zeros_like(p, dtype=torch.bool), params, state.replaced)
+    return params, grads, state._replace(replaced=replaced), units
+
+
 # Types of the weights and of the rate factors.
 TYPES = {
     "float32": (torch.float32, torch.float32),
@@ -213,21 +298,37 @@ TYPES = {
 }
 
 
-def world(params, seed=0, synapses=None, config=EVERYTHING, dtype=torch.float32, rate_dtype=None, keep=()):
+def world(params, seed=0, synapses=None, config=EVERYTHING, dtype=torch.float32, rate_dtype=None, keep=(), units=None):
     """Parameters, gradients and a lived-in state for a tree of parameters."""
     k = key(seed)
     params = tree_map(lambda p: p.detach().to(dtype), params)
-    state = init(params, key=k, config=config, synapses=synapses, keep=keep)
+    state = init(params, key=k, config=config, synapses=synapses, keep=keep, units=units)
     names = iter(range(10_000))
     grads = tree_map(lambda p: normal(fold_in(k, next(names)), p.shape, dtype=p.dtype), params)
     busy = tree_map(lambda c: c + 10 * torch.arange(c.numel()).reshape(c.shape) if c.ndim else c, state.activity)
     rate = tree_map(lambda r: r.to(rate_dtype or r.dtype), state.rate)
     if keep:  # The parameters have moved since the beginning.
         params = tree_map(lambda p: (1.1 * p + 0.05 * normal(fold_in(k, next(names)), p.shape)).to(p.dtype), params)
+    if units is not None and state.units != ():
+        state = state._replace(units=_lived_in(state.units, k))
     return params, grads, state._replace(rate=rate, activity=busy)
+
+
+def _lived_in(fields, k):
+    """Fields of units as a run would leave them: a fifth of the units silent, the others different."""
+    filled = {}
+    for index, (field, tree) in enumerate(sorted(fields.items())):
+        filled[field] = {}
+        for number, (name, old) in enumerate(sorted(tree.items())):
+            unit = funcbio.uniform(fold_in(fold_in(k, 20_000 + index), number), old.shape)
+            value = torch.where(unit < 0.2, 0.0, unit) if field == "signal" else unit
+            filled[field][name] = value if old.is_floating_point() else (5 * unit).to(old.dtype)
+    return filled
 
 
 def model_world(name, seed=0, dtype=torch.float32, config=EVERYTHING, rate_dtype=None, keep=()):
     torch.manual_seed(seed)
     model = MODELS[name][0]()
-    return world(dict(model.named_parameters()), seed, funcbio.synapses(model), config, dtype, rate_dtype, keep)
+    units = in_line(model) if any(one in ROWS and ROWS[one].by_unit for one in keep) else None
+    described = funcbio.synapses(model)
+    return world(dict(model.named_parameters()), seed, described, config, dtype, rate_dtype, keep, units)
