@@ -10,9 +10,11 @@ from funcbio import compat as compat
 from funcbio import monitor as monitor
 from funcbio import plot as plot
 from funcbio.anatomy._synapses import Synapse, synapses
+from funcbio.anatomy._tabulate import units
+from funcbio.anatomy._units import Units
 from funcbio.attachment._attach import attach
 from funcbio.attachment._handle import Handle
-from funcbio.base import BioState, Feature, IdleWarning, Key, Tree
+from funcbio.base import BioState, DaleWarning, Feature, IdleWarning, Key, Tree
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError, Distribution
 from funcbio.bio_converter import BioConverter
 from funcbio.bio_module import BioModule
@@ -21,12 +23,18 @@ from funcbio.engine._switch import set_compile
 from funcbio.files import FileError
 from funcbio.functional._bind import Bound, bind
 from funcbio.functional._chain import chain
+from funcbio.functional._crelu import CReLU
+from funcbio.functional._dann_conv import DANNConv2d
+from funcbio.functional._dann_linear import DANNLinear
 from funcbio.functional._init import init
 from funcbio.functional._observe import observe
+from funcbio.functional._projected import keep_projected
 from funcbio.mechanisms import (
     apply_dales_principle,
     apply_mask,
+    calibrated_partial_resets,
     clip_weights,
+    continual_backprop,
     count_active,
     crystallize,
     dash,
@@ -39,8 +47,11 @@ from funcbio.mechanisms import (
     parseval,
     project_norms,
     prune_and_regrow,
+    redo,
+    regrama,
     rejuvenate_weights,
     scale_grad,
+    self_normalized_resets,
     shrink_and_perturb,
     spectral_regularization,
     split_output,
@@ -67,7 +78,11 @@ __all__ = [
     "BioModule",
     "BioState",
     "Bound",
+    "CReLU",
     "ConfigError",
+    "DANNConv2d",
+    "DANNLinear",
+    "DaleWarning",
     "Distribution",
     "Feature",
     "FileError",
@@ -78,14 +93,17 @@ __all__ = [
     "SweepResult",
     "Synapse",
     "Tree",
+    "Units",
     "apply_dales_principle",
     "apply_mask",
     "attach",
     "bernoulli",
     "beta",
     "bind",
+    "calibrated_partial_resets",
     "chain",
     "clip_weights",
+    "continual_backprop",
     "count_active",
     "crystallize",
     "dash",
@@ -97,6 +115,7 @@ __all__ = [
     "gamma",
     "hare_and_tortoise",
     "init",
+    "keep_projected",
     "key",
     "l2_init",
     "load_checkpoint",
@@ -107,10 +126,13 @@ __all__ = [
     "pool_activity",
     "project_norms",
     "prune_and_regrow",
+    "redo",
+    "regrama",
     "rejuvenate_weights",
     "sample_rates",
     "save_checkpoint",
     "scale_grad",
+    "self_normalized_resets",
     "set_compile",
     "shrink_and_perturb",
     "spectral_regularization",
@@ -121,6 +143,7 @@ __all__ = [
     "synapses",
     "trees",
     "uniform",
+    "units",
     "update_fuzzy_learning_rates",
     "upgd",
     "volume_dependent_lr",

@@ -72,7 +72,18 @@ def test_the_library_calls_nothing_that_torch_deprecates():
         assert set(re.findall(r"torch\.jit\.\w+", path.read_text())) <= WITHOUT_WARNING, path
 
 
-HELPERS = ("_counted", "_fresh", "_order", "_rates", "_release")
+HELPERS = (
+    "_counted",
+    "_fresh",
+    "_order",
+    "_rates",
+    "_release",
+    "_renew",
+    "_unit_draws",
+    "_unit_fields",
+    "_unit_scores",
+    "_unit_utility",
+)
 
 
 def test_mechanisms_know_neither_one_another_nor_modules():

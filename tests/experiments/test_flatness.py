@@ -3,6 +3,7 @@
 import doctest
 import json
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def test_few_iterations_find_a_top_that_stands_apart_and_never_more_than_it():
     tops = [
         float(curvature.extremes(lambda v: spectrum * v, 300, funcbio.key(3), iterations=n)[1]) for n in (1, 3, 6, 12)
     ]
-    assert tops == sorted(tops)
+    assert all(later > earlier - 1e-5 for earlier, later in pairwise(tops))  # But for rounding.
     assert tops[0] < 3.0
     assert tops[-1] == pytest.approx(4.0, abs=1e-4)
     assert max(tops) <= 4.0 + 1e-5
