@@ -7,6 +7,7 @@ import torch
 from change_figures import CHANGES
 from figure_parts import SHAPE, axes_of, layer
 from pull_figures import PULLS
+from units_figure import weights_or_units
 
 import funcbio
 from funcbio import BioConfig, BioState, Distribution
@@ -168,5 +169,5 @@ def home() -> Any:
 
 
 DRAWN = (rates, volume, crystallization, rejuvenation, splitting, dale, scaling, home)
-FIGURES = {draw.__name__: draw for draw in (*DRAWN, *PULLS, *CHANGES)}
+FIGURES = {draw.__name__: draw for draw in (*DRAWN, *PULLS, *CHANGES, weights_or_units)}
 """What each page shows, by the name of its file."""
