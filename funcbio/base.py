@@ -29,7 +29,7 @@ class BioState(NamedTuple):
 
     Attributes:
         rate: Rate factor of every weight, shaped like the weight.
-        sign: Dale sign, +1 or -1, of every pre-synaptic unit in this weight, with which it broadcasts.
+        sign: Dale sign of every pre-synaptic unit in this weight, with which it broadcasts: +1, -1, or 0 for none.
         activity: int64 count of active outputs, that broadcasts along the weight's post-synaptic axis.
         replaced: Which weights the last rejuvenation replaced, bool, shaped like the weight.
         updates: 0-d int64 tensor, number of ``update_fuzzy_learning_rates`` calls so far.
@@ -90,7 +90,10 @@ class IdleWarning(UserWarning):
 
 
 class DaleWarning(UserWarning):
-    """Warns that Dale's principle holds by weight matrix, because it is not known which unit feeds which weights.
+    """Warns that Dale's principle holds by weight matrix, or not for some weights.
+
+    The first where it is not known which unit feeds which weights; the second where what a weight reads has no single
+    sign, as units arrive mixed, or together with an input of the model.
 
     Example:
         >>> import warnings

@@ -17,7 +17,7 @@ from funcbio.bio_module import BioModule
 from funcbio.functional._idle import idle_fields, warn
 from funcbio.functional._init import unit_sign
 from funcbio.functional._observe import unit_dim
-from funcbio.functional._signs import by_unit, signs_of
+from funcbio.functional._signs import by_unit, left_free, signs_of
 from funcbio.mechanisms import METHODS, ROWS, Row
 from funcbio.mechanisms._placed import neighbour_of
 from funcbio.objects._buffers import kept_names
@@ -29,7 +29,15 @@ from funcbio.objects._method import ModelMethod
 from funcbio.objects._names import BIO_MOD, check_free, free_names, is_ours, mark_readout
 from funcbio.objects._splitting import AfterForward, before_forward
 from funcbio.objects._step import STEPS, BioStep, check_steps
-from funcbio.objects._survey import Overview, bio_modules, once, plain_layers, warn_of_matrices, warn_of_no_signs
+from funcbio.objects._survey import (
+    Overview,
+    bio_modules,
+    once,
+    plain_layers,
+    warn_of_free,
+    warn_of_matrices,
+    warn_of_no_signs,
+)
 from funcbio.objects._tree_method import TreeMethod
 from funcbio.objects._undo import or_as_before
 from funcbio.tensors._sharding import reshard
@@ -233,6 +241,8 @@ class BioConverter:
                 self._attach(holder, key, signs, alone=alone)
             self._keep(model)
             self._put_methods(model)
+            if signs is not None and units is not None:
+                warn_of_free(bio_modules(model), left_free(units, signs))
         return model
 
     def _keep(self, model: nn.Module) -> None:

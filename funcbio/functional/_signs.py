@@ -62,6 +62,17 @@ def signs_of(key: Key, units: Units, config: BioConfig) -> dict[str, Tensor]:
     return {weight: sign[column.to(key.device)] for weight, column in classes.of_column.items()}
 
 
+def left_free(units: Units, signs: Mapping[str, Tensor]) -> list[str]:
+    """Returns the weights that units feed through channels without a sign; not those of the model's inputs alone."""
+    found = {
+        edge.weight: None
+        for population in units.populations
+        for edge in population.edges
+        if bool(((edge.owner.cpu() != NONE) & (signs[edge.weight].cpu() == 0.0)).any())
+    }
+    return [*found]
+
+
 def classes_of(units: Units) -> Classes:
     """Finds the units that have to share a sign."""
     starts, total = {}, 0

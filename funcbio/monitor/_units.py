@@ -52,14 +52,17 @@ def conflicts(units: Units, layers: Mapping[str, Mapping[str, Tensor]]) -> dict[
 
 
 def _sends(population: Population, layers: Mapping[str, Mapping[str, Tensor]], sign: float) -> Tensor | None:
-    """Returns which units have an outgoing weight of a sign, through channels that no others but units share."""
+    """Returns which units have an outgoing weight of a sign, through channels that no others but units share.
+
+    Weights left free of Dale's principle, such as those behind a mixture of units, may have either sign.
+    """
     sends: Tensor | None = None
     for edge in population.edges:
         layer = layers.get(edge.weight, {})
         if "sign" not in layer:
             continue
         weight, synapse = layer["weight"], edge.synapse
-        signed = weight * sign > 0.0
+        signed = (weight * sign > 0.0) & (layer["sign"] != 0.0)
         unit = torch.where(edge.sealed, edge.owner, -1).to(weight.device)
         laid = synapse.along_pre(unit, weight.shape).expand(weight.shape)
         here = torch.zeros(population.size, dtype=torch.bool, device=weight.device)

@@ -1,6 +1,7 @@
 """The parts of a converted model: looked up once, and again when its modules have changed."""
 
 import warnings
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import torch
@@ -146,6 +147,19 @@ def warn_of_matrices() -> None:
         DaleWarning,
         stacklevel=outside(),
     )
+
+
+def warn_of_free(bios: list[BioLayer], free: Collection[str]) -> None:
+    """Warns of weights that units feed and that have no sign, some or all of them; those exempt anyway are left out."""
+    names = [bio.synapse.weight for bio in bios if bio.synapse.weight in free and bio.sign.ndim]
+    if names:
+        found = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        warnings.warn(
+            f"apply_dales_principle should find one sign for what each input carries; found {found} "
+            "with inputs in which units arrive mixed, or with something that has no sign: weights of those are free",
+            DaleWarning,
+            stacklevel=outside(),
+        )
 
 
 def warn_of_no_signs(bios: list[BioLayer]) -> None:

@@ -99,9 +99,19 @@ def test_channels_keep_their_sign_through_residual_sums_and_flatten():
 def test_a_stream_that_the_input_joins_is_left_free():
     model = Block(raw=True)
     before = model.next.weight.detach().clone()
-    model = converted(model, torch.randn(4, 10, 2, 2))
+    with pytest.warns(DaleWarning, match=r"found next\.weight with inputs"):
+        model = converted(model, torch.randn(4, 10, 2, 2))
     assert torch.equal(model.next.weight, before)
     assert bool((column_signs(model.two.weight.flatten(1)) != 0).all())
+
+
+def test_a_conversion_that_may_not_warn_leaves_the_model_as_it_was():
+    model = Block(raw=True)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    with pytest.raises(DaleWarning, match="next"):  # Warnings are errors in tests.
+        converted(model, torch.randn(4, 10, 2, 2))
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    assert not hasattr(model, "enforce_dales_principle")
 
 
 def test_inputs_of_the_model_are_left_free():
@@ -121,7 +131,8 @@ def test_layers_that_are_stored_inputs_first_have_their_signs_on_the_right_axis(
 
 def test_attention_has_the_signs_of_its_values():
     model = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), nn.Linear(8, 2))
-    model = converted(model, torch.randn(2, 3, 8), ["*proj*weight", "*linear*weight", "1.weight"])
+    with pytest.warns(DaleWarning, match=r"found 0\.linear1\.weight with"):  # The input joins the stream.
+        model = converted(model, torch.randn(2, 3, 8), ["*proj*weight", "*linear*weight", "1.weight"])
     sign = column_signs(model[0].self_attn.out_proj.weight)
     assert bool((sign != 0).all())
     assert bool((column_signs(model[0].linear2.weight) != 0).all())
@@ -202,6 +213,33 @@ def test_conflicts_are_counted_by_hand():
     state = init(params, key=key(0), config=BioConfig(**EIGHTY), synapses=synapses(model), units=table)
     entries = metrics(params, (), state, units=table, quantiles=())
     torch.testing.assert_close(entries["0.weight"]["sign_conflicts"], torch.tensor(1 / 3))
+
+
+class Mixed(nn.Module):
+    """One branch reads units, the other the same units plus a mixture of others."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.other = nn.Linear(3, 12), nn.Linear(3, 12)
+        self.alone, self.joined, self.out = nn.Linear(12, 7), nn.Linear(12, 7), nn.Linear(14, 2)
+
+    def forward(self, x):
+        h, mixture = torch.relu(self.stem(x)), torch.softmax(self.other(x), -1)
+        return self.out(torch.relu(torch.cat([self.alone(h), self.joined(h + mixture)], -1)))
+
+
+def test_weights_left_free_are_no_conflicts():
+    x = torch.randn(4, 3)
+    with pytest.warns(DaleWarning, match=r"found joined\.weight with inputs"):
+        model, table = converted(Mixed(), x), units(Mixed(), x)
+    params, grads, state = trees(model)
+    assert bool((state.sign["joined.weight"] == 0.0).all())
+    conflicts = metrics(params, grads, state, units=table, quantiles=())["stem.weight"]["sign_conflicts"]
+    assert float(conflicts) == 0.0
+    params = dict(params) | {"alone.weight": params["alone.weight"].clone()}
+    params["alone.weight"][0, 0] *= -1.0  # One unit of twelve does both where it has a sign.
+    conflicts = metrics(params, grads, state, units=table, quantiles=())["stem.weight"]["sign_conflicts"]
+    torch.testing.assert_close(conflicts, torch.tensor(1 / 12))
 
 
 def test_balance_makes_the_mean_input_zero():
