@@ -231,7 +231,7 @@ class BioConverter:
                 check_weight(synapse, weight, self.config)
             warn(idle_fields(self.config, [holder.synapse for holder in described]))
             key = fresh_key("cpu")
-            signs = signs_of(key, units.to("cpu"), self.config) if signed and units is not None else None
+            signs = signs_of(key, units, self.config)
             reshard(model.modules())
             if self.config.apply_dales_principle or self.bio_module_class.__init__ is not BioModule.__init__:
                 before.keep(weights)

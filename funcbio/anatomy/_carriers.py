@@ -1,6 +1,6 @@
 """The units that channels carry alone: found by silencing half of all units at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,14 +19,13 @@ def sources_of(sites: Sequence[Site]) -> dict[str, int]:
     return {site.source: site.size for site in sites if site.synapse is not None}
 
 
-def carriers(probe: Probe, sizes: dict[str, int]) -> list[Any]:
+def carriers(probe: Probe, sizes: Mapping[str, int], still: Sequence[Any]) -> list[Any]:
     """Returns, for every site, the unit that each channel carries alone: its number among all units, or -1.
 
     In the passes of a binary code half of the units are silent. A channel that carries one unit alone stands still in
-    exactly those in which that unit is silent, whatever the others do.
+    exactly those in which that unit is silent, whatever the others do. ``still`` is what arrives while all are.
     """
     starts, total = starts_of(sizes)
-    still = _still(probe)
     bits = max(1, (total - 1).bit_length())
     number: list[Any] = [0] * len(still)
     valid: list[Any] = [True] * len(still)
@@ -45,13 +44,13 @@ def carriers(probe: Probe, sizes: dict[str, int]) -> list[Any]:
     ]
 
 
-def closed(probe: Probe, sizes: dict[str, int]) -> list[Any]:
+def closed(probe: Probe, sizes: Mapping[str, int], still: Sequence[Any]) -> list[Any]:
     """Returns, for every site, the channels that stand still while all units are silent: nothing else arrives."""
     silent = {name: torch.ones(size, dtype=torch.bool) for name, size in sizes.items()}
-    return _constant(probe, _still(probe), silent)
+    return _constant(probe, still, silent)
 
 
-def starts_of(sizes: dict[str, int]) -> tuple[dict[str, int], int]:
+def starts_of(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
     """Returns the number of the first unit of every population, and the number of all units."""
     starts, total = {}, 0
     for name, size in sizes.items():
@@ -59,14 +58,14 @@ def starts_of(sizes: dict[str, int]) -> tuple[dict[str, int], int]:
     return starts, total
 
 
-def _still(probe: Probe) -> list[Any]:
+def at_rest(probe: Probe) -> list[Any]:
     """Returns what arrives at every site while all units are silent."""
     probe.change = lambda _, tag, __: tag * 0.0
     sites, arriving, _ = probe.run(0)
     return [None if x is None else by_channel(x, site) for site, x in zip(sites, arriving, strict=True)]
 
 
-def _constant(probe: Probe, still: list[Any], silent: dict[str, Tensor]) -> list[Any]:
+def _constant(probe: Probe, still: Sequence[Any], silent: dict[str, Tensor]) -> list[Any]:
     """Returns which channels stand still while some units are silent, and all else is new: of either sign."""
 
     def change(site: Site, tag: Tensor, dim: int) -> Tensor:

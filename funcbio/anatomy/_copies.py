@@ -55,6 +55,7 @@ def _run_plainly(module: nn.Module) -> None:
 
 
 def double(tree: Any) -> Any:
+    """Returns inputs with all floating-point tensors in float64."""
     return mapped(lambda one: one.detach().double() if is_floating(one) else one, tree)
 
 
@@ -64,6 +65,7 @@ def fresh(tree: Any) -> Any:
 
 
 def is_floating(value: Any) -> bool:
+    """Returns True for a tensor of floating-point numbers."""
     return isinstance(value, Tensor) and value.is_floating_point()
 
 

@@ -1,6 +1,6 @@
 """The units of one layer: which rows and entries of tensors belong to each, and which inputs they arrive at."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,13 +91,9 @@ class Population:
     edges: tuple[Edge, ...]
     replaceable: Tensor
 
-    def tensors(self) -> Iterator[Tensor]:
-        """Yields the tables of this population."""
-        yield self.replaceable
-        for part in self.parts:
-            yield part.unit
-        for edge in self.edges:
-            yield from (edge.owner, edge.exclusive, edge.sealed)
+    def weights(self) -> set[str]:
+        """Returns the names of its incoming weights, and of those that it reaches."""
+        return {part.name for part in self.parts if part.synapse is not None} | {edge.weight for edge in self.edges}
 
     def under(self, path: str) -> "Population":
         """Returns the population with every name behind that of a module."""

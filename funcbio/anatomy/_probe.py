@@ -49,7 +49,7 @@ class Probe:
         self.moved, self.smooth = False, True
         self.memory = Memory(self.model)
         sites, inputs, _ = self.run(0)
-        self.cut.before = sites
+        self.sites = self.cut.before = sites
         used = {name for site in sites for name in (site.weight, site.bias, *site.entries.values())}
         tensors = {name: tensor for name, tensor in self.cut.names.tensors.items() if name not in used}
         self.needs_all = any(one is tensor for one in shared for tensor in tensors.values())

@@ -19,6 +19,7 @@ GROUPS_AT = 6
 
 
 def given(args: Any, kwargs: Any, at: int, name: str, default: Any = None) -> Any:
+    """Returns an argument of a function, given by name or by position."""
     return kwargs.get(name, args[at] if len(args) > at else default)
 
 
@@ -113,6 +114,7 @@ def record_norm(cut: Cut, entries: Mapping[str, str], x: Tensor, channels: int, 
 
 
 def last_of(name: str) -> str:
+    """Returns the name of a tensor within its module."""
     return name.rpartition(".")[2]
 
 

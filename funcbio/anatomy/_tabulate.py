@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from funcbio.anatomy._apart import apart, untouched
-from funcbio.anatomy._carriers import carriers, closed, sources_of
+from funcbio.anatomy._carriers import at_rest, carriers, closed, sources_of, starts_of
 from funcbio.anatomy._copies import plain_attention
 from funcbio.anatomy._cut import Site
 from funcbio.anatomy._fitting import require_askable
@@ -53,10 +53,10 @@ def units(model: nn.Module, *example: Any, **kwargs: Any) -> Units:
 
 def _probed(probe: Probe) -> Units:
     """Returns the table of what a probe finds."""
-    sites, *_ = probe.run(0)
+    sites, still = probe.sites, at_rest(probe)
     sizes = sources_of(sites)
-    carried = carriers(probe, sizes)
-    reached, sealed = reaches(probe, sizes, carried), closed(probe, sizes)
+    carried, sealed = carriers(probe, sizes, still), closed(probe, sizes, still)
+    reached = reaches(probe, sizes, carried)
     return Table(probe, sites, sizes, carried, reached, sealed).units()
 
 
@@ -96,14 +96,14 @@ class Table:
         for at, one in enumerate(carried):
             each = [self.reached[name] for name in self.sizes]
             counts.append(None if one is None else sum((r.owner[at] >= 0).long() + r.shared[at].long() for r in each))
-        start, alone = 0, {}
-        for name, size in self.sizes.items():
+        starts, _ = starts_of(self.sizes)
+        alone = {}
+        for name, start in starts.items():
             owners = self.reached[name].owner
             alone[name] = [
                 None if one is None else (owner >= 0) & (counts[at] == 1) & (one == owner + start)
                 for at, (one, owner) in enumerate(zip(carried, owners, strict=True))
             ]
-            start += size
         return alone
 
     def _empty(self, at: int) -> Any:

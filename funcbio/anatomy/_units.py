@@ -1,6 +1,6 @@
 """Units: which rows, columns and entries of the tensors of a model belong to each unit of its layers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -85,10 +85,6 @@ class Units(Mapping[str, Population]):
     def under(self, path: str) -> "Units":
         """Returns the table of a model that holds this one under a name, such as "net" in a ``LightningModule``."""
         return replace(self, populations=tuple(one.under(path) for one in self.populations))
-
-    def without(self, names: Sequence[str]) -> "Units":
-        """Returns the populations but for some."""
-        return replace(self, populations=tuple(one for one in self.populations if one.name not in names))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all of it as dictionaries, lists, names and tensors, to be saved with a checkpoint."""

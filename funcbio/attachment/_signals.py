@@ -14,10 +14,10 @@ from funcbio.anatomy._units import Units
 from funcbio.base import BioState, IdleWarning
 from funcbio.bio_config import BioConfig
 from funcbio.functional._idle import outside
-from funcbio.functional._signals import Recorder, centered, statistics_of_new
+from funcbio.functional._signals import RUNNING, Recorder, centered, statistics_of_new
 from funcbio.mechanisms._placed import Mechanism
 from funcbio.mechanisms._row import units_of
-from funcbio.mechanisms._unit_fields import NEW, RECORDED
+from funcbio.mechanisms._unit_fields import DEVIATION, NEW, RECORDED
 from funcbio.objects._buffers import UNITS, Place, kept_state, places_in
 
 EMPTY = {**dict.fromkeys(RECORDED, math.nan), NEW: False}
@@ -72,7 +72,10 @@ class Listening:
     def __init__(self, model: nn.Module, units: Units, config: BioConfig) -> None:
         self.model, self.units = model, units
         self.places = {place.name: place for place in places_in(model, units)}
-        self.recorder = Recorder(model, units, Center(self.places, config.continual_backprop_decay))
+        deviates = any(f"{UNITS}{DEVIATION}" in place.buffers() for place in self.places.values())
+        center = Center(self.places, config.continual_backprop_decay)
+        self.recorder = Recorder(model, units, center, deviates=deviates)
+        self.keeps_statistics = any(part.role in RUNNING for one in units.populations for part in one.parts)
 
     @torch.no_grad()
     def deliver(self) -> None:
@@ -88,6 +91,8 @@ class Listening:
     @torch.no_grad()
     def reset_statistics(self) -> None:
         """Gives units that the last mechanism replaced the running statistics of new ones."""
+        if not self.keeps_statistics:
+            return
         tensors = dict(self.model.named_buffers())
         state = BioState((), **kept_state([*self.places.values()]))
         for name, value in statistics_of_new(self.units, state, tensors).items():
@@ -97,9 +102,7 @@ class Listening:
     def warn_of_nothing(self, trained: Sequence[str]) -> None:
         """Warns if no unit can be replaced whose weights are all among those that are trained."""
         for population in self.units.populations:
-            weights = {part.name for part in population.parts if part.synapse is not None}
-            weights |= {edge.weight for edge in population.edges}
-            if weights <= {*trained} and bool(population.replaceable.any()):
+            if population.weights() <= {*trained} and bool(population.replaceable.any()):
                 return
         warnings.warn(
             "mechanisms on units have no effect: the model should have a unit that feeds trained weights only, and "

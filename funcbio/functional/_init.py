@@ -13,7 +13,7 @@ from funcbio.anatomy._units import Units
 from funcbio.base import BioState, Key, Tree, leaf_names
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.functional._keep import fields_of, keep_fields
-from funcbio.functional._signs import by_unit, signs_of
+from funcbio.functional._signs import signs_of
 from funcbio.mechanisms._rates import sample_rates
 from funcbio.mechanisms._release import VERSION, sign_shape
 from funcbio.tensors._sharding import shard_like
@@ -118,7 +118,7 @@ def init(
         if name in described and not (is_real(leaf) and leaf.ndim >= 2 and leaf.device == key.device):
             should = f"real floating-point numbers in two or more dimensions on {key.device}, as key"
             raise ValueError(f"params should hold {should} at {name!r} for a synapse; found {shown(leaf)}")
-    signs = signs_of(key, units, config) if by_unit(config, units) and units is not None else None
+    signs = signs_of(key, units, config)
     columns = [
         _leaf_state(key, leaf, described.get(name), config, signs) for name, leaf in zip(names, leaves, strict=True)
     ]

@@ -80,8 +80,11 @@ class Reader(NamedTuple):
     owner: Tensor
     dim: int
 
-    def __call__(self, x: Tensor, center: Center | None = None) -> Sums:
-        """Adds up what the units send, in float32 at least; deviations are from the mean if there is no center."""
+    def __call__(self, x: Tensor, center: Center | None = None, *, deviates: bool = True) -> Sums:
+        """Adds up what the units send, in float32 at least; deviations are from the mean if there is no center.
+
+        They are 0 where they are not asked for, as they take a second pass.
+        """
         x = x.detach().movedim(self.dim, 0)
         x = x.flatten(1) if x.ndim > 1 else x.unsqueeze(1)  # An example without a batch.
         x = x.to(torch.promote_types(x.dtype, torch.float32))[self.channels.to(x.device)]
@@ -92,8 +95,11 @@ class Reader(NamedTuple):
 
         count = zeros.index_add(0, owner, x.new_full((len(owner),), float(x.shape[1])))
         value = per_unit(x.sum(1))
+        magnitude = per_unit(x.abs().sum(1))
+        if not deviates:
+            return Sums(magnitude, value, zeros, count)
         around = value / count if center is None else center(self.population, value / count).to(x.dtype)
-        return Sums(per_unit(x.abs().sum(1)), value, per_unit((x - around[owner].unsqueeze(1)).abs().sum(1)), count)
+        return Sums(magnitude, value, per_unit((x - around[owner].unsqueeze(1)).abs().sum(1)), count)
 
 
 def readers(model: nn.Module, units: Units) -> list[tuple[nn.Module, list[Reader]]]:
@@ -109,11 +115,13 @@ def readers(model: nn.Module, units: Units) -> list[tuple[nn.Module, list[Reader
     return [(model.get_submodule(weight.rpartition(".")[0]), several) for weight, several in found.items()]
 
 
-def read(seen: dict[str, Sums], several: Sequence[Reader], x: Any, center: Center | None) -> None:
+def read(
+    seen: dict[str, Sums], several: Sequence[Reader], x: Any, center: Center | None, *, deviates: bool = True
+) -> None:
     """Adds what arrives at a module to what was seen."""
     for part in parts(x) if isinstance(x, Tensor) else ():
         for reader in several:
-            sums, before = reader(part, center), seen.get(reader.population)
+            sums, before = reader(part, center, deviates=deviates), seen.get(reader.population)
             seen[reader.population] = sums if before is None else before.plus(sums)
 
 
@@ -155,10 +163,11 @@ class Recorder:
         model: The model.
         units: The table of its units.
         center: What deviations are measured from.
+        deviates: Whether they are measured at all.
     """
 
-    def __init__(self, model: nn.Module, units: Units, center: Center | None = None) -> None:
-        self.center = center
+    def __init__(self, model: nn.Module, units: Units, center: Center | None = None, *, deviates: bool = True) -> None:
+        self.center, self.deviates = center, deviates
         self.seen: dict[str, Sums] = {}
         self.replicas: Any = None
         found = readers(model, units)
@@ -177,7 +186,7 @@ class Recorder:
         x = first_input(args, kwargs)
         recomputed = torch._C._current_graph_task_id() != -1  # By checkpointing, in a backward pass.
         if not recomputed and outlives(x):
-            read(self.seen, several, x, self.center)
+            read(self.seen, several, x, self.center, deviates=self.deviates)
             self.replicas = (replicas() or self.replicas) if self.seen else None
 
     def take(self) -> dict[str, dict[str, Tensor]]:

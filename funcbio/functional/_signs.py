@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from funcbio import rng
+from funcbio.anatomy._carriers import starts_of
 from funcbio.anatomy._units import NONE, SEVERAL, Edge, Units
 from funcbio.base import Key
 from funcbio.bio_config import BioConfig
 
-BY_UNIT, BY_MATRIX = "unit", "matrix"
-"""Ways to draw signs; the default is the first where the units are known, else the second."""
+BY_UNIT = "unit"
+"""The variant that draws signs by unit; the default one does too where the units are known."""
 
 
 class Classes(NamedTuple):
@@ -45,13 +46,15 @@ def by_unit(config: BioConfig, units: Units | None) -> bool:
     return config.apply_dales_principle and units is not None and variant in ("default", BY_UNIT)
 
 
-def signs_of(key: Key, units: Units, config: BioConfig) -> dict[str, Tensor]:
-    """Draws a sign for every unit, and returns those of the input channels of every weight.
+def signs_of(key: Key, units: Units | None, config: BioConfig) -> dict[str, Tensor] | None:
+    """Draws a sign for every unit, and returns those of the input channels of every weight; None if not by unit.
 
     Units that meet in a channel, as in a residual sum, share a sign. In each group of units exactly the fraction that
     the configuration says is excitatory, rounded; which ones follows from the key. A channel has no sign, 0, where
     something else arrives too, such as an input of the model, or several units that cannot be told apart.
     """
+    if units is None or not by_unit(config, units):
+        return None
     classes = classes_of(units)
     sign = torch.zeros(len(classes.group) + 1, device=key.device)  # The last one stands for no class.
     for number, name in enumerate(classes.names):
@@ -75,9 +78,7 @@ def left_free(units: Units, signs: Mapping[str, Tensor]) -> list[str]:
 
 def classes_of(units: Units) -> Classes:
     """Finds the units that have to share a sign."""
-    starts, total = {}, 0
-    for population in units.populations:
-        starts[population.name], total = total, total + population.size
+    starts, total = starts_of({population.name: population.size for population in units.populations})
     edges: dict[str, list[tuple[int, Edge]]] = {}
     for population in units.populations:
         for edge in population.edges:

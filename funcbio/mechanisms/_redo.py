@@ -5,10 +5,9 @@ from typing import Any
 from torch import Tensor
 
 from funcbio._checks import NOT_NEGATIVE, require_within
-from funcbio.anatomy._units import Units
+from funcbio.anatomy._units import Population, Units
 from funcbio.base import BioState, Key, Number, Tree
-from funcbio.mechanisms._counted import counted, due_at
-from funcbio.mechanisms._renew import Named, populations, renew
+from funcbio.mechanisms._renew import Named, recycle
 from funcbio.mechanisms._unit_fields import kept_for
 from funcbio.mechanisms._unit_scores import relative
 
@@ -72,11 +71,10 @@ def redo(
         Sokar et al., The Dormant Neuron Phenomenon in Deep Reinforcement Learning, ICML (2023), arXiv:2302.12902.
     """
     require_within(LIMITS, {"threshold": threshold})
-    calls, state = counted(state, "redo")
-    due, named = due_at(calls, every) > 0.0, Named(params, grads, state)
-    for population in populations(units, named, "redo"):
-        signal = kept_for(state, "signal", population.name)
-        chosen = is_dormant(signal, threshold) & population.replaceable & due
-        renew(named, population, chosen, key=key, stream="redo", outgoing=outgoing)
-    params, state = named.result(state)
-    return params, grads, state
+
+    def choose(named: Named, population: Population) -> Tensor:
+        del named
+        return is_dormant(kept_for(state, "signal", population.name), threshold)
+
+    options = {"key": key, "units": units, "every": every, "outgoing": outgoing}
+    return recycle(params, grads, state, choose, feature="redo", **options)

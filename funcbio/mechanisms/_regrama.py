@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from torch import Tensor
+
 from funcbio._checks import NOT_NEGATIVE, require_within
-from funcbio.anatomy._units import Units
+from funcbio.anatomy._units import Population, Units
 from funcbio.base import BioState, Key, Number, Tree
-from funcbio.mechanisms._counted import counted, due_at
-from funcbio.mechanisms._renew import Named, populations, renew
+from funcbio.mechanisms._renew import Named, recycle
 from funcbio.mechanisms._unit_scores import gradient_score
 
 LIMITS = {"threshold": NOT_NEGATIVE}
@@ -69,11 +70,9 @@ def regrama(
         NeurIPS (2025), arXiv:2505.24061; with gradients of weights as in LucMc/continual-learning.
     """
     require_within(LIMITS, {"threshold": threshold})
-    calls, state = counted(state, "regrama")
-    due, named = due_at(calls, every) > 0.0, Named(params, grads, state)
-    for population in populations(units, named, "regrama"):
-        score = gradient_score(named.grads, population)
-        chosen = (score <= threshold) & population.replaceable & due
-        renew(named, population, chosen, key=key, stream="regrama", outgoing=outgoing)
-    params, state = named.result(state)
-    return params, grads, state
+
+    def choose(named: Named, population: Population) -> Tensor:
+        return gradient_score(named.grads, population) <= threshold
+
+    options = {"key": key, "units": units, "every": every, "outgoing": outgoing}
+    return recycle(params, grads, state, choose, feature="regrama", **options)

@@ -11,6 +11,7 @@ from torch import Tensor
 from funcbio._checks import require_like
 from funcbio.anatomy._units import Edge, Part, Population, Units
 from funcbio.base import Key, Tree, check_option, leaf_names, leaves_as
+from funcbio.mechanisms._counted import counted, due_at
 from funcbio.mechanisms._unit_draws import drawn, drawn_rows, has_a_row_each
 from funcbio.mechanisms._unit_fields import NEW, with_kept
 from funcbio.mechanisms._unit_scores import channels, row_sums
@@ -67,9 +68,7 @@ class Named:
 
     def treats(self, population: Population) -> bool:
         """Returns True if a population can be changed: all of its weights are there, and trained."""
-        weights = [part.name for part in population.parts if part.synapse is not None]
-        weights += [edge.weight for edge in population.edges]
-        present = all(self.field("start", name) is not None for name in weights)
+        present = all(self.field("start", name) is not None for name in population.weights())
         return present and ("rate" not in self.fields or self.field("rate", population.name) is not None)
 
     def beside(self, population: Population) -> Population:
@@ -169,6 +168,28 @@ def renew(
     for part in population.parts:
         # Once all that leaves new units is gone, so that the order of populations does not matter.
         named.later.append(partial(_begin, named, part, chosen, key=key, stream=stream, most=most))
+
+
+def recycle(
+    params: Tree,
+    grads: Tree,
+    state: Any,
+    choose: Callable[[Named, Population], Tensor],
+    *,
+    key: Key | None,
+    units: Units | None,
+    feature: str,
+    every: Any,
+    outgoing: str,
+) -> tuple[Tree, Tree, Any]:
+    """Makes the units new that a function chooses, of those that may be replaced, at every so manieth call."""
+    calls, state = counted(state, feature)
+    due, named = due_at(calls, every) > 0.0, Named(params, grads, state)
+    for population in populations(units, named, feature):
+        chosen = choose(named, population) & population.replaceable & due
+        renew(named, population, chosen, key=key, stream=feature, outgoing=outgoing)
+    params, state = named.result(state)
+    return params, grads, state
 
 
 def blend(named: Named, population: Population, share: Tensor, *, key: Key | None, stream: str) -> None:

@@ -34,12 +34,14 @@ STRETCHES = tuple(sorted({math.ceil(2 ** (eighth / 8)) - 1 for eighth in range(1
 """The longest stretch that each column of a histogram counts: one by one up to 15 calls, then within 10 %."""
 NEW = "unit_new"
 """Which units the last call replaced."""
-RECORDED = ("signal", "signal_mean", "signal_deviation")
+DEVIATION = "signal_deviation"
+"""How far signals are from their running mean."""
+RECORDED = ("signal", "signal_mean", DEVIATION)
 """Fields that a forward pass fills in; nan until one has."""
 UNIT_FIELDS: dict[str, UnitField] = {
     "signal": UnitField(math.nan),
     "signal_mean": UnitField(math.nan),
-    "signal_deviation": UnitField(math.nan),
+    DEVIATION: UnitField(math.nan),
     "unit_mean": UnitField(),
     "unit_utility": UnitField(),
     "unit_age": UnitField(dtype=torch.int32),
