@@ -4,12 +4,11 @@ from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from funcbio._checks import require
 
 
-def keep_projected(optimizer: Optimizer, model: nn.Module) -> RemovableHandle:
+def keep_projected(optimizer: Optimizer, model: nn.Module) -> Any:
     """Calls ``project_()`` of every layer that has it, after each step of an optimizer.
 
     Call it after ``funcbio.attach``: hooks run in the order in which they were set, and mechanisms may change weights.

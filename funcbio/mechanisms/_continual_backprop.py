@@ -77,7 +77,7 @@ def continual_backprop(
 
     $$a \leftarrow a + 1, \qquad u \leftarrow \eta u + (1 - \eta) y, \qquad \hat u = \frac{u}{1 - \eta^a},$$
 
-    | ``utility`` | $y$ |
+    | ``utility`` | value $y$ |
     |---|---|
     | "contribution" | $w^\text{out} \bar h$ |
     | "zero_contribution" | $w^\text{out} \bar d$ |
