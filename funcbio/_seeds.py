@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 LEVEL = 0.95
 RESAMPLES = 9999
 
+TIE_DIGITS = 9
+"""Digits of a difference, as a share of the largest one, to which it is compared with others."""
+
 extra = partial(import_extra, extra="sweep")
 
 BOOTSTRAP_NUMBERS = 1_000_000
@@ -204,9 +207,14 @@ def _paired(pairs: Sequence[tuple[float, float]]) -> tuple[float, ...]:
 
 
 def wilcoxon(differences: Sequence[float]) -> float:
-    """Returns the p-value of Wilcoxon's signed-rank test; 1 if all differences are zero, nan if there are none."""
+    """Returns the p-value of Wilcoxon's signed-rank test; 1 if all differences are zero, nan if there are none.
+
+    Differences that only rounding tells apart are tied.
+    """
     if not differences:
         return math.nan
-    if not any(differences):  # Wilcoxon's test leaves out zeros: no difference would remain.
+    largest = max(map(abs, differences))
+    if largest == 0.0:  # Wilcoxon's test leaves out zeros: no difference would remain.
         return 1.0
-    return float(extra("scipy.stats").wilcoxon(differences).pvalue)
+    ranked = [round(number / largest, TIE_DIGITS) for number in differences] if math.isfinite(largest) else differences
+    return float(extra("scipy.stats").wilcoxon(ranked).pvalue)

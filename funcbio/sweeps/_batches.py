@@ -1,13 +1,21 @@
 """Inputs of a step besides the members: their batches, and their keys of the step."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from funcbio.rng import fold_in
 from funcbio.sweeps._job import Job
+from funcbio.sweeps._stream import Stream
 
 STEPS_OF_KEYS = 64
 """Steps whose keys are made at once: deriving a key is many small operations, however many keys there are."""
+
+
+def first_of(batch: Any) -> Any:
+    """Returns the batch of the first member."""
+    return batch[0] if isinstance(batch, Tensor) else tuple(part[0] for part in batch)
 
 
 class StepKeys:
@@ -42,9 +50,12 @@ class Batches:
     def __init__(self, job: Job, keys: Tensor, rows: Tensor | None = None) -> None:
         self.job, self.keys, self.epoch, self.order, self.rows = job, keys, -1, keys, rows
         self.steps = StepKeys(keys)
+        self.stream = Stream(job.make, keys) if job.numbered else None
 
-    def at(self, number: int) -> Tensor:
-        """Returns the batch of a step, shape ``(members, batch)``, or ``(members, 2)`` for keys."""
+    def at(self, number: int) -> Any:
+        """Returns the batch of a step: indices, keys ``(members, 2)``, or the tensors of a stream."""
+        if self.stream is not None:
+            return self.stream.at(number)
         if self.job.streams:
             return self.steps.at(number)
         epoch, position = divmod(number, self.job.batches)

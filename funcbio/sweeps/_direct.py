@@ -48,19 +48,19 @@ class Direct:
     identities: tuple[int, ...]
     constants: tuple[Tensor, ...] = field(compare=False)
 
-    def fits(self, flat: Flat, batch: Tensor, keys: Tensor) -> bool:
+    def fits(self, flat: Flat, inputs: Sequence[Tensor]) -> bool:
         """Returns True if nothing that torch would check can have changed since it did."""
         return (
             0 <= flat.unchecked < CHECKED_EVERY
             and flat.looks == self.looks
-            and (look(batch), look(keys)) == self.inputs
+            and tuple(map(look, inputs)) == self.inputs
             and surroundings() == self.around
         )
 
-    def __call__(self, flat: Flat, batch: Tensor, keys: Tensor) -> Tensor:
+    def __call__(self, flat: Flat, inputs: Sequence[Tensor]) -> Tensor:
         """Makes a step: replaces leaves, and returns the loss."""
         leaves = flat.ahead()
-        everything = [*leaves, batch, keys, *self.constants]
+        everything = [*leaves, *inputs, *self.constants]
         results = self.run(*[everything[position] for position in self.reads])
         for position, result in self.writes:
             leaves[position] = results[result]

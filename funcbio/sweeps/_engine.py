@@ -48,9 +48,7 @@ class Kind:
         """Maps a function of one member over all of them."""
         return looped(function, in_dims) if self.looped else torch.vmap(function, in_dims=in_dims)
 
-    def advance(
-        self, acting: tuple[int, ...], members: MemberTensors, moments: Any, batch: Tensor, keys: Tensor
-    ) -> Any:
+    def advance(self, acting: tuple[int, ...], members: MemberTensors, moments: Any, batch: Any, keys: Tensor) -> Any:
         """Makes one step; returns the changed tensors, the optimizer's state, and the losses before the step."""
         grads, changes, loss = self.learn(acting)(members, batch, keys)
         members = replaced(members, changes)
@@ -90,7 +88,7 @@ class Kind:
             self.graphs[acting] = Graph(step, self.backend)
         return self.graphs[acting]
 
-    def try_graph(self, acting: tuple[int, ...], members: MemberTensors, moments: Any, *tensors: Tensor) -> None:
+    def try_graph(self, acting: tuple[int, ...], members: MemberTensors, moments: Any, *tensors: Any) -> None:
         """Compiles a step by running it on copies; if torch cannot, warns why, and training goes on without."""
         try:
             with recurrent_allowed():
@@ -126,7 +124,7 @@ class Engine:
         return self.flat.read()[1]
 
     @torch.no_grad()
-    def step(self, number: int, batch: Tensor, keys: Tensor) -> Tensor:
+    def step(self, number: int, batch: Any, keys: Tensor) -> Tensor:
         """Trains one step and returns the loss of every member."""
         kind, began = self.kind, time.perf_counter()
         acting = tuple(i for i, mechanism in enumerate(kind.rules.mechanisms) if mechanism.acts(number))
@@ -140,7 +138,7 @@ class Engine:
         self._note(time.perf_counter() - began, new_graph or number == 0)
         return loss
 
-    def advance(self, acting: tuple[int, ...], batch: Tensor, keys: Tensor) -> Tensor:
+    def advance(self, acting: tuple[int, ...], batch: Any, keys: Tensor) -> Tensor:
         """Trains one step eagerly, with the mechanisms given."""
         members, moments = self.flat.read()
         changes, moments, loss = self.kind.advance(acting, members, moments, batch, keys)

@@ -17,7 +17,7 @@ from funcbio.identity._parts import Leaf
 from funcbio.identity._tensor import describe_tensor
 from funcbio.mechanisms._placed import PLACES
 from funcbio.rng import normal
-from funcbio.sweeps._batches import Batches, StepKeys
+from funcbio.sweeps._batches import Batches, StepKeys, first_of
 from funcbio.sweeps._engine import Engine
 from funcbio.sweeps._folds import rows_of
 from funcbio.sweeps._gradient import trained
@@ -45,6 +45,7 @@ def _arguments(job: Job) -> dict[str, Any]:
         "number of members": len(job.trials),
         "members": [_member(trial) for trial in job.trials],
         **{name: getattr(job, name) for name in ("model", "loss", "data", "test", "folds", "metrics")},
+        **({"train_metrics": job.train_metrics} if job.train_metrics else {}),
         "funcbio": Leaf({"version": sys.modules["funcbio"].__version__}),
         "torch": Leaf({"version": torch.__version__}),
     }
@@ -95,7 +96,7 @@ class _Forward:
     def _forward(self, engine: Engine) -> tuple[MemberTensors, Key, Tensor]:
         """Records a forward pass; returns the member, the key of the step, and the batch's target."""
         rows = rows_of(self.job.folds, self.job.trials[:1], 0, self.job.device)
-        batch = Batches(self.job, engine.members.keys["batches"], rows).at(0)[0]
+        batch = first_of(Batches(self.job, engine.members.keys["batches"], rows).at(0))
         key = StepKeys(engine.members.keys["noise"]).at(0)[0]
         member = engine.members.map(lambda leaf: leaf[0])
         rules = replace(engine.kind.rules, loss=self._spy)
@@ -121,7 +122,8 @@ class _Forward:
         del rules, member
         output = _invented(key, self.output)
         with seeded(key):
-            self._note("metrics", {name: metric(output, target) for name, metric in self.job.metrics.items()})
+            for what in ("metrics", "train_metrics"):
+                self._note(what, {name: metric(output, target) for name, metric in getattr(self.job, what).items()})
 
     def _spy(self, output: Any, target: Tensor) -> Tensor:
         self._note("output", output)

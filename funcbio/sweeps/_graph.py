@@ -6,7 +6,7 @@ from types import FunctionType
 from typing import Any
 
 import torch
-from optree import tree_map
+from optree import tree_leaves, tree_map
 from torch import Tensor
 
 from funcbio.engine._compiling import with_own_code
@@ -37,18 +37,19 @@ class Graph:
         self.proven: Direct | None = None
         self.call: Call | None = None
 
-    def __call__(self, flat: Flat, batch: Tensor, keys: Tensor) -> Tensor:
+    def __call__(self, flat: Flat, batch: Any, keys: Tensor) -> Tensor:
         """Makes one step and returns the losses."""
-        if self.proven is not None and self.proven.fits(flat, batch, keys):
-            return self.proven(flat, batch, keys)
-        return self._checked(flat, batch, keys)
+        inputs = [*tree_leaves(batch), keys]
+        if self.proven is not None and self.proven.fits(flat, inputs):
+            return self.proven(flat, inputs)
+        return self._checked(flat, batch, keys, inputs)
 
-    def rehearse(self, members: Any, moments: Any, batch: Tensor, keys: Tensor) -> None:
+    def rehearse(self, members: Any, moments: Any, batch: Any, keys: Tensor) -> None:
         """Compiles, by running a step on copies."""
         self.compiled(members, tree_map(torch.clone, moments), batch, keys)
         self.call = None
 
-    def _checked(self, flat: Flat, batch: Tensor, keys: Tensor) -> Tensor:
+    def _checked(self, flat: Flat, batch: Any, keys: Tensor, inputs: list[Any]) -> Tensor:
         """Makes a step that torch checks."""
         before, (members, moments) = flat.flatten(), flat.read()
         changes, moments, loss = self.compiled(members, moments, batch, keys)
@@ -57,7 +58,7 @@ class Graph:
         after = flat.flatten()
         found = None
         if call is not None and structure == flat.structure:
-            found = direct(call, before, after, (batch, keys), loss)
+            found = direct(call, before, after, inputs, loss)
         self.proven, self.found = (found if found == self.found else None), found
         if self.proven is not None:
             flat.checked(self.proven.looks)

@@ -1,5 +1,6 @@
 """The arguments of a sweep, all of them checked before anything is trained."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -27,10 +28,12 @@ from funcbio.sweeps._trials import SHARED, Trial
 
 EXAMPLES = 8
 """Examples that the table of units is made with."""
+POSITIONAL = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+"""Kinds of parameters that are given by position."""
 MEASURED_AT_ONCE = 1024
 """Examples of the test data in one forward pass; metrics are averaged over them."""
 
-Data = Sequence[Tensor] | Callable[[Key], Sequence[Tensor]]
+Data = Sequence[Tensor] | Callable[..., Sequence[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Job:
     device: torch.device
     folds: Folds = ()
     units: Units | None = None
+    train_metrics: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
     kinds: dict[str, Kind] = field(default_factory=dict)
     choices: list[str] = field(default_factory=list)
 
@@ -68,8 +72,8 @@ class Job:
         if self.test is not None:
             require("test", self.test, "tensors", not callable(self.test))
             _check_data("test", self.test)
-        functions = isinstance(self.metrics, Mapping) and all(callable(metric) for metric in self.metrics.values())
-        require("metrics", self.metrics, "functions by name, not named loss", functions and "loss" not in self.metrics)
+        for name in ("metrics", "train_metrics"):
+            _check_metrics(name, getattr(self, name))
         measured = self.test is not None or bool(self.folds)
         require("test", self.test, "given with metrics", measured or not self.metrics)
         if not self.streams:
@@ -81,6 +85,35 @@ class Job:
     def streams(self) -> bool:
         """Returns True if batches are made by a function."""
         return callable(self.data)
+
+    @cached_property
+    def numbered(self) -> bool:
+        """Returns True if the function that makes batches takes the number of the step."""
+        return callable(self.data) and _takes_step(self.data)
+
+    def make(self, key: Key, *step: Tensor) -> Sequence[Tensor]:
+        """Calls the function that makes batches; raises ValueError if it returns none."""
+        assert callable(self.data)
+        item = _parameters(self.data).get("step")
+        by_name = step and item is not None and item.kind not in POSITIONAL[:1]
+        batch: Any = self.data(key, step=step[0]) if by_name else self.data(key, *step)
+        tensors = isinstance(batch, Sequence) and all(isinstance(part, Tensor) for part in batch)
+        should = "a function that returns a sequence of two or more tensors, inputs and target"
+        require("data", shown(batch), should, tensors and len(batch) >= 2)
+        return batch
+
+    @property
+    def read(self) -> Callable[[Any], Sequence[Tensor]]:
+        """Returns the function that turns indices or a key into a batch; a numbered batch is made before the step."""
+        if not callable(self.data):
+            return partial(_picked, self.examples)
+        return tuple if self.numbered else self.make
+
+    def sample(self, key: Key) -> Any:
+        """Returns what a first batch is read from."""
+        if not self.streams:
+            return torch.arange(self.batch_size, device=self.device)
+        return self.make(key, torch.zeros((), dtype=torch.int64, device=self.device)) if self.numbered else key
 
     @cached_property
     def examples(self) -> list[Tensor]:
@@ -111,7 +144,7 @@ class Job:
         if given is not None:
             require_fitting(given, network)
             return given.to(self.device)
-        batch = self.data(key(0)) if callable(self.data) else [part[:EXAMPLES] for part in self.data]
+        batch = self.read(self.sample(key(0))) if self.streams else [part[:EXAMPLES] for part in self.examples]
         return units(network, *(part.cpu() for part in batch[:-1])).to(self.device)
 
     def units_for(self, trial: Trial) -> Units | None:
@@ -144,7 +177,8 @@ class Job:
                 trial.mechanisms,
                 trial.config,
                 optimizer.decoupled,
-                self.data if callable(self.data) else partial(_picked, self.examples),
+                self.read,
+                self.train_metrics,
             )
             self.kinds[trial.kind] = Kind(rules, optimizer, compile=self.compile is True)
         return self.kinds[trial.kind]
@@ -167,7 +201,7 @@ class Job:
         """Counts the members of one kind that fit into memory."""
         engine = self.engine(trials[:1])
         member = engine.members.map(lambda leaf: leaf[0])
-        batch = member.keys["batches"] if self.streams else torch.arange(self.batch_size, device=self.device)
+        batch = self.sample(member.keys["batches"])
         return fitting(member_bytes(engine.kind.rules, member, batch), self.device)
 
     def order(self, keys: Tensor, epoch: int) -> Tensor:
@@ -187,6 +221,25 @@ def acts_on_units(trial: Trial) -> bool:
 
 def _picked(examples: Sequence[Tensor], batch: Tensor) -> Sequence[Tensor]:
     return [tensor[batch] for tensor in examples]
+
+
+def _takes_step(make: Callable[..., Any]) -> bool:
+    """Returns True if a function has a parameter named step, or a second one by position without a default."""
+    items = _parameters(make)
+    positional = [i for i in items.values() if i.kind in POSITIONAL and i.default is i.empty]
+    return "step" in items or len(positional) > 1
+
+
+def _parameters(make: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(make).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def _check_metrics(name: str, metrics: Any) -> None:
+    functions = isinstance(metrics, Mapping) and all(callable(metric) for metric in metrics.values())
+    require(name, metrics, "functions by name, not named loss", functions and "loss" not in metrics)
 
 
 def _check_data(name: str, data: Any) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -73,7 +73,8 @@ class Rules:
         mechanisms: In declared order.
         config: The fields that members of one kind share.
         decoupled: Whether weight decay acts on the weights, not on the gradient.
-        read: Turns indices or keys into the batch.
+        read: Turns indices or keys into the batch; a batch that is made before stays as it is.
+        seen: Metrics of every batch before it is learned from.
         draws: Whether the network draws numbers; if it does not, torch has less to trace, and compiles more models.
     """
 
@@ -83,11 +84,12 @@ class Rules:
     mechanisms: Sequence[Mechanism]
     config: BioConfig
     decoupled: bool
-    read: Callable[[Tensor], Sequence[Tensor]]
+    read: Callable[[Any], Sequence[Tensor]]
+    seen: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
     draws: bool = True
 
     @torch.enable_grad()
-    def draws_in_forward(self, member: MemberTensors, batch: Tensor, key: Key) -> bool:
+    def draws_in_forward(self, member: MemberTensors, batch: Any, key: Key) -> bool:
         """Returns True if the network of a single member draws numbers in a forward pass."""
         with seeded(key), Keyed(key) as mode:
             self.forward(
@@ -96,7 +98,7 @@ class Rules:
         return mode.calls > 0
 
     @torch.enable_grad()  # Without, checkpointing warns.
-    def remembers(self, member: MemberTensors, batch: Tensor, key: Key) -> bool:
+    def remembers(self, member: MemberTensors, batch: Any, key: Key) -> bool:
         """Returns True if the output of a single member's network depends on earlier calls by more than buffers."""
         inputs = self.read(batch)[:-1]
 
@@ -106,14 +108,14 @@ class Rules:
 
         return self.forward.remembers({**trained(member.params), **member.fixed}, member.buffers, use)
 
-    def draws_in_backward(self, member: MemberTensors, batch: Tensor, key: Key) -> bool:
+    def draws_in_backward(self, member: MemberTensors, batch: Any, key: Key) -> bool:
         """Returns True if the backward pass of a single member draws numbers, as layers that run again in it do."""
         forward = partial(replace(self, draws=False).loss_of, member=member, key=key, batch=self.read(batch))
         with seeded(key):
             return draws_backward(forward, member.params)
 
     def learn(
-        self, gradient: Gradient, acting: Sequence[int], member: MemberTensors, batch: Tensor, key: Key
+        self, gradient: Gradient, acting: Sequence[int], member: MemberTensors, batch: Any, key: Key
     ) -> tuple[Tensors, dict[str, Any], Tensor]:
         """Computes the gradient, and runs the mechanisms that act on it.
 
@@ -125,17 +127,18 @@ class Rules:
             key: Key of the step's noise.
 
         Returns:
-            Gradients, the changed tensors of ``member``, and the loss.
+            Gradients, the changed tensors of ``member``, and the loss; with metrics of the batch, all in one tensor.
         """
         measured = partial(self.loss_of, member=member, key=key, batch=self.read(batch))
-        grads, (loss, (buffers, activity)) = gradient(measured, member.params)
+        grads, (loss, (buffers, activity, seen)) = gradient(measured, member.params)
         state = member.state
         if isinstance(activity, Signals):
             activity, state = activity.activity, activity.into(state)
         if self.config.records_activity:
             state = state._replace(activity=tree_map(torch.add, state.activity, activity))
         params, grads, state, _ = self.treat("gradient", acting, member.params, grads, state, member.numbers, key)
-        return grads, changes(member, params=params, buffers=buffers, state=state), loss
+        losses = torch.stack([loss, *seen]) if seen else loss
+        return grads, changes(member, params=params, buffers=buffers, state=state), losses
 
     def decays_gradient(self, member: MemberTensors) -> bool:
         """Returns True if weight decay is part of the gradient."""
@@ -196,8 +199,8 @@ class Rules:
         key: Key,
         batch: Sequence[Tensor],
         on_loss: Callable[..., Any] | None = None,
-    ) -> tuple[Tensor, tuple[Tensors, Any]]:
-        """Returns the loss, and buffers and activity after the forward pass.
+    ) -> tuple[Tensor, tuple[Tensors, Any, list[Tensor]]]:
+        """Returns the loss, and buffers and activity after the forward pass, and the metrics of the batch.
 
         Args:
             params: The parameters that are trained.
@@ -211,11 +214,13 @@ class Rules:
             with Keyed(key) if self.draws else nullcontext():
                 output, activity = call(*batch[:-1])
                 loss = one_number("loss", self.loss(output, batch[-1]))
+            seen = [one_number(f"train_metrics[{n!r}]", m(output, batch[-1])).to(loss) for n, m in self.seen.items()]
             if on_loss is not None:
                 on_loss(loss)
         if isinstance(activity, Signals):
-            return loss, (buffers, activity._replace(activity={name: activity.activity[name] for name in params}))
-        return loss, (buffers, {name: activity[name] for name in params})
+            activity = activity._replace(activity={name: activity.activity[name] for name in params})
+            return loss, (buffers, activity, seen)
+        return loss, (buffers, {name: activity[name] for name in params}, seen)
 
     def treat(
         self,

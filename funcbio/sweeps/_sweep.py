@@ -16,6 +16,7 @@ from funcbio.anatomy._units import Units
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.files._owner import owned
 from funcbio.functional._idle import warn
+from funcbio.functional._presets import Preset
 from funcbio.functional._stateless import state_names
 from funcbio.sweeps import _ranks
 from funcbio.sweeps._choice import choose
@@ -32,6 +33,7 @@ from funcbio.sweeps._result import SweepResult
 from funcbio.sweeps._stack import build
 from funcbio.sweeps._starts import same_starts
 from funcbio.sweeps._store import Store, Trained
+from funcbio.sweeps._stream import Stream
 from funcbio.sweeps._training import train
 from funcbio.sweeps._trials import Trial, as_variants, make_trials
 
@@ -54,6 +56,7 @@ def sweep(
     test: Sequence[Tensor] | None = None,
     folds: Iterable[tuple[Any, Any]] | None = None,
     metrics: Mapping[str, Callable[..., Tensor]] | None = None,
+    train_metrics: Mapping[str, Callable[..., Tensor]] | None = None,
     record_every: int | None = None,
     synapses: Choice = None,
     units: Units | None = None,
@@ -73,7 +76,9 @@ def sweep(
     Args:
         model: Makes the network, without arguments: ``lambda: Net(hidden=128)``.
         loss: ``loss(output, target)``, a mean over the batch.
-        data: Tensors of one length, inputs and target: ``(x, y)``. Or a function that makes a batch from a key.
+        data: Tensors of one length, inputs and target: ``(x, y)``. Or a function that makes a batch: ``data(key)``,
+            with a key for every step; or ``data(key, step)`` for data that change over time, with one key for all steps
+            of a member, and the number of the step as a tensor. ``batch_size`` counts for tensors only.
         steps: Training steps.
         batch_size: Examples in a batch; every epoch has a new order, and leaves out what does not fill a batch.
         optimizer: A class of ``torch.optim`` whose elements do not depend on one another (SGD, Adam, AdamW, RMSprop,
@@ -83,7 +88,7 @@ def sweep(
         newborn: How the optimizer goes on with weights that rejuvenation replaces: "zero", "mean" or "exact", as in
             ``attach``; None keeps the moments of the old weights.
         mechanisms: Names, functions or ``Mechanism`` objects, in the order in which they act; or several such lists by
-            name, to be compared: ``{"plain": [], "bio": ["crystallize"]}``.
+            name, to be compared: ``{"plain": [], "bio": ["crystallize"]}``. Or a preset, with its configuration.
         config: The configuration.
         seeds: How many, or which.
         grid: Values for every hyper-parameter, to train all combinations of them; or a list of combinations. Names
@@ -94,6 +99,7 @@ def sweep(
         folds: Instead of ``test``, pairs of row numbers of the data, to train and to measure on: what ``split`` of a
             splitter of scikit-learn gives. Every combination is trained on all of them, in a column "fold".
         metrics: ``metric(output, target)`` by name, averaged over the test data; the loss is always measured.
+        train_metrics: The same, of every batch before the step that learns from it, averaged since the last record.
         record_every: Steps between two rows of the table; by default only the last step has one.
         synapses: Which parameters are synapses; see ``funcbio.synapses``.
         units: The table of the network's units, from ``funcbio.units``, for mechanisms on units; None makes it with the
@@ -126,6 +132,7 @@ def sweep(
         >>> result.table["fuzzy_learning_rate_factor_nu"], result.table["seed"]
         ([0.1, 0.1, 0.3, 0.3], [0, 1, 0, 1])
     """
+    config = _config(mechanisms, config)
     optimizer_recipe = recipe(optimizer, lr, newborn)
     row_folds = as_folds(folds, data, test)
     trials = make_trials(_seeds(seeds), grid, as_variants(mechanisms), config, optimizer_recipe, len(row_folds))
@@ -146,6 +153,7 @@ def sweep(
             shared=share if isinstance(share, str) else tuple(share),
             test=test,
             metrics={} if metrics is None else metrics,
+            train_metrics={} if train_metrics is None else train_metrics,
             record_every=steps if record_every is None else record_every,
             synapses=synapses,
             compile=compile if compile == "auto" else compile and compiles(chosen_device),
@@ -163,6 +171,7 @@ def _run(job: Job, store: Store, chunk: int | None, progress: bool | None) -> Sw
     try:
         if folder is not None:
             _ranks.by_first(lambda: stack.enter_context(owned(folder)))
+        _check_stream(job)
         _warn_of_no_effect(job)
         result = _trained(job, store, chunk, progress)
         if result is not None and folder is not None:
@@ -184,6 +193,21 @@ def _warn_of_no_effect(job: Job) -> None:
         warn(warnings)
 
 
+def _check_stream(job: Job) -> None:
+    """Raises ValueError if batches of a stream cannot be made over members and steps, before anything is written."""
+    if not job.numbered:
+        return
+    keys = torch.stack([trial.key("batches", job.shared) for trial in job.trials[:2]]).to(job.device)
+    try:
+        Stream(job.make, keys).at(0)
+    except Exception as error:
+        if isinstance(error, ValueError) and f"{error}".startswith("data should"):
+            raise
+        reason = f"{error}".strip().split("\n")[0]
+        should = "a function that torch.vmap can run over keys and steps, which are tensors and make all draws"
+        raise ValueError(f"data should be {should}; found {type(error).__name__}: {reason}") from error
+
+
 def _trained(job: Job, store: Store, chunk: int | None, progress: bool | None) -> SweepResult | None:
     """Trains the chunks of this process; the first one returns the results of all."""
     chunks = _plan(job, store, chunk)
@@ -200,6 +224,18 @@ def _trained(job: Job, store: Store, chunk: int | None, progress: bool | None) -
     if results is None:
         return None
     return collect(job, chunks, {name: trained for part in results for name, trained in part.items()})
+
+
+def _config(mechanisms: Any, config: BioConfig) -> BioConfig:
+    """Returns the configuration: the one given, or that of a preset; raises ValueError if there would be two."""
+    named = mechanisms.values() if isinstance(mechanisms, Mapping) else ()
+    own = any(isinstance(one, Preset) for one in named)
+    require("mechanisms", mechanisms, "a preset alone, not one of several lists: it has a configuration", not own)
+    if not isinstance(mechanisms, Preset):
+        return config
+    given = config not in (DEFAULT_BIO_CONFIG, mechanisms.config)
+    require("config", config, "left out for a preset, which has a configuration", not given)
+    return mechanisms.config
 
 
 def _device(device: torch.device | str) -> torch.device:
@@ -272,7 +308,11 @@ def collect(job: Job, chunks: Mapping[str, Sequence[Trial]], results: Mapping[st
     return SweepResult(
         dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)),
         hyper,
-        {name: torch.stack([part.params[name][at] for part, at in ordered]) for name in parts[0].params},
+        {
+            n: torch.stack([part.params[n][at] for part, at in ordered])
+            for n in dict.fromkeys(names.values())
+            if n in parts[0].params
+        },
         {
             n: torch.stack([part.buffers[n][at] for part, at in ordered])
             for n in parts[0].buffers

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcbio.sweeps._batches import Batches, StepKeys
+from funcbio.sweeps._batches import Batches, StepKeys, first_of
 from funcbio.sweeps._engine import Engine
 from funcbio.sweeps._folds import rows_of
 from funcbio.sweeps._job import MEASURED_AT_ONCE, Job
@@ -36,15 +36,15 @@ class Course:
         self.noise = StepKeys(engine.members.keys["noise"])
         self.held_out = (len(job.held_out[0]) if job.held_out else 0) if self.rows is None else self.rows.shape[1]
 
-    def at(self, number: int) -> tuple[Tensor, Tensor]:
+    def at(self, number: int) -> tuple[Any, Tensor]:
         """Returns batches and keys of a step."""
         return self.batches.at(number), self.noise.at(number)
 
     @property
-    def first(self) -> tuple[Any, Tensor, Tensor]:
+    def first(self) -> tuple[Any, Any, Tensor]:
         """Returns the first member alone, its first batch and key."""
         batches, keys = self.at(0)
-        return self.start.map(lambda leaf: leaf[0]), batches[0], keys[0]
+        return self.start.map(lambda leaf: leaf[0]), first_of(batches), keys[0]
 
 
 def train(job: Job, trials: Sequence[Trial], name: str, store: Store, tick: Callable[[int, float], None]) -> Trained:
@@ -69,7 +69,9 @@ def train(job: Job, trials: Sequence[Trial], name: str, store: Store, tick: Call
 
 def _run(course: Course, engine: Engine, name: str, store: Store, tick: Callable[[int, float], None]) -> Trained:
     job, members = course.job, len(course.start.keys["noise"])
-    lost = torch.zeros(members, dtype=torch.float64, device=job.device)
+    seen = [f"train_{name}" for name in ("loss", *job.train_metrics)]
+    shape = (members, 1 + len(job.train_metrics)) if job.train_metrics else (members,)
+    lost = torch.zeros(shape, dtype=torch.float64, device=job.device)
     done, since, rows = store.resume(name, engine, lost)
     tick(done * members, float("nan"))
     saved = time.monotonic()
@@ -77,8 +79,9 @@ def _run(course: Course, engine: Engine, name: str, store: Store, tick: Callable
         lost += engine.step(number, *course.at(number))
         since += 1
         if (number + 1) % job.record_every == 0 or number + 1 == job.steps:
-            loss = lost / since
-            row = {"step": number + 1, "mean": float(loss.mean()), "train_loss": loss.tolist()}
+            losses = (lost / since).reshape(members, -1).T
+            row: dict[str, Any] = {"step": number + 1, "mean": float(losses[0].mean())}
+            row |= zip(seen, losses.tolist(), strict=True)
             rows.append(row | measured(engine, course, spans(course.held_out)))
             lost.zero_()
             since = 0

@@ -285,6 +285,14 @@ base_lr = 0.25
 """
 
 
+def test_metrics_of_the_training_batches(here):
+    text = OWN_FILE.replace("epochs = 3", 'epochs = 3\ntrain_metrics = ["own_parts:distance"]')
+    assert command.main(["sweep", write(here, text)]) == 0
+    table = pd.read_csv("results/trial/table.csv")
+    assert list(table)[5:] == ["train_loss", "train_distance", "test_loss", "test_distance"]
+    assert (table.train_distance > 0).all()
+
+
 def test_functions_of_your_own(here, capsys):
     assert command.main(["sweep", write(here, OWN_FILE)]) == 0
     table = pd.read_csv("results/trial/table.csv")

@@ -63,21 +63,19 @@ def data(section: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def metrics(names: Any, test: object) -> dict[str, Callable[..., Tensor]]:
-    """Returns metrics by name."""
-    require("training.metrics", names, "a list of names", isinstance(names, list))
+def metrics(key: str, names: Any) -> dict[str, Callable[..., Tensor]]:
+    """Returns the metrics that a key of the training section names, by name."""
+    where = f"training.{key}"
+    require(where, names, "a list of names", isinstance(names, list))
     by_name = {}
     for text in names:
         metric = METRICS.get(text) if isinstance(text, str) else None
         if metric is None and isinstance(text, str) and ":" not in text:
-            raise SettingError(
-                f"training.metrics should hold {', '.join(METRICS)}, or 'module:function'; found {text!r}"
-            )
-        metric = metric or named("training.metrics", text)
+            raise SettingError(f"{where} should hold {', '.join(METRICS)}, or 'module:function'; found {text!r}")
+        metric = metric or named(where, text)
         name = getattr(metric, "__name__", f"{text}")
-        require("training.metrics", text, "metrics of different names, other than loss", name not in (*by_name, "loss"))
+        require(where, text, "metrics of different names, other than loss", name not in (*by_name, "loss"))
         by_name[name] = metric
-    require("training.metrics", names, "left out without test data", test is not None or not by_name)
     return by_name
 
 

@@ -33,7 +33,9 @@ OPTIONS = (
 )
 """Keys of [training] that are arguments of ``sweep`` as they are."""
 
-TRAINING = ("loss", "metrics", "optimizer", "options", "epochs", *OPTIONS)
+METRICS = ("metrics", "train_metrics")
+
+TRAINING = ("loss", *METRICS, "optimizer", "options", "epochs", *OPTIONS)
 
 
 def _device(value: Any) -> bool:
@@ -120,7 +122,9 @@ def _training(section: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str
             require(f"training.{key}", section[key], should, check(section[key]))
     arguments = {key: section[key] for key in OPTIONS if key in section} | {"steps": _steps(section, others["data"])}
     arguments["loss"] = named("training.loss", section["loss"], F)
-    arguments["metrics"] = parts.metrics(section.get("metrics", []), others.get("test"))
+    arguments |= {key: parts.metrics(key, section.get(key, [])) for key in METRICS}
+    measured = others.get("test") is not None or not arguments["metrics"]
+    require("training.metrics", section.get("metrics"), "left out without test data", measured)
     options = table("training.options", section.get("options", {}))
     if options or "optimizer" in section:
         require_given("training", section, ("optimizer",))
