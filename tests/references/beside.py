@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 import funcbio
+from funcbio.mechanisms._continual_backprop import center
 
 
 def network():
@@ -43,6 +44,15 @@ def gradients(model):
 def start(params, name, **fields):
     """Makes the state of a mechanism, with some of its fields replaced."""
     return funcbio.init(params, key=funcbio.key(1), keep=[name])._replace(**fields)
+
+
+def observed(state, hidden, decay):
+    """The state with the signals of a batch, as a forward pass leaves them."""
+    name, mean = "0.weight", hidden.mean(0)
+    middle = center(mean, state.units["unit_mean"][name], state.units["unit_age"][name], decay)
+    told = {"signal": hidden.abs().mean(0), "signal_mean": mean, "signal_deviation": (hidden - middle).abs().mean(0)}
+    units = {field: {**tree, name: told.get(field, tree[name])} for field, tree in state.units.items()}
+    return state._replace(units=units)
 
 
 def each(rule, *trees):

@@ -6,14 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from beside import values
+from beside import observed, values
 from references import function, load
 from tables import in_line
 from torch import nn
 
 import funcbio
 from funcbio import BioConfig, synapses
-from funcbio.mechanisms._continual_backprop import center
 from funcbio.mechanisms._redo import is_dormant
 from funcbio.mechanisms._self_normalized_resets import learned_patience
 from funcbio.mechanisms._unit_fields import STRETCHES
@@ -27,15 +26,6 @@ def generate_and_test(net, **options):
     """The published class on a network, whose draws are its own."""
     module = load("loss-of-plasticity", "lop/algos/gnt.py")
     return module.GnT(net, "relu", torch.optim.SGD(net.parameters(), lr=0.1), accumulate=True, **options)
-
-
-def observed(state, hidden, decay):
-    """The state with the signals of a batch, as a forward pass leaves them."""
-    name, mean = "0.weight", hidden.mean(0)
-    middle = center(mean, state.units["unit_mean"][name], state.units["unit_age"][name], decay)
-    told = {"signal": hidden.abs().mean(0), "signal_mean": mean, "signal_deviation": (hidden - middle).abs().mean(0)}
-    units = {field: {**tree, name: told.get(field, tree[name])} for field, tree in state.units.items()}
-    return state._replace(units=units)
 
 
 @pytest.mark.parametrize("utility", UTILITIES)
