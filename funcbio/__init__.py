@@ -21,6 +21,7 @@ from funcbio.bio_module import BioModule
 from funcbio.checkpoint import load_checkpoint, save_checkpoint
 from funcbio.engine._switch import set_compile
 from funcbio.files import FileError
+from funcbio.functional import _presets as presets  # noqa: F401
 from funcbio.functional._bind import Bound, bind
 from funcbio.functional._chain import chain
 from funcbio.functional._crelu import CReLU

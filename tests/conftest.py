@@ -43,7 +43,7 @@ def site(tmp_path_factory):
 
 
 def doctest_names():
-    return {name: getattr(funcbio, name) for name in funcbio.__all__} | {"torch": torch}
+    return {name: getattr(funcbio, name) for name in funcbio.__all__} | {"torch": torch, "presets": funcbio.presets}
 
 
 def run_doctest(name, item):

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 
+from torch import nn
+
 from funcbio._checks import check_compile, require
 from funcbio.bio_config import BioConfig
 from funcbio.bio_converter import BioConverter
+from funcbio.functional._presets import Preset
 from funcbio.mechanisms._placed import Mechanism, as_mechanism, with_companions
+from funcbio.objects._survey import bio_modules
 
 
 def check_flags(**flags: object) -> None:
@@ -23,6 +27,24 @@ def mechanisms_of(given: object) -> list[Mechanism]:
         late = one.where == "after" and one.row.scales
         require("where", one.where, f"'gradient' or 'update' for {one.name}: later it has nothing to scale", not late)
     return chosen
+
+
+def config_of(
+    mechanisms: object, config: BioConfig | None, converter: BioConverter | None, model: object = None
+) -> BioConfig | None:
+    """Returns the configuration: the one given, or that of a preset, if the model does not have it already.
+
+    Raises:
+        ValueError: If there would be two.
+    """
+    if not isinstance(mechanisms, Preset):
+        return config
+    for name, given in (("config", config), ("converter", converter)):
+        require(name, given, "None for a preset, which has a configuration", given is None)
+    own = [bio.config for bio in bio_modules(model)] if isinstance(model, nn.Module) else []
+    same = all(vars(one).items() >= mechanisms.fields.items() for one in own)
+    require("model", type(model).__name__, f"plain, or converted with {mechanisms.fields}", same)
+    return None if own else mechanisms.config
 
 
 def check_conversion(config: object, converter: object) -> None:

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from funcbio._checks import require
 from funcbio.anatomy._synapses import is_treated
 from funcbio.anatomy._units import Units
-from funcbio.attachment._arguments import check_config, check_flags, converter_of, mechanisms_of
+from funcbio.attachment._arguments import check_config, check_flags, config_of, converter_of, mechanisms_of
 from funcbio.attachment._handle import Handle
 from funcbio.attachment._layers import check_names, model_of, of_optimizer, owner_of
 from funcbio.attachment._memory import is_known
@@ -55,7 +55,8 @@ def attach(
         optimizer: Any optimizer of torch but LBFGS and SparseAdam; with ``hooks=False`` also None.
         model: The model. If it is plain it is converted, until ``remove``; if it is converted, its state is used.
         mechanisms: In the order in which they act: names of documented methods, functions with the contract of
-            ``Feature``, or ``Mechanism`` objects, which say where and how often.
+            ``Feature``, or ``Mechanism`` objects, which say where and how often. Or a preset, which holds both
+            mechanisms and configuration.
         config: The configuration of the conversion, for a plain model; None is the default one.
         converter: Makes the conversion of a plain model, instead of ``config``.
         compile: Whether the mechanisms of a plain model run compiled; None follows ``set_compile``, at every step. A
@@ -93,6 +94,7 @@ def attach(
     """
     flags = {"fresh_rates": fresh_rates, "ages": ages, "in_optimizer": in_optimizer, "hooks": hooks}
     check_flags(**flags)
+    config = config_of(mechanisms, config, converter, model)
     if optimizer is None:
         require("optimizer", optimizer, "an optimizer, unless hooks=False", not hooks and not in_optimizer)
     else:

@@ -8,7 +8,14 @@ from torch.optim import Optimizer
 
 from funcbio._checks import is_count, require
 from funcbio.anatomy._units import Units
-from funcbio.attachment._arguments import check_config, check_conversion, check_flags, converter_of, mechanisms_of
+from funcbio.attachment._arguments import (
+    check_config,
+    check_conversion,
+    check_flags,
+    config_of,
+    converter_of,
+    mechanisms_of,
+)
 from funcbio.attachment._attach import attach, converted_by_unit
 from funcbio.attachment._handle import Handle
 from funcbio.attachment._newborn import WAYS
@@ -54,6 +61,7 @@ class Session:
         units: Units | None = None,
         log_every: int | None,
     ) -> None:
+        config = config_of(mechanisms, config, converter)
         self.mechanisms = mechanisms_of(mechanisms)
         check_conversion(config, converter)
         check_flags(fresh_rates=fresh_rates, ages=ages)

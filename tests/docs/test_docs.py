@@ -10,10 +10,10 @@ import pytest
 from places import DOCS, ROOT
 
 import funcbio
-from funcbio import monitor, plot, rng
+from funcbio import monitor, plot, presets, rng
 from funcbio.objects._step import STEPS
 
-PACKAGES = {"rng": rng, "monitor": monitor, "plot": plot}
+PACKAGES = {"rng": rng, "monitor": monitor, "plot": plot, "presets": presets}
 CALLBACKS = ["integrations.lightning.BioCallback", "integrations.transformers.BioCallback"]
 # Names of a package that the library also exports itself stand under the shorter name.
 PUBLIC = [

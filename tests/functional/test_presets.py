@@ -1,0 +1,120 @@
+"""Presets: one line that attaches mechanisms with settings that a comparison supports, and says what it rests on."""
+
+import copy
+import pickle
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+import funcbio
+from funcbio import BioConfig, BioConverter, attach, presets, sweep
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def trained(model, mechanisms, **options):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    torch.manual_seed(1)
+    handle = attach(optimizer, model, mechanisms, **options)
+    x = torch.randn(32, 6, generator=torch.Generator().manual_seed(2))
+    for _ in range(40):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), x[:, :3].argmax(1)).backward()
+        optimizer.step()
+    return handle, [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def test_attached_it_is_its_mechanisms_with_its_configuration():
+    preset = presets.keep_plasticity()
+    handle, weights = trained(net(), preset)
+    _, same = trained(net(), list(preset), config=preset.config)
+    _, default = trained(net(), list(preset))
+    assert all(map(torch.equal, weights, same))
+    assert not all(map(torch.equal, weights, default))
+    assert [mechanism.name for mechanism in handle.mechanisms] == [mechanism.name for mechanism in preset]
+
+
+def test_it_says_what_it_does_and_where_the_evidence_is():
+    said = f"{presets.keep_plasticity()}"
+    assert said.startswith("keep_plasticity(")
+    for part in ("does: ", "evidence: ", "page: ", "results-arena"):
+        assert part in said
+    assert max(map(len, said.splitlines())) <= 120
+
+
+def test_its_numbers_can_be_changed():
+    preset = presets.keep_plasticity(pull=0.5, threshold=0.25, every=7)
+    assert preset.config.l2_init_strength == 0.5
+    assert preset.config.rejuvenation_fraction == 0.25
+    assert preset[-1].every == 7
+    assert "every=7" in repr(preset)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"every": 0}, "every should be an integer >= 1; found 0"),
+        ({"pull": -1.0}, "l2_init_strength should be a number >= 0"),
+        ({"threshold": 2.0}, "rejuvenation_fraction should be a number in"),
+    ],
+)
+def test_bad_numbers_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        presets.keep_plasticity(**given)
+
+
+def test_a_second_configuration_is_refused():
+    model, preset = net(), presets.keep_plasticity()
+    optimizer = torch.optim.Adam(model.parameters())
+    for name, given in (("config", BioConfig()), ("converter", BioConverter())):
+        with pytest.raises(ValueError, match=f"{name} should be None for a preset"):
+            attach(optimizer, model, preset, **{name: given})
+    converted = BioConverter()(net())
+    with pytest.raises(ValueError, match=r"model should be plain, or converted with .'rejuvenation_variant': 'swr'"):
+        attach(torch.optim.Adam(converted.parameters()), converted, preset)
+
+
+def test_a_model_converted_with_its_configuration_is_taken():
+    preset = presets.keep_plasticity()
+    handles = [trained(model, preset)[0] for model in (net(), BioConverter(preset.config)(net()))]
+    assert [[one.name for one in handle.mechanisms] for handle in handles] == [[one.name for one in preset]] * 2
+
+
+def test_it_is_a_value():
+    one, two = presets.keep_plasticity(), presets.keep_plasticity()
+    assert len({one, two, presets.keep_plasticity(every=3)}) == 2
+    assert pickle.loads(pickle.dumps(one)) == copy.deepcopy(one) == one
+
+
+def test_a_sweep_takes_it_with_its_configuration():
+    preset = presets.keep_plasticity(every=2)
+    x = torch.randn(32, 6, generator=torch.Generator().manual_seed(2))
+    given = {"steps": 6, "batch_size": 8, "lr": 0.1, "seeds": 2, "progress": False}
+    data = x, x[:, :3].argmax(1)
+    make = partial(sweep, lambda: nn.Linear(6, 3), nn.functional.cross_entropy, data, **given)
+    found = [make(mechanisms=preset), make(mechanisms=[*preset], config=preset.config), make(mechanisms=[*preset])]
+    assert found[0].table == found[1].table != found[2].table
+    for options in ({"mechanisms": preset, "config": BioConfig(base_lr=0.5)}, {"mechanisms": {"a": preset, "b": []}}):
+        with pytest.raises(ValueError, match="preset"):
+            make(**options)
+
+
+def test_callbacks_take_it():
+    session = pytest.importorskip("funcbio.integrations._session").Session
+    preset = presets.keep_plasticity()
+    options = {"converter": None, "fresh_rates": False, "ages": False, "log_every": None}
+    made = session(preset, config=None, **options)
+    assert made.config == preset.config
+    with pytest.raises(ValueError, match="config should be None for a preset"):
+        session(preset, config=BioConfig(), **options)
+
+
+def test_a_slice_of_it_is_a_list_of_mechanisms():
+    preset = presets.keep_plasticity()
+    assert len(preset) == len(preset[:]) >= 1
+    assert funcbio.presets is presets
