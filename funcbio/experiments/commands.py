@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from funcbio.experiments.arena.settings import Settings as ArenaSettings
 from funcbio.experiments.compare.settings import Settings as CompareSettings
 from funcbio.experiments.each.settings import Settings as EachSettings
 from funcbio.experiments.flatness.settings import Settings as FlatnessSettings
@@ -17,6 +18,7 @@ from funcbio.experiments.frame.settings import SettingError
 from funcbio.experiments.grid.settings import GridSettings
 from funcbio.experiments.inversion.settings import Settings as InversionSettings
 from funcbio.experiments.plasticity.settings import Settings as PlasticitySettings
+from funcbio.files import FileError
 
 EXTRAS = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "rich": "rich", "scipy": "scipy"}
 """Module and package of everything that experiments need."""
@@ -82,7 +84,10 @@ class Command(NamedTuple):
         require_extras(*self.needs)
         module, _, function = self.function.partition(":")
         run = getattr(import_module(f"funcbio.experiments.{module}"), function)
-        run(*settings, **{name: value for name, value in options.items() if name not in names})
+        try:
+            run(*settings, **{name: value for name, value in options.items() if name not in names})
+        except FileError as error:
+            raise SettingError(f"{error}") from error
 
 
 def _switch(explained: str, **arguments: Any) -> dict[str, Any]:
@@ -104,6 +109,18 @@ FILE = "a TOML file such as docs/experiment.toml, which shows all keys"
 FOLDER = "directory of the results; the same command goes on where it was stopped"
 
 COMMANDS = {
+    "arena": Command(
+        "find out what keeps networks able to learn: all methods, one budget, many seeds",
+        GOES_ON,
+        "arena.run:run",
+        ArenaSettings,
+        {
+            "--quick": _switch("a small one, in minutes"),
+            "--finished": _switch("only show what is finished; train nothing"),
+            "--list": _switch("list the methods and stop"),
+        },
+        SWEEPS,
+    ),
     "compare": Command(
         "train plain and bio-inspired networks on handwritten digits and compare them",
         "nothing written",
@@ -162,6 +179,14 @@ COMMANDS = {
             "--draw": _drawing("draw the figures and write the tables of a results file, beside it"),
         },
         SWEEPS,
+    ),
+    "data": Command(
+        "say which data sets are found, and how to get the others",
+        "nothing written",
+        "datasets.listing:run",
+        None,
+        {"--folder": {"default": "data", "help": "where the image files are (default: %(default)s)"}},
+        ("experiments", {"rich": "rich", "numpy": "numpy"}),
     ),
     "compile": Command(
         "make compiled methods ahead, so that no later process waits for them; or list or remove them",

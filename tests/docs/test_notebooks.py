@@ -10,7 +10,7 @@ from places import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMALL = {"SEEDS": 4, "FOLDS": 2, "EPOCHS": 6, "EPOCHS_TUNED": 2, "META_STEPS": 2, "INNER_STEPS": 5}
-SMALL |= {"ITERATIONS": 10, "TASKS": 2, "BLOCKS": 2}
+SMALL |= {"ITERATIONS": 10, "TASKS": 2, "BLOCKS": 2, "STEPS": 10, "PARTS": 5}
 """Sizes in the place of those that a notebook sets in its first cell."""
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 import torch
@@ -222,7 +223,7 @@ def test_help_explains_every_option_and_default(capsys):
         command.main(["compare", "--help"])
     assert left.value.code == 0
     printed = capsys.readouterr().out
-    assert printed.count("(default:") == printed.count("\n  --") == len(Settings.__dataclass_fields__) + 1
+    assert printed.count("(default:") == printed.count("\n  --") == len(fields(Settings)) + 1
 
 
 def test_library_and_command_line_import_no_extras():

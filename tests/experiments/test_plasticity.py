@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 import funcbio
 from funcbio import __main__ as command
+from funcbio.experiments.frame import searching
 from funcbio.experiments.frame.intervals import paired, spell
 from funcbio.experiments.frame.results import numbers_of
-from funcbio.experiments.plasticity import figures, learner, measures, methods, results, searching, tables, tuning
+from funcbio.experiments.plasticity import figures, learner, measures, methods, results, tables, tuning
 from funcbio.experiments.plasticity.crowd import UPKEEP_EVERY, Crowd
 from funcbio.experiments.plasticity.settings import Settings
 from funcbio.experiments.plasticity.tasks import BATCH, Tasks

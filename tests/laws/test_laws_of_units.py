@@ -91,7 +91,7 @@ def test_vmap_and_grad_reach_every_hyper_parameter(name, hyper):
         assert (name, hyper) not in SOFT or slope != 0
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(11)
 @every_feature
 @every_model
 def test_full_graph_equals_eager(name, model):

@@ -25,7 +25,8 @@ def versions() -> dict[str, str]:
 
 def numbers_of(settings: Any) -> dict[str, Any]:
     """Returns the settings that determine the numbers."""
-    return {name: value for name, value in asdict(settings).items() if name not in FREE}
+    free = (*FREE, *settings.selects)
+    return {name: value for name, value in asdict(settings).items() if name not in free}
 
 
 def about(settings: Any) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def load_or_run(folder: Path, name: str, settings: Any, make: Callable[[], dict[
     """
     path, numbers = folder / "runs" / f"{name}.json", numbers_of(settings)
     if path.exists():
-        content = _read(path)
+        content = read_run(path)
         if content["settings"] != numbers:
             should = "a new folder, or that of the same experiment"
             raise SettingError(f"output should be {should}; found one with other settings: {str(folder)!r}")
@@ -53,7 +54,8 @@ def load_or_run(folder: Path, name: str, settings: Any, make: Callable[[], dict[
     return result
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_run(path: Path) -> dict[str, Any]:
+    """Reads the file of a run; raises FileError if it is damaged."""
     content = read_json(path)
     missing = [name for name in ("settings", "result") if not isinstance(content.get(name), dict)]
     if missing:

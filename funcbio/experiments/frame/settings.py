@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from funcbio.bio_config import Distribution
 
@@ -47,7 +47,10 @@ Checks = Mapping[str, Callable[[Any], bool]]
 
 CHECKS: Checks = {
     "an integer from 2 to 1000": _integer(2, 1000),
+    "an integer from 1 to 100": _integer(1, 100),
     "an integer from 1 to 10000": _integer(1, 10000),
+    "an integer from 1 to 1000000": _integer(1, 1_000_000),
+    "an integer from 5 to 1000": _integer(5, 1000),
     "an integer from 0 to 10000": _integer(0, 10000),
     "an integer from 0 to 1024": _integer(0, 1024),
     "a number > 0": _positive,
@@ -65,6 +68,9 @@ class Checked:
     Raises:
         SettingError: If a value is out of its limits.
     """
+
+    selects: ClassVar[tuple[str, ...]] = ()
+    """Settings that choose parts of the work, and change no number."""
 
     def __post_init__(self) -> None:
         """Checks every value."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from funcbio.experiments.plasticity.searching import Span
+from funcbio.experiments.frame.searching import Span
 
 
 @dataclass(frozen=True)

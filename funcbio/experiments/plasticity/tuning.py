@@ -10,8 +10,8 @@ import torch
 
 from funcbio.experiments.frame.files import write_sealed
 from funcbio.experiments.frame.results import about, load_or_run
+from funcbio.experiments.frame.searching import Point, explore, finalists
 from funcbio.experiments.plasticity.methods import BENCHMARKS, OPTIMIZERS, Method, methods_of, spans_of, value_of
-from funcbio.experiments.plasticity.searching import Point, explore, finalists
 from funcbio.experiments.plasticity.settings import Settings
 from funcbio.experiments.plasticity.tasks import Tasks
 from funcbio.experiments.plasticity.training import train

@@ -1,0 +1,100 @@
+"""Tables of the results and of the questions, for the terminal and for the documents."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from funcbio.experiments.arena.tasks import TITLES
+from funcbio.experiments.arena.tasks.row import Shown
+from funcbio.experiments.frame.intervals import spell
+from funcbio.experiments.frame.table import NARROW, Table
+
+NAMES = {"sgd": "SGD", "adam": "Adam"}
+HEADINGS = (
+    "method",
+    "numbers",
+    "all steps",
+    "last fifth",
+    "last - first",
+    "minus plain",
+    "q",
+    "minus LayerNorm, decay",
+    "q",
+)
+QUESTIONS = ("question", "method", "minus", "tasks", "difference", "q")
+
+RowOfTable = Mapping[str, Any]
+
+
+def result_tables(rows: Sequence[RowOfTable]) -> list[Table]:
+    """Makes a table for each data set, row of tasks and optimizer; best first."""
+    caption = (
+        "Mean [95 % interval over seeds], paired differences; q: Wilcoxon's, adjusted; *: at a limit of its range."
+    )
+    return [Table(HEADINGS, cells, {"title": title, "caption": caption}) for title, cells in parts(rows)]
+
+
+def contrast_table(found: Sequence[RowOfTable]) -> Table:
+    """Makes the table of the questions."""
+    return Table(QUESTIONS, [_answer(one) for one in found], {"title": "Questions: differences over all steps"})
+
+
+def markdown(rows: Sequence[RowOfTable], found: Sequence[RowOfTable]) -> str:
+    """Writes the same tables for the documents."""
+    texts = [f"**{title}**\n\n{Table(HEADINGS, cells).markdown(NARROW, '*')}\n" for title, cells in parts(rows)]
+    return "\n".join([*texts, f"{Table(QUESTIONS, [_answer(one) for one in found]).markdown(NARROW)}\n"])
+
+
+def parts(rows: Sequence[RowOfTable]) -> Iterator[tuple[str, list[list[str]]]]:
+    """Yields the title and the cells of each table."""
+    places = dict.fromkeys((row["data"], row["task"], row["optimizer"]) for row in rows)
+    for place in places:
+        part = [row for row in rows if (row["data"], row["task"], row["optimizer"]) == place]
+        shown = TITLES[place[1]]
+        part.sort(key=lambda row: -shown.sign * (row["all"]["mean"] or 0.0))
+        yield place_name(*place), [_cells(row, shown) for row in part]
+
+
+def place_name(data: str, task: str, optimizer: str) -> str:
+    """Returns the name of what was learned, from what, and how."""
+    shown = TITLES[task]
+    return ", ".join([shown.title, *([data] if shown.images else []), NAMES[optimizer]])
+
+
+def _cells(row: RowOfTable, shown: Shown) -> list[str]:
+    means = [spell(row[name], shown.form, scale=shown.scale) for name in ("all", "last")]
+    method = row["method"] + (f" ({row['diverged']} diverged)" if row["diverged"] else "")
+    cells = [method, numbers(row), *means, spell(row["change"], shown.form, scale=shown.scale, sign="+")]
+    for name in ("plain", "norm"):
+        test = row.get(name)
+        difference = spell(test, shown.form, scale=shown.scale, sign="+") if test else ""
+        cells += [difference, _q(test["q"]) if test else ""]
+    return cells
+
+
+def numbers(row: RowOfTable) -> str:
+    """Writes the best numbers of a method; a star where one is at a limit of its search."""
+    best = {name: value for name, value in row["best"].items() if name != "shrink_and_perturb_shrink"}
+    limits = row["at_limit"]
+    return ", ".join(
+        f"{_short(name)} {value:.4g}{'*' * (at in limits)}" for at, (name, value) in enumerate(best.items())
+    )
+
+
+def _short(name: str) -> str:
+    """Returns the last word of a field of the configuration."""
+    return {"weight_decay": "decay", "replacement_rate": "rate"}.get(name, name.rpartition("_")[2])
+
+
+def _answer(one: RowOfTable) -> list[str]:
+    shown = TITLES[one["task"]]
+    difference = spell(one, shown.form, scale=shown.scale, sign="+")
+    place = place_name(one["data"], one["task"], one["optimizer"])
+    return [one["question"], one["method"], one["other"], place, difference, _q(one["q"])]
+
+
+def _q(q: float | None) -> str:
+    """Writes an adjusted p-value; nothing where too few seeds were compared."""
+    if q is None or math.isnan(q):
+        return ""
+    return "< 0.001" if q < 0.001 else f"{q:.3f}"
