@@ -360,7 +360,7 @@ def _begun(mechanisms, **options):
     return model, optimizer, handle
 
 
-@pytest.mark.parametrize("every", [127, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [61, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("hooks", [True, False])
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_interrupted_at_any_line_leaves_old_weights_or_new_ones(name, hooks, every):
