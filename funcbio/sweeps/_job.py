@@ -91,12 +91,16 @@ class Job:
         """Returns True if the function that makes batches takes the number of the step."""
         return callable(self.data) and _takes_step(self.data)
 
+    @cached_property
+    def step_by_name(self) -> bool:
+        """Returns True if the function that makes batches takes the number of the step by its name."""
+        item = _parameters(self.data).get("step")
+        return item is not None and item.kind is not item.POSITIONAL_ONLY
+
     def make(self, key: Key, *step: Tensor) -> Sequence[Tensor]:
         """Calls the function that makes batches; raises ValueError if it returns none."""
         assert callable(self.data)
-        item = _parameters(self.data).get("step")
-        by_name = step and item is not None and item.kind not in POSITIONAL[:1]
-        batch: Any = self.data(key, step=step[0]) if by_name else self.data(key, *step)
+        batch: Any = self.data(key, step=step[0]) if step and self.step_by_name else self.data(key, *step)
         tensors = isinstance(batch, Sequence) and all(isinstance(part, Tensor) for part in batch)
         should = "a function that returns a sequence of two or more tensors, inputs and target"
         require("data", shown(batch), should, tensors and len(batch) >= 2)
@@ -230,7 +234,7 @@ def _takes_step(make: Callable[..., Any]) -> bool:
     return "step" in items or len(positional) > 1
 
 
-def _parameters(make: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+def _parameters(make: Any) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(make).parameters
     except (TypeError, ValueError):

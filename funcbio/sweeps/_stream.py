@@ -30,13 +30,14 @@ class Stream:
     def at(self, number: int) -> tuple[Tensor, ...]:
         """Returns the batch of a step: tensors with a leading dimension of members."""
         if not self.size:
-            first = self._made(number, 1)
+            first = self.made(number, 1)
             step_bytes = sum(leaf.numel() * leaf.element_size() for leaf in first)
             self.size = max(1, min(BLOCK_STEPS, BLOCK_BYTES // max(step_bytes, 1)))
         block, position = divmod(number, self.size)
         if block != self.block:
-            self.block, self.batches = block, self._made(block * self.size, self.size)
+            self.block, self.batches = block, self.made(block * self.size, self.size)
         return tuple(part[position].clone() for part in self.batches)
 
-    def _made(self, first: int, count: int) -> Sequence[Tensor]:
+    def made(self, first: int, count: int) -> Sequence[Tensor]:
+        """Returns the batches of some steps: tensors with leading dimensions of steps and members."""
         return self.over_steps(self.keys, torch.arange(first, first + count, device=self.keys.device))

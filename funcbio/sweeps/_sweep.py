@@ -199,7 +199,7 @@ def _check_stream(job: Job) -> None:
         return
     keys = torch.stack([trial.key("batches", job.shared) for trial in job.trials[:2]]).to(job.device)
     try:
-        Stream(job.make, keys).at(0)
+        Stream(job.make, keys).made(0, 1)
     except Exception as error:
         if isinstance(error, ValueError) and f"{error}".startswith("data should"):
             raise

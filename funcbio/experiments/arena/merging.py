@@ -6,7 +6,7 @@ from pathlib import Path
 
 from funcbio.experiments.arena.settings import Settings, split
 from funcbio.experiments.arena.training import shared
-from funcbio.experiments.frame.results import numbers_of, read_run
+from funcbio.experiments.frame.results import numbers_of, read_run, run_path
 from funcbio.experiments.frame.settings import SettingError
 
 
@@ -21,14 +21,14 @@ def take_over(settings: Settings, names: Sequence[str], folder: Path) -> None:
     for source in sources:
         if not any((source / "runs").glob("*.json")):
             raise SettingError(f"also should be folders of other runs of the arena; found none in {str(source)!r}")
-    missing = [name for name in names if not (folder / "runs" / f"{name}.json").exists()]
+    missing = [name for name in names if not run_path(folder, name).exists()]
     found = {name: source for source in reversed(sources) for name in missing if _holds(source, name, settings)}
-    shared(lambda: _copy(found, folder / "runs"))
+    shared(lambda: _copy(found, folder))
 
 
 def _holds(source: Path, name: str, settings: Settings) -> bool:
     """Returns True if a folder has a finished part; raises SettingError if that has other settings."""
-    path = source / "runs" / f"{name}.json"
+    path = run_path(source, name)
     if not path.exists():
         return False
     if read_run(path)["settings"] != numbers_of(settings):
@@ -36,7 +36,7 @@ def _holds(source: Path, name: str, settings: Settings) -> bool:
     return True
 
 
-def _copy(found: dict[str, Path], target: Path) -> None:
-    target.mkdir(exist_ok=True)
+def _copy(found: dict[str, Path], folder: Path) -> None:
+    (folder / "runs").mkdir(exist_ok=True)
     for name, source in found.items():
-        shutil.copy2(source / "runs" / f"{name}.json", target / f"{name}.json")
+        shutil.copy2(run_path(source, name), run_path(folder, name))

@@ -68,9 +68,9 @@ def beside(runs: Sequence[Run], run: Run, method: str) -> Run | None:
     return next((one for one in runs if one["method"] == method and all(one[n] == run[n] for n in PLACE)), None)
 
 
-def difference(run: Run, other: Run, window: str = "all") -> dict[str, Any]:
-    """Returns the paired difference of two runs over their seeds, with its interval and p-value."""
-    one, two = windows(run)[window], windows(other)[window]
+def difference(run: Run, other: Run) -> dict[str, Any]:
+    """Returns the paired difference of two runs over all steps and their seeds, with its interval and p-value."""
+    one, two = windows(run)["all"], windows(other)["all"]
     pairs = [(a, b) for a, b in zip(one, two, strict=True) if not math.isnan(a - b)]
     mine, others = [a for a, _ in pairs], [b for _, b in pairs]
     return {**paired(mine, others)._asdict(), "p": p_value(mine, others) if pairs else math.nan}

@@ -20,7 +20,7 @@ from funcbio.experiments.arena.training import clear, shared, train
 from funcbio.experiments.frame.bar import bars
 from funcbio.experiments.frame.experiment import Output, begin
 from funcbio.experiments.frame.files import rounded, save_figure, write_text
-from funcbio.experiments.frame.results import about, versions
+from funcbio.experiments.frame.results import about, run_path, versions
 from funcbio.experiments.frame.settings import SettingError
 from funcbio.files import FileError
 
@@ -48,7 +48,7 @@ def run(settings: Settings, *, quick: bool, list: bool, finished: bool) -> None:
     check_any(every, "methods should be some that the optimizer and the network have; found none of them")
     take_over(settings, [name_of(settings, part) for part in every], output.folder)
     if finished:
-        here = [part for part in every if (output.folder / "runs" / f"{name_of(settings, part)}.json").exists()]
+        here = [part for part in every if run_path(output.folder, name_of(settings, part)).exists()]
         check_any(here, f"output should hold finished parts of these settings; found none in {settings.output!r}")
         output.say(f"Finished: {len(here)} of {len(every)} parts")
         every = here
@@ -93,7 +93,7 @@ def result_of(settings: Settings, part: Part, output: Output) -> dict[str, Any]:
     result = output.load_or_run(name, partial(trained, settings, part, output.folder / "sweeps" / name))
     found = " ".join(f"{result.get(item)}" for item in ("data", "task", "optimizer", "method"))
     if found != name:
-        raise FileError(f"{output.folder / 'runs' / name}.json should hold the results of {name}; found {found}")
+        raise FileError(f"{run_path(output.folder, name)} should hold the results of {name}; found {found}")
     clear(output.folder / "sweeps" / name)
     return result
 

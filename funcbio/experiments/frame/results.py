@@ -41,7 +41,7 @@ def load_or_run(folder: Path, name: str, settings: Any, make: Callable[[], dict[
         SettingError: If the file was written with other settings.
         FileError: If it is damaged; the message names it.
     """
-    path, numbers = folder / "runs" / f"{name}.json", numbers_of(settings)
+    path, numbers = run_path(folder, name), numbers_of(settings)
     if path.exists():
         content = read_run(path)
         if content["settings"] != numbers:
@@ -52,6 +52,11 @@ def load_or_run(folder: Path, name: str, settings: Any, make: Callable[[], dict[
     result = make()
     write_sealed(path, about(settings) | {"result": result})
     return result
+
+
+def run_path(folder: Path, name: str) -> Path:
+    """Returns the file of a run."""
+    return folder / "runs" / f"{name}.json"
 
 
 def read_run(path: Path) -> dict[str, Any]:
