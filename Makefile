@@ -11,8 +11,8 @@ help:  ## Show this list
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: .venv/installed  ## Compare plain and bio-inspired networks on handwritten digits
-	$(BIN)/python -m funcbio compare
+demo: .venv/installed  ## See in a minute which networks still learn after thirty tasks in a row
+	$(BIN)/python -m funcbio demo
 
 check: .venv/installed  ## Lint, formatting and types
 	$(BIN)/ruff check .

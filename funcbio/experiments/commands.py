@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from funcbio.experiments.arena.demo_settings import Settings as DemoSettings
 from funcbio.experiments.arena.settings import Settings as ArenaSettings
 from funcbio.experiments.compare.settings import Settings as CompareSettings
 from funcbio.experiments.each.settings import Settings as EachSettings
@@ -109,6 +110,13 @@ FILE = "a TOML file such as docs/experiment.toml, which shows all keys"
 FOLDER = "directory of the results; the same command goes on where it was stopped"
 
 COMMANDS = {
+    "demo": Command(
+        "see in a minute which networks still learn after tens of tasks in a row",
+        "nothing written",
+        "arena.demo:run",
+        DemoSettings,
+        needs=SWEEPS,
+    ),
     "arena": Command(
         "find out what keeps networks able to learn: all methods, one budget, many seeds",
         GOES_ON,

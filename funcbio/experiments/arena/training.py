@@ -43,6 +43,8 @@ def train(
     points: Sequence[Point],
     seeds: Sequence[int],
     output: Path,
+    *,
+    progress: bool | None = False,
 ) -> Measured:
     """Trains a method with every candidate and seed, or goes on with it; under torchrun, over all processes."""
     steps = settings.steps * row.length
@@ -66,7 +68,7 @@ def train(
         chunk=AT_ONCE,
         device="cpu",
         output=output,
-        progress=False,
+        progress=progress,
     )
     if result is None:
         return Measured([], 0.0)
