@@ -135,6 +135,14 @@ def test_the_site_asks_for_no_fonts_from_elsewhere():
     assert not re.findall(r"extra_(?:css|javascript):.*https?:", settings)
 
 
+def test_tables_of_the_arena_are_made_from_its_results(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    import arena_page
+
+    for path, text in arena_page.pages().items():
+        assert path.read_text() == text, f"{path.name}: run python docs/arena_page.py"
+
+
 def test_the_overview_of_the_results_has_the_tables_of_their_numbers(monkeypatch):
     monkeypatch.syspath_prepend(str(DOCS))
     import results_table

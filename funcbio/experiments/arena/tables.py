@@ -36,13 +36,13 @@ def result_tables(rows: Sequence[RowOfTable]) -> list[Table]:
 
 def contrast_table(found: Sequence[RowOfTable]) -> Table:
     """Makes the table of the questions."""
-    return Table(QUESTIONS, [_answer(one) for one in found], {"title": "Questions: differences over all steps"})
+    return Table(QUESTIONS, answers(found), {"title": "Questions: differences over all steps"})
 
 
 def markdown(rows: Sequence[RowOfTable], found: Sequence[RowOfTable]) -> str:
     """Writes the same tables for the documents."""
     texts = [f"**{title}**\n\n{Table(HEADINGS, cells).markdown(NARROW, '*')}\n" for title, cells in parts(rows)]
-    return "\n".join([*texts, f"{Table(QUESTIONS, [_answer(one) for one in found]).markdown(NARROW)}\n"])
+    return "\n".join([*texts, f"{Table(QUESTIONS, answers(found)).markdown(NARROW)}\n"])
 
 
 def parts(rows: Sequence[RowOfTable]) -> Iterator[tuple[str, list[list[str]]]]:
@@ -84,6 +84,11 @@ def numbers(row: RowOfTable) -> str:
 def _short(name: str) -> str:
     """Returns the last word of a field of the configuration."""
     return {"weight_decay": "decay", "replacement_rate": "rate"}.get(name, name.rpartition("_")[2])
+
+
+def answers(found: Sequence[RowOfTable]) -> list[list[str]]:
+    """Returns the cells of the questions."""
+    return [_answer(one) for one in found]
 
 
 def _answer(one: RowOfTable) -> list[str]:

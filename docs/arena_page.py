@@ -1,0 +1,114 @@
+"""Writes the tables of the arena into the documents, from the files that it wrote.
+
+``python docs/arena_page.py`` writes them between the marks in the page of the results and below "Does it help?" of
+every mechanism that was measured; a test compares.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from funcbio.experiments.arena import tables
+from funcbio.experiments.arena.methods import START
+from funcbio.experiments.arena.tasks import TITLES
+from funcbio.experiments.frame.intervals import spell
+from funcbio.experiments.frame.table import NARROW, Table
+
+DOCS, NONE = Path(__file__).parent, "-"
+FILES = {"arena": "arena.json", "quick": "arena-quick.json"}
+PAGES = {
+    "rates": ["fuzzy rates"],
+    "crystallization": ["crystallization"],
+    "rejuvenation": ["rejuvenation", f"rejuvenation, {START}", "random turnover", f"random turnover, {START}"],
+    "selective": ["selective", f"selective, {START}", "random turnover", "LayerNorm, decay, selective"],
+    "l2-init": [START, f"LayerNorm, {START}", "decay"],
+    "shrink-and-perturb": ["shrink and perturb", "decay"],
+    "clipping": ["clipping"],
+    "upgd": ["UPGD"],
+    "fire": ["FIRE"],
+    "hare-and-tortoise": ["hare and tortoise"],
+    "redo": ["ReDo"],
+    "continual-backprop": ["continual backprop", "LayerNorm, decay, continual backprop"],
+    "self-normalized-resets": ["SNR"],
+    "regrama": ["ReGraMa"],
+}
+"""Methods of the arena that say something about a mechanism, by its page."""
+
+LEAD = (
+    "[The arena](../results-arena.md), {seeds} seeds, every method at its own best learning rate: the mean over all\n"
+    "tasks minus that of plain training, with 95 % intervals; in bold where q < 0.05.\n"
+)
+
+
+def read(name: str) -> dict[str, Any]:
+    """Reads a file of results."""
+    return json.loads((DOCS / "assets" / FILES[name]).read_text())
+
+
+def marked(text: str, name: str, content: str) -> str:
+    """Puts content between the marks of a name."""
+    begin, end = f"<!-- {name}, made by docs/arena_page.py -->", f"<!-- end of {name} -->"
+    pattern = f"({re.escape(begin)}\n).*?({re.escape(end)})"
+    found, count = re.subn(pattern, lambda match: f"{match[1]}\n{content}\n{match[2]}", text, flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f"the page should have the marks {begin} and {end} once; found {count}")
+    return found
+
+
+def folded(title: str, text: str) -> str:
+    """Writes a text that opens at a click."""
+    lines = "\n".join(f"    {line}".rstrip() for line in text.splitlines())
+    return f'??? note "{title}"\n\n{lines}\n'
+
+
+def all_tables(content: Mapping[str, Any]) -> str:
+    """Writes every table of a file, folded."""
+    parts = [folded(title, Table(tables.HEADINGS, cells).markdown(NARROW, "*")) for title, cells in _parts(content)]
+    answers = Table(tables.QUESTIONS, tables.answers(content["contrasts"])).markdown(NARROW)
+    return "\n".join([*parts, folded("Questions: differences over all steps", answers)])
+
+
+def _parts(content: Mapping[str, Any]) -> Any:
+    return tables.parts(content["table"])
+
+
+def helped(content: Mapping[str, Any], methods: Sequence[str]) -> str:
+    """Writes how far methods are from plain training wherever they were run."""
+    places = dict.fromkeys((row["data"], row["task"], row["optimizer"]) for row in content["table"])
+    rows = {(row["data"], row["task"], row["optimizer"], row["method"]): row for row in content["table"]}
+    present = [name for name in methods if any((*place, name) in rows for place in places)]
+    cells = [
+        [tables.place_name(*place), *(_cell(rows.get((*place, name)), place) for name in present)] for place in places
+    ]
+    cells = [line for line in cells if any(cell != NONE for cell in line[1:])]
+    lead = LEAD.format(seeds=content["settings"]["seeds"])
+    return f"{lead}\n{Table(('tasks', *present), cells).markdown(NARROW)}\n"
+
+
+def _cell(row: Mapping[str, Any] | None, place: tuple[str, str, str]) -> str:
+    if not row or "plain" not in row:
+        return NONE
+    shown = TITLES[place[1]]
+    text = spell(row["plain"], shown.form, scale=shown.scale, sign="+")
+    q = row["plain"]["q"]
+    return f"**{text}**" if q is not None and q < 0.05 else text
+
+
+def pages() -> dict[Path, str]:
+    """Returns every page with its tables."""
+    arena = read("arena")
+    results = DOCS / "results-arena.md"
+    found = {results: results.read_text()}
+    for name in FILES:
+        found[results] = marked(found[results], name, all_tables(read(name)))
+    for page, methods in PAGES.items():
+        path = DOCS / "mechanisms" / f"{page}.md"
+        found[path] = marked(path.read_text(), "arena", helped(arena, methods))
+    return found
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text)
