@@ -3,9 +3,10 @@
 So they cost nothing in vmap or a compiled graph, and the features stay pure.
 """
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from enum import Enum
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor
 
 from funcbio.base import Tree, leaf_names, leaves_as, same_structure
+from funcbio.base import listed as listed
+from funcbio.base import perhaps as perhaps
 from funcbio.tensors._kept import is_watched
 
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -158,12 +161,6 @@ def require(name: str, value: object, should: str, holds: bool) -> None:
         raise ValueError(f"{name} should be {should}; found {value!r:.200}")
 
 
-def perhaps(name: object, names: Iterable[str]) -> str:
-    """Returns the nearest of some names, for a message that refuses another one; "" if there are none."""
-    near = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.0)
-    return f", perhaps {near[0]}" if near else ""
-
-
 def is_count(value: object) -> bool:
     """Returns True for an integer of 1 or more."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
@@ -241,6 +238,33 @@ def shown(value: object) -> str:
     if not isinstance(value, Tensor):
         return f"{value!r:.200}"
     return f"a tensor of {value.dtype}, shape {tuple(value.shape)}, on {value.device}"
+
+
+def unlike_default(record: Any) -> dict[str, Any]:
+    """Returns the fields of a dataclass that differ from their defaults, by name."""
+    changed = {}
+    for item in fields(record):
+        value = getattr(record, item.name)
+        default = item.default if item.default_factory is MISSING else item.default_factory()
+        if default is MISSING or (value is not default and value != default):
+            changed[item.name] = value
+    return changed
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """Returns values by name as a call spells them; functions go by their names, options of an Enum by their values.
+
+    Example:
+        >>> settings({"threshold": 0.5, "activation": torch.relu})
+        'threshold=0.5, activation=relu'
+    """
+    return ", ".join(f"{name}={_spelled(value)}" for name, value in values.items())
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, Enum):
+        return repr(value.value)
+    return getattr(value, "__name__", None) or repr(value)
 
 
 def is_torchs(kind: Any) -> bool:

@@ -20,6 +20,8 @@ from funcbio._checks import (
     perhaps,
     plain_number,
     require_order,
+    settings,
+    unlike_default,
 )
 from funcbio.mechanisms import hyper_parameter, identity
 from funcbio.mechanisms._density import LAWS
@@ -281,6 +283,16 @@ class BioConfig:
         del args
         check_names(cls, kwargs)
         return super().__new__(cls)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Keeps ``dataclass`` from giving a subclass a ``__repr__`` that lists every field."""
+        super().__init_subclass__(**kwargs)
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = BioConfig.__repr__
+
+    def __repr__(self) -> str:
+        """Returns the fields that differ from the defaults."""
+        return f"{type(self).__name__}({settings(unlike_default(self))})"
 
     def __post_init__(self) -> None:
         """Checks every value and turns a distribution's name into the member."""

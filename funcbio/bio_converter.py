@@ -6,7 +6,7 @@ from typing import Any, TypeVar, overload
 import torch
 from torch import Tensor, nn
 
-from funcbio._checks import check_compile
+from funcbio._checks import check_compile, settings, unlike_default
 from funcbio.anatomy._choice import is_compiled, is_scripted
 from funcbio.anatomy._fitting import require_fitting
 from funcbio.anatomy._synapses import Choice, Holder, holders
@@ -101,6 +101,15 @@ class BioConverter:
         self.compile, self.steps = compile, check_steps(steps)
         self.features: dict[str, Row] = {}
         self.tree_features: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Returns what differs from the defaults: fields of the configuration, arguments, exposed features."""
+        plain = type(self.config) is self.config_class
+        fields = unlike_default(self.config) if plain else {"config": self.config}
+        arguments = {"synapses": (self.synapses, None), "compile": (self.compile, None), "steps": (self.steps, STEPS)}
+        given = {name: value for name, (value, default) in arguments.items() if value != default}
+        exposed = ", ".join([*self.features, *self.tree_features])
+        return f"{type(self).__name__}({settings({**fields, **given})})" + (f".expose({exposed})" if exposed else "")
 
     @classmethod
     def from_dict(cls, config_dict: Mapping[str, Any]) -> "BioConverter":

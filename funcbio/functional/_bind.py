@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import nn
 
+from funcbio._checks import settings
 from funcbio.anatomy._synapses import Choice, Synapse, infer_synapses
 from funcbio.anatomy._synapses import synapses as describe
 from funcbio.anatomy._units import Units
-from funcbio.base import BioState, Feature, Key, Tree, leaf_names
+from funcbio.base import BioState, Feature, Key, Tree, leaf_names, listed
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.functional._init import init
 from funcbio.functional._keep import keep_fields
@@ -37,6 +38,14 @@ class Bound:
         if name not in ROWS:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return ROWS[name].bound(self.config, units=self.units)
+
+    def __repr__(self) -> str:
+        """Returns the configuration, and every feature with its hyper-parameters in a line."""
+        lines = [f"Bound to {listed(self.synapses)} with {self.config}:"]
+        for name, row in ROWS.items():
+            need = "; needs units=" if row.by_unit and self.units is None else ""
+            lines.append(f"  {name}({settings(row.configured(self.config))}){need}")
+        return "\n".join(lines)
 
     def __dir__(self) -> list[str]:
         """Lists the attributes, features included."""

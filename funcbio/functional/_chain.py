@@ -5,11 +5,12 @@ from functools import partial
 from typing import Any
 
 from funcbio._checks import check_compile, is_number, is_real
-from funcbio.base import Feature, Key, Tree
+from funcbio.base import Feature, Key, Tree, listed
 from funcbio.engine._layers import Step
 from funcbio.engine._run import run_steps
 from funcbio.engine._switch import compiles
 from funcbio.mechanisms import ROWS
+from funcbio.mechanisms._row import name_of, parts_of
 from funcbio.tensors._kept import is_watched
 from funcbio.tensors._sharding import is_plain
 
@@ -51,6 +52,7 @@ def chain(*features: Feature, compile: bool | None = None) -> Feature:
             params, grads, state = part(params, grads, state, key=key)
         return params, grads, state
 
+    chained.__qualname__ = f"chain({listed(map(_title, features))})"  # It prints as what it is.
     chained.features = features  # pyright: ignore[reportFunctionMemberAccess]
     return chained
 
@@ -83,6 +85,11 @@ def _part(steps: Sequence[Step], compile: bool | None) -> list[Feature]:
 def _flat(features: tuple[Feature, ...]) -> list[Feature]:
     """Returns the features, with those of chains within the chain one by one, so that all may share a loop."""
     return [inner for one in features for inner in (_flat(one.features) if _is_chain(one) else [one])]  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
+
+
+def _title(feature: Feature) -> str:
+    """Returns the name of a feature, or what a chain within the chain prints as."""
+    return feature.__qualname__ if _is_chain(feature) else name_of(parts_of(feature)[0])  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _is_chain(feature: Feature) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from funcbio._checks import is_count
+from funcbio._checks import is_count, settings
 from funcbio.anatomy._units import Units
 from funcbio.base import KEPT, Feature, check_option
 from funcbio.mechanisms import PLACES, ROWS, Row
@@ -38,7 +38,7 @@ class Mechanism:
     every: int = 1
     where: str | None = None
     hyper: Mapping[str, str] = field(default_factory=dict)
-    units: Units | None = field(default=None, repr=False)
+    units: Units | None = None
 
     def __post_init__(self) -> None:
         """Checks every value and fills in the place."""
@@ -59,6 +59,18 @@ class Mechanism:
         object.__setattr__(self, "where", place)
         if row is not None and row.on_trees and place != row.place:
             raise ValueError(f"where should be {row.place!r} for {self.name}, or left out; found {place!r}")
+
+    def __repr__(self) -> str:
+        """Returns the feature, its place, and what differs from the defaults."""
+        optional = {"every": (self.every, 1), "hyper": (dict(self.hyper), {}), "units": (self.units, None)}
+        given = {name: value for name, (value, default) in optional.items() if value != default}
+        feature = repr(self.feature) if isinstance(self.feature, str) else name_of(parts_of(self.feature)[0])
+        return f"Mechanism({feature}, {settings({'where': self.where, **given})})"
+
+    @property
+    def in_words(self) -> str:
+        """Returns the name, the place and the period, such as "rejuvenate_weights (after, every 100)"."""
+        return f"{self.name} ({self.where}{f', every {self.every}' if self.every > 1 else ''})"
 
     @property
     def name(self) -> str:

@@ -53,7 +53,8 @@ class Trial:
     def kind(self) -> str:
         """Returns a text that is the same for all members that can train together."""
         static = {name: value for name, value in vars(self.config).items() if name not in self.numbers}
-        return repr((sorted(static.items()), sorted(self.options.items()), self.mechanisms))
+        acting = [(one.feature, one.every, one.where, sorted(one.hyper.items())) for one in self.mechanisms]
+        return repr((sorted(static.items()), sorted(self.options.items()), acting))
 
     def key(self, what: str, shared: Sequence[str]) -> Key:
         """Returns the key of one thing that is drawn; that of all members if it is shared."""
