@@ -12,11 +12,13 @@ from funcbio.base import DaleWarning
 from funcbio.functional._idle import outside, warn
 from funcbio.mechanisms import Row
 from funcbio.objects._calls import Plans
+from funcbio.objects._cancelled import await_step, stop_waiting
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._watch import Watch, watch
 from funcbio.tensors._sharding import reshard
 
-NOTHING = "nothing is trained"
+NOTHING, STEPPED = "nothing is trained", "an optimizer has stepped"
+"""What is said once, or looked at once, beside the reasons why methods do nothing."""
 
 
 class Survey(NamedTuple):
@@ -105,6 +107,21 @@ class Overview:
         if reasons and len(reasons) == len(layers):
             warn([reason for reason in reasons[:1] if reason not in self.warned])
             self.warned.add(reasons[0])
+
+    def expect_step(self, row: Row | None, name: str) -> None:
+        """Waits, once, for the first step after a method has scaled gradients: some optimizers cancel the factors."""
+        stop_waiting()
+        if row is not None and row.scales and STEPPED not in self.warned:
+            await_step(self, name)
+
+    def see_step(self) -> None:
+        """Notes that an optimizer has stepped; methods look at the layers anew, so that the hook can be taken away."""
+        self.warned.add(STEPPED)
+        self.plans = Plans()
+
+    def weights(self) -> list[Any]:
+        """Returns the weights with synapses, as they were last seen."""
+        return [] if self.survey is None else [bio.weight for bio in self.survey.bio_mods]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves what can be looked up again out of copies and pickles."""
