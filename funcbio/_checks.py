@@ -4,18 +4,18 @@ So they cost nothing in vmap or a compiled graph, and the features stay pure.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from enum import Enum
+from functools import wraps
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import optree
 import torch
 from torch import Tensor
 
 from funcbio.base import Tree, leaf_names, leaves_as, same_structure
-from funcbio.base import listed as listed
 from funcbio.base import perhaps as perhaps
 from funcbio.tensors._kept import is_watched
 
@@ -67,7 +67,9 @@ def require_like(params: Tree, /, **trees: Tree) -> None:
     """
     expected, single = optree.tree_structure(params), isinstance(params, Tensor)
     if expected.is_leaf() and not single:
-        raise ValueError(f"params should be a tree of tensors; found {type(params).__name__}, a single leaf")
+        hint = ": dict(model.named_parameters()) is one" if hasattr(params, "named_parameters") else ""
+        hint = ": make a dict of it" if isinstance(params, Iterator) else hint
+        raise ValueError(f"params should be a tree of tensors; found {type(params).__name__}, a single leaf{hint}")
     for name, tree in trees.items():
         if not same_structure(optree.tree_structure(tree), expected):
             raise ValueError(f"{name} should be a tree of the structure of params; found {_difference(tree, params)}")
@@ -159,6 +161,40 @@ def require(name: str, value: object, should: str, holds: bool) -> None:
     """Raises ValueError if the check of an argument failed."""
     if not holds:
         raise ValueError(f"{name} should be {should}; found {value!r:.200}")
+
+
+def kind_of(value: object) -> str:
+    """Returns a value as a message names it: "a Linear", or "the class Linear"."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
+
+
+Call = TypeVar("Call", bound=Callable[..., Any])
+
+
+def names_arguments(elsewhere: Mapping[str, str]) -> Callable[[Call], Call]:
+    """Makes a function refuse an unknown keyword with the nearest argument, or the place where it belongs.
+
+    Args:
+        elsewhere: Where keywords belong that are no arguments of the function.
+    """
+
+    def named(function: Call) -> Call:
+        known = [*inspect.signature(function).parameters]
+
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for name in kwargs:
+                if name not in known:
+                    should = elsewhere.get(name, f"an argument of {function.__name__}{perhaps(name, known)}")
+                    raise TypeError(f"{name} should be {should}; found an unknown name")
+            return function(*args, **kwargs)
+
+        return cast(Call, call)
+
+    return named
 
 
 def is_count(value: object) -> bool:

@@ -17,6 +17,7 @@ from funcbio._checks import (
     Limit,
     is_large,
     is_within,
+    kind_of,
     perhaps,
     plain_number,
     require_order,
@@ -279,8 +280,9 @@ class BioConfig:
     treat_norms: bool = _flag(False)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "BioConfig":
-        """Refuses unknown names before the generated ``__init__`` sees them."""
-        del args
+        """Refuses a dictionary and unknown names before the generated ``__init__`` sees them."""
+        if args and isinstance(args[0], Mapping):
+            raise ConfigError(f"config should be given field by field; found {kind_of(args[0])}{config_hint(args[0])}")
         check_names(cls, kwargs)
         return super().__new__(cls)
 
@@ -340,6 +342,24 @@ def check_names(config_class: type[BioConfig], given: Mapping[str, Any]) -> None
             should = f"a field of {config_class.__name__}{perhaps(name, known)}"
             raise ConfigError(f"{name} should be {should}; found an unknown name")
 
+
+def config_hint(given: object) -> str:
+    """Returns, for a message, how to make a configuration of something else; "" if that is not known."""
+    if isinstance(given, Mapping):
+        return ": BioConfig(**fields) makes one of fields"
+    if isinstance(given, type) and issubclass(given, BioConfig):
+        return ": call it, BioConfig()"
+    return ": give converter.config" if callable(getattr(given, "get_config", None)) else ""
+
+
+def require_config(config: object) -> None:
+    """Raises ValueError if an argument is no configuration; the message says how to make one."""
+    if not isinstance(config, BioConfig):
+        raise ValueError(f"config should be a BioConfig; found {kind_of(config)}{config_hint(config)}")
+
+
+IN_CONFIG = {item.name: f"given by the configuration, config=BioConfig({item.name}=...)" for item in fields(BioConfig)}
+"""Where the fields of the configuration belong, for functions that do not take them themselves."""
 
 DEFAULT_BIO_CONFIG = BioConfig()
 """The configuration with every default."""

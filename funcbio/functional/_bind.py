@@ -1,17 +1,18 @@
 """Binding: a configuration closed over the features, for one model."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import optree
 from torch import nn
 
-from funcbio._checks import settings
+from funcbio._checks import kind_of, names_arguments, perhaps, require, settings
 from funcbio.anatomy._synapses import Choice, Synapse, infer_synapses
 from funcbio.anatomy._synapses import synapses as describe
 from funcbio.anatomy._units import Units
 from funcbio.base import BioState, Feature, Key, Tree, leaf_names, listed
-from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
+from funcbio.bio_config import DEFAULT_BIO_CONFIG, IN_CONFIG, BioConfig, require_config
 from funcbio.functional._init import init
 from funcbio.functional._keep import keep_fields
 from funcbio.mechanisms import ROWS, split_weights
@@ -36,7 +37,8 @@ class Bound:
     def __getattr__(self, name: str) -> Feature:
         """Returns a feature with its hyper-parameters."""
         if name not in ROWS:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            near = "" if name.startswith("_") else perhaps(name, [*ROWS, "init", "keep"])
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{near}")
         return ROWS[name].bound(self.config, units=self.units)
 
     def __repr__(self) -> str:
@@ -65,6 +67,7 @@ class Bound:
         return split_weights(params, self.config.weight_splitting_Gamma, synapses=self.synapses)
 
 
+@names_arguments(IN_CONFIG)
 def bind(
     model: nn.Module | Tree,
     config: BioConfig = DEFAULT_BIO_CONFIG,
@@ -85,7 +88,7 @@ def bind(
         An object with ``init``, ``split_weights`` and every feature.
 
     Raises:
-        ValueError: If a module holds no synapses.
+        ValueError: If a module holds no synapses, or an argument is not as it should be.
 
     Example:
         >>> net = torch.nn.Linear(3, 2)
@@ -95,5 +98,18 @@ def bind(
         >>> step = chain(bio.crystallize, bio.volume_dependent_lr, bio.fuzzy_learning_rates)
         >>> params, grads, state = step(params, params, state, key=key(1))
     """
+    _check(model, config, units)
     described = describe(model, synapses) if isinstance(model, nn.Module) else infer_synapses(model)
     return Bound(config, described, units)
+
+
+def _check(model: Any, config: object, units: object) -> None:
+    """Raises ValueError if an argument of ``bind`` is not as it should be."""
+    leaves = [] if isinstance(model, nn.Module) else optree.tree_leaves(model)
+    odd = next((leaf for leaf in leaves if not hasattr(leaf, "ndim") or isinstance(leaf, type)), None)
+    if odd is not None:
+        named = isinstance(odd, Iterator)
+        hint = ": dict(model.named_parameters()) is one" if named else ": call it" if isinstance(odd, type) else ""
+        raise ValueError(f"model should be a module, or a tree of tensors; found {kind_of(odd)}{hint}")
+    require_config(config)
+    require("units", units, "a table made by funcbio.units, or None", units is None or isinstance(units, Units))

@@ -1,10 +1,10 @@
 """Chains: features one after the other, as one feature."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from funcbio._checks import check_compile, is_number, is_real
+from funcbio._checks import check_compile, is_number, is_real, perhaps
 from funcbio.base import Feature, Key, Tree, listed
 from funcbio.engine._layers import Step
 from funcbio.engine._run import run_steps
@@ -34,7 +34,7 @@ def chain(*features: Feature, compile: bool | None = None) -> Feature:
         The composed feature.
 
     Raises:
-        ValueError: If ``compile`` is neither a bool nor None.
+        ValueError: If a feature is no function, or ``compile`` is neither a bool nor None.
 
     Example:
         >>> params, grads = {"w": torch.ones(2)}, {"w": torch.ones(2)}
@@ -44,6 +44,8 @@ def chain(*features: Feature, compile: bool | None = None) -> Feature:
         tensor([0.2500, 4.0000])
     """
     check_compile(compile)
+    for feature in features:
+        _check(feature)
     # Transforms and graphs have to see every operation: features then run one by one.
     parts = features if is_watched() else _merged(_flat(features), compile)
 
@@ -55,6 +57,21 @@ def chain(*features: Feature, compile: bool | None = None) -> Feature:
     chained.__qualname__ = f"chain({listed(map(_title, features))})"  # It prints as what it is.
     chained.features = features  # pyright: ignore[reportFunctionMemberAccess]
     return chained
+
+
+def _check(feature: object) -> None:
+    """Raises ValueError if a feature is no function; the message says how to give what was meant."""
+    if callable(feature):
+        return
+    hint = ""
+    if isinstance(feature, str):
+        name = feature if feature in ROWS else perhaps(feature, ROWS).removeprefix(", perhaps ")
+        hint = f": give the function, funcbio.{name} or bind(model).{name}"
+    elif isinstance(feature, Iterable):
+        hint = ": give them one by one, chain(*features)"
+    elif hasattr(feature, "feature"):
+        hint = ": attach takes those, and a chain functions"
+    raise ValueError(f"features should be functions; found {feature!r:.200}{hint}")
 
 
 def _merged(features: Sequence[Feature], compile: bool | None) -> list[Feature]:

@@ -6,7 +6,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from funcbio._checks import listed, perhaps
+from funcbio._checks import perhaps
+from funcbio.base import listed
 from funcbio.engine._layers import Layer, Step
 from funcbio.mechanisms import METHODS, Row
 from funcbio.objects._finite import finite_gradients, peak

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from funcbio.anatomy._choice import LAYERS
-from funcbio.base import DaleWarning
+from funcbio.base import DaleWarning, listed
 from funcbio.functional._idle import outside, warn
 from funcbio.mechanisms import Row
 from funcbio.objects._calls import Plans
@@ -170,9 +170,8 @@ def warn_of_free(bios: list[BioLayer], free: Collection[str]) -> None:
     """Warns of weights that units feed and that have no sign, some or all of them; those exempt anyway are left out."""
     names = [bio.synapse.weight for bio in bios if bio.synapse.weight in free and bio.sign.ndim]
     if names:
-        found = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         warnings.warn(
-            f"apply_dales_principle should find one sign for what each input carries; found {found} "
+            f"apply_dales_principle should find one sign for what each input carries; found {listed(names)} "
             "with inputs in which units arrive mixed, or with something that has no sign: weights of those are free",
             DaleWarning,
             stacklevel=outside(),
@@ -184,7 +183,7 @@ def warn_of_no_signs(bios: list[BioLayer]) -> None:
     frozen = [bio.synapse.weight for bio in bios if not bio.participates and not bio.synapse.readout]
     if frozen and all(bio.sign.ndim == 0 for bio in bios):
         warnings.warn(
-            f"apply_dales_principle should find weights that are trained; found {', '.join(frozen)} with "
+            f"apply_dales_principle should find weights that are trained; found {listed(frozen)} with "
             "requires_grad=False: they keep their values and have no signs",
             stacklevel=outside(),
         )
@@ -195,7 +194,7 @@ def warn_of_added(plain: list[str], left_out: frozenset[str]) -> None:
     added = [name for name in plain if name not in left_out]
     if added:
         warnings.warn(
-            f"the layers of a converted model should all be converted; found {', '.join(added)}, "
+            f"the layers of a converted model should all be converted; found {listed(added)}, "
             "added or replaced since: convert the model again, and load its state",
             stacklevel=4,
         )
