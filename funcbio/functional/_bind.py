@@ -1,7 +1,7 @@
 """Binding: a configuration closed over the features, for one model."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import optree
@@ -13,9 +13,11 @@ from funcbio.anatomy._synapses import synapses as describe
 from funcbio.anatomy._units import Units
 from funcbio.base import BioState, Feature, Key, Tree, leaf_names, listed
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, IN_CONFIG, BioConfig, require_config
+from funcbio.functional._idle import warn
 from funcbio.functional._init import init
 from funcbio.functional._keep import keep_fields
 from funcbio.mechanisms import ROWS, split_weights
+from funcbio.tensors._kept import is_watched
 
 
 @dataclass(frozen=True)
@@ -28,18 +30,25 @@ class Bound:
         config: The configuration.
         synapses: The model's synapses.
         units: The table of its units, if one was given.
+        said: Why features would do nothing, as far as it has been said: each once.
     """
 
     config: BioConfig
     synapses: Mapping[str, Synapse]
     units: Units | None = None
+    said: set[str] = field(default_factory=set, init=False, compare=False)
 
     def __getattr__(self, name: str) -> Feature:
         """Returns a feature with its hyper-parameters."""
         if name not in ROWS:
             near = "" if name.startswith("_") else perhaps(name, [*ROWS, "init", "keep"])
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{near}")
-        return ROWS[name].bound(self.config, units=self.units)
+        row = ROWS[name]
+        idle = None if row.idle is None or is_watched() else row.idle(self.config)
+        if idle is not None and idle not in self.said:
+            self.said.add(idle)
+            warn([idle])
+        return row.bound(self.config, units=self.units)
 
     def __repr__(self) -> str:
         """Returns the configuration, and every feature with its hyper-parameters in a line."""

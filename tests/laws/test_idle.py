@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim.optimizer import _global_optimizer_pre_hooks
 
-from funcbio import BioConfig, BioConverter, IdleWarning, Mechanism, attach, sweep
+from funcbio import BioConfig, BioConverter, IdleWarning, Mechanism, attach, bind, sweep
 
 X = torch.randn(16, 5, generator=torch.Generator().manual_seed(0))
 APPLIED = "fuzzy_learning_rates"
@@ -131,6 +131,16 @@ def test_updates_of_rates_that_never_move_by_methods_say_so_once_for_each_model(
     assert len(said(lambda: update(BioConverter(**config)(net())))) == 1
     assert not said(lambda: update(BioConverter(**MOVES)(net())))
     assert not said(lambda: BioConverter(**config)(net()).crystallize if call == "method" else None)
+
+
+@pytest.mark.parametrize("case", FIXED)
+def test_updates_of_rates_that_never_move_by_bound_features_say_so_once(case):
+    config, found = FIXED[case]
+    bio = bind(net(), BioConfig(**config))
+    (message,) = said(lambda: (bio.update_fuzzy_learning_rates, bio.update_fuzzy_learning_rates, bio.crystallize))
+    assert message.endswith(f"found {found}")
+    assert not said(lambda: bind(net(), BioConfig(**MOVES)).update_fuzzy_learning_rates)
+    assert not said(lambda: (repr(bind(net())), dir(bind(net())), copy.deepcopy(bind(net()))))
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.Adagrad])
