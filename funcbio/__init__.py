@@ -72,6 +72,12 @@ from funcbio.sweeps._sweep import sweep
 
 __version__ = "0.1.0"
 
+
+def __dir__() -> list[str]:
+    """Lists the public names: those of ``__all__``, and the modules that have public names of their own."""
+    return sorted([*__all__, "__version__", "compat", "monitor", "plot", "presets", "rng"])
+
+
 __all__ = [
     "DEFAULT_BIO_CONFIG",
     "BioConfig",

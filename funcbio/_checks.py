@@ -3,17 +3,20 @@
 So they cost nothing in vmap or a compiled graph, and the features stay pure.
 """
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, fields
+from enum import Enum
+from functools import wraps
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import optree
 import torch
 from torch import Tensor
 
 from funcbio.base import Tree, leaf_names, leaves_as, same_structure
+from funcbio.base import perhaps as perhaps
 from funcbio.tensors._kept import is_watched
 
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -64,7 +67,9 @@ def require_like(params: Tree, /, **trees: Tree) -> None:
     """
     expected, single = optree.tree_structure(params), isinstance(params, Tensor)
     if expected.is_leaf() and not single:
-        raise ValueError(f"params should be a tree of tensors; found {type(params).__name__}, a single leaf")
+        hint = ": dict(model.named_parameters()) is one" if hasattr(params, "named_parameters") else ""
+        hint = ": make a dict of it" if isinstance(params, Iterator) else hint
+        raise ValueError(f"params should be a tree of tensors; found {type(params).__name__}, a single leaf{hint}")
     for name, tree in trees.items():
         if not same_structure(optree.tree_structure(tree), expected):
             raise ValueError(f"{name} should be a tree of the structure of params; found {_difference(tree, params)}")
@@ -158,10 +163,38 @@ def require(name: str, value: object, should: str, holds: bool) -> None:
         raise ValueError(f"{name} should be {should}; found {value!r:.200}")
 
 
-def perhaps(name: object, names: Iterable[str]) -> str:
-    """Returns the nearest of some names, for a message that refuses another one; "" if there are none."""
-    near = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.0)
-    return f", perhaps {near[0]}" if near else ""
+def kind_of(value: object) -> str:
+    """Returns a value as a message names it: "a Linear", or "the class Linear"."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
+
+
+Call = TypeVar("Call", bound=Callable[..., Any])
+
+
+def names_arguments(elsewhere: Mapping[str, str]) -> Callable[[Call], Call]:
+    """Makes a function refuse an unknown keyword with the nearest argument, or the place where it belongs.
+
+    Args:
+        elsewhere: Where keywords belong that are no arguments of the function.
+    """
+
+    def named(function: Call) -> Call:
+        known = [*inspect.signature(function).parameters]
+
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for name in kwargs:
+                if name not in known:
+                    should = elsewhere.get(name, f"an argument of {function.__name__}{perhaps(name, known)}")
+                    raise TypeError(f"{name} should be {should}; found an unknown name")
+            return function(*args, **kwargs)
+
+        return cast(Call, call)
+
+    return named
 
 
 def is_count(value: object) -> bool:
@@ -241,6 +274,33 @@ def shown(value: object) -> str:
     if not isinstance(value, Tensor):
         return f"{value!r:.200}"
     return f"a tensor of {value.dtype}, shape {tuple(value.shape)}, on {value.device}"
+
+
+def unlike_default(record: Any) -> dict[str, Any]:
+    """Returns the fields of a dataclass that differ from their defaults, by name."""
+    changed = {}
+    for item in fields(record):
+        value = getattr(record, item.name)
+        default = item.default if item.default_factory is MISSING else item.default_factory()
+        if default is MISSING or (value is not default and value != default):
+            changed[item.name] = value
+    return changed
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """Returns values by name as a call spells them; functions go by their names, options of an Enum by their values.
+
+    Example:
+        >>> settings({"threshold": 0.5, "activation": torch.relu})
+        'threshold=0.5, activation=relu'
+    """
+    return ", ".join(f"{name}={_spelled(value)}" for name, value in values.items())
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, Enum):
+        return repr(value.value)
+    return getattr(value, "__name__", None) or repr(value)
 
 
 def is_torchs(kind: Any) -> bool:

@@ -44,7 +44,7 @@ def require_one_of(what: str, choices: Collection[Any], **parameter: Any) -> Non
     for name, value in parameter.items():
         if value not in choices:
             names = [repr(choice) for choice in choices]
-            names = names if len(names) <= 12 else [*names[:6], "...", *names[-3:]]
+            names = names if len(names) <= 10 else [*names[:6], "...", *names[-3:]]
             listed = ", ".join(names) or "(there are none)"
             raise ValueError(f"{name} should be one of the {what} {listed}; found {value!r}")
 
@@ -81,7 +81,9 @@ def resolve_step(members: Sequence[Run], step: int | None) -> int:
     require_one_of("steps", steps, step=step)
     missing = [run.member for run in members if step not in run.values]
     if step is None or missing:
-        raise ValueError(f"step should be one that every member has; found {step}, which members {missing} lack")
+        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+        lacking = f"members {missing[:10]}{more}"
+        raise ValueError(f"step should be one that every member has; found {step}, which {lacking} lack")
     return step
 
 

@@ -1,5 +1,6 @@
 """The vocabulary: trees, keys, the state, and what a feature is. Imports nothing of this library."""
 
+import difflib
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -71,6 +72,22 @@ class BioState(NamedTuple):
     singular: Tree = ()
     calls: Tree = ()
     units: Tree = ()
+
+    def __repr__(self) -> str:
+        """Returns a line for every field that is kept: names and shapes of its leaves, none of their values."""
+        kept = {name: tree for name, tree in zip(self._fields, self, strict=True) if optree.tree_leaves(tree)}
+        return "\n  ".join([f"{type(self).__name__}:", *(f"{name}: {_outline(tree)}" for name, tree in kept.items())])
+
+
+def _outline(tree: Tree) -> str:
+    """Returns names and shapes of a tree's leaves; values are not read, as a transform may hide them."""
+    shapes = {
+        name: tuple(getattr(leaf, "shape", ()))
+        for name, leaf in zip(leaf_names(tree), optree.tree_leaves(tree), strict=True)
+    }
+    full = listed(f"{name} {shape}".strip() for name, shape in shapes.items() if shape)
+    single = sum(not shape for shape in shapes.values())
+    return "; ".join(part for part in (full, f"{single} of no dimensions" if single else "") if part)
 
 
 KEPT = BioState._fields[6:-2]
@@ -155,11 +172,53 @@ def _reordered(leaves: list[Any], tree: Tree, like: Tree) -> list[Any]:
     return [by_path[path] for path in optree.tree_paths(like)]
 
 
+MOST_NAMES = 10
+"""Most names that a list in a message shows."""
+
+SYNONYMS = {
+    "learning_rate": "lr",
+    "epochs": "steps",
+    "num_steps": "steps",
+    "max_steps": "steps",
+    "criterion": "loss",
+    "loss_fn": "loss",
+    "network": "model",
+    "dataset": "data",
+    "num_seeds": "seeds",
+    "n_seeds": "seeds",
+    "cv": "folds",
+    "wd": "weight_decay",
+    "l2": "weight_decay",
+}
+"""Names that other libraries give to what has one here."""
+
+
+def listed(names: Iterable[object]) -> str:
+    """Returns names with commas between: the first ten, and how many more there are.
+
+    Example:
+        >>> listed(range(12))
+        '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more'
+    """
+    texts = [f"{name}" for name in names]
+    more = f" and {len(texts) - MOST_NAMES} more" if len(texts) > MOST_NAMES else ""
+    return ", ".join(texts[:MOST_NAMES]) + more
+
+
+def perhaps(name: object, names: Iterable[str]) -> str:
+    """Returns the nearest of some names, for a message that refuses another one; "" if there are none."""
+    names = list(names)
+    near = [SYNONYMS[name]] if isinstance(name, str) and SYNONYMS.get(name) in names else []
+    near = near or difflib.get_close_matches(str(name), names, n=1, cutoff=0.0)
+    return f", perhaps {near[0]}" if near else ""
+
+
 def check_option(name: str, value: object, options: Iterable[str]) -> None:
     """Raises ValueError if ``value`` is not among the options."""
     options = list(options)
     if value not in options:
-        raise ValueError(f"{name} should be one of {', '.join(options)}; found {value!r}")
+        near = perhaps(value, options) if len(options) > MOST_NAMES else ""
+        raise ValueError(f"{name} should be one of {listed(options)}{near}; found {value!r:.200}")
 
 
 def clamp(values: Tensor, low: Number, high: Number | None = None) -> Tensor:

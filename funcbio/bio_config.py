@@ -17,9 +17,12 @@ from funcbio._checks import (
     Limit,
     is_large,
     is_within,
+    kind_of,
     perhaps,
     plain_number,
     require_order,
+    settings,
+    unlike_default,
 )
 from funcbio.mechanisms import hyper_parameter, identity
 from funcbio.mechanisms._density import LAWS
@@ -277,10 +280,21 @@ class BioConfig:
     treat_norms: bool = _flag(False)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "BioConfig":
-        """Refuses unknown names before the generated ``__init__`` sees them."""
-        del args
+        """Refuses a dictionary and unknown names before the generated ``__init__`` sees them."""
+        if args and isinstance(args[0], Mapping):
+            raise ConfigError(f"config should be given field by field; found {kind_of(args[0])}{config_hint(args[0])}")
         check_names(cls, kwargs)
         return super().__new__(cls)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Keeps ``dataclass`` from giving a subclass a ``__repr__`` that lists every field."""
+        super().__init_subclass__(**kwargs)
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = BioConfig.__repr__
+
+    def __repr__(self) -> str:
+        """Returns the fields that differ from the defaults."""
+        return f"{type(self).__name__}({settings(unlike_default(self))})"
 
     def __post_init__(self) -> None:
         """Checks every value and turns a distribution's name into the member."""
@@ -328,6 +342,24 @@ def check_names(config_class: type[BioConfig], given: Mapping[str, Any]) -> None
             should = f"a field of {config_class.__name__}{perhaps(name, known)}"
             raise ConfigError(f"{name} should be {should}; found an unknown name")
 
+
+def config_hint(given: object) -> str:
+    """Returns, for a message, how to make a configuration of something else; "" if that is not known."""
+    if isinstance(given, Mapping):
+        return ": BioConfig(**fields) makes one of fields"
+    if isinstance(given, type) and issubclass(given, BioConfig):
+        return ": call it, BioConfig()"
+    return ": give converter.config" if callable(getattr(given, "get_config", None)) else ""
+
+
+def require_config(config: object) -> None:
+    """Raises ValueError if an argument is no configuration; the message says how to make one."""
+    if not isinstance(config, BioConfig):
+        raise ValueError(f"config should be a BioConfig; found {kind_of(config)}{config_hint(config)}")
+
+
+IN_CONFIG = {item.name: f"given by the configuration, config=BioConfig({item.name}=...)" for item in fields(BioConfig)}
+"""Where the fields of the configuration belong, for functions that do not take them themselves."""
 
 DEFAULT_BIO_CONFIG = BioConfig()
 """The configuration with every default."""

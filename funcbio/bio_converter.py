@@ -6,13 +6,13 @@ from typing import Any, TypeVar, overload
 import torch
 from torch import Tensor, nn
 
-from funcbio._checks import check_compile
+from funcbio._checks import check_compile, kind_of, settings, unlike_default
 from funcbio.anatomy._choice import is_compiled, is_scripted
 from funcbio.anatomy._fitting import require_fitting
 from funcbio.anatomy._synapses import Choice, Holder, holders
 from funcbio.anatomy._units import Units
 from funcbio.base import Feature, Key
-from funcbio.bio_config import BioConfig, check_names
+from funcbio.bio_config import BioConfig, check_names, config_hint
 from funcbio.bio_module import BioModule
 from funcbio.functional._idle import idle_fields, warn
 from funcbio.functional._init import unit_sign
@@ -94,7 +94,9 @@ class BioConverter:
     ) -> None:
         config = self.config_class() if config is None else config
         if not isinstance(config, BioConfig):
-            raise TypeError(f"config should be a BioConfig; found {config!r}: from_dict takes a dictionary")
+            model = isinstance(config, nn.Module) or (isinstance(config, type) and issubclass(config, nn.Module))
+            hint = ": BioConverter()(model) converts a model" if model else config_hint(config)
+            raise TypeError(f"config should be a BioConfig; found {kind_of(config)}{hint}")
         self.config = config.replace(**overrides) if overrides else config
         self.synapses = synapses
         check_compile(compile)
@@ -102,11 +104,20 @@ class BioConverter:
         self.features: dict[str, Row] = {}
         self.tree_features: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """Returns what differs from the defaults: fields of the configuration, arguments, exposed features."""
+        plain = type(self.config) is self.config_class
+        fields = unlike_default(self.config) if plain else {"config": self.config}
+        arguments = {"synapses": (self.synapses, None), "compile": (self.compile, None), "steps": (self.steps, STEPS)}
+        given = {name: value for name, (value, default) in arguments.items() if value != default}
+        exposed = ", ".join([*self.features, *self.tree_features])
+        return f"{type(self).__name__}({settings({**fields, **given})})" + (f".expose({exposed})" if exposed else "")
+
     @classmethod
     def from_dict(cls, config_dict: Mapping[str, Any]) -> "BioConverter":
         """Makes a converter from a dictionary of configuration fields."""
         if not isinstance(config_dict, Mapping):
-            raise TypeError(f"config_dict should be a mapping of configuration fields; found {config_dict!r}")
+            raise TypeError(f"config_dict should be a mapping of configuration fields; found {kind_of(config_dict)}")
         check_names(cls.config_class, config_dict)
         return cls(cls.config_class(**config_dict))
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from funcbio._checks import is_torchs
-from funcbio.base import Tree
+from funcbio.base import Tree, listed
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.files._aside import write_aside
 from funcbio.files._plain import plain
@@ -90,7 +90,7 @@ def load_checkpoint(path: str | os.PathLike[str], **parts: Any) -> dict[str, Any
     content = read_tensors(path)
     for name in parts:
         if name not in content:
-            raise KeyError(f"{path} should hold a part {name!r}; found {', '.join(content)}")
+            raise KeyError(f"{path} should hold a part {name!r}; found {listed(content)}")
     stateful = {name: part for name, part in parts.items() if hasattr(part, "load_state_dict")}
     trees = {name: _unpacked(name, content[name], parts.get(name)) for name in content if name not in stateful}
     before = {name: copy.deepcopy(part.state_dict()) for name, part in stateful.items()}

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from funcbio._checks import is_real
+from funcbio.base import listed
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 INPUT_FIRST = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Embedding, nn.EmbeddingBag)
@@ -58,7 +59,7 @@ def choose(model: nn.Module, choice: Choice) -> list[Chosen]:
             chosen[id(weight)] = _tied(chosen.get(id(weight), one), one)
     for rule, _ in rules:
         if isinstance(rule, str) and not any(_matches(rule, *pair) for pair in candidates):
-            names = ", ".join(name for name, _ in candidates)
+            names = listed(name for name, _ in candidates)
             raise ValueError(f"synapses should match parameters ({names}); found no match for {rule!r}")
     if not chosen:
         wanted = f"a layer with synapses ({', '.join(kind.__name__ for kind in LAYERS)})"

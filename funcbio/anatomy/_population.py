@@ -8,6 +8,7 @@ import torch
 from torch import Size, Tensor
 
 from funcbio.anatomy._synapses import Synapse
+from funcbio.base import listed
 
 NONE, SEVERAL = -1, -2
 """In place of a unit: a channel depends on no unit of a layer, or on several that cannot be told apart."""
@@ -90,6 +91,12 @@ class Population:
     parts: tuple[Part, ...]
     edges: tuple[Edge, ...]
     replaceable: Tensor
+
+    def __repr__(self) -> str:
+        """Returns the weight, its number of units, and where they go; ``print`` of the table shows which."""
+        reached = listed(edge.weight for edge in self.edges) or "no weight"
+        good = int(self.replaceable.sum())
+        return f"Population({self.name}: {self.size} units -> {reached}; can be replaced: {good} of {self.size})"
 
     def weights(self) -> set[str]:
         """Returns the names of its incoming weights, and of those that it reaches."""

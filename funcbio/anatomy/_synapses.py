@@ -8,6 +8,7 @@ import optree
 import torch
 from torch import Size, Tensor, nn
 
+from funcbio._checks import settings, unlike_default
 from funcbio.anatomy._choice import INPUT_FIRST, LAYERS, Choice, choose
 from funcbio.anatomy._layout import input_dim, is_torch_weight
 from funcbio.base import Tree
@@ -59,6 +60,10 @@ class Synapse:
     named: bool = False
     trained: bool = True
     layout_known: bool = True
+
+    def __repr__(self) -> str:
+        """Returns the weight, the kind of its layer, and what differs from the defaults."""
+        return f"Synapse({settings({'weight': self.weight, 'kind': self.kind, **unlike_default(self)})})"
 
     @property
     def depth(self) -> float:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from funcbio._checks import check_compile, require
-from funcbio.bio_config import BioConfig
+from funcbio._checks import check_compile, kind_of, require
+from funcbio.bio_config import BioConfig, require_config
 from funcbio.bio_converter import BioConverter
 from funcbio.functional._presets import Preset
-from funcbio.mechanisms._placed import Mechanism, as_mechanism, with_companions
+from funcbio.mechanisms._placed import Mechanism, as_mechanism, mechanisms_hint, with_companions
 from funcbio.objects._survey import bio_modules
 
 
@@ -20,8 +20,9 @@ def check_flags(**flags: object) -> None:
 
 def mechanisms_of(given: object) -> list[Mechanism]:
     """Returns the named mechanisms; raises ValueError if one is unknown or does nothing in its place."""
-    sequence = isinstance(given, Sequence) and not isinstance(given, str) and len(given) > 0
-    require("mechanisms", given, "a sequence of names, functions or Mechanism objects", sequence)
+    if not isinstance(given, Sequence) or isinstance(given, str) or not given:
+        should = "a sequence of names, functions or Mechanism objects"
+        raise ValueError(f"mechanisms should be {should}; found {given!r:.200}{mechanisms_hint(given)}")
     chosen = [*with_companions(as_mechanism(one) for one in given)]  # pyright: ignore[reportGeneralTypeIssues]
     for one in chosen:
         late = one.where == "after" and one.row.scales
@@ -51,8 +52,11 @@ def check_conversion(config: object, converter: object) -> None:
     """Raises ValueError if the arguments of a conversion make no sense, whatever the model."""
     both = "given without the other" if config is not None and converter is not None else ""
     require("config and converter", (config, converter), both, not both)
-    require("config", config, "a BioConfig", config is None or isinstance(config, BioConfig))
-    require("converter", converter, "a BioConverter", converter is None or isinstance(converter, BioConverter))
+    if config is not None:
+        require_config(config)
+    if converter is not None and not isinstance(converter, BioConverter):
+        hint = ": call it, BioConverter()" if converter is BioConverter else ""
+        raise ValueError(f"converter should be a BioConverter; found {kind_of(converter)}{hint}")
 
 
 def converter_of(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import nn
 from torch.optim import Optimizer
 
-from funcbio._checks import require
+from funcbio._checks import names_arguments, require
 from funcbio.anatomy._synapses import is_treated
 from funcbio.anatomy._units import Units
 from funcbio.attachment._arguments import check_config, check_flags, config_of, converter_of, mechanisms_of
@@ -17,7 +17,7 @@ from funcbio.attachment._newborn import check_newborn
 from funcbio.attachment._optimizers import check_optimizer, groups_by_weight
 from funcbio.attachment._signals import with_units
 from funcbio.base import Feature
-from funcbio.bio_config import BioConfig
+from funcbio.bio_config import IN_CONFIG, BioConfig
 from funcbio.bio_converter import BioConverter, strip
 from funcbio.functional._idle import idle_mechanisms, outside, warn
 from funcbio.functional._signs import by_unit
@@ -27,7 +27,13 @@ from funcbio.objects._names import silently
 from funcbio.objects._survey import bio_modules, once
 from funcbio.tensors._sharding import reshard
 
+ELSEWHERE = IN_CONFIG | {
+    name: f"given with the mechanism, as Mechanism('rejuvenate_weights', {name}=...)" for name in ("every", "where")
+}
+"""Where keywords belong that are no arguments of ``attach``."""
 
+
+@names_arguments(ELSEWHERE)
 def attach(
     optimizer: Optimizer | None,
     model: nn.Module,

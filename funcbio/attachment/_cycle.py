@@ -13,6 +13,7 @@ from funcbio.attachment._places import Group, ReadyGroup, groups, look, run, tak
 from funcbio.attachment._scaler import unscale
 from funcbio.attachment._turnover import Ages, Masks, merge, renew
 from funcbio.attachment._update import Old, scale_update
+from funcbio.base import listed
 from funcbio.mechanisms._placed import PLACES, Mechanism
 from funcbio.objects._layer import BioLayer
 
@@ -177,7 +178,7 @@ class Cycle:
             step.old.restore()
             raise RuntimeError(
                 f"{type(self.optimizer).__name__} should evaluate its closure once, before it moves weights, for "
-                f"{', '.join(names)} to act on the gradient; found that it {but}: attach to its base optimizer, or "
+                f"{listed(names)} to act on the gradient; found that it {but}: attach to its base optimizer, or "
                 "place them on the update"
             )
 

@@ -74,10 +74,9 @@ class Handle:
 
     def __repr__(self) -> str:
         """Returns the mechanisms with their places and periods, and the number of steps."""
-        periods = [f", every {one.every}" if one.every > 1 else "" for one in self.mechanisms]
-        named = zip(self.mechanisms, periods, strict=True)
-        acting = ", ".join(f"{one.name} ({one.where}{period})" for one, period in named)
-        return f"Handle({acting}; {self.steps} steps{'' if self.attached else '; removed'})"
+        acting = ", ".join(one.in_words for one in self.mechanisms)
+        steps = f"{self.steps} step{'' if self.steps == 1 else 's'}"
+        return f"Handle({acting}; {steps}{'' if self.attached else '; removed'})"
 
     @property
     def units(self) -> Units | None:

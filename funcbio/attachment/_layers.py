@@ -7,8 +7,10 @@ from weakref import WeakKeyDictionary, ref
 from torch import nn
 from torch.optim import Optimizer
 
+from funcbio._checks import kind_of
 from funcbio.attachment._optimizers import groups_by_weight
 from funcbio.attachment._signals import Listening
+from funcbio.base import listed
 from funcbio.objects._kept import Bare, bare_parameters, keep
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._survey import Overview
@@ -89,7 +91,7 @@ class Layers:
             gone = [bio.synapse.weight for bio in self.current if bio not in layers]
             if gone:
                 raise RuntimeError(
-                    f"the layers attached should stay in the model and its optimizer; found {', '.join(gone)} gone, "
+                    f"the layers attached should stay in the model and its optimizer; found {listed(gone)} gone, "
                     "replaced or converted again since: call remove(), and attach again"
                 )
             check_names(layers)
@@ -139,5 +141,5 @@ def check_names(bios: Iterable[BioLayer]) -> None:
 def model_of(model: object) -> nn.Module:
     """Returns the module; raises TypeError if the argument is none."""
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model should be an nn.Module; found {type(model).__name__}")
+        raise TypeError(f"model should be an nn.Module; found {kind_of(model)}")
     return model

@@ -3,18 +3,18 @@
 from typing import Any
 
 import torch
-from torch import Tensor, optim
+from torch import Tensor, nn, optim
 from torch.optim import Optimizer
 
+from funcbio._checks import kind_of
 from funcbio.tensors._sharding import holds_everywhere, local
 
 
 def check_optimizer(optimizer: object) -> None:
     """Raises if mechanisms cannot act around the steps of an optimizer."""
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(
-            f"optimizer should be a torch.optim.Optimizer, or None with hooks=False; found {type(optimizer).__name__}"
-        )
+        should = "a torch.optim.Optimizer, or None with hooks=False"
+        raise TypeError(f"optimizer should be {should}; found {kind_of(optimizer)}{_hint(optimizer)}")
     name = type(optimizer).__name__
     if not hasattr(optimizer, "_optimizer_step_pre_hooks"):
         raise ValueError(f"optimizer should be torch's own; found {name}, a wrapper: attach to what it wraps")
@@ -27,6 +27,16 @@ def check_optimizer(optimizer: object) -> None:
         raise ValueError("optimizer should take dense gradients; found SparseAdam: use Adam, and sparse=False")
     if any(group.get("differentiable") for group in optimizer.param_groups):
         raise ValueError("optimizer should not be differentiable; found differentiable=True: chain the pure features")
+
+
+def _hint(given: object) -> str:
+    """Returns, for a message, what was meant by something in the place of an optimizer; "" if that is not known."""
+    if isinstance(given, nn.Module):
+        return ": attach(optimizer, model, mechanisms) takes it before the model"
+    if isinstance(given, type) and issubclass(given, Optimizer):
+        return f": make one, {given.__name__}(model.parameters(), lr=...)"
+    inner = getattr(given, "optimizer", None)
+    return ": give its .optimizer" if isinstance(inner, Optimizer) else ""
 
 
 def groups_by_weight(optimizer: Optimizer | None) -> dict[int, dict[str, Any]]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from funcbio._checks import shown
+from funcbio.base import listed
 from funcbio.objects._buffers import places_of
 from funcbio.objects._layer import BioLayer
 from funcbio.tensors._sharding import is_distributed, shard_like, whole
@@ -61,7 +62,7 @@ def check(saved: object, bios: Sequence[BioLayer], counts: Counts) -> None:
 def _same_names(what: str, expected: Mapping[str, Any], found: Any) -> None:
     names = sorted(found) if isinstance(found, Mapping) else found
     if names != sorted(expected):
-        raise ValueError(f"{what} should be {', '.join(sorted(expected))}; found {names!r:.300}")
+        raise ValueError(f"{what} should be {listed(sorted(expected))}; found {names!r:.300}")
 
 
 def _check_tensor(what: str, expected: Tensor, found: object) -> None:

@@ -28,6 +28,10 @@ class Digits(NamedTuple):
     test_x: Tensor
     test_y: Tensor
 
+    def __repr__(self) -> str:
+        """Returns how many images there are."""
+        return f"Digits({len(self.train_y)} images to train on, {len(self.test_y)} to measure)"
+
 
 def digits() -> Digits:
     """Loads all 1,797 images; a fifth of them, the same share of every digit, is the test part."""

@@ -1,19 +1,23 @@
 """Binding: a configuration closed over the features, for one model."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+import optree
 from torch import nn
 
+from funcbio._checks import kind_of, names_arguments, perhaps, require, settings
 from funcbio.anatomy._synapses import Choice, Synapse, infer_synapses
 from funcbio.anatomy._synapses import synapses as describe
 from funcbio.anatomy._units import Units
-from funcbio.base import BioState, Feature, Key, Tree, leaf_names
-from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
+from funcbio.base import BioState, Feature, Key, Tree, leaf_names, listed
+from funcbio.bio_config import DEFAULT_BIO_CONFIG, IN_CONFIG, BioConfig, require_config
+from funcbio.functional._idle import warn
 from funcbio.functional._init import init
 from funcbio.functional._keep import keep_fields
 from funcbio.mechanisms import ROWS, split_weights
+from funcbio.tensors._kept import is_watched
 
 
 @dataclass(frozen=True)
@@ -26,17 +30,33 @@ class Bound:
         config: The configuration.
         synapses: The model's synapses.
         units: The table of its units, if one was given.
+        said: Why features would do nothing, as far as it has been said: each once.
     """
 
     config: BioConfig
     synapses: Mapping[str, Synapse]
     units: Units | None = None
+    said: set[str] = field(default_factory=set, init=False, compare=False)
 
     def __getattr__(self, name: str) -> Feature:
         """Returns a feature with its hyper-parameters."""
         if name not in ROWS:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return ROWS[name].bound(self.config, units=self.units)
+            near = "" if name.startswith("_") else perhaps(name, [*ROWS, "init", "keep"])
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{near}")
+        row = ROWS[name]
+        idle = None if row.idle is None or is_watched() else row.idle(self.config)
+        if idle is not None and idle not in self.said:
+            self.said.add(idle)
+            warn([idle])
+        return row.bound(self.config, units=self.units)
+
+    def __repr__(self) -> str:
+        """Returns the configuration, and every feature with its hyper-parameters in a line."""
+        lines = [f"Bound to {listed(self.synapses)} with {self.config}:"]
+        for name, row in ROWS.items():
+            need = "; needs units=" if row.by_unit and self.units is None else ""
+            lines.append(f"  {name}({settings(row.configured(self.config))}){need}")
+        return "\n".join(lines)
 
     def __dir__(self) -> list[str]:
         """Lists the attributes, features included."""
@@ -56,6 +76,7 @@ class Bound:
         return split_weights(params, self.config.weight_splitting_Gamma, synapses=self.synapses)
 
 
+@names_arguments(IN_CONFIG)
 def bind(
     model: nn.Module | Tree,
     config: BioConfig = DEFAULT_BIO_CONFIG,
@@ -76,7 +97,7 @@ def bind(
         An object with ``init``, ``split_weights`` and every feature.
 
     Raises:
-        ValueError: If a module holds no synapses.
+        ValueError: If a module holds no synapses, or an argument is not as it should be.
 
     Example:
         >>> net = torch.nn.Linear(3, 2)
@@ -86,5 +107,18 @@ def bind(
         >>> step = chain(bio.crystallize, bio.volume_dependent_lr, bio.fuzzy_learning_rates)
         >>> params, grads, state = step(params, params, state, key=key(1))
     """
+    _check(model, config, units)
     described = describe(model, synapses) if isinstance(model, nn.Module) else infer_synapses(model)
     return Bound(config, described, units)
+
+
+def _check(model: Any, config: object, units: object) -> None:
+    """Raises ValueError if an argument of ``bind`` is not as it should be."""
+    leaves = [] if isinstance(model, nn.Module) else optree.tree_leaves(model)
+    odd = next((leaf for leaf in leaves if not hasattr(leaf, "ndim") or isinstance(leaf, type)), None)
+    if odd is not None:
+        named = isinstance(odd, Iterator)
+        hint = ": dict(model.named_parameters()) is one" if named else ": call it" if isinstance(odd, type) else ""
+        raise ValueError(f"model should be a module, or a tree of tensors; found {kind_of(odd)}{hint}")
+    require_config(config)
+    require("units", units, "a table made by funcbio.units, or None", units is None or isinstance(units, Units))

@@ -1,15 +1,16 @@
 """Chains: features one after the other, as one feature."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from funcbio._checks import check_compile, is_number, is_real
-from funcbio.base import Feature, Key, Tree
+from funcbio._checks import check_compile, is_number, is_real, perhaps
+from funcbio.base import Feature, Key, Tree, listed
 from funcbio.engine._layers import Step
 from funcbio.engine._run import run_steps
 from funcbio.engine._switch import compiles
 from funcbio.mechanisms import ROWS
+from funcbio.mechanisms._row import name_of, parts_of
 from funcbio.tensors._kept import is_watched
 from funcbio.tensors._sharding import is_plain
 
@@ -33,7 +34,7 @@ def chain(*features: Feature, compile: bool | None = None) -> Feature:
         The composed feature.
 
     Raises:
-        ValueError: If ``compile`` is neither a bool nor None.
+        ValueError: If a feature is no function, or ``compile`` is neither a bool nor None.
 
     Example:
         >>> params, grads = {"w": torch.ones(2)}, {"w": torch.ones(2)}
@@ -43,6 +44,8 @@ def chain(*features: Feature, compile: bool | None = None) -> Feature:
         tensor([0.2500, 4.0000])
     """
     check_compile(compile)
+    for feature in features:
+        _check(feature)
     # Transforms and graphs have to see every operation: features then run one by one.
     parts = features if is_watched() else _merged(_flat(features), compile)
 
@@ -51,8 +54,24 @@ def chain(*features: Feature, compile: bool | None = None) -> Feature:
             params, grads, state = part(params, grads, state, key=key)
         return params, grads, state
 
+    chained.__qualname__ = f"chain({listed(map(_title, features))})"  # It prints as what it is.
     chained.features = features  # pyright: ignore[reportFunctionMemberAccess]
     return chained
+
+
+def _check(feature: object) -> None:
+    """Raises ValueError if a feature is no function; the message says how to give what was meant."""
+    if callable(feature):
+        return
+    hint = ""
+    if isinstance(feature, str):
+        name = feature if feature in ROWS else perhaps(feature, ROWS).removeprefix(", perhaps ")
+        hint = f": give the function, funcbio.{name} or bind(model).{name}"
+    elif isinstance(feature, Iterable):
+        hint = ": give them one by one, chain(*features)"
+    elif hasattr(feature, "feature"):
+        hint = ": attach takes those, and a chain functions"
+    raise ValueError(f"features should be functions; found {feature!r:.200}{hint}")
 
 
 def _merged(features: Sequence[Feature], compile: bool | None) -> list[Feature]:
@@ -83,6 +102,11 @@ def _part(steps: Sequence[Step], compile: bool | None) -> list[Feature]:
 def _flat(features: tuple[Feature, ...]) -> list[Feature]:
     """Returns the features, with those of chains within the chain one by one, so that all may share a loop."""
     return [inner for one in features for inner in (_flat(one.features) if _is_chain(one) else [one])]  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
+
+
+def _title(feature: Feature) -> str:
+    """Returns the name of a feature, or what a chain within the chain prints as."""
+    return feature.__qualname__ if _is_chain(feature) else name_of(parts_of(feature)[0])  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _is_chain(feature: Feature) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from funcbio._checks import outside
 from funcbio.anatomy._synapses import Synapse
-from funcbio.base import IdleWarning
+from funcbio.base import IdleWarning, listed
 from funcbio.bio_config import BioConfig
 from funcbio.mechanisms._placed import Mechanism
 
@@ -34,8 +34,8 @@ def idle_mechanisms(mechanisms: Sequence[Mechanism], config: BioConfig, *, train
         optimizer: Class of the optimizer.
     """
     if mechanisms and not trained:
-        names = ", ".join(mechanism.name for mechanism in mechanisms)
-        return [f"{names} should act on weights that are trained; found requires_grad=False on all of them"]
+        names = [mechanism.name for mechanism in mechanisms]
+        return [f"{listed(names)} should act on weights that are trained; found requires_grad=False on all of them"]
     reasons = [*_unapplied(mechanisms, config), _cancelled(mechanisms, optimizer)]
     reasons.extend(mechanism.row.idle(config) for mechanism in mechanisms if mechanism.row.idle is not None)
     return [reason for reason in reasons if reason is not None]
@@ -50,7 +50,7 @@ def _unapplied(mechanisms: Sequence[Mechanism], config: BioConfig) -> list[str]:
         if row.applied_by is not None and not (row.idle is not None and row.idle(config)):
             waiting.setdefault(row.applied_by, []).append(mechanism.name)
     return [
-        f"{', '.join(names)} should be used with {applying}, which applies the rates that change; found no mechanism "
+        f"{listed(names)} should be used with {applying}, which applies the rates that change; found no mechanism "
         "that does, so that nothing is learned otherwise"
         for applying, names in waiting.items()
         if applying not in present
@@ -59,11 +59,22 @@ def _unapplied(mechanisms: Sequence[Mechanism], config: BioConfig) -> list[str]:
 
 def _cancelled(mechanisms: Sequence[Mechanism], optimizer: type) -> str | None:
     names = [one.name for one in mechanisms if one.where == "gradient" and one.row.scales]
+    return cancelled(names, optimizer, "where='gradient': leave where out")
+
+
+def cancelled(names: Sequence[str], optimizer: type, found: str) -> str | None:
+    """Returns why factors on gradients would do nothing under a class of optimizers; None if they would.
+
+    Args:
+        names: The mechanisms that multiply gradients by them.
+        optimizer: The class.
+        found: How they come to act on gradients, and what to do instead.
+    """
     if not names or not normalises(optimizer):
         return None
     return (
-        f"{', '.join(names)} should act on the update of {optimizer.__name__}, which divides by a norm of the "
-        "gradient, so that constant factors on it cancel; found where='gradient': leave where out"
+        f"{listed(names)} should act on the update of {optimizer.__name__}, which divides by a norm of the "
+        f"gradient, so that constant factors on it cancel; found {found}"
     )
 
 

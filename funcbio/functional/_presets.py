@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, overload
 
-from funcbio._checks import is_count, require
-from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
+from funcbio._checks import is_count, require, unlike_default
+from funcbio.bio_config import BioConfig
 from funcbio.mechanisms._placed import Mechanism
 
 __all__ = ["Preset", "keep_plasticity"]
@@ -55,8 +55,7 @@ class Preset(Sequence[Mechanism]):
     @property
     def fields(self) -> dict[str, Any]:
         """Returns the fields of the configuration that are not the defaults."""
-        default = vars(DEFAULT_BIO_CONFIG)
-        return {name: value for name, value in vars(self.config).items() if value != default[name]}
+        return unlike_default(self.config)
 
     @overload
     def __getitem__(self, index: int) -> Mechanism: ...

@@ -82,6 +82,10 @@ class BioCallback(Callback):
             log_every=log_every,
         )
 
+    def __repr__(self) -> str:
+        """Returns the mechanisms, with their places and periods."""
+        return f"BioCallback({', '.join(one.in_words for one in self._session.mechanisms)})"
+
     @property
     def handles(self) -> list[Handle]:
         """Returns the handles of all optimizers that hold synapses; those of the last fit once it is over."""

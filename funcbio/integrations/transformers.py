@@ -93,6 +93,10 @@ class BioCallback(TrainerCallback):
             log_every=log_every,
         )
 
+    def __repr__(self) -> str:
+        """Returns the mechanisms, with their places and periods."""
+        return f"BioCallback({', '.join(one.in_words for one in self._session.mechanisms)})"
+
     @property
     def handles(self) -> list[Handle]:
         """Returns the handle in a list; that of the last training once it is over."""

@@ -1,11 +1,11 @@
 """Mechanisms of a training step, each with its place in the step and how often it acts."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-from funcbio._checks import is_count
+from funcbio._checks import is_count, perhaps, plain_number, settings
 from funcbio.anatomy._units import Units
 from funcbio.base import KEPT, Feature, check_option
 from funcbio.mechanisms import PLACES, ROWS, Row
@@ -38,14 +38,32 @@ class Mechanism:
     every: int = 1
     where: str | None = None
     hyper: Mapping[str, str] = field(default_factory=dict)
-    units: Units | None = field(default=None, repr=False)
+    units: Units | None = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Mechanism":
+        """Refuses hyper-parameters before the generated ``__init__`` sees them: the configuration sets them."""
+        feature = args[0] if args else kwargs.get("feature")
+        names = [item.name for item in fields(cls)]
+        for name in kwargs:
+            row = ROWS.get(feature) if isinstance(feature, str) else None
+            if name not in names and row is not None and name in row.fields:
+                should = f"given by the configuration, as BioConfig({row.fields[name]}=...)"
+                raise ValueError(f"{name} of {feature} should be {should}; found it in Mechanism")
+            if name not in names:
+                raise TypeError(
+                    f"{name} should be an argument of Mechanism{perhaps(name, names)}; found an unknown name"
+                )
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         """Checks every value and fills in the place."""
+        object.__setattr__(self, "every", plain_number(self.every))
         if isinstance(self.feature, str):
             check_option("feature", self.feature, ROWS)
         elif not callable(self.feature):
-            raise ValueError(f"feature should be the name of a method or a function; found {self.feature!r}")
+            several = isinstance(self.feature, Sequence)
+            hint = ": leave out the list around it" if several else mechanisms_hint(self.feature)
+            raise ValueError(f"feature should be the name of a method or a function; found {self.feature!r:.200}{hint}")
         if isinstance(self.feature, str) and self.hyper:
             should = f"left out for {self.feature!r}, whose hyper-parameters are fields of the configuration"
             raise ValueError(f"hyper should be {should}; found {dict(self.hyper)}")
@@ -59,6 +77,18 @@ class Mechanism:
         object.__setattr__(self, "where", place)
         if row is not None and row.on_trees and place != row.place:
             raise ValueError(f"where should be {row.place!r} for {self.name}, or left out; found {place!r}")
+
+    def __repr__(self) -> str:
+        """Returns the feature, its place, and what differs from the defaults."""
+        optional = {"every": (self.every, 1), "hyper": (dict(self.hyper), {}), "units": (self.units, None)}
+        given = {name: value for name, (value, default) in optional.items() if value != default}
+        feature = repr(self.feature) if isinstance(self.feature, str) else name_of(parts_of(self.feature)[0])
+        return f"Mechanism({feature}, {settings({'where': self.where, **given})})"
+
+    @property
+    def in_words(self) -> str:
+        """Returns the name, the place and the period, such as "rejuvenate_weights (after, every 100)"."""
+        return f"{self.name} ({self.where}{f', every {self.every}' if self.every > 1 else ''})"
 
     @property
     def name(self) -> str:
@@ -124,6 +154,19 @@ def with_companions(mechanisms: Iterable[Mechanism]) -> tuple[Mechanism, ...]:
     names = {mechanism.name for mechanism in chosen}
     further = {m.row.companion for m in chosen if m.row.companion is not None} - names
     return (*chosen, *(Mechanism(name) for name in sorted(further)))
+
+
+def mechanisms_hint(given: Any) -> str:
+    """Returns, for a message, how to make a list of mechanisms of something else; "" if that is not known."""
+    if isinstance(given, str | Mechanism):
+        return f": give a list, [{given!r}]"
+    if getattr(given, "__module__", "").endswith("._presets"):
+        return f": call it, {name_of(given)}()"  # pyright: ignore[reportArgumentType]
+    if isinstance(given, Mapping):
+        return ": several lists by name are for sweep"
+    if callable(given) and not isinstance(given, type):
+        return f": give a list, [{name_of(given)}]"  # pyright: ignore[reportArgumentType]
+    return ""
 
 
 def as_mechanism(given: object) -> Mechanism:

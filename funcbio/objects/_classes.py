@@ -9,6 +9,8 @@ from weakref import WeakValueDictionary
 
 from torch import nn
 
+from funcbio.bio_config import BioConfig
+
 _made: WeakValueDictionary[Any, type[nn.Module]] = WeakValueDictionary()
 
 
@@ -28,10 +30,16 @@ def bio_class(module_class: type[nn.Module], converter: Any) -> type[nn.Module]:
         A class of the same name.
     """
     base: Any = vars(module_class).get("bio_original", module_class)
-    identity = (base, type(converter), repr(sorted(vars(converter).items(), key=lambda item: item[0])))
+    identity = (base, type(converter), repr(sorted(map(_whole, vars(converter).items()))))
     if identity not in _made:
         _made[identity] = _make_class(base, copy.copy(converter))
     return _made[identity]
+
+
+def _whole(attribute: tuple[str, Any]) -> tuple[str, str]:
+    """Returns an attribute of a converter with all that tells it from others: a configuration prints less."""
+    name, value = attribute
+    return name, repr((type(value), vars(value)) if isinstance(value, BioConfig) else value)
 
 
 def _make_class(base: Any, converter: Any) -> type[nn.Module]:

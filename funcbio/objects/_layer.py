@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from funcbio import rng
+from funcbio._checks import settings, unlike_default
 from funcbio.anatomy._synapses import Synapse, is_treated, synapses
 from funcbio.base import Key
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError, Distribution
@@ -213,8 +214,11 @@ class BioLayer(nn.Module):
         return split_output(output, self.config.weight_splitting_Gamma, activation=activation, dim=dim)
 
     def extra_repr(self) -> str:
-        """Shows the distribution of the rates."""
-        return f"distribution={self.config.fuzzy_lr_distribution.value}"  # pyright: ignore[reportAttributeAccessIssue]
+        """Shows the distribution of the rates, and what else differs from the default configuration."""
+        told = {"fuzzy_lr_distribution", "fuzzy_lr_layer_index", "fuzzy_lr_total_layers"}
+        changed = {name: value for name, value in unlike_default(self.config).items() if name not in told}
+        distribution = f"distribution={self.config.fuzzy_lr_distribution.value}"  # pyright: ignore[reportAttributeAccessIssue]
+        return ", ".join([distribution, settings(changed)] if changed else [distribution])
 
     def __getattr__(self, name: str) -> Any:
         """Finds the methods of the table that have no other form, and the features that a converter exposes."""

@@ -56,6 +56,10 @@ class ModelMethod:
             args, kwargs = (), {}  # The model has seen its input; the layers need none of their own.
         return self._results(self._together(plan, finite, *args, **kwargs), plan.row)
 
+    def __repr__(self) -> str:
+        """Returns the call and the kind of model that it acts on."""
+        return f"<{self.name}() of {type(self.overview.model).__name__}>"
+
     def plan(self, survey: Survey) -> Plan:
         """Looks at every layer without changing it.
 
@@ -67,6 +71,7 @@ class ModelMethod:
         def look() -> Prepared:
             bio_mods = self._taking_part(survey.layers())
             self.overview.warn_of_idle(self.row(bio_mods), bio_mods)
+            self.overview.expect_step(self.row(bio_mods), self.name)
             return prepare((bio, [(self.name, bio.row(self.name))]) for bio in bio_mods)
 
         prepared = self.overview.plans.get(self.name, survey.mark, look)

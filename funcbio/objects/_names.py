@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from funcbio.anatomy._synapses import READOUT_MARK, Holder, is_marked
+from funcbio.base import listed
 from funcbio.files._cleanup import switched_on
 from funcbio.functional._idle import outside
 from funcbio.objects._layer import BioLayer
@@ -63,7 +64,7 @@ def free_names(model: nn.Module, names: Iterable[str]) -> list[str]:
     taken = own_names(model, names)
     if taken and not _silent.get():
         warnings.warn(
-            f"{type(model).__name__} should have the names of methods free; found its own {', '.join(taken)}, kept as "
+            f"{type(model).__name__} should have the names of methods free; found its own {listed(taken)}, kept as "
             f"before: the method of that name is left out of the model, and there on its layers, as bio_mod.{taken[0]}",
             stacklevel=outside(),
         )

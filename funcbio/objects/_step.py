@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from funcbio._checks import perhaps
+from funcbio.base import listed
 from funcbio.engine._layers import Layer, Step
 from funcbio.mechanisms import METHODS, Row
 from funcbio.objects._finite import finite_gradients, peak
@@ -69,6 +70,10 @@ class BioStep:
             return _last(_run(segment, ready, True) for segment, ready in call.merged)
         parts = segments(call.planned, stays_finite=False)
         return _last(_run(part, merged(part), part[0][0].verdict(survey, part[0][1])) for part in parts)
+
+    def __repr__(self) -> str:
+        """Returns the methods that it runs, and the kind of model that it acts on."""
+        return f"<bio_step({listed(map(repr, self.steps))}) of {type(self.overview.model).__name__}>"
 
 
 def _one_by_one(methods: Sequence[ModelMethod]) -> dict[str, Tensor] | None:

@@ -8,15 +8,17 @@ import torch
 from torch import nn
 
 from funcbio.anatomy._choice import LAYERS
-from funcbio.base import DaleWarning
+from funcbio.base import DaleWarning, listed
 from funcbio.functional._idle import outside, warn
 from funcbio.mechanisms import Row
 from funcbio.objects._calls import Plans
+from funcbio.objects._cancelled import await_step, stop_waiting
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._watch import Watch, watch
 from funcbio.tensors._sharding import reshard
 
-NOTHING = "nothing is trained"
+NOTHING, STEPPED = "nothing is trained", "an optimizer has stepped"
+"""What is said once, or looked at once, beside the reasons why methods do nothing."""
 
 
 class Survey(NamedTuple):
@@ -106,6 +108,21 @@ class Overview:
             warn([reason for reason in reasons[:1] if reason not in self.warned])
             self.warned.add(reasons[0])
 
+    def expect_step(self, row: Row | None, name: str) -> None:
+        """Waits, once, for the first step after a method has scaled gradients: some optimizers cancel the factors."""
+        stop_waiting()
+        if row is not None and row.scales and STEPPED not in self.warned:
+            await_step(self, name)
+
+    def see_step(self) -> None:
+        """Notes that an optimizer has stepped; methods look at the layers anew, so that the hook can be taken away."""
+        self.warned.add(STEPPED)
+        self.plans = Plans()
+
+    def weights(self) -> list[Any]:
+        """Returns the weights with synapses, as they were last seen."""
+        return [] if self.survey is None else [bio.weight for bio in self.survey.bio_mods]
+
     def __getstate__(self) -> dict[str, Any]:
         """Leaves what can be looked up again out of copies and pickles."""
         return {**vars(self), "survey": None, "parents": [], "leaves": [], "plans": Plans()}
@@ -153,9 +170,8 @@ def warn_of_free(bios: list[BioLayer], free: Collection[str]) -> None:
     """Warns of weights that units feed and that have no sign, some or all of them; those exempt anyway are left out."""
     names = [bio.synapse.weight for bio in bios if bio.synapse.weight in free and bio.sign.ndim]
     if names:
-        found = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         warnings.warn(
-            f"apply_dales_principle should find one sign for what each input carries; found {found} "
+            f"apply_dales_principle should find one sign for what each input carries; found {listed(names)} "
             "with inputs in which units arrive mixed, or with something that has no sign: weights of those are free",
             DaleWarning,
             stacklevel=outside(),
@@ -167,7 +183,7 @@ def warn_of_no_signs(bios: list[BioLayer]) -> None:
     frozen = [bio.synapse.weight for bio in bios if not bio.participates and not bio.synapse.readout]
     if frozen and all(bio.sign.ndim == 0 for bio in bios):
         warnings.warn(
-            f"apply_dales_principle should find weights that are trained; found {', '.join(frozen)} with "
+            f"apply_dales_principle should find weights that are trained; found {listed(frozen)} with "
             "requires_grad=False: they keep their values and have no signs",
             stacklevel=outside(),
         )
@@ -178,7 +194,7 @@ def warn_of_added(plain: list[str], left_out: frozenset[str]) -> None:
     added = [name for name in plain if name not in left_out]
     if added:
         warnings.warn(
-            f"the layers of a converted model should all be converted; found {', '.join(added)}, "
+            f"the layers of a converted model should all be converted; found {listed(added)}, "
             "added or replaced since: convert the model again, and load its state",
             stacklevel=4,
         )

@@ -26,6 +26,10 @@ class TreeMethod:
         self.overview, self.name = overview, name
         self.__doc__ = f"Runs ``{name}`` on every trained parameter; see ``funcbio.{name}``."
 
+    def __repr__(self) -> str:
+        """Returns the call and the kind of model that it acts on."""
+        return f"<{self.name}() of {type(self.overview.model).__name__}>"
+
     @property
     def row(self) -> Row:
         """Returns the row of the table."""

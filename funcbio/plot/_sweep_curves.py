@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from funcbio._seeds import Run, extra, intervals, require_one_of, runs
+from funcbio.base import listed
 from funcbio.plot._canvas import PALETTE, colors_of, count, draw_mean, figure_of, finite_or_nan, fit_scales, spell
 from funcbio.plot._sweep_map import heatmap
 from funcbio.plot._sweep_outcome import Outcome, averaged, ordered
@@ -66,8 +67,8 @@ def _lines(result: Outcome, members: Sequence[Run], by: str | None) -> dict[str,
     places = [result.hyper.index(name) for name in names]
     keys = [tuple(run.combination[place] for place in places) for run in members]
     if by is None and len(set(keys)) > len(PALETTE):
-        choices = ", ".join(map(repr, result.hyper))
-        raise ValueError(f"by should be one of {choices} to draw {len(set(keys))} combinations; found None")
+        names = listed(map(repr, result.hyper))
+        raise ValueError(f"by should be one of {names} to draw {len(set(keys))} combinations; found None")
     order = [(value,) for value in ordered(key[0] for key in keys)] if by else dict.fromkeys(keys)
     groups = {key: [run for run, its in zip(members, keys, strict=True) if its == key] for key in order}
     return {_label(names, key, group): group for key, group in groups.items()}

@@ -20,6 +20,7 @@ from funcbio.mechanisms._row import units_of
 from funcbio.rng import fold_in, key, uniform
 from funcbio.sweeps._engine import Engine, Kind
 from funcbio.sweeps._folds import Folds
+from funcbio.sweeps._given import data_hint, metrics_hint, require_factory, require_loss, shown_data
 from funcbio.sweeps._member import Rules, networks
 from funcbio.sweeps._memory import fitting, member_bytes
 from funcbio.sweeps._optimizers import Recipe
@@ -66,8 +67,8 @@ class Job:
             require(name, getattr(self, name), "an integer >= 1", is_count(getattr(self, name)))
         valid = not isinstance(self.shared, str) and all(name in SHARED for name in self.shared)
         require("share", self.shared, f"a list, and hold some of {', '.join(SHARED)}", valid)
-        for name in ("model", "loss"):
-            require(name, getattr(self, name), "a function", callable(getattr(self, name)))
+        require_factory(self.model)
+        require_loss(self.loss)
         _check_data("data", self.data)
         if self.test is not None:
             require("test", self.test, "tensors", not callable(self.test))
@@ -243,13 +244,17 @@ def _parameters(make: Any) -> Mapping[str, inspect.Parameter]:
 
 def _check_metrics(name: str, metrics: Any) -> None:
     functions = isinstance(metrics, Mapping) and all(callable(metric) for metric in metrics.values())
-    require(name, metrics, "functions by name, not named loss", functions and "loss" not in metrics)
+    if not functions or "loss" in metrics:
+        should = "functions by name, not named loss"
+        raise ValueError(f"{name} should be {should}; found {metrics!r:.200}{metrics_hint(metrics)}")
 
 
 def _check_data(name: str, data: Any) -> None:
     if callable(data):
         return
     tensors = isinstance(data, Sequence) and all(isinstance(part, Tensor) for part in data)
-    require(name, data, "a sequence of two or more tensors, inputs and target", tensors and len(data) >= 2)
+    if not tensors or len(data) < 2:
+        should = "a sequence of two or more tensors, inputs and target"
+        raise ValueError(f"{name} should be {should}; found {shown_data(data)}{data_hint(data)}")
     whole = all(part.ndim > 0 and len(part) == len(data[0]) > 0 for part in data)
     require(name, ", ".join(map(shown, data)), "a sequence, and hold tensors of one length >= 1", whole)

@@ -11,7 +11,9 @@ import torch
 from optree import tree_structure, tree_unflatten
 from torch import Tensor, optim
 
-from funcbio._checks import perhaps
+from funcbio._checks import kind_of, perhaps
+from funcbio.base import listed
+from funcbio.sweeps._given import optimizer_hint
 from funcbio.sweeps._newborn import AGES, check_newborn, corrected, renewed
 
 Tensors = dict[str, Tensor]
@@ -69,10 +71,12 @@ def recipe(optimizer: Any, lr: float | None, newborn: str | None = None) -> Reci
     keywords = dict(optimizer.keywords) if isinstance(optimizer, partial) else {}
     optimizer_class = optimizer.func if isinstance(optimizer, partial) else optimizer
     if optimizer_class not in ELEMENTWISE:
-        names = ", ".join(cls.__name__ for cls in ELEMENTWISE)
+        names = [cls.__name__ for cls in ELEMENTWISE]
+        hint = optimizer_hint(optimizer_class, names)
+        found = kind_of(optimizer_class) if isinstance(optimizer_class, optim.Optimizer) else repr(optimizer_class)
         raise ValueError(
-            f"optimizer should be one of torch.optim's {names}, a partial of one, or an object with init and update, "
-            f"because others would mix the members that train together; found {optimizer_class!r}"
+            f"optimizer should be one of torch.optim's {listed(names)}, a partial of one, or an object with init and "
+            f"update, because others would mix the members that train together; found {found}{hint}"
         )
     defaults = {name: item.default for name, item in inspect.signature(optimizer_class).parameters.items()}
     options = tuple(name for name in defaults if name not in TECHNICAL)

@@ -5,6 +5,7 @@ import io
 import math
 import os
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,7 +211,8 @@ class SweepResult:
             ImportError: If pandas or scipy is missing.
             ValueError: If there is no such metric or step, or a combination has a seed twice.
         """
-        return statistics.summary(self.table, self.hyper, metric, step)
+        frame = statistics.summary(self.table, self.hyper, metric, step)
+        return import_module("funcbio.sweeps._frames").Whole(frame)  # Only now: it imports pandas.
 
     def compare(self, metric: str, by: str, baseline: Any, step: int | None = None) -> "DataFrame":
         """Compares every value of a hyper-parameter with a baseline, paired by seed.
@@ -226,7 +228,7 @@ class SweepResult:
             "baseline"; "pairs", the common seeds at which both are finite; "diverged", the common seeds at which they
             are not; "difference", the mean of value minus baseline over the pairs, with the ends "low" and "high" of
             its 95 % bootstrap interval; "p_value" of Wilcoxon's signed-rank test, not corrected for the number of
-            rows: 1 if all differences are zero, nan without pairs.
+            rows: 1 if all differences are zero, nan without pairs. It prints as a table, cut by no width.
 
         Raises:
             ImportError: If pandas or scipy is missing.
@@ -238,7 +240,11 @@ class SweepResult:
             >>> SweepResult(table, ["lr"], {}, {}).compare("loss", by="lr", baseline=0.1).difference.item()
             0.25
         """
-        return statistics.compare(self.table, self.hyper, metric, by, baseline, step)
+        frame = statistics.compare(self.table, self.hyper, metric, by, baseline, step)
+        comparison = import_module("funcbio.sweeps._frames").Comparison(frame)  # Only now: it imports pandas.
+        at = max(self.table["step"]) if step is None else step
+        comparison.attrs = {"metric": metric, "by": by, "baseline": figures.spell(baseline), "step": at}
+        return comparison
 
     def curves(self, metric: str, by: str | None = None) -> "Figure":
         """Draws a metric over the steps; see ``funcbio.plot._sweep_curves.curves``."""

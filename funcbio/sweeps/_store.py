@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from funcbio.base import listed
 from funcbio.checkpoint import load_checkpoint, save_checkpoint
 from funcbio.files import FileError
 from funcbio.files._aside import write_aside
@@ -22,8 +23,6 @@ from funcbio.sweeps._engine import Engine
 
 MANIFEST = "sweep.json"
 SHOULD = "output should be a new folder, or that of the same sweep"
-NAMED = 5
-"""Entries that a warning names."""
 
 
 class Trained(NamedTuple):
@@ -161,8 +160,7 @@ def _require_same(before: Seen, now: Seen, folder: Path) -> None:
         ("compute as before", comparison.versions),
     ):
         if names:
-            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            text = f"{', '.join(names[:NAMED])}{more} should {should}: the sweep in {folder} goes on with them"
+            text = f"{listed(names)} should {should}: the sweep in {folder} goes on with them"
             warnings.warn(text, stacklevel=outside())
 
 

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
-from funcbio._checks import is_count, is_number, require
+from funcbio._checks import is_count, is_number, names_arguments, plain_number, require
 from funcbio.anatomy._synapses import Choice
 from funcbio.anatomy._units import Units
-from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
+from funcbio.bio_config import DEFAULT_BIO_CONFIG, IN_CONFIG, BioConfig, require_config
 from funcbio.files._owner import owned
 from funcbio.functional._idle import warn
 from funcbio.functional._presets import Preset
@@ -23,6 +24,7 @@ from funcbio.sweeps._choice import choose
 from funcbio.sweeps._engine import compiles
 from funcbio.sweeps._fingerprint import fingerprint
 from funcbio.sweeps._folds import as_folds
+from funcbio.sweeps._given import as_grid, as_rate, as_seeds, as_tensors
 from funcbio.sweeps._idle import idle_members
 from funcbio.sweeps._job import Data, Job
 from funcbio.sweeps._modes import modes_taken_off
@@ -38,10 +40,11 @@ from funcbio.sweeps._training import train
 from funcbio.sweeps._trials import Trial, as_variants, make_trials
 
 
+@names_arguments(IN_CONFIG)
 def sweep(
     model: Callable[[], nn.Module],
     loss: Callable[..., Tensor],
-    data: Data,
+    data: Data | TensorDataset,
     *,
     steps: int,
     batch_size: int = 64,
@@ -53,7 +56,7 @@ def sweep(
     seeds: int | Iterable[int] = 10,
     grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] = (),
     share: Collection[str] = (),
-    test: Sequence[Tensor] | None = None,
+    test: Sequence[Tensor] | TensorDataset | None = None,
     folds: Iterable[tuple[Any, Any]] | None = None,
     metrics: Mapping[str, Callable[..., Tensor]] | None = None,
     train_metrics: Mapping[str, Callable[..., Tensor]] | None = None,
@@ -76,7 +79,8 @@ def sweep(
     Args:
         model: Makes the network, without arguments: ``lambda: Net(hidden=128)``.
         loss: ``loss(output, target)``, a mean over the batch.
-        data: Tensors of one length, inputs and target: ``(x, y)``. Or a function that makes a batch: ``data(key)``,
+        data: Tensors of one length, inputs and target: ``(x, y)``, or arrays of numpy (float64 becomes torch's default
+            type), or a ``TensorDataset``. Or a function that makes a batch: ``data(key)``,
             with a key for every step; or ``data(key, step)`` for data that change over time, with one key for all steps
             of a member, and the number of the step as a tensor. ``batch_size`` counts for tensors only.
         steps: Training steps.
@@ -90,7 +94,7 @@ def sweep(
         mechanisms: Names, functions or ``Mechanism`` objects, in the order in which they act; or several such lists by
             name, to be compared: ``{"plain": [], "bio": ["crystallize"]}``. Or a preset, with its configuration.
         config: The configuration.
-        seeds: How many, or which.
+        seeds: How many, or which: a list, range, array or tensor.
         grid: Values for every hyper-parameter, to train all combinations of them; or a list of combinations. Names
             are fields of the configuration, "lr", "weight_decay", options of the optimizer, "mechanisms". Numbers of
             the configuration, "lr" and "weight_decay" train together; other values make groups.
@@ -133,9 +137,11 @@ def sweep(
         ([0.1, 0.1, 0.3, 0.3], [0, 1, 0, 1])
     """
     config = _config(mechanisms, config)
-    optimizer_recipe = recipe(optimizer, lr, newborn)
-    row_folds = as_folds(folds, data, test)
-    trials = make_trials(_seeds(seeds), grid, as_variants(mechanisms), config, optimizer_recipe, len(row_folds))
+    optimizer_recipe = recipe(optimizer, as_rate(lr), newborn)
+    tensors, test_tensors = as_tensors("data", data), as_tensors("test", test)
+    row_folds, variants = as_folds(folds, tensors, test_tensors), as_variants(mechanisms)
+    trials = make_trials(as_seeds(seeds), as_grid(grid), variants, config, optimizer_recipe, len(row_folds))
+    steps, batch_size, record_every, chunk = map(plain_number, (steps, batch_size, record_every, chunk))
     require("save_seconds", save_seconds, "a number >= 0", is_number(save_seconds) and save_seconds >= 0)
     require("compile", compile, "True, False or 'auto'", isinstance(compile, bool) or compile == "auto")
     require("units", units, "a table made by funcbio.units", units is None or isinstance(units, Units))
@@ -145,13 +151,13 @@ def sweep(
         job = Job(
             model=model,
             loss=loss,
-            data=data,
+            data=tensors,
             steps=steps,
             batch_size=batch_size,
             recipe=optimizer_recipe,
             trials=trials,
             shared=share if isinstance(share, str) else tuple(share),
-            test=test,
+            test=test_tensors,
             metrics={} if metrics is None else metrics,
             train_metrics={} if train_metrics is None else train_metrics,
             record_every=steps if record_every is None else record_every,
@@ -231,6 +237,7 @@ def _config(mechanisms: Any, config: BioConfig) -> BioConfig:
     named = mechanisms.values() if isinstance(mechanisms, Mapping) else ()
     own = any(isinstance(one, Preset) for one in named)
     require("mechanisms", mechanisms, "a preset alone, not one of several lists: it has a configuration", not own)
+    require_config(config)
     if not isinstance(mechanisms, Preset):
         return config
     given = config not in (DEFAULT_BIO_CONFIG, mechanisms.config)
@@ -243,15 +250,6 @@ def _device(device: torch.device | str) -> torch.device:
         return torch.device(device)
     except (RuntimeError, TypeError):
         raise ValueError(f"device should be one that torch knows; found {device!r}") from None
-
-
-def _seeds(seeds: int | Iterable[int]) -> list[int]:
-    should = "an integer >= 1, or one or more different integers"
-    require("seeds", seeds, should, is_count(seeds) or (isinstance(seeds, Iterable) and not isinstance(seeds, str)))
-    numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    whole = all(isinstance(seed, int) and not isinstance(seed, bool) for seed in numbers)
-    require("seeds", seeds, should, bool(numbers) and whole and len(set(numbers)) == len(numbers))
-    return numbers
 
 
 def _plan(job: Job, store: Store, chunk: int | None) -> dict[str, list[Trial]]:

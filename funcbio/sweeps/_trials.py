@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from funcbio._checks import is_number, perhaps
-from funcbio.base import Key
+from funcbio.base import Key, listed
 from funcbio.bio_config import BioConfig
-from funcbio.mechanisms._placed import Mechanism, as_mechanism, with_companions
+from funcbio.mechanisms._placed import Mechanism, as_mechanism, mechanisms_hint, with_companions
 from funcbio.rng import fold_in, key
 from funcbio.sweeps._optimizers import Recipe
 
@@ -53,7 +53,8 @@ class Trial:
     def kind(self) -> str:
         """Returns a text that is the same for all members that can train together."""
         static = {name: value for name, value in vars(self.config).items() if name not in self.numbers}
-        return repr((sorted(static.items()), sorted(self.options.items()), self.mechanisms))
+        acting = [(one.feature, one.every, one.where, sorted(one.hyper.items())) for one in self.mechanisms]
+        return repr((sorted(static.items()), sorted(self.options.items()), acting))
 
     def key(self, what: str, shared: Sequence[str]) -> Key:
         """Returns the key of one thing that is drawn; that of all members if it is shared."""
@@ -107,7 +108,7 @@ def as_variants(mechanisms: Any) -> dict[str, tuple[Mechanism, ...]]:
     for name, items in named.items():
         if isinstance(items, str) or not isinstance(items, Iterable):
             where = f"mechanisms[{name!r}]" if name else "mechanisms"
-            raise ValueError(f"{where} should be a list of mechanisms; found {items!r}")
+            raise ValueError(f"{where} should be a list of mechanisms; found {items!r:.200}{mechanisms_hint(items)}")
     return {str(name): with_companions(as_mechanism(item) for item in items) for name, items in named.items()}
 
 
@@ -161,7 +162,7 @@ def _check_fold(combination: Mapping[str, Any], folds: int) -> None:
 def _variant(combination: Mapping[str, Any], variants: Mapping[str, Sequence[Mechanism]]) -> str:
     name = combination.get(VARIANT, next(iter(variants)))
     if name not in variants:
-        raise ValueError(f"grid[{VARIANT!r}] should be among {', '.join(variants)}; found {name!r}")
+        raise ValueError(f"grid[{VARIANT!r}] should be among {listed(variants)}; found {name!r}")
     return name
 
 

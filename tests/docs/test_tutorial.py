@@ -48,6 +48,7 @@ def run(block, names):
     exec(code, names)
 
 
+@pytest.mark.filterwarnings("ignore:volume_dependent_lr, fuzzy_learning_rates should act on the update of Adam")
 def test_every_block_runs_in_order(capsys):
     found = blocks()
     assert len(found) == 10

@@ -1,13 +1,16 @@
 """What does nothing says so: once, by every door, before anything has changed."""
 
 import copy
+import gc
 import warnings
+import weakref
 
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import _global_optimizer_pre_hooks
 
-from funcbio import BioConfig, BioConverter, IdleWarning, Mechanism, attach, sweep
+from funcbio import BioConfig, BioConverter, IdleWarning, Mechanism, attach, bind, sweep
 
 X = torch.randn(16, 5, generator=torch.Generator().manual_seed(0))
 APPLIED = "fuzzy_learning_rates"
@@ -130,6 +133,16 @@ def test_updates_of_rates_that_never_move_by_methods_say_so_once_for_each_model(
     assert not said(lambda: BioConverter(**config)(net()).crystallize if call == "method" else None)
 
 
+@pytest.mark.parametrize("case", FIXED)
+def test_updates_of_rates_that_never_move_by_bound_features_say_so_once(case):
+    config, found = FIXED[case]
+    bio = bind(net(), BioConfig(**config))
+    (message,) = said(lambda: (bio.update_fuzzy_learning_rates, bio.update_fuzzy_learning_rates, bio.crystallize))
+    assert message.endswith(f"found {found}")
+    assert not said(lambda: bind(net(), BioConfig(**MOVES)).update_fuzzy_learning_rates)
+    assert not said(lambda: (repr(bind(net())), dir(bind(net())), copy.deepcopy(bind(net()))))
+
+
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.Adagrad])
 @pytest.mark.parametrize("name", [APPLIED, "volume_dependent_lr", "scale_grad"])
 @every_door
@@ -141,6 +154,108 @@ def test_factors_that_the_optimizer_cancels(door, name, optimizer):
     assert message.startswith(f"{name} should act on the update of {optimizer.__name__}")
     assert not run("update")
     assert not run("gradient", torch.optim.SGD)
+
+
+def classic_loop(*calls, optimizer=torch.optim.Adam, model=None, steps=3, **options):
+    """Trains a converted model by hand: backward, methods, step."""
+    made = BioConverter(record_activity=True)(net()) if model is None else model
+    stepping = optimizer(made.parameters(), lr=0.1, **options)
+    for _ in range(steps):
+        stepping.zero_grad()
+        made(X).sum().backward()
+        for name in calls:
+            getattr(made, name)()
+        stepping.step()
+    return made
+
+
+def hooks():
+    return [*_global_optimizer_pre_hooks]
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.Adagrad])
+@pytest.mark.parametrize("name", [APPLIED, "volume_dependent_lr", "scale_grad", "bio_step"])
+def test_factors_that_the_optimizer_of_a_classic_loop_cancels(name, optimizer):
+    made = []
+    (message,) = said(lambda: made.append(classic_loop(name, optimizer=optimizer)))
+    names = "volume_dependent_lr, fuzzy_learning_rates" if name == "bio_step" else name
+    assert message.startswith(f"{names} should act on the update of {optimizer.__name__}")
+    assert not hooks()
+    assert not said(lambda: classic_loop("scale_grad", name, optimizer=optimizer, model=made[0]))  # Once for a model.
+    assert len(said(lambda: classic_loop(name, optimizer=optimizer))) == 1
+
+
+def test_several_methods_of_a_classic_loop_are_one_warning():
+    (message,) = said(lambda: classic_loop("crystallize", APPLIED, "rejuvenate_weights", "volume_dependent_lr"))
+    assert message.startswith(f"{APPLIED}, volume_dependent_lr should act")
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("name", [APPLIED, "bio_step"])
+def test_a_classic_loop_whose_optimizer_keeps_the_factors_says_nothing(name, momentum):
+    assert not said(lambda: classic_loop(name, optimizer=torch.optim.SGD, momentum=momentum))
+    assert not hooks()
+
+
+@pytest.mark.parametrize("name", ["crystallize", "rejuvenate_weights", "l1_reg"])
+def test_methods_that_scale_no_gradient_watch_no_optimizer(name):
+    assert not said(lambda: classic_loop(name))
+    assert not hooks()
+
+
+def test_steps_of_other_optimizers_are_not_meant():
+    other = nn.Linear(2, 2)
+    beside = torch.optim.Adam(other.parameters())
+    model = BioConverter()(net())
+    model(X).sum().backward()
+    model.fuzzy_learning_rates()
+    other(torch.ones(1, 2)).sum().backward()
+    assert not said(beside.step)
+    assert not said(torch.optim.SGD(model.parameters(), lr=0.1).step)
+    assert not said(lambda: classic_loop(APPLIED, model=model))  # It is settled at the first step.
+
+
+def test_a_model_that_is_let_go_waits_no_longer():
+    model = BioConverter()(net())
+    model(X).sum().backward()
+    model.fuzzy_learning_rates()
+    assert hooks()
+    reference = weakref.ref(model)
+    del model
+    gc.collect()
+    assert reference() is None
+    assert not said(lambda: classic_loop("crystallize"))
+    assert not hooks()
+
+
+def test_a_compiled_step_works_and_it_is_said_once():
+    model = BioConverter()(net())
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    model(X).sum().backward()
+    model.fuzzy_learning_rates()
+    assert hooks()
+    before = model[0].weight.clone()
+    step = torch.compile(lambda: optimizer.step(), backend="eager")
+    with warnings.catch_warnings(record=True) as found:  # Compiling brings warnings of torch's own.
+        warnings.simplefilter("always")
+        _ = step(), optimizer.step(), step()
+    assert len([one for one in found if one.category is IdleWarning]) == 1
+    assert not torch.equal(model[0].weight, before)
+
+
+def test_a_warning_made_an_error_stops_one_step_only():
+    model = BioConverter()(net())
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    model(X).sum().backward()
+    model.fuzzy_learning_rates()
+    before = model[0].weight.clone()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", IdleWarning)
+        with pytest.raises(IdleWarning, match="fuzzy_learning_rates should act on the update of Adam"):
+            optimizer.step()
+        assert torch.equal(model[0].weight, before)
+        optimizer.step()
+    assert not torch.equal(model[0].weight, before)
 
 
 @every_door
@@ -236,6 +351,7 @@ def test_it_points_to_the_line_that_asked_for_it():
         lambda: BioConverter()(net()).update_fuzzy_learning_rates(),
         lambda: BioConverter()(net()).bio_step("update_fuzzy_learning_rates"),
         lambda: BioConverter(weight_splitting_Gamma=2)(only_a_readout()),
+        lambda: classic_loop(APPLIED),
     ):
         with pytest.warns(IdleWarning) as found:
             call()

@@ -7,6 +7,7 @@ import copy
 import io
 import pickle
 import sys
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import funcbio
-from funcbio import BioConfig, BioConverter, BioModule, load_checkpoint, save_checkpoint
+from funcbio import BioConfig, BioConverter, BioModule, IdleWarning, load_checkpoint, save_checkpoint
 
 
 class Mlp(nn.Module):
@@ -146,7 +147,9 @@ def train(model, optimizer, name, steps):
         optimizer.zero_grad()
         gradients(model, name, step)
         mechanisms(model, step)
-        optimizer.step()
+        with warnings.catch_warnings():  # That Adam cancels factors is said, and tested elsewhere.
+            warnings.filterwarnings("ignore", "[a-z_, ]+ should act on the update of Adam", IdleWarning)
+            optimizer.step()
 
 
 def snapshot(model):

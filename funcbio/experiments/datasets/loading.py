@@ -42,6 +42,11 @@ class Images(NamedTuple):
     mean: Tensor
     std: Tensor
 
+    def __repr__(self) -> str:
+        """Returns the name, and how many images of what shape and how many classes there are."""
+        count = f"{len(self.labels)} of shape {self.shape}, {self.train} to train on"
+        return f"Images({self.name!r}: {count}, {self.classes} classes)"
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Returns channels, height and width."""

@@ -22,6 +22,7 @@ from funcbio.experiments.sweep_file.named import (
     table,
 )
 from funcbio.experiments.sweep_parts import accuracy
+from funcbio.mechanisms._placed import mechanisms_hint
 
 HIDDEN = "an integer from 1 to 10000"
 FUNCTION = "weight_splitting_activation_function"
@@ -110,7 +111,8 @@ def with_functions(values: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _mechanism_list(where: str, items: Any) -> list[Mechanism]:
-    require(where, items, "a list of mechanisms", isinstance(items, list))
+    if not isinstance(items, list):
+        raise SettingError(f"{where} should be a list of mechanisms; found {items!r}{mechanisms_hint(items)}")
     return [_mechanism(where, item) for item in items]
 
 
