@@ -30,6 +30,7 @@ from funcbio.sweeps._optimizers import recipe
 from funcbio.sweeps._progress import bar
 from funcbio.sweeps._rehearsal import rehearse
 from funcbio.sweeps._result import SweepResult
+from funcbio.sweeps._settings import settings_of
 from funcbio.sweeps._stack import build
 from funcbio.sweeps._starts import same_starts
 from funcbio.sweeps._store import Store, Trained
@@ -88,7 +89,8 @@ def sweep(
         newborn: How the optimizer goes on with weights that rejuvenation replaces: "zero", "mean" or "exact", as in
             ``attach``; None keeps the moments of the old weights.
         mechanisms: Names, functions or ``Mechanism`` objects, in the order in which they act; or several such lists by
-            name, to be compared: ``{"plain": [], "bio": ["crystallize"]}``. Or a preset, with its configuration.
+            name, to be compared: ``{"plain": [], "bio": ["crystallize"]}``; names stand in the table. Or a preset, with
+            its configuration.
         config: The configuration.
         seeds: How many, or which.
         grid: Values for every hyper-parameter, to train all combinations of them; or a list of combinations. Names
@@ -173,9 +175,12 @@ def _run(job: Job, store: Store, chunk: int | None, progress: bool | None) -> Sw
             _ranks.by_first(lambda: stack.enter_context(owned(folder)))
         _check_stream(job)
         _warn_of_no_effect(job)
+        settings = settings_of(job) if _ranks.rank() == 0 else {}  # Before functions can change while they run.
         result = _trained(job, store, chunk, progress)
-        if result is not None and folder is not None:
-            result.to_csv(folder / "table.csv")
+        if result is not None:
+            result.settings = settings
+            if folder is not None:
+                result.to_csv(folder / "table.csv")
         return result
     finally:
         stack.close()
