@@ -113,7 +113,8 @@ def sweep(
         output: A folder for the state, the table and the final parameters, for one run at a time. The same call with
             the same folder goes on where it was stopped, however it was stopped.
         save_seconds: Time between two savings of the state.
-        progress: Whether to show a progress bar; None if the output is a terminal.
+        progress: Whether to show a progress bar; None if the output is a terminal. Where there is none, True writes a
+            line every half minute.
 
     Returns:
         The results. Under ``torchrun`` members are split over the processes; those other than the first return None.
@@ -222,8 +223,8 @@ def _trained(job: Job, store: Store, chunk: int | None, progress: bool | None) -
     for _, members in remaining:
         rehearse(job, members, saves=store.folder is not None)
     total = sum(len(members) for _, members in mine) * job.steps
-    with bar(total, show=progress if _ranks.rank() == 0 else False) as tick:
-        tick(sum(len(members) for name, members in mine if name in done) * job.steps, float("nan"))
+    before = sum(len(members) for name, members in mine if name in done) * job.steps
+    with bar(total, before, show=progress if _ranks.rank() == 0 else False) as tick:
         done |= {name: train(job, members, name, store, tick) for name, members in remaining}
     results = _ranks.gathered(done)
     if results is None:

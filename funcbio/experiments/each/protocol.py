@@ -102,5 +102,6 @@ def _sweep(
         test=(data.test_x, data.test_y),
         metrics={"accuracy": accuracy},
         output=output,
+        progress=True,
     )
     return result.to_pandas()

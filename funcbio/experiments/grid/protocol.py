@@ -137,6 +137,7 @@ class Grid:
             record_every=None if last else batches,
             compile=epochs * batches >= WORTH_COMPILING,
             output=self.output / name,
+            progress=True,
         )
         return result
 
