@@ -70,7 +70,7 @@ from funcbio.rng import bernoulli, beta, fold_in, gamma, key, normal, permutatio
 from funcbio.sweeps._result import SweepResult
 from funcbio.sweeps._sweep import sweep
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "DEFAULT_BIO_CONFIG",

@@ -49,9 +49,14 @@ def test_a_file_or_a_pipe_gets_nothing():
     assert done.stdout == done.stderr == ""
 
 
+BETWEEN = _progress.SECONDS_BETWEEN_LINES
+"""As it is before tests change it."""
+
+
 @pytest.fixture
 def slow(monkeypatch):
     """A clock that moves on by ten seconds whenever it is read."""
+    monkeypatch.setattr(_progress, "SECONDS_BETWEEN_LINES", BETWEEN)
     ticks = iter(range(0, 100_000, 10))
     monkeypatch.setattr(_progress, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
 
