@@ -66,11 +66,11 @@ from funcbio.mechanisms._rates import sample_rates
 from funcbio.monitor import metrics
 from funcbio.objects._pool import pool_activity
 from funcbio.objects._trees import trees
-from funcbio.rng import bernoulli, beta, fold_in, gamma, key, normal, split, uniform
+from funcbio.rng import bernoulli, beta, fold_in, gamma, key, normal, permutation, randint, split, uniform
 from funcbio.sweeps._result import SweepResult
 from funcbio.sweeps._sweep import sweep
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __dir__() -> list[str]:
@@ -130,9 +130,11 @@ __all__ = [
     "normal",
     "observe",
     "parseval",
+    "permutation",
     "pool_activity",
     "project_norms",
     "prune_and_regrow",
+    "randint",
     "redo",
     "regrama",
     "rejuvenate_weights",

@@ -1,12 +1,19 @@
 """The command line: ``python -m funcbio``, with a subcommand for each experiment."""
 
 import argparse
+import platform
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+import torch
+
+from funcbio import __version__
 from funcbio.experiments.commands import COMMANDS
 from funcbio.experiments.frame.settings import SettingError
+
+VERSIONS = f"funcbio {__version__}, torch {torch.__version__}, Python {platform.python_version()}"
+TIMES = "Times are those of two cores, with the default options. 'funcbio command --help' shows all options."
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,12 +26,18 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> tuple[Parser, dict[str, Parser]]:
     """Makes the parser, and those of the subcommands by name."""
-    whole = Parser(prog="funcbio", description="Diverse, dynamic synapses for PyTorch.", allow_abbrev=False)
-    commands = whole.add_subparsers(dest="command", required=True, metavar="command")
+    whole = Parser(
+        prog="funcbio", description="Diverse, dynamic synapses for PyTorch.", epilog=TIMES, allow_abbrev=False
+    )
+    whole.add_argument("--version", action="version", version=VERSIONS)
+    commands = whole.add_subparsers(dest="command", metavar="command")
     parsers = {}
     for name, command in COMMANDS.items():
-        description = f"{command.about.capitalize()}."
-        parsers[name] = commands.add_parser(name, help=command.about, description=description, allow_abbrev=False)
+        takes = f" ({command.takes})" if command.takes else ""
+        description = f"{command.about.capitalize()}{takes}."
+        parsers[name] = commands.add_parser(
+            name, help=f"{command.about}{takes}", description=description, allow_abbrev=False
+        )
         command.add(parsers[name])
     return whole, parsers
 
@@ -36,14 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; None takes those of the process.
 
     Returns:
-        The exit code: 0, or 130 after an interrupt.
+        The exit code: 0, also for the help that is shown without arguments, or 130 after an interrupt.
 
     Raises:
-        SystemExit: After ``--help`` (0) and after a bad option or a missing package (2, with one line on stderr).
+        SystemExit: After ``--help`` and ``--version`` (0), and after a bad option or a missing package (2, with one
+            line on stderr).
     """
     whole, commands = parser()
     options = vars(whole.parse_args(argv))
     name = options.pop("command")
+    if name is None:
+        whole.print_help()
+        return 0
     try:
         COMMANDS[name].run(options)
     except SettingError as error:

@@ -1,4 +1,5 @@
 import doctest
+import math
 import os
 from collections import Counter
 
@@ -9,14 +10,16 @@ import sites
 import torch
 
 import funcbio
+from funcbio.sweeps import _progress
 
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=25)
 hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True)
-def _same_start():
-    """Every test starts from one seed, on one thread: two workers share two cores."""
+def _same_start(monkeypatch):
+    """Every test starts from one seed, on one thread: two workers share two cores. No test is told that it is slow."""
+    monkeypatch.setattr(_progress, "SECONDS_BETWEEN_LINES", math.inf)
     torch.manual_seed(0)
     torch.set_num_threads(1)
     torch._dynamo.reset()

@@ -14,6 +14,7 @@ from funcbio.experiments.arena.settings import Settings as ArenaSettings
 from funcbio.experiments.compare.settings import Settings as CompareSettings
 from funcbio.experiments.each.settings import Settings as EachSettings
 from funcbio.experiments.flatness.settings import Settings as FlatnessSettings
+from funcbio.experiments.frame.only import option as only
 from funcbio.experiments.frame.options import add_options
 from funcbio.experiments.frame.settings import SettingError
 from funcbio.experiments.grid.settings import GridSettings
@@ -62,6 +63,7 @@ class Command(NamedTuple):
         settings: The class of its settings, whose fields are options; None if settings come from a file.
         options: Its other options, which the function takes by name: flag and arguments of ``add_argument``.
         needs: The extras to install for it, and the modules and packages in them.
+        takes: How long it takes with its default settings on two cores; "" if that depends on what it is given.
     """
 
     about: str
@@ -70,6 +72,7 @@ class Command(NamedTuple):
     settings: Any
     options: Mapping[str, dict[str, Any]] = {}
     needs: tuple[str, Mapping[str, str]] = ("experiments", EXTRAS)
+    takes: str = ""
 
     def add(self, parser: ArgumentParser) -> None:
         """Adds the options."""
@@ -116,6 +119,7 @@ COMMANDS = {
         "arena.demo:run",
         DemoSettings,
         needs=SWEEPS,
+        takes="a minute",
     ),
     "arena": Command(
         "find out what keeps networks able to learn: all methods, one budget, many seeds",
@@ -126,8 +130,10 @@ COMMANDS = {
             "--quick": _switch("a small one, in minutes"),
             "--finished": _switch("only show what is finished; train nothing"),
             "--list": _switch("list the methods and stop"),
+            "--only": only("methods, tasks or optimizers"),
         },
         SWEEPS,
+        takes="a night; --quick: minutes",
     ),
     "compare": Command(
         "train plain and bio-inspired networks on handwritten digits and compare them",
@@ -135,26 +141,34 @@ COMMANDS = {
         "compare.run:run",
         CompareSettings,
         {"--tune": _switch("search both learning rates on a validation part of the training images, " + STOP)},
+        takes="half a minute",
     ),
     "each": Command(
         "train every mechanism alone, at its own best learning rate, and compare it with a plain network",
         GOES_ON,
         "each.run:run",
         EachSettings,
-        needs=SWEEPS,
+        {"--only": only("mechanisms or optimizers")},
+        SWEEPS,
+        takes="a few minutes",
     ),
     "plasticity": Command(
         "train networks on hundreds of tasks in a row, and see which still learn",
         "the same command goes on after the last finished method",
         "plasticity.run:run",
         PlasticitySettings,
-        {"--tune": _switch("search the numbers of every method on other seeds, " + STOP)},
+        {
+            "--tune": _switch("search the numbers of every method on other seeds, " + STOP),
+            "--only": only("methods, tasks or optimizers"),
+        },
+        takes="TODO plasticity",
     ),
     "flatness": Command(
         "measure how sharply the loss of plain and bio-inspired networks curves",
         "the same command goes on after the last finished variant",
         "flatness.run:run",
         FlatnessSettings,
+        takes="TODO flatness",
     ),
     "invert": Command(
         "reconstruct images from gradients of plain and bio-inspired networks",
@@ -163,6 +177,7 @@ COMMANDS = {
         InversionSettings,
         {"--draw": _drawing("print the tables of a file of results and draw its figures, into the output directory")},
         needs=("experiments", INVERT_EXTRAS),
+        takes="ten minutes",
     ),
     "sweep": Command(
         "train many seeds and hyper-parameters, all described in a TOML file, as one run",
@@ -183,10 +198,12 @@ COMMANDS = {
         GridSettings,
         {
             "--quick": _switch("only see that it works, in seconds"),
+            "--only": only("cells or protocols"),
             "--no-check": _switch("read files with other checksums, too", action="store_false", dest="check"),
             "--draw": _drawing("draw the figures and write the tables of a results file, beside it"),
         },
         SWEEPS,
+        takes="nine minutes; --quick: seconds",
     ),
     "data": Command(
         "say which data sets are found, and how to get the others",
@@ -195,6 +212,7 @@ COMMANDS = {
         None,
         {"--folder": {"default": "data", "help": "where the image files are (default: %(default)s)"}},
         ("experiments", {"rich": "rich", "numpy": "numpy"}),
+        takes="seconds",
     ),
     "compile": Command(
         "make compiled methods ahead, so that no later process waits for them; or list or remove them",
@@ -213,5 +231,6 @@ COMMANDS = {
             "--clear": _switch("remove the programs that are kept and stop"),
         },
         ("experiments", {"rich": "rich"}),
+        takes="ten minutes, once; --list and --clear: seconds",
     ),
 }

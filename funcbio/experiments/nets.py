@@ -1,4 +1,4 @@
-"""The networks of the experiments, and initial weights and orders from a key."""
+"""The networks of the experiments, and initial weights from a key."""
 
 from collections import OrderedDict
 
@@ -42,8 +42,3 @@ def initial_params(net: nn.Module, key: Key) -> dict[str, Tensor]:
         bound = layer.weight[0].numel() ** -0.5
         params[name] = funcbio.uniform(funcbio.fold_in(key, name), parameter.shape, low=-bound, high=bound)
     return params
-
-
-def random_order(key: Key, count: int) -> Tensor:
-    """Returns the numbers from 0 to ``count - 1`` in an order that the key determines."""
-    return funcbio.uniform(key, (count,)).argsort(stable=True)

@@ -59,7 +59,7 @@ def signs_of(key: Key, units: Units | None, config: BioConfig) -> dict[str, Tens
     sign = torch.zeros(len(classes.group) + 1, device=key.device)  # The last one stands for no class.
     for number, name in enumerate(classes.names):
         members = (classes.group == number).nonzero().flatten().to(key.device)
-        order = rng.uniform(key, (len(members),), stream=f"sign/{name}").argsort(stable=True).argsort(stable=True)
+        order = rng.permutation(key, len(members), stream=f"sign/{name}").argsort()
         excitatory = round(config.dales_excitatory_fraction * len(members))
         sign = sign.index_put((members,), torch.where(order < excitatory, 1.0, -1.0))
     return {weight: sign[column.to(key.device)] for weight, column in classes.of_column.items()}

@@ -6,6 +6,7 @@ elements of a longer draw are those of a shorter one, and a part of a draw can b
 """
 
 from funcbio.rng._gamma import beta, gamma
+from funcbio.rng._integers import permutation, randint
 from funcbio.rng._keys import fold_in, key, split, step_of
 from funcbio.rng._laws import NORMAL as NORMAL
 from funcbio.rng._laws import REACH as REACH
@@ -33,6 +34,8 @@ __all__ = [
     "key",
     "normal",
     "normal_tree",
+    "permutation",
+    "randint",
     "split",
     "step_of",
     "uniform",

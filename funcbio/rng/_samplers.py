@@ -113,15 +113,16 @@ def bernoulli(key: Key, probability: Number = 0.5, shape: Shape = (), *, stream:
     """
     unit = uniform(key, shape, stream=stream)
     if isinstance(probability, Tensor):
-        _require_broadcast(probability, shape)
+        require_broadcast("probability", probability, shape)
         probability = probability.to(unit.dtype)
     elif not is_number(probability) or not 0.0 <= probability <= 1.0:
         raise ValueError(f"probability should be a number in [0, 1], or a tensor; found {probability!r}")
     return unit < probability
 
 
-def _require_broadcast(probability: Tensor, shape: Shape) -> None:
-    fits = probability.ndim <= len(shape) and not probability.is_complex()
-    sizes = zip(reversed(probability.shape), reversed(shape), strict=False)
+def require_broadcast(name: str, values: Tensor, shape: Shape) -> None:
+    """Raises ValueError if a tensor does not broadcast to a shape."""
+    fits = values.ndim <= len(shape) and not values.is_complex()
+    sizes = zip(reversed(values.shape), reversed(shape), strict=False)
     if not fits or any(length not in (1, size) for length, size in sizes):
-        raise ValueError(f"probability should broadcast to shape {tuple(shape)}; found {shown(probability)}")
+        raise ValueError(f"{name} should broadcast to shape {tuple(shape)}; found {shown(values)}")

@@ -78,6 +78,16 @@ def uniform_at(key: Key, positions: Tensor, *, stream: str) -> Tensor:
     return UNIFORM.double(*threefry2x32(key, positions ^ high, torch.full_like(positions, low)))[0]
 
 
+def words_at(key: Key, shape: Shape, *, stream: str, offset: int = 0) -> tuple[Tensor, Tensor]:
+    """Draws two random words for every element, each int32 and of the shape, from the counters of its position."""
+    require_key(key)
+    _require_draw([shape], torch.float64, offset)
+    low, high = site(stream)
+    positions = torch.arange(offset, offset + math.prod(shape), dtype=torch.int32, device=key.device) ^ high
+    first, second = threefry2x32(key, positions, torch.full_like(positions, low))
+    return first.reshape(tuple(shape)), second.reshape(tuple(shape))
+
+
 def draw(
     law: Law, key: Key, streams: list[str], shapes: list[Shape], *, dtype: torch.dtype, offset: int = 0
 ) -> list[Tensor]:

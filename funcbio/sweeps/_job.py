@@ -17,7 +17,7 @@ from funcbio.anatomy._units import Units
 from funcbio.base import Key
 from funcbio.functional._signs import BY_UNIT
 from funcbio.mechanisms._row import units_of
-from funcbio.rng import fold_in, key, uniform
+from funcbio.rng import fold_in, key, permutation
 from funcbio.sweeps._engine import Engine, Kind
 from funcbio.sweeps._folds import Folds
 from funcbio.sweeps._given import data_hint, metrics_hint, require_factory, require_loss, shown_data
@@ -214,7 +214,7 @@ class Job:
         count = self.count
 
         def shuffle(key: Key) -> Tensor:
-            return uniform(fold_in(key, epoch), (count,)).argsort(stable=True)
+            return permutation(fold_in(key, epoch), count)
 
         return torch.vmap(shuffle)(keys)
 

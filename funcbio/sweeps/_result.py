@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from funcbio import _seeds as statistics
 from funcbio._seeds import extra
 from funcbio.files._aside import write_aside
 from funcbio.plot import _sweep_curves as figures
+from funcbio.sweeps import _best, _join
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,6 +40,12 @@ class SweepResult:
         compile_seconds: Time of the first steps of each kind, in which compilation happens.
         member_steps: Number of steps of single members that ``seconds`` is the time of.
         compiled: What ``compile="auto"`` chose for each kind of members, and by what estimate; otherwise empty.
+        settings: Descriptions of what all members have in common, such as the data and the loss, by which ``join``
+            compares; empty if the result does not come from ``sweep``.
+        chosen: What ``best`` chose, otherwise empty. Columns by name: the other hyper-parameters; the chosen ones;
+            "runs", how many runs chose; "diverged", those of them that did; the mean of the metric over the others;
+            "at_end", the names of those whose value is the smallest or largest that was tried, so that a better one
+            may lie beyond.
 
     Example:
         >>> table = {"member": [0, 1], "seed": [0, 1], "step": [9, 9], "loss": [0.5, 0.25]}
@@ -61,6 +68,8 @@ class SweepResult:
         member_steps: int = 0,
         names: Mapping[str, str] | None = None,
         compiled: Sequence[str] = (),
+        settings: Mapping[str, Any] | None = None,
+        chosen: Mapping[str, Sequence[Any]] | None = None,
     ):
         first = ["member", "seed", *hyper, "step"]
         if list(table)[: len(first)] != first:
@@ -73,6 +82,8 @@ class SweepResult:
         self.params, self.buffers = dict(params), dict(buffers)
         self.seconds, self.compile_seconds, self.member_steps = seconds, compile_seconds, member_steps
         self.compiled = tuple(compiled)
+        self.settings = dict(settings or {})
+        self.chosen = {name: list(column) for name, column in (chosen or {}).items()}
         stacks = self.params | self.buffers
         self.names = {name: name for name in stacks} if names is None else dict(names)
         for name, first in self.names.items():
@@ -245,6 +256,111 @@ class SweepResult:
         at = max(self.table["step"]) if step is None else step
         comparison.attrs = {"metric": metric, "by": by, "baseline": figures.spell(baseline), "step": at}
         return comparison
+
+    def best(
+        self,
+        metric: str,
+        over: str | Sequence[str],
+        *,
+        seeds: int | Collection[int] | None = None,
+        folds: int | Collection[int] | None = None,
+        goal: str | None = None,
+        step: int | None = None,
+    ) -> "SweepResult":
+        """Chooses hyper-parameters on some seeds or folds, and returns the runs of the others at the chosen values.
+
+        A choice on the runs that are reported would favour the method with more values to choose from: the best of
+        many is lucky. So some runs choose and are left out of the result, and ``best(...).compare(...)`` is a fair
+        comparison of methods, each at its own best values. Each combination of the other hyper-parameters has its own
+        choice, the same for all folds: the value at which the fewest choosing runs diverged, of these the one of the
+        best mean.
+
+        Seeds differ in weights, batches and noise, and share the examples that are measured on. To choose on other
+        examples too, train with ``folds=``.
+
+        Args:
+            metric: The metric that chooses.
+            over: The hyper-parameter that is chosen, or several, chosen together.
+            seeds: The seeds that choose: how many of the first, or which; by default the first half.
+            folds: Instead of seeds, the folds that choose.
+            goal: "min" or "max"; None takes it from the name: a loss or an error is to be small, an accuracy large.
+            step: The step at which they choose; the last one if None.
+
+        Returns:
+            The other runs at the chosen values, without the columns ``over``. Its ``chosen`` says what was chosen, and
+            whether at an end of the values that were tried. Times are left out.
+
+        Raises:
+            ValueError: If there is no such metric, hyper-parameter, seed, fold or step; if seeds or folds are all of
+                them; if the goal is not clear; if the choosing runs differ from value to value; or if there are no
+                further runs at the chosen value.
+
+        Example:
+            >>> table = {"member": [*range(6)], "seed": [0, 1, 2] * 2, "lr": [0.1] * 3 + [0.5] * 3, "step": [9] * 6}
+            >>> table |= {"loss": [0.5, 0.6, 0.7, 0.9, 0.8, 0.1]}
+            >>> result = SweepResult(table, ["lr"], {}, {}).best("loss", over="lr", seeds=2)
+            >>> result.table["seed"], result.table["loss"], result.chosen["lr"]
+            ([2], [0.7], [0.1])
+        """
+        over = (over,) if isinstance(over, str) else tuple(over)
+        found = _best.best(self.table, self.hyper, metric, over, seeds=seeds, folds=folds, goal=goal, step=step)
+        number = {member: at for at, member in enumerate(found.members)}
+        rows = [at for at, member in enumerate(self.table["member"]) if member in number]
+        table = {name: [column[at] for at in rows] for name, column in self.table.items() if name not in over}
+        return SweepResult(
+            table | {"member": [number[member] for member in table["member"]]},
+            [name for name in self.hyper if name not in over],
+            {name: stack[found.members] for name, stack in self.params.items()},
+            {name: stack[found.members] for name, stack in self.buffers.items()},
+            names=self.names,
+            settings=self.settings,
+            chosen=found.chosen,
+        )
+
+    def join(self, *others: "SweepResult") -> "SweepResult":
+        """Returns the runs of several sweeps as one result: of other mechanisms, seeds or values of the grid.
+
+        Args:
+            *others: Results of sweeps with the same hyper-parameters and settings: data, loss, steps, everything but
+                the columns of the table. ``label`` adds a column to those that have none, or that differ on purpose.
+
+        Returns:
+            All runs, with members numbered on in the order of the results. Times are added up.
+
+        Raises:
+            ValueError: If hyper-parameters, settings, metrics, recorded steps or shapes of parameters differ, or a seed
+                was run with the same hyper-parameters in two of them.
+
+        Example:
+            >>> x = torch.randn(64, 4)
+            >>> of = lambda **how: sweep(
+            ...     lambda: torch.nn.Linear(4, 1), torch.nn.functional.mse_loss, (x, x.sum(1, keepdim=True)),
+            ...     steps=3, lr=0.1, progress=False, **how,
+            ... )
+            >>> first, further = of(mechanisms={"plain": []}, seeds=2), of(mechanisms={"l2": ["l2_init"]}, seeds=2)
+            >>> first.join(further).table["mechanisms"]
+            ['plain', 'plain', 'l2', 'l2']
+        """
+        return SweepResult(**_join.joined([self, *others]))
+
+    def label(self, **labels: float | str | bool) -> "SweepResult":
+        """Returns the result with further hyper-parameters, each the same for all runs; to tell joined results apart.
+
+        Args:
+            **labels: Values by name. A label of the name of an argument of ``sweep`` lets that argument differ.
+
+        Raises:
+            ValueError: If a name is that of a column, or a value is neither a number nor a text.
+
+        Example:
+            >>> table = {"member": [0, 1], "seed": [0, 1], "step": [9, 9], "loss": [0.5, 0.25]}
+            >>> sgd, adam = SweepResult(table, (), {}, {}), SweepResult(table, (), {}, {})
+            >>> sgd.label(optimizer="sgd").join(adam.label(optimizer="adam")).table["optimizer"]
+            ['sgd', 'sgd', 'adam', 'adam']
+        """
+        content = {name: value for name, value in vars(self).items() if name not in ("members", "table", "hyper")}
+        table = _join.labelled(self.table, self.hyper, labels)
+        return SweepResult(table=table, hyper=[*self.hyper, *labels], **content)
 
     def curves(self, metric: str, by: str | None = None) -> "Figure":
         """Draws a metric over the steps; see ``funcbio.plot._sweep_curves.curves``."""

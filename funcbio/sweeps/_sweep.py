@@ -32,6 +32,7 @@ from funcbio.sweeps._optimizers import recipe
 from funcbio.sweeps._progress import bar
 from funcbio.sweeps._rehearsal import rehearse
 from funcbio.sweeps._result import SweepResult
+from funcbio.sweeps._settings import settings_of
 from funcbio.sweeps._stack import build
 from funcbio.sweeps._starts import same_starts
 from funcbio.sweeps._store import Store, Trained
@@ -92,7 +93,8 @@ def sweep(
         newborn: How the optimizer goes on with weights that rejuvenation replaces: "zero", "mean" or "exact", as in
             ``attach``; None keeps the moments of the old weights.
         mechanisms: Names, functions or ``Mechanism`` objects, in the order in which they act; or several such lists by
-            name, to be compared: ``{"plain": [], "bio": ["crystallize"]}``. Or a preset, with its configuration.
+            name, to be compared: ``{"plain": [], "bio": ["crystallize"]}``; names stand in the table. Or a preset, with
+            its configuration.
         config: The configuration.
         seeds: How many, or which: a list, range, array or tensor.
         grid: Values for every hyper-parameter, to train all combinations of them; or a list of combinations. Names
@@ -115,7 +117,8 @@ def sweep(
         output: A folder for the state, the table and the final parameters, for one run at a time. The same call with
             the same folder goes on where it was stopped, however it was stopped.
         save_seconds: Time between two savings of the state.
-        progress: Whether to show a progress bar; None if the output is a terminal.
+        progress: Whether to show a progress bar; None if the output is a terminal. Where there is none, True writes a
+            line every half minute.
 
     Returns:
         The results. Under ``torchrun`` members are split over the processes; those other than the first return None.
@@ -179,9 +182,12 @@ def _run(job: Job, store: Store, chunk: int | None, progress: bool | None) -> Sw
             _ranks.by_first(lambda: stack.enter_context(owned(folder)))
         _check_stream(job)
         _warn_of_no_effect(job)
+        settings = settings_of(job) if _ranks.rank() == 0 else {}  # Before functions can change while they run.
         result = _trained(job, store, chunk, progress)
-        if result is not None and folder is not None:
-            result.to_csv(folder / "table.csv")
+        if result is not None:
+            result.settings = settings
+            if folder is not None:
+                result.to_csv(folder / "table.csv")
         return result
     finally:
         stack.close()
@@ -223,8 +229,8 @@ def _trained(job: Job, store: Store, chunk: int | None, progress: bool | None) -
     for _, members in remaining:
         rehearse(job, members, saves=store.folder is not None)
     total = sum(len(members) for _, members in mine) * job.steps
-    with bar(total, show=progress if _ranks.rank() == 0 else False) as tick:
-        tick(sum(len(members) for name, members in mine if name in done) * job.steps, float("nan"))
+    before = sum(len(members) for name, members in mine if name in done) * job.steps
+    with bar(total, before, show=progress if _ranks.rank() == 0 else False) as tick:
         done |= {name: train(job, members, name, store, tick) for name, members in remaining}
     results = _ranks.gathered(done)
     if results is None:

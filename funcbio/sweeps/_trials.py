@@ -84,7 +84,7 @@ def make_trials(
 ) -> list[Trial]:
     """Lists the members: every combination of hyper-parameters in the order of the grid, each with all seeds."""
     combinations = _combinations(grid)
-    if len(variants) > 1 and not any(VARIANT in combination for combination in combinations):
+    if is_named(variants) and not any(VARIANT in combination for combination in combinations):
         combinations = [{VARIANT: name, **combination} for name in variants for combination in combinations]
     if folds and not any(FOLD in combination for combination in combinations):
         combinations = [{**combination, FOLD: fold} for combination in combinations for fold in range(folds)]
@@ -112,6 +112,11 @@ def as_variants(mechanisms: Any) -> dict[str, tuple[Mechanism, ...]]:
     return {str(name): with_companions(as_mechanism(item) for item in items) for name, items in named.items()}
 
 
+def is_named(variants: Mapping[str, Any]) -> bool:
+    """Returns True if lists of mechanisms have names, be it one, so that the table has a column of them."""
+    return [*variants] != [""]
+
+
 def _combinations(grid: Any) -> list[dict[str, Any]]:
     if isinstance(grid, Mapping):
         columns = [list(v) if isinstance(v, Iterable) and not isinstance(v, str) else [] for v in grid.values()]
@@ -137,7 +142,7 @@ def _resolve(
 ) -> dict[str, Any]:
     """Resolves one combination of hyper-parameters: configuration, numbers, options, mechanisms."""
     config_fields = {item.name for item in fields(config)}
-    names = [*config_fields, *recipe.numbers, *recipe.options, *([VARIANT] if len(variants) > 1 else []), *others]
+    names = [*config_fields, *recipe.numbers, *recipe.options, *([VARIANT] if is_named(variants) else []), *others]
     for name in combination:
         if name not in names:
             raise ValueError(f"grid should name hyper-parameters{perhaps(name, names)}; found {name!r}")

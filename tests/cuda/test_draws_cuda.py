@@ -7,7 +7,20 @@ from optree import tree_leaves, tree_map
 from worlds import FEATURES, model_world
 
 import funcbio
-from funcbio import Distribution, bernoulli, beta, fold_in, gamma, key, normal, sample_rates, split, uniform
+from funcbio import (
+    Distribution,
+    bernoulli,
+    beta,
+    fold_in,
+    gamma,
+    key,
+    normal,
+    permutation,
+    randint,
+    sample_rates,
+    split,
+    uniform,
+)
 from funcbio.rng import threefry2x32
 
 require_device()
@@ -58,6 +71,20 @@ def test_uniforms_are_the_same_to_the_bit(shape, dtype):
         assert torch.equal(here, there)
     assert torch.equal(*both(lambda k: uniform(k, shape, low=-2.0, high=3.0, dtype=dtype)))
     assert torch.equal(*both(lambda k: bernoulli(k, 0.3, shape)))
+
+
+@every_shape
+@pytest.mark.parametrize("width", [1, 1797, 1 << 31])
+def test_whole_numbers_are_the_same(shape, width):
+    for offset in (0, 1, 777):
+        here, there = both(lambda k, offset=offset: randint(k, -5, width - 5, shape, stream="s", offset=offset))
+        assert torch.equal(here, there)
+    assert torch.equal(*both(lambda k: randint(k, torch.tensor(-5), torch.tensor(width - 5), shape)))
+
+
+@pytest.mark.parametrize("count", [0, 1, 1797, 60_000])
+def test_orders_are_the_same(count):
+    assert torch.equal(*both(lambda k: permutation(k, count)))
 
 
 @every_shape

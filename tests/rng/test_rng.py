@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from funcbio import bernoulli, beta, fold_in, gamma, key, normal, rng, split, uniform
+from funcbio import bernoulli, beta, fold_in, gamma, key, normal, permutation, randint, rng, split, uniform
 from funcbio.rng import _streams
+from funcbio.rng._keys import site
 
 # Known answers of Random123's kat_vectors: rounds, counter, key, result.
 PI = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
@@ -29,10 +30,14 @@ DRAWS = {
     "bernoulli": lambda k: bernoulli(k, 0.3, (9,)),
     "gamma": lambda k: gamma(k, 2.0, (9,)),
     "beta": lambda k: beta(k, 2.0, 3.0, (9,)),
+    "randint": lambda k: randint(k, -3, 1 << 30, (7, 3)),
+    "randint of each": lambda k: randint(k, 0, torch.tensor([[1], [5], [9]]), (3, 8)),
+    "permutation": lambda k: permutation(k, 9),
     "split": lambda k: split(k, 3),
     "fold_in": lambda k: fold_in(k, 5),
     "fold_in name": lambda k: fold_in(k, "fc1.weight"),
 }
+RANDINT, PERMUTATION = [59, 65, 85, 42, 6, 10, 90, 72], [4, 5, 3, 0, 1, 7, 2, 6]
 UNROLLED = ("gamma", "beta")
 """Draws by rejection: their graphs are so long that compiling takes half a minute."""
 
@@ -75,7 +80,9 @@ def test_vmap_over_keys_equals_a_loop(draw):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["uniform", "normal", "bernoulli", "split", "fold_in"])
+@pytest.mark.parametrize(
+    "name", ["uniform", "normal", "bernoulli", "randint", "randint of each", "permutation", "split", "fold_in"]
+)
 def test_compiled_equals_eager(name):
     compiled = torch.compile(DRAWS[name], fullgraph=True)(key(1))
     eager = DRAWS[name](key(1))
@@ -107,6 +114,55 @@ def test_draws_do_not_depend_on_threads_or_tiles(threads, monkeypatch):
 def test_a_part_of_a_draw_can_be_made_alone(draw, dtype, start, length, seed):
     whole = draw(key(seed), (120,), dtype=dtype)
     assert torch.equal(draw(key(seed), (length,), offset=start, dtype=dtype), whole[start : start + length])
+
+
+@given(start=st.integers(0, 60), length=st.integers(0, 60), seed=st.integers(0, 99))
+def test_a_part_of_whole_numbers_can_be_drawn_alone(start, length, seed):
+    whole = randint(key(seed), -5, 1000, (120,))
+    assert torch.equal(randint(key(seed), -5, 1000, (length,), offset=start), whole[start : start + length])
+
+
+WIDTHS = [1, 2, 10, 1797, (1 << 24) + 1, 3 << 29, 1 << 31]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("low", [0, -7, -(1 << 63), (1 << 63) - (1 << 31)])
+def test_a_whole_number_is_a_share_of_64_bits(low, width):
+    """The share of the width that both words make as one number of 64 bits, in Python's integers."""
+    second, first = (word & 0xFFFFFFFF for word in site("rows"))
+    secret = tuple(int(word) & 0xFFFFFFFF for word in key(5))
+    pairs = [hashed(secret, (position ^ first, second), 13) for position in range(70)]
+    expected = [low + ((((one << 32) | other) * width) >> 64) for one, other in pairs]
+    drawn = randint(key(5), low, low + width, (70,), stream="rows")
+    assert drawn.dtype == torch.int64
+    assert drawn.tolist() == expected
+    assert randint(key(5), torch.tensor(low), torch.tensor(low) + width, (70,), stream="rows").tolist() == expected
+
+
+def test_whole_numbers_and_orders_stay_what_they_are():
+    assert randint(key(3), 0, 100, (8,)).tolist() == RANDINT
+    assert permutation(key(3), 8).tolist() == PERMUTATION
+    assert torch.equal(permutation(key(3), 500, stream="x"), uniform(key(3), (500,), stream="x").argsort(stable=True))
+
+
+@pytest.mark.parametrize("width", [2, 7, 64])
+def test_whole_numbers_come_equally_often(width):
+    counts = torch.bincount(randint(key(7), 0, width, (100_000,)), minlength=width)
+    assert len(counts) == width
+    assert stats.chisquare(counts.numpy()).pvalue > 1e-4
+
+
+def test_all_orders_come_equally_often():
+    orders = torch.vmap(lambda k: permutation(k, 4))(split(key(8), 20_000))
+    assert torch.equal(orders.sort(dim=1).values, torch.arange(4).expand(20_000, 4))
+    _, counts = torch.unique(orders, dim=0, return_counts=True)
+    assert len(counts) == 24
+    assert stats.chisquare(counts.numpy()).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_orders_of_next_to_nothing(count):
+    assert permutation(key(0), count).tolist() == [*range(count)]
 
 
 def test_a_leaf_draws_the_same_whatever_else_is_in_the_tree():
@@ -176,6 +232,20 @@ def test_integers_fold_in_as_numbers_and_as_tensors():
         (lambda: key(2**64), "should fit into 64 bits"),
         (lambda: key(torch.tensor(0.5)), "should be an integer tensor; found dtype torch.float32"),
         (lambda: fold_in(key(0), torch.tensor(True)), "should be an integer tensor"),
+        (lambda: randint(key(0), 0, 2.5), "high should be an integer of 64 bits, .*; found 2.5"),
+        (lambda: randint(key(0), True, 2), "low should be an integer of 64 bits, .*; found True"),
+        (
+            lambda: randint(key(0), 0, torch.tensor(2.5)),
+            "high should be an integer of 64 bits, or a tensor of integers",
+        ),
+        (lambda: randint(key(0), 0, 1 << 65), "high should be an integer of 64 bits"),
+        (lambda: randint(key(0), 5, 5), "high should be above low, 5, by at most 2147483648; found 5"),
+        (lambda: randint(key(0), 0, (1 << 31) + 1), "high should be above low, 0, by at most 2147483648"),
+        (lambda: randint(key(0), 0, torch.tensor([1, 2]), (3,)), r"high should broadcast to shape \(3,\)"),
+        (lambda: randint(key(0), 0, torch.tensor(5), -1), "shape should be a sequence of integers >= 0; found -1"),
+        (lambda: permutation(key(0), -1), "n should be an integer >= 0; found -1"),
+        (lambda: permutation(key(0), True), "n should be an integer >= 0; found True"),
+        (lambda: permutation(torch.zeros(2), 3), "key should be an int32 tensor"),
         (lambda: rng.normal_tree(None, "noise", {}), "key should be a key made by funcbio.key, because noise draws"),
     ],
 )

@@ -58,7 +58,7 @@ def result_of(settings: Settings, name: str, images: Any) -> dict[str, Any]:
     sizes = ArenaSettings(steps=settings.tasks * TASK_STEPS, blocks=settings.tasks // BLOCK_TASKS, compile="no")
     with TemporaryDirectory() as folder:
         row = ROWS[settings.task](images)
-        measured = train(sizes, row, method, OPTIMIZER, [point], seeds, Path(folder) / "sweep", progress=None)
+        measured = train(sizes, row, method, OPTIMIZER, [point], seeds, Path(folder) / "sweep", progress=True)
     return {
         "data": "digits",
         "task": settings.task,

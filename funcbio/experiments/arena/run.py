@@ -33,7 +33,7 @@ class Part(NamedTuple):
     optimizer: str
 
 
-def run(settings: Settings, *, quick: bool, list: bool, finished: bool) -> None:
+def run(settings: Settings, *, quick: bool, list: bool, finished: bool, only: Sequence[str] | None = None) -> None:
     """Runs the arena, or goes on with it.
 
     Raises:
@@ -42,6 +42,7 @@ def run(settings: Settings, *, quick: bool, list: bool, finished: bool) -> None:
     if list:
         print("\n".join(method.name for method in (*METHODS, *NEWBORN)))
         return
+    settings = settings.only(only)
     settings = settings.quick() if quick else settings
     rows, output = begin(settings, rows_of)
     every, runs = [*parts(settings, rows)], []
@@ -121,7 +122,7 @@ def finish(settings: Settings, runs: list[dict[str, Any]], output: Output) -> No
     table, questions = compared(runs), contrasts(runs)
     content = {**about(settings), "table": table, "contrasts": questions, "runs": runs}
     output.write("results.json", content, indent=None)
-    output.show(*tables.result_tables(table), tables.contrast_table(questions))
+    output.show(*tables.result_tables(table, settings.seeds), *tables.contrast_tables(questions))
     write_text(output.folder / "table.md", tables.markdown(table, questions))
     for name, figure in figures.every(content).items():
         save_figure(output.folder / f"{name}.svg", figure)

@@ -1,11 +1,12 @@
 """Settings of the arena."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from funcbio.experiments.arena.methods import METHODS, NEWBORN, OPTIMIZERS, QUICK
+from funcbio.experiments.arena.methods import METHODS, NEWBORN, OPTIMIZERS, PLAIN, QUICK
 from funcbio.experiments.arena.tasks import ROWS
+from funcbio.experiments.frame.only import chosen
 from funcbio.experiments.frame.settings import Checked, Checks, SettingError, option
 
 DATA = ("digits", "mnist-5k", "fashion-mnist")
@@ -90,6 +91,24 @@ class Settings(Checked):
         value = getattr(self, name)
         names = split(value, SEPARATOR if name == "methods" else ",")
         return [one for one in every if value == ALL or one in names]
+
+    def only(self, names: Sequence[str] | None) -> "Settings":
+        """Returns the same for the named tasks, methods and optimizers; plain training comes along.
+
+        Raises:
+            SettingError: If there is no such name, or the settings choose tasks, methods or optimizers themselves.
+        """
+        every = [method.name for method in (*METHODS, *NEWBORN)]
+        groups = {"tasks": [*ROWS], "optimizers": [*OPTIMIZERS], "methods": every}
+        some = {
+            name: SEPARATOR.join(each) if name == "methods" else ",".join(each)
+            for name, each in chosen(names, groups, [PLAIN]).items()
+            if each != groups[name]
+        }
+        for name in groups if names else ():
+            if getattr(self, name) != ALL:
+                raise SettingError(f"only should be given without {name}; found both")
+        return replace(self, **some)
 
     def quick(self) -> "Settings":
         """Returns the same at a size that takes minutes; settings other than the defaults stay."""

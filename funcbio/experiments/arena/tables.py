@@ -6,7 +6,7 @@ from typing import Any
 
 from funcbio.experiments.arena.tasks import TITLES
 from funcbio.experiments.arena.tasks.row import Shown
-from funcbio.experiments.frame.intervals import spell
+from funcbio.experiments.frame.intervals import over, spell
 from funcbio.experiments.frame.table import NARROW, Table
 
 NAMES = {"sgd": "SGD", "adam": "Adam"}
@@ -26,17 +26,26 @@ QUESTIONS = ("question", "method", "minus", "tasks", "difference", "q")
 RowOfTable = Mapping[str, Any]
 
 
-def result_tables(rows: Sequence[RowOfTable]) -> list[Table]:
+def result_tables(rows: Sequence[RowOfTable], seeds: int) -> list[Table]:
     """Makes a table for each data set, row of tasks and optimizer; best first."""
-    caption = (
-        "Mean [95 % interval over seeds], paired differences; q: Wilcoxon's, adjusted; *: at a limit of its range."
-    )
-    return [Table(HEADINGS, cells, {"title": title, "caption": caption}) for title, cells in parts(rows)]
+    caption = f"Mean {over(seeds)}, paired differences; q: Wilcoxon's, adjusted; *: at a limit of its range."
+    return [Table(HEADINGS, cells, {"title": title, "caption": caption}, tied=(6, 8)) for title, cells in parts(rows)]
 
 
-def contrast_table(found: Sequence[RowOfTable]) -> Table:
-    """Makes the table of the questions."""
-    return Table(QUESTIONS, answers(found), {"title": "Questions: differences over all steps"})
+def contrast_tables(found: Sequence[RowOfTable]) -> list[Table]:
+    """Makes a table of the questions for each data set, row of tasks and optimizer."""
+    every = answers(found)
+    headings = [*QUESTIONS[:3], *QUESTIONS[4:]]
+    return [
+        Table(
+            headings,
+            [[*cells[:3], *cells[4:]] for cells in every if cells[3] == place],
+            {"title": f"Questions, {place}: differences over all steps"},
+            keys=3,
+            tied=(4,),
+        )
+        for place in dict.fromkeys(cells[3] for cells in every)
+    ]
 
 
 def markdown(rows: Sequence[RowOfTable], found: Sequence[RowOfTable]) -> str:

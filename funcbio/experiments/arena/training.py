@@ -15,6 +15,7 @@ from funcbio.experiments.arena.settings import Settings
 from funcbio.experiments.arena.tasks import Row
 from funcbio.experiments.frame.searching import Point
 from funcbio.sweeps import _ranks
+from funcbio.sweeps._progress import is_live
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.AdamW}
 """With AdamW decay is decoupled from the gradient; without decay it is Adam."""
@@ -44,7 +45,7 @@ def train(
     seeds: Sequence[int],
     output: Path,
     *,
-    progress: bool | None = False,
+    progress: bool | None = None,
 ) -> Measured:
     """Trains a method with every candidate and seed, or goes on with it; under torchrun, over all processes."""
     steps = settings.steps * row.length
@@ -68,7 +69,7 @@ def train(
         chunk=AT_ONCE,
         device="cpu",
         output=output,
-        progress=progress,
+        progress=not is_live() if progress is None else progress,  # In a terminal there is a bar of the methods.
     )
     if result is None:
         return Measured([], 0.0)

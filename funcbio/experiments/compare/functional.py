@@ -11,11 +11,11 @@ from torch.func import functional_call, grad_and_value
 from torch.nn import functional as F
 
 import funcbio
-from funcbio import BioState, Key, Tree, fold_in
+from funcbio import BioState, Key, Tree, fold_in, permutation
 from funcbio.experiments.compare.history import History, stack
 from funcbio.experiments.compare.settings import Settings
 from funcbio.experiments.data import Digits
-from funcbio.experiments.nets import initial_params, mlp, random_order
+from funcbio.experiments.nets import initial_params, mlp
 from funcbio.experiments.sweep_parts import accuracy
 
 
@@ -40,7 +40,7 @@ class Run:
 
     def shuffle(self, key: Key, epoch: int) -> Tensor:
         """Draws the order of the training images in one epoch."""
-        return random_order(fold_in(fold_in(key, "batches"), epoch), len(self.digits.train_x))
+        return permutation(fold_in(fold_in(key, "batches"), epoch), len(self.digits.train_x))
 
     def loss(self, params: Tree, x: Tensor, y: Tensor) -> Tensor:
         """Returns the cross entropy of one batch."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from funcbio.experiments.compare.history import INTERFACES, NAMES, SLOW, History, share_slow
 from funcbio.experiments.compare.tune import Tried
-from funcbio.experiments.frame.intervals import Interval, interval, paired, reading, spell
+from funcbio.experiments.frame.intervals import Interval, interval, over, paired, reading, spell
 from funcbio.experiments.frame.table import Table
 
 
@@ -16,14 +16,15 @@ def spell_goal(epochs: Sequence[int | None]) -> str:
 
 def result_table(histories: Sequence[History], *, test_images: int, epochs: int) -> Table:
     """Makes the table of the comparison, one row for every interface and network."""
-    caption = f"Mean [95 % interval over seeds] on {test_images} test images, after {epochs} epochs."
-    style = {"title": "Plain and bio-inspired networks on handwritten digits", "caption": caption}
+    seeds = " or ".join(over(count) for count in dict.fromkeys(len(history.seeds) for history in histories))
+    caption = f"Mean {seeds} on {test_images} test images, after {epochs} epochs."
+    title = "Plain and bio-inspired networks on handwritten digits"
     headings, rows = ("interface", "network", "lr", "test accuracy, %", "epochs to 90 %", "time"), []
     for history in histories:
         accuracy = spell(interval(history.final.double().tolist()), scale=100.0)
         cells = f"{history.lr:g}", accuracy, spell_goal(history.epochs_to_goal), f"{history.seconds:.1f} s"
         rows.append([history.interface, NAMES[history.variant], *cells])
-    return Table(headings, rows, style, right=("lr", "time"))
+    return Table(headings, rows, {"title": title, "caption": caption}, ("lr", "time"), keys=2)
 
 
 def differences(histories: Sequence[History]) -> dict[str, Interval]:
@@ -55,9 +56,9 @@ def rate_lines(histories: Sequence[History]) -> list[str]:
 def tuning_table(rows: Sequence[Tried]) -> Table:
     """Makes the table of the search for learning rates."""
     caption = "Mean [95 % interval over seeds] on the validation images."
-    style = {"title": "Learning rates", "caption": caption, "pad_edge": True, "min_width": len(caption)}
     cells = [
         [NAMES[row.variant], f"{row.lr:g}", spell(row.accuracy, scale=100.0), "best" if row.chosen else ""]
         for row in rows
     ]
-    return Table(("network", "lr", "validation accuracy, %", ""), cells, style, right=("lr",))
+    headings = ("network", "lr", "validation accuracy, %", "")
+    return Table(headings, cells, {"title": "Learning rates", "caption": caption}, ("lr",))

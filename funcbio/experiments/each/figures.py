@@ -15,8 +15,9 @@ def figure(results: Mapping[str, Any]) -> Figure:
     """Draws what every mechanism changes against the plain network of the same seeds, for both optimizers."""
     chart = figure_of("experiments", figsize=(8, 4))
     axes: Any = chart.subplots()
-    names = [row["mechanism"] for row in results[OPTIMIZERS[0]] if "difference" in row]
-    for offset, color, optimizer in zip((-0.12, 0.12), PALETTE, OPTIMIZERS, strict=False):
+    there = [optimizer for optimizer in OPTIMIZERS if optimizer in results]
+    names = [row["mechanism"] for row in results[there[0]] if "difference" in row]
+    for offset, color, optimizer in zip((-0.12, 0.12), PALETTE, there, strict=False):
         differences = [row["difference"] for row in results[optimizer] if "difference" in row]
         places = [index + offset for index in range(len(differences))]
         draw_intervals(axes, differences, places, markersize=4, color=color, label=NAMES[optimizer])

@@ -52,13 +52,20 @@ def variants(settings: Settings) -> dict[str, Variant]:
     }
 
 
-def tune(settings: Settings, optimizer: str, output: Path) -> dict[str, dict[float, float]]:
+def chosen_variants(settings: Settings, names: Sequence[str] | None) -> dict[str, Variant]:
+    """Returns the networks of some names, or all."""
+    return {name: variant for name, variant in variants(settings).items() if names is None or name in names}
+
+
+def tune(
+    settings: Settings, optimizer: str, output: Path, names: Sequence[str] | None = None
+) -> dict[str, dict[float, float]]:
     """Trains every variant at every learning rate, measured on a part of the training images.
 
     Returns the mean accuracy of every variant by learning rate.
     """
     seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + settings.tuning_seeds)
-    rates = dict.fromkeys(variants(settings), RATES[optimizer])
+    rates = dict.fromkeys(chosen_variants(settings, names), RATES[optimizer])
     table = _sweep(settings, optimizer, validation(digits()), rates, list(seeds), output)
     means: Any = table.groupby(["mechanisms", "lr"])["test_accuracy"].mean()
     return {name: {lr: float(means[name, lr]) for lr in RATES[optimizer]} for name in rates}
@@ -81,7 +88,7 @@ def _sweep(
     output: Path,
 ) -> Any:
     check_batch_size(settings.batch_size, data)
-    networks = variants(settings)
+    networks = chosen_variants(settings, [*rates])
     grid = [
         {"mechanisms": name, "lr": lr, **NEUTRAL, **variant.fields}
         for name, variant in networks.items()
@@ -102,5 +109,6 @@ def _sweep(
         test=(data.test_x, data.test_y),
         metrics={"accuracy": accuracy},
         output=output,
+        progress=True,
     )
     return result.to_pandas()

@@ -1,5 +1,6 @@
 """``python -m funcbio each``: tunes and trains, shows and writes the results."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,36 +10,42 @@ from funcbio.experiments.each.settings import Settings
 from funcbio.experiments.frame.experiment import begin
 from funcbio.experiments.frame.files import UNDATED, save_figure
 from funcbio.experiments.frame.intervals import adjusted, interval, p_value, paired
+from funcbio.experiments.frame.only import chosen, folder_name
 from funcbio.experiments.frame.results import about
 from funcbio.experiments.frame.settings import SettingError
 
 
-def run(settings: Settings) -> dict[str, Any]:
-    """Runs the comparison, or goes on with it; writes the results and returns them.
+def run(settings: Settings, *, only: Sequence[str] | None = None) -> dict[str, Any]:
+    """Runs the comparison, or goes on with it, of all mechanisms or some; writes the results and returns them.
 
     Raises:
         SettingError: If a setting does not fit the data, or the output is that of another comparison.
     """
+    groups = {"optimizers": [*OPTIMIZERS], "mechanisms": [*protocol.variants(settings)]}
+    some = chosen(only, groups, [PLAIN])
+    names = some["mechanisms"]
     _, output = begin(settings, lambda _: None)
     results = about(settings)
     try:
-        for optimizer in OPTIMIZERS:
+        for optimizer in some["optimizers"]:
             output.terminal.print(f"{tables.NAMES[optimizer]}: learning rates, then all seeds", highlight=False)
-            results[optimizer] = _compared(settings, optimizer, output.folder)
+            results[optimizer] = _compared(settings, optimizer, output.folder, names)
     except ValueError as error:
         raise SettingError(f"{error}") from error
     output.write("results.json", results)
     save_figure(output.folder / "each.svg", figures.figure(results), **UNDATED)
-    output.show(*(tables.table(results, optimizer) for optimizer in OPTIMIZERS))
+    output.show(*(tables.table(results, optimizer) for optimizer in some["optimizers"]))
     output.end()
     return results
 
 
-def _compared(settings: Settings, optimizer: str, output: Path) -> list[dict[str, Any]]:
+def _compared(settings: Settings, optimizer: str, output: Path, names: Sequence[str]) -> list[dict[str, Any]]:
     """Makes rows of one optimizer: accuracy and difference from plain, in per cent; p adjusted for all mechanisms."""
-    tried = protocol.tune(settings, optimizer, output / f"{optimizer}-tune")
+    every = [*protocol.variants(settings)]
+    tuning, final = (output / folder_name(name, names, every) for name in (f"{optimizer}-tune", optimizer))
+    tried = protocol.tune(settings, optimizer, tuning, names)
     best = {name: max(rates, key=rates.__getitem__) for name, rates in tried.items()}
-    accuracies = protocol.final(settings, optimizer, best, output / optimizer)
+    accuracies = protocol.final(settings, optimizer, best, final)
     seeds = {name: [100.0 * value for value in values] for name, values in accuracies.items()}
     others = [name for name in seeds if name != PLAIN]
     corrected = dict(zip(others, adjusted([p_value(seeds[name], seeds[PLAIN]) for name in others]), strict=True))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from funcbio.experiments.frame.intervals import spell
+from funcbio.experiments.frame.intervals import over, spell
 from funcbio.experiments.frame.table import Table
 
 NAMES = {"sgd": "SGD with momentum", "adam": "Adam"}
@@ -12,7 +12,9 @@ HEADINGS = ("mechanism", "lr", "test accuracy, %", "minus plain, points", "q")
 
 def table(results: Mapping[str, Any], optimizer: str) -> Table:
     """Makes the table of an optimizer."""
-    return Table(HEADINGS, [cells(row) for row in results[optimizer]], {"title": NAMES[optimizer]})
+    rows = results[optimizer]
+    caption = f"Mean {over(len(rows[0]['seeds']))}; q: Wilcoxon's, adjusted."
+    return Table(HEADINGS, list(map(cells, rows)), {"title": NAMES[optimizer], "caption": caption}, tied=(4,))
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:

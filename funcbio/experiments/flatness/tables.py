@@ -5,7 +5,7 @@ from typing import Any
 
 from funcbio.experiments.flatness.results import EQUAL_LOSS
 from funcbio.experiments.flatness.settings import Settings
-from funcbio.experiments.frame.intervals import spell
+from funcbio.experiments.frame.intervals import over, spell
 from funcbio.experiments.frame.table import Table
 
 HEADINGS = (
@@ -23,9 +23,9 @@ HEADINGS = (
 
 def result_table(rows: Sequence[dict[str, Any]], settings: Settings) -> Table:
     """Makes the table."""
-    caption = f"Mean [95 % interval over {settings.seeds} seeds] after {settings.epochs} epochs; ratios paired by seed."
-    style = {"title": "Curvature of the training loss", "caption": caption, "pad_edge": True}
-    return Table(HEADINGS, [cells(row, settings.seeds) for row in rows], style)
+    caption = f"Mean {over(settings.seeds)} after {settings.epochs} epochs; ratios paired by seed."
+    style = {"title": "Curvature of the training loss", "caption": caption}
+    return Table(HEADINGS, [cells(row, settings.seeds) for row in rows], style, tied=(4, 5, 7, 8))
 
 
 def cells(row: dict[str, Any], seeds: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Progress bars on stderr, shown only where it is a terminal."""
+"""Progress on stderr: bars in a terminal, and a line every half minute elsewhere."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+
+from funcbio.sweeps._progress import Lines, is_live
 
 Tick = Callable[..., None]
 """Advances a bar by a count, or by one."""
@@ -24,6 +26,9 @@ def bars(*columns: ProgressColumn) -> Iterator[Begin]:
     Yields:
         A function that begins a bar with a name and a length, and returns one that advances it.
     """
+    if not is_live():
+        yield Lines
+        return
     shown = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn()
     with Progress(*shown, *columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
 

@@ -8,6 +8,9 @@ from scipy import stats
 
 from funcbio._seeds import LEVEL, wilcoxon
 
+FEWEST = 3
+"""Fewest numbers that get an interval: of two it would be twelve times as wide as they are apart."""
+
 
 class Interval(NamedTuple):
     """Holds a mean and its 95 % interval; the ends are nan if there are too few numbers.
@@ -34,7 +37,7 @@ def interval(numbers: Sequence[float]) -> Interval:
     if count == 0:
         return Interval(math.nan, math.nan, math.nan)
     mean = math.fsum(numbers) / count
-    if count == 1:
+    if count < FEWEST:
         return Interval(mean, math.nan, math.nan)
     variance = math.fsum((number - mean) ** 2 for number in numbers) / (count - 1)
     half = float(stats.t.ppf(0.5 + LEVEL / 2, count - 1)) * math.sqrt(variance / count)
@@ -79,17 +82,31 @@ def spell(
         form: Format of the numbers.
         scale: A factor for all of them.
         sign: "+" to write the sign of positive numbers, too.
-        missing: Text in the place of a mean that is nan; ends that are nan are then left out. "" writes nan.
+        missing: Text in the place of a mean that is nan; "" writes nan. Ends that are nan are left out.
     """
     mean, low, high = (number * scale for number in ends_of(ends))
     if missing and math.isnan(mean):
         return missing
     mean_text, low_text, high_text = (f"{number:{sign}{form}}" for number in (mean, low, high))
-    return mean_text if missing and math.isnan(low) else f"{mean_text} [{low_text}, {high_text}]"
+    return mean_text if math.isnan(low) else f"{mean_text} [{low_text}, {high_text}]"
+
+
+def over(seeds: int) -> str:
+    """Describes what stands behind a mean: an interval over some seeds, or none where they are too few.
+
+    Example:
+        >>> over(10), over(2)
+        ('[95 % interval over 10 seeds]', '(2 seeds: no interval)')
+    """
+    if seeds < FEWEST:
+        return f"({seeds} seed{'' if seeds == 1 else 's'}: no interval)"
+    return f"[95 % interval over {seeds} seeds]"
 
 
 def reading(difference: Interval) -> str:
     """Describes in words a paired difference in accuracy."""
+    if math.isnan(difference.low):
+        return "too few for an interval"
     if difference.low <= 0.0 <= difference.high:
         return "no difference that these seeds can show"
     return "the bio-inspired network is " + ("more accurate" if difference.mean > 0.0 else "less accurate")

@@ -4,10 +4,13 @@ import sys
 
 from rich.console import Console
 
+LOG_COLUMNS = 100
+"""Columns where there is no terminal."""
 
-def console(width: int = 150) -> Console:
-    """Makes the console; without a terminal it has ``width`` columns, so that no table is cut."""
-    return Console(width=None if sys.stdout.isatty() else width)
+
+def console() -> Console:
+    """Makes the console."""
+    return Console(width=None if sys.stdout.isatty() else LOG_COLUMNS)
 
 
 def say(terminal: Console, text: str) -> None:

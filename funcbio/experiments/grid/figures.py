@@ -20,8 +20,9 @@ PROTOCOL_COLORS = {"paper": PALETTE[0], "tuned": PALETTE[1]}
 def learning_curves(results: Mapping[str, Any]) -> Figure:
     """Draws the test accuracy of every cell over the epochs, a panel for each protocol."""
     figure = figure_of("experiments", figsize=(11, 8))
-    panels: Any = figure.subplots(2, 2, sharey="row", sharex="row")
-    for axes_row, protocol in zip(panels, PROTOCOLS, strict=True):
+    there = [protocol for protocol in PROTOCOLS if protocol in results]
+    panels: Any = figure.subplots(len(there), 2, sharey="row", sharex="row", squeeze=False)
+    for axes_row, protocol in zip(panels, there, strict=True):
         result = results[protocol]
         for axes, gamma in zip(axes_row, (0, results["settings"]["gamma"]), strict=True):
             for row, line in zip(result["cells"], result["curves"]["cells"], strict=True):
@@ -48,14 +49,14 @@ def effects(results: Mapping[str, Any]) -> Figure:
     """Draws what every cell changes against the plain one of the same seeds, a panel for each measure."""
     figure = figure_of("experiments", figsize=(12.5, 4.2))
     panels: Any = figure.subplots(1, len(SHOWN), sharey=True)
-    names = headings(results["settings"])
+    names, there = headings(results["settings"]), [protocol for protocol in PROTOCOLS if protocol in results]
     for axes, name in zip(panels, SHOWN, strict=True):
-        for offset, protocol in zip((0.16, -0.16), PROTOCOLS, strict=True):
+        for offset, protocol in zip((0.16, -0.16), there, strict=False):
             _draw_effects(axes, results[protocol]["cells"][1:], name, protocol, offset)
         axes.axvline(0.0, color="0.4", linewidth=0.9)
         axes.set_xlabel(names[name].replace("%", "points") if name in ("accuracy", "area") else names[name])
         axes.grid(axis="x", alpha=0.2)
-    labels = [row["cell"] for row in results["paper"]["cells"][1:]]
+    labels = [row["cell"] for row in results[there[0]]["cells"][1:]]
     panels[0].set_yticks(range(len(labels)), labels)
     panels[0].invert_yaxis()
     handles, texts = panels[0].get_legend_handles_labels()

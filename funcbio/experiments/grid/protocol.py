@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import funcbio
 from funcbio import BioConfig, Mechanism, SweepResult
 from funcbio.experiments.datasets import Images
+from funcbio.experiments.frame.only import folder_name
 from funcbio.experiments.grid.settings import GridSettings
 from funcbio.experiments.networks import network
 from funcbio.experiments.sweep_parts import accuracy
@@ -81,20 +82,30 @@ def validation_of(folds: Folds) -> Folds:
 
 
 class Grid:
-    """Runs the sweeps of one grid; each has a directory below the output, and goes on from what is there."""
+    """Runs the sweeps of one grid; each has a directory below the output, and goes on from what is there.
 
-    def __init__(self, settings: GridSettings, images: Images, output: Path) -> None:
+    Args:
+        settings: Its settings.
+        images: The images.
+        output: Where the directories are.
+        some: The cells; all of them if None.
+    """
+
+    def __init__(
+        self, settings: GridSettings, images: Images, output: Path, some: Sequence[Cell] | None = None
+    ) -> None:
         self.settings, self.images, self.output = settings, images, output
+        self.cells = cells(settings) if some is None else [*some]
         self.folds = folds_of(images, settings)
 
     def paper(self) -> SweepResult:
         """Trains all cells as in the paper: plain SGD with one learning rate."""
-        lrs = {cell: [self.settings.lr] for cell in cells(self.settings)}
+        lrs = {cell: [self.settings.lr] for cell in self.cells}
         return self._sweep("paper", self.folds, lrs, self.settings.epochs, momentum=0.0)
 
     def tune(self) -> SweepResult:
         """Trains all cells with momentum at all learning rates, measured on the validation parts."""
-        lrs = dict.fromkeys(cells(self.settings), TUNING_LRS)
+        lrs = dict.fromkeys(self.cells, TUNING_LRS)
         folds, seeds = validation_of(self.folds), TUNING_SEEDS
         return self._sweep("tune", folds, lrs, self.settings.epochs_tuned, self.settings.momentum, seeds, last=True)
 
@@ -116,6 +127,7 @@ class Grid:
     ) -> SweepResult:
         settings, images = self.settings, self.images
         batches = len(folds[0][0]) // settings.batch_size
+        names = [[name_of(cell) for cell in each] for each in (self.cells, cells(settings))]
         grid = [
             {"weight_splitting_Gamma": gamma, "mechanisms": mechanisms, "lr": lr}
             for (gamma, mechanisms), rates in lrs.items()
@@ -136,12 +148,15 @@ class Grid:
             metrics={"accuracy": accuracy},
             record_every=None if last else batches,
             compile=epochs * batches >= WORTH_COMPILING,
-            output=self.output / name,
+            output=self.output / folder_name(name, *names),
+            progress=True,
         )
         return result
 
 
-def chosen(tuning: SweepResult, settings: GridSettings) -> dict[Cell, dict[float, float]]:
+def chosen(
+    tuning: SweepResult, settings: GridSettings, some: Sequence[Cell] | None = None
+) -> dict[Cell, dict[float, float]]:
     """Returns the validation accuracy of every cell at every learning rate, over seeds and folds; best ones first.
 
     Of equal ones, the smallest rate is the best.
@@ -150,7 +165,7 @@ def chosen(tuning: SweepResult, settings: GridSettings) -> dict[Cell, dict[float
     columns = ["weight_splitting_Gamma", "mechanisms", "lr"]
     means: Any = table.groupby(columns)["test_accuracy"].mean()
     accuracies = {}
-    for cell in cells(settings):
+    for cell in cells(settings) if some is None else some:
         by_rate = {lr: float(means[(*cell, lr)]) for lr in TUNING_LRS}
         accuracies[cell] = dict(sorted(by_rate.items(), key=lambda item: (-item[1], item[0])))
     return accuracies

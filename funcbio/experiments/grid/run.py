@@ -1,12 +1,13 @@
 """``python -m funcbio grid``: trains the cells, sums them up, writes numbers, tables and figures."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from funcbio import SweepResult
 from funcbio.experiments.datasets import load
+from funcbio.experiments.frame import only as names
 from funcbio.experiments.frame.experiment import Output, begin
 from funcbio.experiments.frame.files import UNDATED, save_figure, write_text
 from funcbio.experiments.frame.results import about
@@ -16,54 +17,69 @@ from funcbio.experiments.grid.protocol import PROTOCOLS, TUNING_SEEDS, Cell, Gri
 from funcbio.experiments.grid.settings import GridSettings
 
 
-def main(settings: GridSettings, *, quick: bool, check: bool, path: Path | None) -> None:
+def main(
+    settings: GridSettings, *, quick: bool, check: bool, path: Path | None, only: Sequence[str] | None = None
+) -> None:
     """Runs the grid, in a small size if ``quick``, or draws a file of results."""
     if path is not None:
         draw(path)
     else:
-        run(settings.quick() if quick else settings, check=check)
+        run(settings.quick() if quick else settings, check=check, only=only)
 
 
-def run(settings: GridSettings, *, check: bool = True) -> dict[str, Any]:
-    """Trains the grid, or goes on with it; writes and returns the results. ``check`` compares checksums of images.
+def run(settings: GridSettings, *, check: bool = True, only: Sequence[str] | None = None) -> dict[str, Any]:
+    """Trains the grid, or goes on with it; writes and returns the results.
+
+    Args:
+        settings: The settings.
+        check: Whether to compare checksums of images.
+        only: Names of the cells and protocols to run; the plain cell comes along. None runs all.
 
     Raises:
         SettingError: If a setting does not fit the images, or the output is that of another grid.
     """
+    every = cells(settings)
+    some = names.chosen(only, {"protocols": PROTOCOLS, "cells": [*map(name_of, every)]}, [name_of(every[0])])
     images, output = begin(settings, lambda _: load(settings.data, settings.folder, check=check))
-    grid = Grid(settings, images, output.folder)
+    grid = Grid(settings, images, output.folder, [cell for cell in every if name_of(cell) in some["cells"]])
     _check_sizes(settings, grid)
     try:
-        tuning, swept = _train(grid, output)
+        tuning, swept = _train(grid, output, some["protocols"])
     except ValueError as error:
         raise SettingError(f"{error}") from error
     results = {**_head(grid, tuning), **{name: _summary(grid, result) for name, result in swept.items()}}
     output.write("results.json", results)
     draw(output.folder / "results.json")
-    for protocol in PROTOCOLS:
+    for protocol in some["protocols"]:
         output.show(tables.table(results, protocol), tables.difference_table(results, protocol))
     output.end()
     return results
 
 
-def _train(grid: Grid, output: Output) -> tuple[dict[Cell, dict[float, float]], dict[str, SweepResult]]:
-    output.terminal.print("1 of 3: learning rates, on validation images", highlight=False)
-    tuning = chosen(grid.tune(), grid.settings)
-    output.terminal.print("2 of 3: the paper's protocol", highlight=False)
-    paper = grid.paper()
-    output.terminal.print("3 of 3: the tuned protocol", highlight=False)
-    tuned = grid.tuned({cell: next(iter(rates)) for cell, rates in tuning.items()})
-    return tuning, {"paper": paper, "tuned": tuned}
+def _train(
+    grid: Grid, output: Output, protocols: Sequence[str]
+) -> tuple[dict[Cell, dict[float, float]], dict[str, SweepResult]]:
+    tuning, swept, count = {}, {}, len(protocols) + ("tuned" in protocols)
+    if "tuned" in protocols:
+        output.say(f"1 of {count}: learning rates, on validation images")
+        tuning = chosen(grid.tune(), grid.settings, grid.cells)
+    if "paper" in protocols:
+        output.say(f"{count - ('tuned' in protocols)} of {count}: the paper's protocol")
+        swept["paper"] = grid.paper()
+    if "tuned" in protocols:
+        output.say(f"{count} of {count}: the tuned protocol")
+        swept["tuned"] = grid.tuned({cell: next(iter(rates)) for cell, rates in tuning.items()})
+    return tuning, swept
 
 
 def _summary(grid: Grid, result: SweepResult) -> dict[str, Any]:
     """Sums up the runs of a protocol."""
-    settings, names = grid.settings, cells(grid.settings)
-    measured = measures.measure(result, len(names), settings.folds, settings.goal)
+    settings, each = grid.settings, grid.cells
+    measured = measures.measure(result, len(each), settings.folds, settings.goal)
     held_out = len(grid.folds[0][1]) / len(grid.folds[0][0])
     return {
-        "cells": measures.summarise(measured, names, held_out),
-        "curves": measures.curves(result, len(names), settings.folds),
+        "cells": measures.summarise(measured, each, held_out),
+        "curves": measures.curves(result, len(each), settings.folds),
         "seconds": {"training": result.seconds, "compiling": result.compile_seconds},
     }
 

@@ -47,8 +47,9 @@ def difference_table(results: Mapping[str, Any], protocol: str) -> Table:
 
 
 def _table(first: str, rows: list[list[str]], settings: Mapping[str, Any], protocol: str) -> Table:
-    style = {"title": title_of(protocol, settings), "pad_edge": True}
-    return Table([first, *headings(settings).values()], rows, style)
+    caption = f"Mean {intervals.over(settings['seeds'])}."
+    names = [first, *headings(settings).values()]
+    return Table(names, rows, {"title": title_of(protocol, settings), "caption": caption})
 
 
 def stars(change: Mapping[str, Any]) -> str:
@@ -59,9 +60,7 @@ def stars(change: Mapping[str, Any]) -> str:
 
 def spell(ends: Mapping[str, Any], digits: int, sign: str = "") -> str:
     """Writes mean and interval."""
-    if ends["mean"] is None or ends["low"] is None:
-        return "diverged"
-    return intervals.spell(ends, f".{digits}f", sign=sign, missing="")
+    return intervals.spell(ends, f".{digits}f", sign=sign, missing="diverged")
 
 
 def rates_table(results: Mapping[str, Any]) -> Table:
@@ -82,8 +81,9 @@ def markdown(table: Table) -> str:
 def page(results: Mapping[str, Any]) -> str:
     """Writes all tables for a page."""
     parts = []
-    for protocol in ("paper", "tuned"):
+    for protocol in [name for name in TITLES if name in results]:
         parts += [f"**{title_of(protocol, results['settings'])}**", markdown(table(results, protocol))]
         parts.append(markdown(difference_table(results, protocol)))
-    parts += ["**Validation accuracy in the search for learning rates, %**", markdown(rates_table(results))]
+    if results["tuning"]:
+        parts += ["**Validation accuracy in the search for learning rates, %**", markdown(rates_table(results))]
     return "\n\n".join(parts) + "\n"

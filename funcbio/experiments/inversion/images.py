@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, vmap
 
 import funcbio
-from funcbio import Key, fold_in
+from funcbio import Key, fold_in, permutation
 from funcbio.experiments.data import Digits, digits, validation
-from funcbio.experiments.nets import random_order
 
 
 class Images(NamedTuple):
@@ -74,7 +73,7 @@ def chosen(images: Images, keys: Tensor, count: int) -> Tensor:
 
     A smaller count gives the first of a larger one.
     """
-    return vmap(lambda key: random_order(fold_in(key, "images"), len(images.test_y)))(keys)[:, :count]
+    return vmap(lambda key: permutation(fold_in(key, "images"), len(images.test_y)))(keys)[:, :count]
 
 
 def others(images: Images, keys: Tensor, places: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def draw(path: Path, folder: Path) -> None:
         results = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise SettingError(f"draw should be a file that this command wrote; found {str(path)!r} ({error})") from None
-    output = Output(None, folder, console(200))
+    output = Output(None, folder, console())
     output.show(*tables.tables(results))
     for kind, figure in figures.all_of(results).items():
         figures.save(figure, folder / f"{NAME}-{kind}.svg")

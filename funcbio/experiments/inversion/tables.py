@@ -7,7 +7,7 @@ from typing import Any
 from rich import box
 
 from funcbio.experiments.frame import intervals
-from funcbio.experiments.frame.intervals import Interval, adjusted, interval, p_value, paired
+from funcbio.experiments.frame.intervals import Interval, adjusted, interval, over, p_value, paired
 from funcbio.experiments.frame.table import Table
 from funcbio.experiments.inversion.cells import RAW, REFERENCE
 from funcbio.experiments.inversion.metrics import METRICS
@@ -19,7 +19,7 @@ NETWORKS = (("accuracy", "Test accuracy, %", 100.0, "psnr"), ("loss", "Test loss
 COMPARED = ("psnr", "recovered")
 SIGNIFICANT = 0.05
 
-STYLE: dict[str, Any] = {"box": box.MARKDOWN, "show_edge": True, "pad_edge": True, "title_justify": "left"}
+STYLE: dict[str, Any] = {"box": box.MARKDOWN, "show_edge": True, "pad_edge": True, "padding": (0, 1)}
 """Style of tables on the terminal: Markdown, to paste into a page."""
 
 Row = dict[str, Any]
@@ -54,7 +54,7 @@ def _difference(metric: str, row: Row, plain: Row) -> Row:
 def tables(results: Row) -> list[Table]:
     """Makes all tables, in the form of Markdown."""
     seeds = len(results["seeds"])
-    caption = f"Mean [95 % interval over {seeds} seeds]"
+    caption = f"Mean {over(seeds)}"
     rows, sizes = results["rows"], sorted({row["batch"] for row in results["rows"]})
     all_tables = [_networks(results["networks"], *options) for options in NETWORKS]
     for metric, title in METRICS.items():
@@ -86,7 +86,7 @@ def _table(title: str, cells: dict[tuple[str, str, str, int], str], sizes: Itera
     # The sort is stable: leaks stay in their order.
     names = sorted(dict.fromkeys(key[:3] for key in cells), key=lambda name: (_number(name[0]), order.index(name[1])))
     rows = [[*name, *(cells.get((*name, size), "") for size in sizes)] for name in names]
-    return Table(headings, rows, {**STYLE, "title": title})
+    return Table(headings, rows, {**STYLE, "title": title}, keys=3)
 
 
 def _number(epochs: str) -> float:

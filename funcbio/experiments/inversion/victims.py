@@ -11,11 +11,11 @@ from torch.func import functional_call, grad
 from torch.nn import functional as F
 
 import funcbio
-from funcbio import BioConfig, BioState, Key, Tree, fold_in
+from funcbio import BioConfig, BioState, Key, Tree, fold_in, permutation
 from funcbio.experiments.inversion.attack import Network
 from funcbio.experiments.inversion.images import Images
 from funcbio.experiments.inversion.settings import Settings
-from funcbio.experiments.nets import initial_params, random_order
+from funcbio.experiments.nets import initial_params
 from funcbio.experiments.sweep_parts import accuracy
 
 WIDEST = 1.0
@@ -114,7 +114,7 @@ class Training:
 
     def shuffle(self, key: Key, epoch: int) -> Tensor:
         """Draws the order of the images in one epoch."""
-        return random_order(fold_in(fold_in(key, "batches"), epoch), len(self.images.train_y))
+        return permutation(fold_in(fold_in(key, "batches"), epoch), len(self.images.train_y))
 
     def stepper(self) -> Callable[..., tuple[Tree, BioState]]:
         """Returns one step of all seeds: gradient, mechanisms, gradient descent."""

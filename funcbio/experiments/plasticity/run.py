@@ -1,6 +1,6 @@
 """``python -m funcbio plasticity``: trains every method through both rows of tasks, shows and writes the results."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -21,20 +21,21 @@ from funcbio.experiments.plasticity.tasks import Tasks
 from funcbio.experiments.plasticity.training import train
 
 
-def run(settings: Settings, *, tune: bool) -> None:
-    """Runs the experiment, or only the search for every method's numbers.
+def run(settings: Settings, *, tune: bool, only: Sequence[str] | None = None) -> None:
+    """Runs the experiment, or only the search for every method's numbers; of all combinations, or some.
 
     Raises:
         SettingError: If a setting does not fit the data or the output cannot be written; before any training.
     """
+    parts = [*tuning.combinations(only)]
     rows, output = begin(settings, rows_of)
     each = settings.tuning_tasks * (settings.rounds + 1) if tune else settings.tasks
     with bars() as new_bar:
-        tick = new_bar("tasks", each * len(list(tuning.combinations())))
+        tick = new_bar("tasks", each * len(parts))
         if tune:
-            output.terminal.print(tables.tuning_table(tuning.search(settings, rows, output.folder, tick)))
+            output.terminal.print(tables.tuning_table(tuning.search(settings, rows, output.folder, tick, parts)))
             return
-        runs = train_all(settings, rows, output, tick)
+        runs = train_all(settings, rows, output, tick, parts)
     table = compared(runs)
     content = {**about(settings), "table": table, "runs": runs}
     output.write("results.json", content, indent=None)
@@ -51,11 +52,15 @@ def rows_of(settings: Settings) -> dict[str, Tasks]:
 
 
 def train_all(
-    settings: Settings, rows: dict[str, Tasks], output: Output, tick: Callable[[], None]
+    settings: Settings,
+    rows: dict[str, Tasks],
+    output: Output,
+    tick: Callable[[], None],
+    parts: Sequence[tuning.Combination],
 ) -> list[dict[str, Any]]:
-    """Trains every method, or reads from the folder what was trained before."""
+    """Trains some combinations, or reads from the folder what was trained before."""
     best, runs = tuning.load_best(output.folder), []
-    for benchmark, optimizer, method in tuning.combinations():
+    for benchmark, optimizer, method in parts:
         names: dict[str, Any] = {"benchmark": benchmark, "optimizer": optimizer, "method": method.name}
         names["numbers"] = best[benchmark][optimizer][method.name]
         name = f"{benchmark} {optimizer} {method.name}"
@@ -82,6 +87,7 @@ def _train(
 
 
 def draw(content: dict[str, Any], folder: Path) -> None:
-    """Draws the figures from the content of a results file."""
-    for (name, drawn), optimizer in product((("tasks", figures.tasks), ("inside", figures.inside)), OPTIMIZERS):
+    """Draws the figures from the content of a results file, of the optimizers that are in it."""
+    there = [optimizer for optimizer in OPTIMIZERS if any(run["optimizer"] == optimizer for run in content["runs"])]
+    for (name, drawn), optimizer in product((("tasks", figures.tasks), ("inside", figures.inside)), there):
         save_figure(folder / f"plasticity-{name}-{optimizer}.svg", drawn(content, optimizer))

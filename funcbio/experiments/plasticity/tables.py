@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from funcbio.experiments.frame.intervals import spell
+from funcbio.experiments.frame.intervals import over, spell
 from funcbio.experiments.frame.table import NARROW, Table
 from funcbio.experiments.plasticity.methods import BENCHMARKS, OPTIMIZERS, is_limit
 from funcbio.experiments.plasticity.settings import Settings
@@ -32,16 +32,14 @@ def tuning_table(entries: Sequence[dict[str, Any]]) -> Table:
         ranked = sorted(entry["decided"], key=lambda row: row[-1], reverse=True)
         shown = [(_numbers(dict(zip(entry["numbers"], row, strict=False))), f"{100 * row[-1]:.1f}") for row in ranked]
         rows.append([*names, *(cell for cells in shown[:2] for cell in cells)])
-    return Table(headings, rows, {"title": "Accuracy over all tasks, %"})
+    return Table(headings, rows, {"title": "Accuracy over all tasks, %"}, keys=3, tied=(5, 7))
 
 
 def result_tables(rows: Sequence[dict[str, Any]], settings: Settings) -> list[Table]:
     """Makes a table for each row of tasks and optimizer."""
-    caption = f"Mean [95 % interval over {settings.seeds} seeds]; {settings.tasks} tasks; q: Wilcoxon's, adjusted."
-    return [
-        Table(HEADINGS, list(map(_cells, part)), {"title": f"{title}: accuracy before learning, %", "caption": caption})
-        for title, part in _parts(rows)
-    ]
+    caption = f"Mean {over(settings.seeds)}; {settings.tasks} tasks; q: Wilcoxon's, adjusted."
+    titled = {f"{title}: accuracy before learning, %": list(map(_cells, part)) for title, part in _parts(rows)}
+    return [Table(HEADINGS, cells, {"title": title, "caption": caption}, tied=(7,)) for title, cells in titled.items()]
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
@@ -79,4 +77,6 @@ def _numbers(numbers: Mapping[str, float]) -> str:
 def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     for benchmark, optimizer in product(BENCHMARKS, OPTIMIZERS):
         title = f"{TITLES[benchmark]}, {NAMES[optimizer]}"
-        yield title, [row for row in rows if (row["benchmark"], row["optimizer"]) == (benchmark, optimizer)]
+        part = [row for row in rows if (row["benchmark"], row["optimizer"]) == (benchmark, optimizer)]
+        if part:
+            yield title, part

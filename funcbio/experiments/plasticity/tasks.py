@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 import funcbio
-from funcbio import Key, fold_in
-from funcbio.experiments.nets import CLASSES, PIXELS, random_order
+from funcbio import Key, fold_in, permutation
+from funcbio.experiments.nets import CLASSES, PIXELS
 
 BATCH = 16
 
@@ -41,13 +41,13 @@ class Tasks:
     def draw(self, key: Key, task: Tensor) -> tuple[Tensor, Tensor]:
         """Makes one task of one member: batches, shape ``(steps, 16, 64)``, and labels, shape ``(steps, 16)``."""
         task_key = fold_in(fold_in(key, "task"), task)
-        chosen = random_order(fold_in(key, "images"), len(self.y))[: self.images]
+        chosen = permutation(fold_in(key, "images"), len(self.y))[: self.images]
         orders = torch.stack(
-            [random_order(fold_in(task_key, f"epoch {epoch}"), self.images) for epoch in range(self.epochs)]
+            [permutation(fold_in(task_key, f"epoch {epoch}"), self.images) for epoch in range(self.epochs)]
         )
         shown = orders[:, : self.images // BATCH * BATCH].flatten()
         if self.benchmark == "permuted":
-            x = self.x[chosen[shown]][:, random_order(fold_in(task_key, "pixels"), PIXELS)]
+            x = self.x[chosen[shown]][:, permutation(fold_in(task_key, "pixels"), PIXELS)]
             y = self.y[chosen[shown]]
         else:
             x = self.x[chosen[shown]]

@@ -1,6 +1,6 @@
 """The search for every method's numbers, the learning rate among them, on seeds that the results do not use."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -9,9 +9,19 @@ from typing import Any
 import torch
 
 from funcbio.experiments.frame.files import write_sealed
+from funcbio.experiments.frame.only import chosen as chosen_names
 from funcbio.experiments.frame.results import about, load_or_run
 from funcbio.experiments.frame.searching import Point, explore, finalists
-from funcbio.experiments.plasticity.methods import BENCHMARKS, OPTIMIZERS, Method, methods_of, spans_of, value_of
+from funcbio.experiments.plasticity.methods import (
+    BENCHMARKS,
+    METHODS,
+    OPTIMIZERS,
+    PLAIN,
+    Method,
+    methods_of,
+    spans_of,
+    value_of,
+)
 from funcbio.experiments.plasticity.settings import Settings
 from funcbio.experiments.plasticity.tasks import Tasks
 from funcbio.experiments.plasticity.training import train
@@ -23,11 +33,20 @@ FIRST_SEED = 1000
 
 FILE = "tuning.json"
 
+Combination = tuple[str, str, Method]
+"""A row of tasks, an optimizer and a method."""
+
 Best = dict[str, dict[str, dict[str, dict[str, float]]]]
 """The best numbers by benchmark, optimizer, method and name."""
 
 
-def search(settings: Settings, rows: dict[str, Tasks], output: Path, tick: Callable[[], None]) -> list[dict[str, Any]]:
+def search(
+    settings: Settings,
+    rows: dict[str, Tasks],
+    output: Path,
+    tick: Callable[[], None],
+    parts: Sequence[Combination] | None = None,
+) -> list[dict[str, Any]]:
     """Searches every method's numbers, each from the same start and with as many candidates.
 
     The score is the mean accuracy over all tasks. The best candidates are run again with other seeds, which decide. An
@@ -35,7 +54,7 @@ def search(settings: Settings, rows: dict[str, Tasks], output: Path, tick: Calla
     saved in the output. ``tick`` is called after every task of a round.
     """
     entries: list[dict[str, Any]] = []
-    for benchmark, optimizer, method in combinations():
+    for benchmark, optimizer, method in parts or combinations():
         name = f"tuning {benchmark} {optimizer} {method.name}"
         part = partial(_search, settings, rows[benchmark], method, optimizer, tick)
         names = {"benchmark": benchmark, "optimizer": optimizer, "method": method.name}
@@ -45,11 +64,18 @@ def search(settings: Settings, rows: dict[str, Tasks], output: Path, tick: Calla
     return entries
 
 
-def combinations() -> Iterator[tuple[str, str, Method]]:
-    """Yields every combination that is trained, in order."""
-    for benchmark, optimizer in product(BENCHMARKS, OPTIMIZERS):
+def combinations(only: Sequence[str] | None = None) -> Iterator[Combination]:
+    """Yields every combination that is trained, in order; of named tasks, optimizers and methods, if there are names.
+
+    Plain training comes along, and the method that a named one adds something to.
+    """
+    beside = [method.beside for method in METHODS if method.name in (only or ()) and method.beside]
+    groups = {"tasks": BENCHMARKS, "optimizers": OPTIMIZERS, "methods": [method.name for method in METHODS]}
+    some = chosen_names(only, groups, [PLAIN, *beside])
+    for benchmark, optimizer in product(some["tasks"], some["optimizers"]):
         for method in methods_of(optimizer):
-            yield benchmark, optimizer, method
+            if method.name in some["methods"]:
+                yield benchmark, optimizer, method
 
 
 def chosen(entries: list[dict[str, Any]]) -> Best:

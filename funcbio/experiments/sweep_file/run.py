@@ -40,7 +40,7 @@ def run(path: Path, output: str | None, *, check: bool) -> None:
         return
     folder = prepare(f"results/{path.stem}" if output is None else output)
     keep(experiment, folder)
-    result = _sweep(experiment.arguments | {"output": folder}, whole=True)
+    result = _sweep(experiment.arguments | {"output": folder, "progress": True}, whole=True)
     if result is not None:
         _finish(result, experiment, folder)
 

@@ -11,11 +11,11 @@ from functools import partial
 from torch import Tensor
 from torch.nn import functional as F
 
-from funcbio import Key, fold_in
+from funcbio import Key, fold_in, permutation
 from funcbio.experiments.arena.networks import perceptron
 from funcbio.experiments.arena.tasks.images import BATCH, Pool, batch_key, below, task_key
 from funcbio.experiments.arena.tasks.row import Row, Shown
-from funcbio.experiments.nets import CLASSES, random_order
+from funcbio.experiments.nets import CLASSES
 from funcbio.experiments.sweep_parts import accuracy
 
 STAGE_STEPS = 20
@@ -30,7 +30,7 @@ SHOWN = Shown("growing classes")
 def batch(pool: Pool, key: Key, step: Tensor) -> Sequence[Tensor]:
     """Makes the batch of a step."""
     stage, drawn = (step // STAGE_STEPS) % STAGES, batch_key(key, step)
-    order = random_order(task_key(key, step // (STAGE_STEPS * STAGES)), CLASSES)
+    order = permutation(task_key(key, step // (STAGE_STEPS * STAGES)), CLASSES)
     label = below(fold_in(drawn, "class"), ADDED * (stage + 1), BATCH)
     kinds = order[label]
     number = below(fold_in(drawn, "image"), pool.counts[kinds], BATCH)

@@ -10,11 +10,11 @@ from functools import partial
 from torch import Tensor
 from torch.nn import functional as F
 
-from funcbio import Key, fold_in
+from funcbio import Key, fold_in, permutation
 from funcbio.experiments.arena.networks import convolutional, perceptron
 from funcbio.experiments.arena.tasks.images import BATCH, Pool, batch_key, below, task_key
 from funcbio.experiments.arena.tasks.row import Row, Shown
-from funcbio.experiments.nets import CLASSES, random_order
+from funcbio.experiments.nets import CLASSES
 from funcbio.experiments.sweep_parts import accuracy
 
 TASK_STEPS = 50
@@ -26,7 +26,7 @@ IMAGES = 80
 
 def batch(pool: Pool, key: Key, step: Tensor) -> Sequence[Tensor]:
     """Makes the batch of a step."""
-    chosen = random_order(fold_in(key, "images"), len(pool.y))[:IMAGES]
+    chosen = permutation(fold_in(key, "images"), len(pool.y))[:IMAGES]
     labels = below(task_key(key, step // TASK_STEPS), CLASSES, IMAGES)
     picked = below(batch_key(key, step), IMAGES, BATCH)
     return pool.x[chosen[picked]], labels[picked]

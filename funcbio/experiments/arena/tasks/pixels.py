@@ -11,11 +11,10 @@ from functools import partial
 from torch import Tensor
 from torch.nn import functional as F
 
-from funcbio import Key
+from funcbio import Key, permutation
 from funcbio.experiments.arena.networks import perceptron
 from funcbio.experiments.arena.tasks.images import BATCH, Pool, batch_key, below, task_key
 from funcbio.experiments.arena.tasks.row import Row, Shown
-from funcbio.experiments.nets import random_order
 from funcbio.experiments.sweep_parts import accuracy
 
 TASK_STEPS = 50
@@ -25,7 +24,7 @@ SHOWN, SHOWN_NORM = Shown("permuted pixels"), Shown("permuted pixels, network wi
 def batch(pool: Pool, key: Key, step: Tensor) -> Sequence[Tensor]:
     """Makes the batch of a step."""
     rows = below(batch_key(key, step), len(pool.y), BATCH)
-    order = random_order(task_key(key, step // TASK_STEPS), pool.x.shape[1])
+    order = permutation(task_key(key, step // TASK_STEPS), pool.x.shape[1])
     return pool.x[rows][:, order], pool.y[rows]
 
 

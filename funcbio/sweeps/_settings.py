@@ -1,0 +1,85 @@
+"""The settings that all members of a sweep share: what has to be the same in results that are joined."""
+
+import warnings
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funcbio._checks import outside
+from funcbio.identity._compare import compare
+from funcbio.identity._describe import Seen, describe
+from funcbio.sweeps._job import Job
+from funcbio.sweeps._trials import VARIANT
+
+ARGUMENTS = ("steps", "batch_size", "record_every", "model", "loss", "folds", "metrics", "train_metrics")
+"""Arguments of a sweep that are described as they are."""
+
+MOST_ELEMENTS = 1 << 20
+"""Elements of a tensor of the data that are compared, evenly spread: a checksum of gigabytes takes seconds."""
+
+
+def settings_of(job: Job) -> Seen:
+    """Describes what the members of a sweep have in common; each entry by the name of its hyper-parameter."""
+    first = job.trials[0]
+    values = {**vars(first.config), **first.numbers, **first.options}
+    things: dict[str, Any] = {
+        **{name: getattr(job, name) for name in ARGUMENTS},
+        **{name: _sampled(getattr(job, name)) for name in ("data", "test")},
+        "share": sorted(job.shared),
+        "optimizer": job.recipe.make,
+        "newborn": job.recipe.newborn,
+        **{name: value for name, value in values.items() if name not in first.values},
+        **_mechanisms(job),
+    }
+    # One by one: in a description of several, the second of two equal objects only names the first.
+    return {path: entry for name, thing in things.items() for path, entry in describe({name: thing}).items()}
+
+
+def _sampled(data: Any) -> Any:
+    """Returns shapes and some elements in the place of tensors; a function that makes batches as it is."""
+    if data is None or callable(data):
+        return data
+    return [_some_of(part) if part.layout == torch.strided else part for part in data]
+
+
+def _some_of(values: Tensor) -> tuple[tuple[int, ...], Tensor]:
+    return tuple(values.shape), values.reshape(-1)[:: 1 + values.numel() // MOST_ELEMENTS]
+
+
+def _mechanisms(job: Job) -> dict[str, Any]:
+    """Returns the list of mechanisms, or each of several by name, with its length: an empty one has no parts."""
+    if VARIANT not in job.trials[0].values:
+        return {VARIANT: job.trials[0].mechanisms}
+    named = {f"{VARIANT}[{trial.values[VARIANT]!r}]": trial.mechanisms for trial in job.trials}
+    return {**{f"{name}.length": len(listed) for name, listed in named.items()}, **named}
+
+
+def require_same(one: Seen, other: Seen, hyper: Collection[str]) -> None:
+    """Raises ValueError if two sweeps have other settings than the hyper-parameters; warns of what it cannot compare.
+
+    Lists of mechanisms have to be the same where their names are.
+    """
+    if not one or not other:
+        return
+    shared = [path for path in {**one, **other} if _is_compared(path, one, other, hyper)]
+    comparison = compare(*({path: seen[path] for path in shared if path in seen} for seen in (one, other)))
+    if comparison.different is not None:
+        path, first, second = comparison.different
+        should = f"of the same settings, or told apart: result.label({_root(path)}=...)"
+        raise ValueError(f"results should be {should}; found another {path}: {first:.80} and {second:.80}")
+    if comparison.unseen:
+        text = f"{', '.join(comparison.unseen[:5])} should be the same in results that are joined, which cannot be seen"
+        warnings.warn(text, stacklevel=outside())
+
+
+def _is_compared(path: str, one: Seen, other: Seen, hyper: Collection[str]) -> bool:
+    if _root(path) != VARIANT or VARIANT not in hyper:
+        return _root(path) not in hyper
+    name = path.partition("]")[0]
+    return all(any(each.partition("]")[0] == name for each in seen) for seen in (one, other))
+
+
+def _root(path: str) -> str:
+    return path.partition("[")[0].partition(".")[0]
