@@ -84,6 +84,27 @@ def test_every_page_is_in_the_navigation():
     assert len(named) == len(pages)
 
 
+def titles():
+    """Yields section, title in the navigation, and first heading of every page that has a title there."""
+    section = ""
+    for line in (ROOT / "mkdocs.yml").read_text().split("\nnav:\n")[1].splitlines():
+        title, _, path = line.strip().removeprefix("- ").rpartition(":")
+        if not path:
+            section = title
+        elif title:
+            text = (DOCS / path.strip()).read_text()
+            included = re.match(r'--8<-- "(.+)"', text)
+            text = (ROOT / included[1]).read_text() if included else text
+            yield section, title.strip('"'), re.search(r"^# (.+)$", text, re.MULTILINE)[1]
+
+
+def test_titles_in_the_navigation_begin_the_headings_of_their_pages():
+    found = list(titles())
+    assert len(found) > 50
+    wanted = [(section if title == "Overview" else title, head) for section, title, head in found if title != "Home"]
+    assert [(title, head) for title, head in wanted if head != title and not head.startswith((f"{title}:", f"{title} "))] == []
+
+
 @pytest.mark.parametrize("page", sorted((DOCS / "tutorials").glob("*.md")), ids=lambda page: page.stem)
 def test_a_tutorial_is_its_notebook(page):
     cells = json.loads((ROOT / "notebooks" / f"{page.stem}.ipynb").read_text())["cells"]
