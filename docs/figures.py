@@ -1,9 +1,10 @@
-"""Draws the figures of the documents: those of mechanisms, of the architecture, and of the page on monitoring."""
+"""Draws the figures of the documents: of mechanisms, of the architecture, of the results, of the page on monitoring."""
 
 from pathlib import Path
 from typing import Any
 
 import architecture_figure
+import forest_figure
 import idea_figure
 import matplotlib
 from mechanism_figures import FIGURES
@@ -19,12 +20,16 @@ def monitoring() -> dict[str, Any]:
     return names["figures"]
 
 
-def architecture() -> None:
-    """Saves the drawings of the architecture: the same bytes from the same code, and in words what they show."""
-    for name, drawing in {"idea": idea_figure, "modules": architecture_figure}.items():
-        with matplotlib.rc_context({"svg.hashsalt": name}):
+DRAWINGS = {"architecture/idea": idea_figure, "architecture/modules": architecture_figure, "forest": forest_figure}
+"""Files of the drawings, and what draws them and says in words what they show."""
+
+
+def drawings() -> None:
+    """Saves the drawings: the same bytes from the same code, and in words what they show."""
+    for name, drawing in DRAWINGS.items():
+        with matplotlib.rc_context({"svg.hashsalt": Path(name).name}):
             told = {"Date": None, "Description": drawing.describe()}
-            drawing.draw().savefig(DOCS / "assets" / "architecture" / f"{name}.svg", metadata=told)
+            drawing.draw().savefig(DOCS / "assets" / f"{name}.svg", metadata=told)
 
 
 def main() -> None:
@@ -33,7 +38,7 @@ def main() -> None:
         figure.savefig(DOCS / "assets" / f"{name}.png", dpi=80)
     for name, draw in FIGURES.items():
         draw().savefig(DOCS / "assets" / "mechanisms" / f"{name}.png", dpi=120)
-    architecture()
+    drawings()
 
 
 if __name__ == "__main__":
