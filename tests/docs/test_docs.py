@@ -279,3 +279,33 @@ def test_a_page_of_results_says_its_finding_and_shows_a_figure_before_any_table(
     for start, rows in tables:
         is_folded = text.count("<details", 0, start) > text.count("</details>", 0, start)
         assert rows <= MOST_ROWS or is_folded, text[start : start + 80]
+
+
+LONGEST = 88  # Letters that fit in a block of code beside both lists of a window of 1280 pixels.
+BLOCK = re.compile(r"^( *)```\w*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"(?<=\n\n)(?:^ {4}(?![-*|!]|\d+\.).*\n)+", re.MULTILINE)
+FREE = {"index.md", "results-arena.md", "results-grid.md"}
+WRITTEN = [page for page in DOCS.rglob("*.md") if page.parent.name != "tutorials" and page.name not in FREE]
+
+
+def code_lines(text):
+    """Yields the lines of a page's blocks, without the indentation of the block."""
+    for indent, block in BLOCK.findall(text):
+        yield from (line.removeprefix(indent) for line in block.splitlines())
+    for block in INDENTED.findall(BLOCK.sub("", text)):
+        yield from (line[4:] for line in block.splitlines())
+
+
+@pytest.mark.parametrize("path", [*WRITTEN, ROOT / "CONTRIBUTING.md"], ids=lambda path: str(path.relative_to(ROOT)))
+def test_blocks_of_code_fit_on_a_page(path):
+    assert [line for line in code_lines(path.read_text()) if len(line) > LONGEST] == []
+
+
+def test_lines_of_both_kinds_of_blocks_are_found():
+    assert list(code_lines("a\n\n    b c\n    d\n\n```python\ne\n```\n\n  ```\n  f\n  ```\n")) == ["e", "f", "b c", "d"]
+
+
+def test_examples_of_docstrings_fit_on_a_page():
+    files = [file for file in (ROOT / "funcbio").rglob("*.py") if "experiments" not in file.parts]
+    found = [(file.name, line.strip()) for file in files for line in file.read_text().splitlines()]
+    assert [(name, line) for name, line in found if line[:3] in (">>>", "...") and len(line) > LONGEST] == []
