@@ -12,12 +12,20 @@ from mechanism_figures import FIGURES
 DOCS = Path(__file__).parent
 
 
-def monitoring() -> dict[str, Any]:
-    """Runs every block of the page, in order, and returns the figures it has made."""
+def run(page: str) -> dict[str, Any]:
+    """Runs every block of a page, in order, and returns its names."""
     names: dict = {}
-    for part in (DOCS / "monitoring.md").read_text().split("```python\n")[1:]:
+    for part in (DOCS / page).read_text().split("```python\n")[1:]:
         exec(part.split("```")[0], names)
-    return names["figures"]
+    return names
+
+
+def tutorial() -> None:
+    """Saves the figures of the tutorial."""
+    names = run("tutorial.md")
+    for name, figure in {"training": names["figure"], "activity": names["moved"]}.items():
+        with matplotlib.rc_context({"svg.hashsalt": name}):
+            figure.savefig(DOCS / "assets" / "tutorial" / f"{name}.svg", metadata={"Date": None})
 
 
 DRAWINGS = {"architecture/idea": idea_figure, "architecture/modules": architecture_figure, "forest": forest_figure}
@@ -34,11 +42,12 @@ def drawings() -> None:
 
 def main() -> None:
     """Saves every figure under its name."""
-    for name, figure in monitoring().items():
+    for name, figure in run("monitoring.md")["figures"].items():
         figure.savefig(DOCS / "assets" / f"{name}.png", dpi=80)
     for name, draw in FIGURES.items():
         draw().savefig(DOCS / "assets" / "mechanisms" / f"{name}.png", dpi=120)
     drawings()
+    tutorial()
 
 
 if __name__ == "__main__":
