@@ -157,7 +157,7 @@ def main() -> None:
         console.print("Columns a and e are left out: release 0.0.5 and our JAX program run on the CPU.")
         given.only = [name for name in given.only if name not in ("release", "jax")]
     if "jax" in given.only and not find_spec("jax"):
-        console.print("Column e is left out: JAX is missing; install it with `pip install 'funcbio\\[bench]'`.")
+        console.print("Column e is left out: JAX is missing; install it with `pip install '.\\[bench]'`.")
         given.only.remove("jax")
     folder, cases = prepare(given.output), []
     for network in given.networks:

@@ -6,8 +6,8 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from funcbio.plot._canvas import figure_of
 
-WIDTH = 360
-"""Of a drawing, in points. A phone shows it at three quarters of its size, so no letter is smaller than 9."""
+WIDTH = 540
+"""Of a drawing, in points: the width of a page's text. On a phone it scrolls at this size."""
 INK = "#222222"
 
 

@@ -22,7 +22,9 @@ ABOVE = "three ways to call it"
 BELOW = "three ways to run it"
 TAKEN = ("params", "grads", "state", "key")
 GIVEN = TAKEN[:3]
-COLUMNS = (4.0, 124.0, 244.0)
+COLUMNS = (4.0, 186.0, 368.0)
+BROAD, NARROW = 168.0, 96.0
+"""Where boxes begin, and their widths, in points."""
 
 
 def describe() -> str:
@@ -42,11 +44,11 @@ def draw() -> Any:
     write(axes, WIDTH / 2, HEIGHT - 10, ABOVE)
     write(axes, WIDTH / 2, 8, BELOW)
     for x, (name, words) in zip(COLUMNS, CALLS.items(), strict=True):
-        box(axes, (x, HEIGHT - 76, 112, 56), RED, name, words)
-        arrow(axes, (x + 56, HEIGHT - 76), (WIDTH / 2 + (x - COLUMNS[1]) / 3, 223))
+        box(axes, (x, HEIGHT - 76, BROAD, 56), RED, name, words)
+        arrow(axes, (x + BROAD / 2, HEIGHT - 76), (WIDTH / 2 + (x - COLUMNS[1]) / 3, 223))
     for x, (name, words) in zip(COLUMNS, RUNS.items(), strict=True):
-        box(axes, (x, 18, 112, 56), ORANGE, name, words, "sans-serif")
-        arrow(axes, (WIDTH / 2 + (x - COLUMNS[1]) / 3, 123), (x + 56, 74))
+        box(axes, (x, 18, BROAD, 56), ORANGE, name, words, "sans-serif")
+        arrow(axes, (WIDTH / 2 + (x - COLUMNS[1]) / 3, 123), (x + BROAD / 2, 74))
     draw_feature(axes)
     return figure
 
@@ -55,14 +57,15 @@ def draw_feature(axes: Any) -> None:
     """What goes in, the function, and what comes out."""
     box(
         axes,
-        (112, 123, 136, 100),
+        (COLUMNS[1], 123, BROAD, 100),
         GREEN,
         "feature",
         "such as crystallize:\na pure function\nof trees whose formula\nstands once",
         "sans-serif",
     )
-    for x, names in ((4.0, TAKEN), (296.0, GIVEN)):
+    left, right = COLUMNS[1], COLUMNS[1] + BROAD
+    for x, names in ((4.0, TAKEN), (WIDTH - 4 - NARROW, GIVEN)):
         for name, y in zip(names, (199.0, 173.0, 147.0, 121.0), strict=False):
-            box(axes, (x, y, 60, 21), BLUE if name != "key" else SKY, name)
-            start, end = ((x + 60, y + 10), (112, y + 10)) if x < 100 else ((248, y + 10), (x, y + 10))
+            box(axes, (x, y, NARROW, 21), BLUE if name != "key" else SKY, name)
+            start, end = ((x + NARROW, y + 10), (left, y + 10)) if x < left else ((right, y + 10), (x, y + 10))
             arrow(axes, start, end)

@@ -6,7 +6,7 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ASSETS = Path(__file__).parent / "assets"
 NONE = "-"
@@ -70,17 +70,34 @@ def entry(rows: list[Any], **wanted: Any) -> dict[str, Any]:
     return found
 
 
-def spell(found: Mapping[str, float], scale: float = 1.0, form: str = "+.1f") -> str:
+def spell(found: Mapping[str, float], form: str = "+.1f") -> str:
     """A mean with its interval; in bold where the interval leaves no difference out."""
-    mean, low, high = (f"{scale * found[name]:{form}}" for name in ("mean", "low", "high"))
+    mean, low, high = (f"{found[name]:{form}}" for name in ("mean", "low", "high"))
     neutral = 0.0 if form.startswith("+") else 1.0
     differs = not found["low"] <= neutral <= found["high"]
     text = f"{mean} [{low}, {high}]"
     return f"**{text}**" if differs else text
 
 
-Columns = dict[str, tuple[Mapping[str, str], Callable[[str], str]]]
-"""Of every column, the names of its rows and what stands in them."""
+class Column(NamedTuple):
+    """Says of a column which rows it has, where their numbers stand, and how they are written."""
+
+    names: Mapping[str, str]
+    find: Callable[[str], Mapping[str, float]]
+    scale: float = 1.0
+    form: str = "+.2f"
+
+    def number(self, row: str) -> dict[str, float]:
+        """Returns mean, low and high of a row, in the unit of the column."""
+        found = self.find(self.names[row])
+        return {name: self.scale * found[name] for name in ("mean", "low", "high")}
+
+    def cell(self, row: str) -> str:
+        """Writes what stands in a row."""
+        return spell(self.number(row), form=self.form) if row in self.names else NONE
+
+
+Columns = dict[str, Column]
 
 
 def read(name: str) -> Any:
@@ -92,17 +109,17 @@ def accuracy() -> Columns:
     """What mechanisms do to the accuracy on one task."""
     grid, each = read("grid"), read("each")
 
-    def alone(optimizer: str) -> Callable[[str], str]:
-        return lambda name: spell(entry(each[optimizer], mechanism=name)["difference"], form="+.2f")
+    def alone(optimizer: str) -> Column:
+        return Column(EACH, lambda name: entry(each[optimizer], mechanism=name)["difference"])
 
-    def paper(protocol: str) -> Callable[[str], str]:
-        return lambda cell: spell(entry(grid[protocol]["cells"], cell=cell)["accuracy"]["difference"], form="+.2f")
+    def paper(protocol: str) -> Column:
+        return Column(GRID, lambda cell: entry(grid[protocol]["cells"], cell=cell)["accuracy"]["difference"])
 
     return {
-        "alone, SGD": (EACH, alone("sgd")),
-        "alone, Adam": (EACH, alone("adam")),
-        "the paper's rules, tuned": (GRID, paper("tuned")),
-        "the paper's rules and rate": (GRID, paper("paper")),
+        "alone, SGD": alone("sgd"),
+        "alone, Adam": alone("adam"),
+        "the paper's rules, tuned": paper("tuned"),
+        "the paper's rules and rate": paper("paper"),
     }
 
 
@@ -110,22 +127,24 @@ def beyond() -> Columns:
     """What they do to tasks in a row, to flatness and to what a gradient gives away."""
     plasticity, flatness, inversion = read("plasticity"), read("flatness"), read("inversion")
 
-    def late(benchmark: str) -> Callable[[str], str]:
+    def late(benchmark: str) -> Column:
         place = {"benchmark": benchmark, "optimizer": "adam"}
-        return lambda name: spell(entry(plasticity["table"], method=name, **place)["against_plain"], 100.0)
+        return Column(
+            PLASTICITY, lambda name: entry(plasticity["table"], method=name, **place)["against_plain"], 100.0, "+.1f"
+        )
 
-    def curvature(name: str) -> str:
-        return spell(entry(flatness["table"], variant=name)["largest_ratio_at_equal_loss"], form=".2f")
+    def curvature(name: str) -> Mapping[str, float]:
+        return entry(flatness["table"], variant=name)["largest_ratio_at_equal_loss"]
 
-    def quality(name: str) -> str:
+    def quality(name: str) -> Mapping[str, float]:
         place = {"epochs": 40, "leak": "gradient", "batch": 4, "metric": "psnr"}
-        return spell(entry(inversion["differences"], victim=name, **place))
+        return entry(inversion["differences"], victim=name, **place)
 
     return {
-        "late tasks, permuted": (PLASTICITY, late("permuted")),
-        "late tasks, shuffled": (PLASTICITY, late("shuffled")),
-        "sharpness, times plain": (FLATNESS, curvature),
-        "attacked images, dB": (INVERSION, quality),
+        "late tasks, permuted": late("permuted"),
+        "late tasks, shuffled": late("shuffled"),
+        "sharpness, times plain": Column(FLATNESS, curvature, form=".2f"),
+        "attacked images, dB": Column(INVERSION, quality, form="+.1f"),
     }
 
 
@@ -133,7 +152,7 @@ def table(columns: Columns) -> str:
     """A table, in Markdown."""
     lines = ["| mechanism | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for row in ROWS:
-        cells = [fill(names[row]) if row in names else NONE for names, fill in columns.values()]
+        cells = [column.cell(row) for column in columns.values()]
         if set(cells) != {NONE}:
             lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

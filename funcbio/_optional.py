@@ -21,10 +21,11 @@ def import_extra(module: str, extra: str) -> Any:
         >>> from funcbio._optional import import_extra
         >>> import_extra("nowhere.to.be.found", "monitor")
         Traceback (most recent call last):
-        ImportError: nowhere should be installed, by pip install 'funcbio[monitor]'; found No module named 'nowhere'
+        ImportError: nowhere should be installed, by pip install '.[monitor]' in funcbio's source; found No module ...
     """
     try:
         return import_module(module)
     except ImportError as error:
         package = module.split(".")[0]
-        raise ImportError(f"{package} should be installed, by pip install 'funcbio[{extra}]'; found {error}") from error
+        line = f"pip install '.[{extra}]' in funcbio's source"
+        raise ImportError(f"{package} should be installed, by {line}; found {error}") from error

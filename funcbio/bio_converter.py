@@ -70,7 +70,9 @@ class BioConverter:
         ValueError: If ``compile`` is neither a bool nor None, or ``steps`` names no methods.
 
     Example:
-        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)
+        ... )
         >>> bio_model = BioConverter(dampening_factor=0.5)(net)
         >>> bio_model(torch.ones(1, 4)).sum().backward()
         >>> bio_model.crystallize()

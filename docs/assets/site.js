@@ -42,7 +42,7 @@ function link() {
     around.href = image.src;
     around.title = "Open this figure by itself";
     const fits = () =>
-      image.classList.toggle("small", image.naturalWidth < Math.min(820, 2.2 * image.naturalHeight));
+      image.classList.toggle("small", !image.matches(".wide") && image.naturalWidth < Math.min(820, 2.2 * image.naturalHeight));
     if (image.complete) fits();
     else image.addEventListener("load", fits);
     image.replaceWith(around);

@@ -36,7 +36,9 @@ def units(model: nn.Module, *example: Any, **kwargs: Any) -> Units:
             weights it uses depends on numbers.
 
     Example:
-        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1)
+        ... )
         >>> units(net, torch.ones(4, 2))["0.weight"].edges[0].owner
         tensor([0, 1, 2])
     """

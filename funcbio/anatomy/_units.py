@@ -29,7 +29,9 @@ class Units(Mapping[str, Population]):
         unknown: What could not be seen, a sentence each.
 
     Example:
-        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1)
+        ... )
         >>> print(units(net, torch.ones(4, 2)))
         0.weight (3) -> 2.weight: 0..2 | alone
                         can be replaced: 3 of 3

@@ -89,7 +89,9 @@ def attach(
         RuntimeError: If ``scale_grad`` is to act and no activity is recorded.
 
     Example:
-        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)
+        ... )
         >>> optimizer = torch.optim.Adam(net.parameters())
         >>> rejuvenate = Mechanism("rejuvenate_weights", every=100)
         >>> handle = attach(optimizer, net, ["fuzzy_learning_rates", rejuvenate])

@@ -1,4 +1,4 @@
 """Experiments: data, networks, training loops, figures and tables behind ``python -m funcbio``.
 
-They need ``pip install 'funcbio[experiments]'``; the library itself imports none of them.
+They need ``pip install '.[experiments]'`` in funcbio's source; the library itself imports none of them.
 """

@@ -50,7 +50,8 @@ def require_extras(names: str, packages: Mapping[str, str]) -> None:
     """Raises SettingError if packages are not installed; says how to install them."""
     missing = [package for module, package in packages.items() if find_spec(module) is None]
     if missing:
-        raise SettingError(f"{', '.join(missing)} not found; install with: pip install 'funcbio[{names}]'")
+        line = f"pip install '.[{names}]' in funcbio's source"
+        raise SettingError(f"{', '.join(missing)} not found; install with: {line}")
 
 
 class Command(NamedTuple):

@@ -101,7 +101,9 @@ def keep_plasticity(*, pull: float = 0.02, threshold: float = 0.02, every: int =
         ValueError: If a number is out of its limits.
 
     Example:
-        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)
+        ... )
         >>> optimizer = torch.optim.Adam(net.parameters(), lr=0.002)
         >>> handle = attach(optimizer, net, presets.keep_plasticity(quiet=True))
         >>> [mechanism.name for mechanism in handle.mechanisms]

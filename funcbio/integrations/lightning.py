@@ -53,8 +53,10 @@ class BioCallback(Callback):
 
     Example:
         >>> from funcbio.integrations.lightning import BioCallback
-        >>> callback = BioCallback(["crystallize", "fuzzy_learning_rates"], config=BioConfig(), log_every=50)
-        >>> callback.handles  # Until a fit begins, as in lightning.Trainer(callbacks=[callback]).fit(module).
+        >>> callback = BioCallback(
+        ...     ["crystallize", "fuzzy_learning_rates"], config=BioConfig(), log_every=50
+        ... )
+        >>> callback.handles  # Empty until ``Trainer(callbacks=[callback]).fit(module)``.
         []
     """
 

@@ -57,8 +57,10 @@ class BioCallback(TrainerCallback):
 
     Example:
         >>> from funcbio.integrations.transformers import BioCallback
-        >>> callback = BioCallback(["crystallize", "fuzzy_learning_rates"], config=BioConfig(), log_every=50)
-        >>> callback.handles  # Until training begins, as in Trainer(model, args, callbacks=[callback]).train().
+        >>> callback = BioCallback(
+        ...     ["crystallize", "fuzzy_learning_rates"], config=BioConfig(), log_every=50
+        ... )
+        >>> callback.handles  # Empty until ``Trainer(..., callbacks=[callback]).train()``.
         []
     """
 

@@ -70,13 +70,17 @@ def calibrated_partial_resets(
         ValueError: If the trees differ in structure, something is not kept, or a number is out of its limits.
 
     Example:
-        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1)
+        ... )
         >>> params, table = dict(net.named_parameters()), units(net, torch.ones(4, 2))
         >>> keep = ["calibrated_partial_resets"]
         >>> state = init(params, key=key(0), synapses=synapses(net), units=table, keep=keep)
         >>> grads = {**params, "0.weight": torch.tensor([[0.0, 0.0], [4.0, 4.0]])}
         >>> options = {"units": table, "every": 1, "replacement_rate": 0.5, "decay": 0.0}
-        >>> new, _, state = calibrated_partial_resets(params, grads, state, key=key(1), **options)
+        >>> new, _, state = calibrated_partial_resets(
+        ...     params, grads, state, key=key(1), **options
+        ... )
         >>> new["2.weight"] / params["2.weight"]
         tensor([[0.5000, 1.0000]], grad_fn=<DivBackward0>)
 

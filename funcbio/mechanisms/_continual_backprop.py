@@ -115,9 +115,17 @@ def continual_backprop(
         ValueError: If the trees differ in structure, something is not kept, or a number is out of its limits.
 
     Example:
-        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1)
+        ... )
         >>> params, table = dict(net.named_parameters()), units(net, torch.ones(4, 2))
-        >>> state = init(params, key=key(0), synapses=synapses(net), units=table, keep=["continual_backprop"])
+        >>> state = init(
+        ...     params,
+        ...     key=key(0),
+        ...     synapses=synapses(net),
+        ...     units=table,
+        ...     keep=["continual_backprop"],
+        ... )
         >>> state.units["signal"]["0.weight"] = torch.tensor([1.0, 0.0, 2.0])
         >>> state.units["signal_mean"]["0.weight"] = torch.tensor([1.0, 0.0, 2.0])
         >>> options = {"units": table, "replacement_rate": 0.4, "maturity": 0}

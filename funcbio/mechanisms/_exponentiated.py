@@ -58,7 +58,8 @@ def exponentiated_gradient(
 
     Example:
         >>> params = {"w": torch.tensor([[2.0, -2.0, 0.0]])}
-        >>> update, state = {"w": torch.full((1, 3), 0.6931472)}, BioState(rate={"w": torch.ones(1, 3)})
+        >>> update = {"w": torch.full((1, 3), 0.6931472)}
+        >>> state = BioState(rate={"w": torch.ones(1, 3)})
         >>> params["w"] + exponentiated_gradient(params, update, state)[1]["w"]
         tensor([[ 4., -1.,  0.]])
 

@@ -62,7 +62,8 @@ def fuzzy_learning_rates(
 
     Example:
         >>> params, grads = {"w": torch.ones(2)}, {"w": torch.ones(2)}
-        >>> fuzzy_learning_rates(params, grads, BioState(rate={"w": torch.tensor([0.5, 2.0])}))[1]["w"]
+        >>> state = BioState(rate={"w": torch.tensor([0.5, 2.0])})
+        >>> fuzzy_learning_rates(params, grads, state)[1]["w"]
         tensor([0.5000, 2.0000])
 
     References:

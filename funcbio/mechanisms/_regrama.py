@@ -57,9 +57,13 @@ def regrama(
         ValueError: If the trees differ in structure, something is not kept, or a number is out of its limits.
 
     Example:
-        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1)
+        ... )
         >>> params, table = dict(net.named_parameters()), units(net, torch.ones(4, 2))
-        >>> state = init(params, key=key(0), synapses=synapses(net), units=table, keep=["regrama"])
+        >>> state = init(
+        ...     params, key=key(0), synapses=synapses(net), units=table, keep=["regrama"]
+        ... )
         >>> grads = {**params, "0.weight": torch.tensor([[1.0, -1.0], [0.0, 0.0], [2.0, 0.0]])}
         >>> params, _, state = regrama(params, grads, state, key=key(1), units=table, every=1)
         >>> state.replaced["0.weight"][:, 0]

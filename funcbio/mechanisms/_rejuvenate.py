@@ -220,9 +220,11 @@ def rejuvenate_weights(
         >>> state.replaced["w"]
         tensor([[ True, False],
                 [False,  True]])
-        >>> state = state._replace(start={"w": torch.full((2, 2), 0.5)})  # As ``init(..., keep=["start"])`` notes it.
+        >>> start = {"w": torch.full((2, 2), 0.5)}  # As ``init(..., keep=["start"])`` notes it.
+        >>> state = state._replace(start=start)
         >>> params = {"w": torch.tensor([[0.1, 1.0], [-1.0, 2.0]])}
-        >>> rejuvenate_weights(params, params, state, key=key(0), variant="swr", fraction=0.01)[0]["w"]
+        >>> options = {"variant": "swr", "fraction": 0.01}
+        >>> rejuvenate_weights(params, params, state, key=key(0), **options)[0]["w"]
         tensor([[ 0.5000,  1.0000],
                 [-1.0000,  2.0000]])
 

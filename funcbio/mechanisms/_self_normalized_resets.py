@@ -108,13 +108,17 @@ def self_normalized_resets(
         ValueError: If the trees differ in structure, something is not kept, or a number is out of its limits.
 
     Example:
-        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1)
+        ... )
         >>> params, table = dict(net.named_parameters()), units(net, torch.ones(4, 2))
         >>> keep = ["self_normalized_resets"]
         >>> state = init(params, key=key(0), synapses=synapses(net), units=table, keep=keep)
         >>> state.units["signal"]["0.weight"] = torch.tensor([1.0, 0.0, 2.0])
         >>> for call in range(3):
-        ...     _, _, state = self_normalized_resets(params, params, state, key=key(1), units=table, patience=2)
+        ...     _, _, state = self_normalized_resets(
+        ...         params, params, state, key=key(1), units=table, patience=2
+        ...     )
         >>> state.replaced["0.weight"][:, 0]
         tensor([False,  True, False])
 

@@ -126,7 +126,9 @@ def shrink_and_perturb(
             unknown, a number is negative, or a parameter is sharded and the noise is "init".
 
     Example:
-        >>> state = init({"w": torch.tensor([[1.0, -1.0]])}, key=key(0), keep=["shrink_and_perturb"])
+        >>> state = init(
+        ...     {"w": torch.tensor([[1.0, -1.0]])}, key=key(0), keep=["shrink_and_perturb"]
+        ... )
         >>> params = {"w": torch.tensor([[5.0, 10.0]])}
         >>> shrink_and_perturb(params, params, state, noise="start")[0]["w"]
         tensor([[2.1000, 3.9000]])

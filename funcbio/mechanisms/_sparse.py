@@ -172,7 +172,11 @@ def prune_and_regrow(
     Example:
         >>> params = {"w": torch.tensor([[0.1, 2.0, 0.0], [0.0, 3.0, 0.0]])}
         >>> grads = {"w": torch.tensor([[0.0, 0.0, 5.0], [7.0, 0.0, 6.0]])}
-        >>> state = BioState(rate=(), mask={"w": params["w"] != 0}, calls={"prune_and_regrow": torch.tensor(0)})
+        >>> state = BioState(
+        ...     rate=(),
+        ...     mask={"w": params["w"] != 0},
+        ...     calls={"prune_and_regrow": torch.tensor(0)},
+        ... )
         >>> params, _, state = prune_and_regrow(params, grads, state, drop=0.4, grow="gradient")
         >>> state.mask["w"]
         tensor([[False,  True, False],

@@ -96,7 +96,8 @@ def spectral_regularization(
         ValueError: If the trees differ in structure, ``singular`` is not kept, or a number is out of its limits.
 
     Example:
-        >>> params, grads = {"w": torch.tensor([[4.0, 0.0], [0.0, 3.0]])}, {"w": torch.zeros(2, 2)}
+        >>> params = {"w": torch.tensor([[4.0, 0.0], [0.0, 3.0]])}
+        >>> grads = {"w": torch.zeros(2, 2)}
         >>> state = BioState(rate=(), singular={"w": torch.tensor([[0.6], [0.8]])})
         >>> _, grads, state = spectral_regularization(params, grads, state, strength=0.1)
         >>> grads["w"], state.singular["w"].flatten()
@@ -144,7 +145,8 @@ def parseval(
         ValueError: If the trees differ in structure or a number is out of its limits.
 
     Example:
-        >>> params, grads = {"w": torch.tensor([[1.0, 2.0], [0.0, 1.0]])}, {"w": torch.zeros(2, 2)}
+        >>> params = {"w": torch.tensor([[1.0, 2.0], [0.0, 1.0]])}
+        >>> grads = {"w": torch.zeros(2, 2)}
         >>> parseval(params, grads, BioState(rate=params), strength=0.1)[1]["w"]
         tensor([[1.6000, 4.0000],
                 [0.8000, 1.6000]])

@@ -211,7 +211,8 @@ def update_fuzzy_learning_rates(
     Example:
         >>> state = BioState(rate={"w": torch.tensor([0.8, 1.2])}, updates=torch.tensor(99))
         >>> params = grads = {"w": torch.ones(2)}
-        >>> update_fuzzy_learning_rates(params, grads, state, key=key(0), decay=0.5)[2].rate["w"]
+        >>> state = update_fuzzy_learning_rates(params, grads, state, key=key(0), decay=0.5)[2]
+        >>> state.rate["w"]
         tensor([0.9000, 1.1000])
 
     References:

@@ -135,7 +135,8 @@ def upgd(
             a number is out of its limits.
 
     Example:
-        >>> params, update = {"w": torch.tensor([1.0, 1.0, 0.0])}, {"w": torch.tensor([0.4, -0.4, 0.4])}
+        >>> params = {"w": torch.tensor([1.0, 1.0, 0.0])}
+        >>> update = {"w": torch.tensor([0.4, -0.4, 0.4])}
         >>> state = BioState(rate=(), utility={"w": torch.zeros(3)})
         >>> params, update, state = upgd(params, update, state, key=key(0), sigma=0.0, beta=0.5)
         >>> update["w"], state.utility["w"]

@@ -78,7 +78,9 @@ def volume_dependent_lr(
     Example:
         >>> params, grads = {"w": torch.tensor([0.0, 9.0])}, {"w": torch.ones(2)}
         >>> state = BioState(rate={"w": torch.ones(2)})
-        >>> small, large = volume_dependent_lr(params, grads, state, key=key(0), variability=1e-4)[1]["w"]
+        >>> small, large = volume_dependent_lr(
+        ...     params, grads, state, key=key(0), variability=1e-4
+        ... )[1]["w"]
         >>> bool(small > 6 * large)
         True
 

@@ -18,7 +18,7 @@ def log_tensorboard(writer: Any, metrics: Mapping[str, Any], step: int) -> None:
 
     Args:
         writer: A ``torch.utils.tensorboard.SummaryWriter``, or anything with its ``add_scalar``. It needs the package
-            tensorboard: ``pip install 'funcbio[monitor]'``.
+            tensorboard: ``pip install '.[monitor]'`` in funcbio's source.
         metrics: What ``funcbio.metrics`` returns, or any mapping that ``flatten`` takes.
         step: The step of training.
 
@@ -33,7 +33,7 @@ def log_tensorboard(writer: Any, metrics: Mapping[str, Any], step: int) -> None:
         >>> writer.add_scalar.call_args
         call('loss', 0.5, 10)
     """
-    should = "a SummaryWriter of torch.utils.tensorboard (pip install 'funcbio[monitor]')"
+    should = "a SummaryWriter of torch.utils.tensorboard (pip install '.[monitor]' in funcbio's source)"
     require("writer", writer, should, callable(getattr(writer, "add_scalar", None)))
     _require_step(step)
     for name, value in flatten(metrics).items():

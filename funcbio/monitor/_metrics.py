@@ -97,12 +97,17 @@ def metrics(
         ValueError: If a tree does not fit ``params``, a level is not between 0 and 1, or a layer is called "all".
 
     Example:
-        >>> params = {"fc": {"weight": torch.tensor([[3.0, 0.0], [0.0, -4.0]]), "bias": torch.zeros(2)}}
+        >>> weight = torch.tensor([[3.0, 0.0], [0.0, -4.0]])
+        >>> params = {"fc": {"weight": weight, "bias": torch.zeros(2)}}
         >>> state = init(params, key=key(0), config=BioConfig(fuzzy_lr_distribution="baseline"))
         >>> entries = metrics(params, (), state, quantiles=(0.5,), ranks=True)
         >>> list(entries)
         ['fc.weight', 'all']
-        >>> entries["all"]["weight_norm"], entries["all"]["rate_q50"], entries["fc.weight"]["stable_rank"]
+        >>> (
+        ...     entries["all"]["weight_norm"],
+        ...     entries["all"]["rate_q50"],
+        ...     entries["fc.weight"]["stable_rank"],
+        ... )
         (tensor(5.), tensor(1.), tensor(1.5625))
 
     References:

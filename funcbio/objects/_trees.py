@@ -34,7 +34,9 @@ def trees(model: nn.Module, **fields: Mapping[str, Tensor]) -> tuple[dict[str, T
             the model's synapses.
 
     Example:
-        >>> model = BioConverter()(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)))
+        >>> model = BioConverter()(
+        ...     torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
+        ... )
         >>> params, grads, state = trees(model, replaced=model.rejuvenate_weights())
         >>> state.replaced["0.weight"].shape, state.rate["0.bias"].shape, grads
         (torch.Size([2, 3]), torch.Size([]), ())

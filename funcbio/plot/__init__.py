@@ -1,7 +1,8 @@
 """Figures of a network in training; see the page on monitoring.
 
 Every function returns a matplotlib ``Figure``, to be saved with ``savefig``; a notebook shows it. matplotlib's global
-state stays as it is. matplotlib is imported when a figure is drawn: ``pip install 'funcbio[monitor]'``.
+state stays as it is. matplotlib is imported when a figure is drawn: ``pip install '.[monitor]'`` in
+funcbio's source brings it.
 """
 
 from funcbio.plot._connections import connection_map

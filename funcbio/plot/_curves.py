@@ -36,7 +36,8 @@ def learning_curves(
 
     Example:
         >>> from funcbio import plot
-        >>> figure = plot.learning_curves({"plain": [[3.0, 2.0], [3.0, 1.0]], "bio": [[3.0, 0.5]]}, ylabel="loss")
+        >>> losses = {"plain": [[3.0, 2.0], [3.0, 1.0]], "bio": [[3.0, 0.5]]}
+        >>> figure = plot.learning_curves(losses, ylabel="loss")
         >>> [text.get_text() for text in figure.axes[0].texts]
         ['bio (1 seed)', 'plain (2 seeds)']
     """

@@ -37,8 +37,13 @@ def rate_histograms(rates: Sequence[Tree], steps: Sequence[float] | None = None,
 
     Example:
         >>> from funcbio import plot
-        >>> figure = plot.rate_histograms([torch.tensor([1.0, 1.0, 1.2]), torch.tensor([0.6, 1.0, 1.2])])
-        >>> [line.get_ydata().round(2).tolist() for line in figure.axes[0].lines if line.get_label() == "median"]
+        >>> rates = [torch.tensor([1.0, 1.0, 1.2]), torch.tensor([0.6, 1.0, 1.2])]
+        >>> figure = plot.rate_histograms(rates)
+        >>> [
+        ...     line.get_ydata().round(2).tolist()
+        ...     for line in figure.axes[0].lines
+        ...     if line.get_label() == "median"
+        ... ]
         [[1.0, 1.0]]
     """
     require("bins", bins, "an integer of 1 or more", is_count(bins))

@@ -30,7 +30,8 @@ def crystallization_map(rate: Tensor, *, below: float = 0.5, title: str = "") ->
 
     Example:
         >>> from funcbio import plot
-        >>> figure = plot.crystallization_map(torch.tensor([[0.1, 1.0], [0.9, 1.3]]), title="fc")
+        >>> rate = torch.tensor([[0.1, 1.0], [0.9, 1.3]])
+        >>> figure = plot.crystallization_map(rate, title="fc")
         >>> figure.axes[0].get_title(loc="left")
         'fc: 25.0 % of 4 weights crystallized'
     """

@@ -42,7 +42,8 @@ def curves(result: Outcome, metric: str, by: str | None = None) -> "Figure":
 
     Example:
         >>> table = {"member": [0, 0], "seed": [0, 0], "step": [1, 2], "loss": [0.5, 0.25]}
-        >>> [line.get_label() for line in curves(SweepResult(table, (), {}, {}), "loss").axes[0].lines[-1:]]
+        >>> figure = curves(SweepResult(table, (), {}, {}), "loss")
+        >>> [line.get_label() for line in figure.axes[0].lines[-1:]]
         ['1 seed']
     """
     lines = _lines(result, runs(result.table, result.hyper, metric), by)

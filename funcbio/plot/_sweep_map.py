@@ -34,8 +34,10 @@ def heatmap(result: Outcome, metric: str, x: str, y: str, step: int | None = Non
         ValueError: If there is no such metric, hyper-parameter or step, or x and y are the same.
 
     Example:
-        >>> table = {"member": [0], "seed": [0], "lr": [0.1], "bio": [True], "step": [9], "loss": [0.5]}
-        >>> heatmap(SweepResult(table, ["lr", "bio"], {}, {}), "loss", x="lr", y="bio").axes[0].texts[0].get_text()
+        >>> table = {"member": [0], "seed": [0], "lr": [0.1], "bio": [True]}
+        >>> table |= {"step": [9], "loss": [0.5]}
+        >>> result = SweepResult(table, ["lr", "bio"], {}, {})
+        >>> heatmap(result, "loss", x="lr", y="bio").axes[0].texts[0].get_text()
         '0.500'
     """
     members = runs(result.table, result.hyper, metric)

@@ -32,8 +32,12 @@ def turnover(history: Sequence[Mapping[str, Any]], steps: Sequence[float] | None
 
     Example:
         >>> from funcbio import plot
-        >>> history = [{"fc.weight": {"replaced": share}, "all": {"replaced": share}} for share in (0.1, 0.3)]
-        >>> [line.get_ydata().tolist() for line in plot.turnover(history, steps=[0, 50]).axes[0].lines]
+        >>> history = [
+        ...     {"fc.weight": {"replaced": share}, "all": {"replaced": share}}
+        ...     for share in (0.1, 0.3)
+        ... ]
+        >>> figure = plot.turnover(history, steps=[0, 50])
+        >>> [line.get_ydata().tolist() for line in figure.axes[0].lines]
         [[10.0, 30.0], [10.0, 30.0]]
     """
     should = "a sequence of what funcbio.metrics returns, one for each step"

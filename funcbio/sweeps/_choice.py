@@ -55,7 +55,10 @@ def estimate(eager: float, operations: int, graphs: int) -> Choice:
     """Chooses by the seconds that all eager steps take, the operations of a step, and the graphs to compile.
 
     Example:
-        >>> estimate(eager=300.0, operations=200, graphs=1).compile, estimate(60.0, 200, 1).compile
+        >>> (
+        ...     estimate(eager=300.0, operations=200, graphs=1).compile,
+        ...     estimate(60.0, 200, 1).compile,
+        ... )
         (True, False)
     """
     cost = SECONDS_TO_START + graphs * operations * SECONDS_AN_OPERATION

@@ -49,7 +49,9 @@ class SweepResult:
 
     Example:
         >>> table = {"member": [0, 1], "seed": [0, 1], "step": [9, 9], "loss": [0.5, 0.25]}
-        >>> result = SweepResult(table, hyper=(), params={"weight": torch.zeros(2, 4, 3)}, buffers={})
+        >>> result = SweepResult(
+        ...     table, hyper=(), params={"weight": torch.zeros(2, 4, 3)}, buffers={}
+        ... )
         >>> result
         SweepResult(members=2, hyper=[], metrics=['loss'])
         >>> result.summary("loss")
@@ -120,7 +122,8 @@ class SweepResult:
         Example:
             >>> import os, tempfile
             >>> path = os.path.join(tempfile.mkdtemp(), "table.csv")
-            >>> SweepResult({"member": [0], "seed": [3], "step": [9], "loss": [0.1]}, (), {}, {}).to_csv(path)
+            >>> table = {"member": [0], "seed": [3], "step": [9], "loss": [0.1]}
+            >>> SweepResult(table, (), {}, {}).to_csv(path)
             >>> with open(path) as file:
             ...     print(file.read(), end="")
             member,seed,step,loss
@@ -172,7 +175,8 @@ class SweepResult:
 
         Example:
             >>> table = {"member": [0, 1], "seed": [0, 1], "step": [9, 9]}
-            >>> result = SweepResult(table, (), {"weight": torch.eye(2)[:, None], "bias": torch.zeros(2, 1)}, {})
+            >>> params = {"weight": torch.eye(2)[:, None], "bias": torch.zeros(2, 1)}
+            >>> result = SweepResult(table, (), params, {})
             >>> torch.nn.Linear(2, 1).load_state_dict(result.member(1))
             <All keys matched successfully>
         """
@@ -247,8 +251,10 @@ class SweepResult:
                 or two that are compared have no seed in common.
 
         Example:
-            >>> table = {"member": [0, 1], "seed": [3, 3], "lr": [0.1, 0.5], "step": [9, 9], "loss": [0.5, 0.75]}
-            >>> SweepResult(table, ["lr"], {}, {}).compare("loss", by="lr", baseline=0.1).difference.item()
+            >>> table = {"member": [0, 1], "seed": [3, 3], "lr": [0.1, 0.5]}
+            >>> table |= {"step": [9, 9], "loss": [0.5, 0.75]}
+            >>> result = SweepResult(table, ["lr"], {}, {})
+            >>> result.compare("loss", by="lr", baseline=0.1).difference.item()
             0.25
         """
         frame = statistics.compare(self.table, self.hyper, metric, by, baseline, step)

@@ -132,7 +132,9 @@ def sweep(
     Example:
         >>> x = torch.randn(64, 4)
         >>> result = sweep(
-        ...     lambda: torch.nn.Linear(4, 1), torch.nn.functional.mse_loss, (x, x.sum(1, keepdim=True)),
+        ...     lambda: torch.nn.Linear(4, 1),
+        ...     torch.nn.functional.mse_loss,
+        ...     (x, x.sum(1, keepdim=True)),
         ...     steps=3, batch_size=16, lr=0.1, mechanisms=["fuzzy_learning_rates"], seeds=2,
         ...     grid={"fuzzy_learning_rate_factor_nu": [0.1, 0.3]},
         ... )

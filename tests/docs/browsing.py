@@ -1,9 +1,13 @@
 """A real browser, and what it can say of a page: each check returns a list of complaints."""
 
 import contextlib
+import io
 import os
+import re
 import shutil
 from urllib.parse import urlsplit
+
+from matplotlib.image import imread
 
 WIDTHS = (360, 390, 768, 1280)
 FLAGS = [
@@ -32,6 +36,10 @@ WIDE = """() => {
   const what = out.slice(0, 4).map(e => e.outerHTML.slice(0, 90)).join(" | ");
   return [`${document.documentElement.scrollWidth} px: ${what}`];
 }"""
+# Blocks of code that scroll sideways; lines of the library's source break.
+CUT = """() => [...document.querySelectorAll("article pre > code")].filter(e => e.scrollWidth > e.clientWidth + 1)
+    .map(e => e.textContent.split("\\n").sort((a, b) => b.length - a.length)[0])"""
+GROUND = "getComputedStyle(document.body).backgroundColor"
 BROKEN = """() => [...document.images].filter(e => e.complete && !e.naturalWidth).map(e => e.outerHTML)"""
 
 
@@ -92,6 +100,26 @@ def too_wide(page, widths=WIDTHS):
     for width in widths:
         page.set_viewport_size({"width": width, "height": 800})
         found += [f"at {width} px {text}" for text in page.evaluate(WIDE)]
+    return found
+
+
+def cut_code(page):
+    """Blocks of code that are wider than the page's text at 1280 pixels, by their longest lines."""
+    page.set_viewport_size({"width": 1280, "height": 800})
+    return [f"scrolls: {line}" for line in page.evaluate(CUT)]
+
+
+def boxed_figures(page):
+    """Figures that do not stand on the ground of the page: their corner has another colour than it."""
+    ground = [int(part) for part in re.findall(r"\d+", page.evaluate(GROUND))[:3]]
+    found = []
+    for figure in page.locator("article p img").all():
+        figure.evaluate("e => e.scrollIntoView({block: 'end'})")
+        box = figure.bounding_box()
+        spot = {"x": box["x"] + 3, "y": box["y"] + box["height"] - 5, "width": 2, "height": 2}
+        corner = imread(io.BytesIO(page.screenshot(clip=spot)))[0, 0, :3] * 255
+        if max(abs(corner - ground)) > 2:
+            found.append(f"{figure.get_attribute('src')}: {corner} on {ground}")
     return found
 
 

@@ -84,6 +84,27 @@ def test_every_page_is_in_the_navigation():
     assert len(named) == len(pages)
 
 
+def titles():
+    """Yields section, title in the navigation, and first heading of every page that has a title there."""
+    section = ""
+    for line in (ROOT / "mkdocs.yml").read_text().split("\nnav:\n")[1].splitlines():
+        title, _, path = line.strip().removeprefix("- ").rpartition(":")
+        if not path:
+            section = title
+        elif title:
+            text = (DOCS / path.strip()).read_text()
+            included = re.match(r'--8<-- "(.+)"', text)
+            text = (ROOT / included[1]).read_text() if included else text
+            yield section, title.strip('"'), re.search(r"^# (.+)$", text, re.MULTILINE)[1]
+
+
+def test_titles_in_the_navigation_begin_the_headings_of_their_pages():
+    found = list(titles())
+    assert len(found) > 50
+    wanted = [(section if title == "Overview" else title, head) for section, title, head in found if title != "Home"]
+    assert [(title, head) for title, head in wanted if not re.match(rf"{re.escape(title)}(?!\w)", head)] == []
+
+
 @pytest.mark.parametrize("page", sorted((DOCS / "tutorials").glob("*.md")), ids=lambda page: page.stem)
 def test_a_tutorial_is_its_notebook(page):
     cells = json.loads((ROOT / "notebooks" / f"{page.stem}.ipynb").read_text())["cells"]
@@ -150,7 +171,8 @@ def test_the_overview_of_the_results_has_the_tables_of_their_numbers(monkeypatch
     page = (DOCS / "results.md").read_text()
     for columns in (results_table.accuracy(), results_table.beyond()):
         assert results_table.table(columns) in page
-    rows = {row for names, _ in (*results_table.accuracy().values(), *results_table.beyond().values()) for row in names}
+    columns = (*results_table.accuracy().values(), *results_table.beyond().values())
+    rows = {row for column in columns for row in column.names}
     assert rows == set(results_table.ROWS)
 
 
@@ -174,13 +196,18 @@ def test_names_that_the_reference_links_exist(monkeypatch):
 
 
 @pytest.fixture
-def architecture(monkeypatch):
-    """The drawings of the architecture, by the name of their file."""
+def drawings(monkeypatch):
+    """What draws the files below docs/assets, by their names."""
     monkeypatch.syspath_prepend(str(DOCS))
-    import architecture_figure
-    import idea_figure
+    import figures
 
-    return {"modules": architecture_figure, "idea": idea_figure}
+    return figures.DRAWINGS
+
+
+@pytest.fixture
+def architecture(drawings):
+    """The drawings of the architecture, by the name of their file."""
+    return {name.split("/")[1]: drawing for name, drawing in drawings.items() if "/" in name}
 
 
 def test_the_drawing_of_the_modules_shows_each_of_them_once(architecture):
@@ -204,12 +231,22 @@ def test_the_drawing_of_the_modules_has_no_import_that_points_up(architecture):
     assert all(level[one] < level[other] for one, other in drawing.edges())
 
 
-@pytest.mark.parametrize("name", ["modules", "idea"])
-def test_a_drawing_of_the_architecture_is_up_to_date(architecture, name):
-    text = (DOCS / "assets" / "architecture" / f"{name}.svg").read_text()
+@pytest.mark.parametrize("name", ["architecture/modules", "architecture/idea", "forest"])
+def test_a_drawing_is_up_to_date(drawings, name):
+    text = (DOCS / "assets" / f"{name}.svg").read_text()
     said = re.search(r"<dc:description>(.*?)</dc:description>", text, re.DOTALL)
     assert said
-    assert html.unescape(said.group(1)) == architecture[name].describe(), "make figures"
+    assert html.unescape(said.group(1)) == drawings[name].describe(), "make figures"
+
+
+def test_the_figure_of_the_results_shows_every_number_of_their_tables(drawings):
+    import results_table
+
+    tables = (results_table.accuracy(), results_table.beyond())
+    columns = [column for table in tables for name, column in table.items() if name != "the paper's rules and rate"]
+    cells = sum(row in column.names for column in columns for row in results_table.ROWS[:-1])
+    axes = drawings["forest"].draw().axes
+    assert cells == sum(line.get_marker() == "o" for axis in axes for line in axis.lines) > 30
 
 
 @pytest.mark.parametrize("name", ["modules", "idea"])
@@ -229,3 +266,54 @@ def test_pages_name_the_drawings_in_words_too():
     page = (DOCS / "architecture.md").read_text()
     shown = dict(re.findall(r"!\[([^\]]{80,})\]\(assets/architecture/(\w+)\.svg\)", page))
     assert sorted(shown.values()) == ["idea", "modules"]
+
+
+RESULTS = ("results", "results-each", "results-plasticity", "results-flatness", "results-inversion")
+MOST_ROWS = 9
+
+
+def tables_of(text):
+    """Yields where a table stands in a page, and its number of rows without the two of its head."""
+    for found in re.finditer(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        yield found.start(), found[0].count("\n") - 2
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_page_of_results_says_its_finding_and_shows_a_figure_before_any_table(name):
+    text = (DOCS / f"{name}.md").read_text()
+    assert re.match(r"# [\w ]+: .{20,}", text)
+    tables = list(tables_of(text))
+    assert 0 < text.index("![") < tables[0][0]
+    for start, rows in tables:
+        is_folded = text.count("<details", 0, start) > text.count("</details>", 0, start)
+        assert rows <= MOST_ROWS or is_folded, text[start : start + 80]
+
+
+LONGEST = 88  # Letters that fit in a block of code beside both lists of a window of 1280 pixels.
+BLOCK = re.compile(r"^( *)```\w*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"(?<=\n\n)(?:^ {4}(?![-*|!]|\d+\.).*\n)+", re.MULTILINE)
+FREE = {"index.md", "results-arena.md", "results-grid.md"}
+WRITTEN = [page for page in DOCS.rglob("*.md") if page.parent.name != "tutorials" and page.name not in FREE]
+
+
+def code_lines(text):
+    """Yields the lines of a page's blocks, without the indentation of the block."""
+    for indent, block in BLOCK.findall(text):
+        yield from (line.removeprefix(indent) for line in block.splitlines())
+    for block in INDENTED.findall(BLOCK.sub("", text)):
+        yield from (line[4:] for line in block.splitlines())
+
+
+@pytest.mark.parametrize("path", [*WRITTEN, ROOT / "CONTRIBUTING.md"], ids=lambda path: str(path.relative_to(ROOT)))
+def test_blocks_of_code_fit_on_a_page(path):
+    assert [line for line in code_lines(path.read_text()) if len(line) > LONGEST] == []
+
+
+def test_lines_of_both_kinds_of_blocks_are_found():
+    assert list(code_lines("a\n\n    b c\n    d\n\n```python\ne\n```\n\n  ```\n  f\n  ```\n")) == ["e", "f", "b c", "d"]
+
+
+def test_examples_of_docstrings_fit_on_a_page():
+    files = [file for file in (ROOT / "funcbio").rglob("*.py") if "experiments" not in file.parts]
+    found = [(file.name, line.strip()) for file in files for line in file.read_text().splitlines()]
+    assert [(name, line) for name, line in found if line[:3] in (">>>", "...") and len(line) > LONGEST] == []

@@ -215,7 +215,7 @@ def test_missing_package_is_named(monkeypatch, capsys):
     printed = capsys.readouterr().err
     assert printed.count("\n") == 1
     assert "scikit-learn" in printed
-    assert "pip install 'funcbio[experiments]'" in printed
+    assert "pip install '.[experiments]'" in printed
 
 
 def test_help_explains_every_option_and_default(capsys):

@@ -115,7 +115,7 @@ def test_a_missing_package_is_one_line(monkeypatch, capsys):
     with pytest.raises(SystemExit) as left:
         command.main(["data"])
     assert left.value.code == 2
-    assert "rich not found; install with: pip install 'funcbio[experiments]'" in capsys.readouterr().err
+    assert "rich not found; install with: pip install '.[experiments]'" in capsys.readouterr().err
 
 
 def test_nothing_large_is_imported(tmp_path):

@@ -528,7 +528,8 @@ def test_file_or_folder_that_cannot_be(here, capsys):
 
 def test_missing_package_is_named(here, monkeypatch, capsys):
     monkeypatch.setattr(commands, "find_spec", lambda module: None if module == "pyarrow" else module)
-    refused(["sweep", write(here)], "pyarrow not found; install with: pip install 'funcbio[sweep,experiments]'", capsys)
+    line = "pip install '.[sweep,experiments]' in funcbio's source"
+    refused(["sweep", write(here)], f"pyarrow not found; install with: {line}", capsys)
 
 
 def test_command_line_imports_no_extras():

@@ -65,7 +65,7 @@ for name in ("lightning", "transformers"):
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for name, line in zip(("lightning", "transformers"), said.splitlines(), strict=True):
-        assert line.startswith(f"{name} should be installed, by pip install 'funcbio[{name}]'; found ")
+        assert line.startswith(f"{name} should be installed, by pip install '.[{name}]' in funcbio's source; found ")
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def test_bad_input_is_refused(draw, message):
 
 def test_a_missing_package_gives_the_line_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"matplotlib should be installed, by pip install 'funcbio\[monitor\]'"):
+    with pytest.raises(ImportError, match=r"matplotlib should be installed, by pip install '\.\[monitor\]'"):
         funcbio.plot.learning_curves({"a": [1.0]})
 
 
