@@ -22,8 +22,8 @@ from funcbio.experiments.arena.methods import METHODS, PLAIN, Method, settings_o
 from funcbio.experiments.frame.files import prepare, write_json
 from funcbio.experiments.frame.table import Table
 
-SIZES = {"64-100-100-10": (64, 100, 16), "784-1000-1000-10": (784, 1000, 100)}
-"""Inputs, hidden units and batch of the two networks: that of the arena, and one with 1.8 million weights."""
+SIZES = {"64-100-100-10": (64, 100, 16), "784-400-400-10": (784, 400, 100)}
+"""Inputs, hidden units and batch of the two networks: that of the arena, and one with half a million weights."""
 
 STEPS = 100
 """Steps of one measurement: a multiple of every period but 16, which is met six times."""

@@ -4,15 +4,17 @@ import argparse
 import platform
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import NoReturn
 
 import torch
 
-from funcbio import __version__
 from funcbio.experiments.commands import COMMANDS
 from funcbio.experiments.frame.settings import SettingError
 
-VERSIONS = f"funcbio {__version__}, torch {torch.__version__}, Python {platform.python_version()}"
+VERSIONS = (
+    f"funcbio {import_module('funcbio').__version__}, torch {torch.__version__}, Python {platform.python_version()}"
+)
 TIMES = "Times are those of two cores, with the default options. 'funcbio command --help' shows all options."
 
 

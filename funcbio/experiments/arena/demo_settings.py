@@ -18,14 +18,14 @@ TUNED: Mapping[str, Mapping[str, tuple[float, ...]]] = {
     "labels": {
         PLAIN: (-2.75,),
         NORM_DECAY: (-2.5, -2.0),
-        "L2 Init": (-2.25, -2.0),
+        "LayerNorm, L2 Init": (-2.5, 0.0),
         "hare and tortoise": (-2.25, -2.25),
         KEEP: (-2.5,),
     },
     "pixels": {
         PLAIN: (-2.625,),
         NORM_DECAY: (-2.5, -1.0),
-        "L2 Init": (-2.0, -1.25),
+        "LayerNorm, L2 Init": (-2.5, -0.5),
         "hare and tortoise": (-2.25, -2.75),
         KEEP: (-2.375,),
     },
