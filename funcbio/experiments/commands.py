@@ -162,7 +162,7 @@ COMMANDS = {
             "--tune": _switch("search the numbers of every method on other seeds, " + STOP),
             "--only": only("methods, tasks or optimizers"),
         },
-        takes="TODO plasticity",
+        takes="half an hour",
     ),
     "flatness": Command(
         "measure how sharply the loss of plain and bio-inspired networks curves",

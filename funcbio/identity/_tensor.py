@@ -1,6 +1,8 @@
 """The description of a tensor: a checksum, and a few numbers that distinguish rounding from other values."""
 
+import ctypes
 import hashlib
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -33,14 +35,23 @@ def describe_tensor(value: Tensor, *, computed: bool = False) -> dict[str, Any]:
     if plain.is_quantized:
         kind += f" {plain.q_scale()} {plain.q_zero_point()}"
         plain = plain.int_repr()
-    content = plain.contiguous().reshape(-1).view(torch.uint8).numpy()
-    entry = {"tensor": kind, "digest": hashlib.sha256(content.data).hexdigest()[:16]}
+    content = _bytes_of(plain.contiguous().reshape(-1).view(torch.uint8))
+    entry = {"tensor": kind, "digest": hashlib.sha256(content).hexdigest()[:16]}
     if not (plain.is_floating_point() or plain.is_complex()):
         return entry
     real = torch.view_as_real(plain) if plain.is_complex() else plain
     epsilon = torch.finfo(real.dtype).eps
     tolerance = epsilon**0.5 if computed else ROUNDINGS * epsilon
     return entry | {"computed": computed, "numbers": _numbers(real.reshape(-1)), "tolerance": tolerance}
+
+
+def _bytes_of(content: Tensor) -> Any:
+    """Returns the bytes of a tensor of them; without numpy, which torch does without too, as a copy."""
+    if find_spec("numpy") is not None:
+        return content.numpy().data
+    if type(content) is not Tensor:  # Others may have no memory of their own.
+        raise TypeError(f"{type(content).__name__} should be a plain tensor")
+    return ctypes.string_at(content.data_ptr(), content.numel())
 
 
 def _numbers(values: Tensor) -> str:

@@ -149,17 +149,18 @@ def test_interval_of_known_numbers():
     assert found == pytest.approx((3.0, 3.0 - 1.963243, 3.0 + 1.963243), abs=1e-5)
     assert math.isnan(intervals.interval([2.0]).low)
     assert math.isnan(intervals.interval([]).mean)
-    assert intervals.interval([2.0, 2.0]) == (2.0, 2.0, 2.0)
+    assert intervals.interval([2.0, 2.0, 2.0]) == (2.0, 2.0, 2.0)
 
 
 def test_reading_of_a_difference():
-    assert intervals.reading(intervals.paired([0.9, 0.8], [0.8, 0.9])) == "no difference that these seeds can show"
+    same = intervals.paired([0.9, 0.8, 0.7], [0.8, 0.9, 0.7])
+    assert intervals.reading(same) == "no difference that these seeds can show"
     assert "more accurate" in intervals.reading(intervals.Interval(0.2, 0.1, 0.3))
     assert "less accurate" in intervals.reading(intervals.Interval(-0.2, -0.3, -0.1))
 
 
 def test_runs_that_never_reach_the_goal_are_counted():
-    assert tables.spell_goal([3, None, 5, None]) == "4.0 [-8.7, 16.7]\n2 of 4 reached"
+    assert tables.spell_goal([3, None, 5, None, 4]) == "4.0 [1.5, 6.5]\n3 of 5 reached"
     assert tables.spell_goal([None, None]) == "never\n0 of 2 reached"
 
 

@@ -204,7 +204,8 @@ def test_tiny_run_writes_files_goes_on_and_draws(tmp_path, capsys, monkeypatch):
     assert rows["fuzzy", 0, cells.RAW, 2]["psnr"] == rows["plain", 0, cells.RAW, 2]["psnr"]  # The same start.
     assert content["versions"]["funcbio"] == funcbio.__version__
     mean = sum(rows["plain", 1, cells.RAW, 2]["psnr"]) / 2
-    assert f"{mean:.1f} [" in printed.out
+    assert f" {mean:.1f} " in printed.out
+    assert "(2 seeds: no interval)" in printed.out
     pictures = {path.name: path.read_bytes() for path in folder.glob("*.svg")}
 
     monkeypatch.setattr(command, "attack", None)  # Nothing is attacked again.

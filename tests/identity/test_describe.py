@@ -31,10 +31,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from funcbio import BioConfig, BioConverter, Distribution, Mechanism
-from funcbio.identity import _code, _describe
+from funcbio.identity import _code, _describe, _tensor
 from funcbio.identity._compare import compare
 from funcbio.identity._describe import describe
 from funcbio.identity._library import is_library
+from funcbio.identity._tensor import describe_tensor
 
 
 def seen(thing):
@@ -464,6 +465,14 @@ found = {{name: [tests.seen(tests.made(text)) for text in texts] for name, texts
 found |= {{name: [tests.seen(make()) for make in makes] for name, makes in tests.OBJECTS.items()}}
 print(json.dumps(found))
 """
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.bool, torch.int64, torch.complex64])
+def test_a_tensor_looks_the_same_without_numpy(dtype, monkeypatch):
+    values = [torch.arange(12).reshape(3, 4).to(dtype).T, torch.zeros(0, 3, dtype=dtype)]
+    before = [describe_tensor(value) for value in values]
+    monkeypatch.setattr(_tensor, "find_spec", lambda name: None)
+    assert [describe_tensor(value) for value in values] == before
 
 
 def test_another_process_sees_the_same(tmp_path):

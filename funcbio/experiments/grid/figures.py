@@ -1,8 +1,10 @@
 """The figures of the grid, from its results: learning curves, and the effect of every cell."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -34,14 +36,20 @@ def learning_curves(results: Mapping[str, Any]) -> Figure:
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.grid(alpha=0.2)
         axes_row[0].set_ylabel("test accuracy, %")
-        lowest = min(min(line["low"]) for line in result["curves"]["cells"])
+        ends = [_numbers(line[end]) for line in result["curves"]["cells"] for end in ("mean", "low")]
+        lowest = float(np.nanmin(np.array(ends)))
         axes_row[0].set_ylim(max(0.0, lowest - 3.0), 101.0)
     panels[0, 0].legend(loc="upper left", frameon=False, title="mean and 95 % interval over seeds")
     return figure
 
 
+def _numbers(column: Sequence[float | None]) -> list[float]:
+    """Returns the numbers of a file, in which None stands for nan."""
+    return [math.nan if number is None else number for number in column]
+
+
 def _draw_curve(axes: Axes, epochs: list[int], line: Mapping[str, list[float]], mechanisms: str) -> None:
-    band = [line[end] for end in ("mean", "low", "high")]
+    band = [_numbers(line[end]) for end in ("mean", "low", "high")]
     draw_mean(axes, epochs, band, mechanisms.replace("none", "no mechanism"), COLORS[mechanisms])
 
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from funcbio import Key, fold_in, uniform
-from funcbio.experiments.datasets import load
 
 MOST_IMAGES = 10_000
 """Most images of a data set that are used, as in Kumar et al."""
@@ -42,6 +41,8 @@ def pool(name: str, folder: str | Path) -> Pool:
     Raises:
         SettingError: If the files are not there or damaged.
     """
+    from funcbio.experiments.datasets import load  # It needs numpy, which the help of the command line does without.
+
     data = load(name, folder)
     count = min(data.train, MOST_IMAGES)
     x, y = data.images[:count].flatten(1), data.labels[:count]
