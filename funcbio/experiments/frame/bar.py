@@ -1,4 +1,4 @@
-"""Progress bars on stderr, shown only where it is a terminal."""
+"""Progress bars on stderr where it is a terminal, and below the cell in a notebook; elsewhere none is shown."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+
+from funcbio.experiments.frame.cell import CellBars, in_notebook
 
 Tick = Callable[..., None]
 """Advances a bar by a count, or by one."""
@@ -26,9 +28,19 @@ def bars(*columns: ProgressColumn) -> Iterator[Begin]:
     """
     shown = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn()
     with Progress(*shown, *columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        cell = CellBars(progress) if in_notebook() else None
 
         def begin(name: str, total: int) -> Tick:
             task = progress.add_task(name, total=total)
-            return lambda count=1: progress.advance(task, count)
+
+            def tick(count: int = 1) -> None:
+                progress.advance(task, count)
+                if cell is not None:
+                    cell.refresh()
+
+            tick(0)
+            return tick
 
         yield begin
+        if cell is not None:
+            cell.refresh(now=True)
