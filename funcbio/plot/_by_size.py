@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from funcbio._checks import is_count, is_number, is_real, require, shown
@@ -27,7 +28,7 @@ def turnover_by_size(
     Args:
         weight: The weights of one layer before they were replaced.
         replaced: True where a weight was replaced; of the shape of ``weight``.
-        chance: A law to draw beside it: a function of an array of sizes that returns probabilities.
+        chance: A law to draw beside it: a function of a tensor of sizes that returns probabilities.
         largest: The largest size drawn.
         bins: Bins of size from 0 to the largest; those without weights are left out.
 
@@ -72,7 +73,7 @@ def draw_turnover_by_size(
     counts, gone = (np.histogram(part, edges)[0] for part in (sizes, sizes[mask]))
     middle = (edges[1:] + edges[:-1]) / 2.0
     if chance is not None:
-        axes.plot(middle, 100.0 * np.asarray(chance(middle)), color=PALETTE[0], label="law")
+        axes.plot(middle, 100.0 * array_of("chance", chance(torch.from_numpy(middle))), color=PALETTE[0], label="law")
     there = counts > 0
     axes.plot(middle[there], 100.0 * gone[there] / counts[there], "o", color=PALETTE[1], label="replaced")
     axes.set(xlabel="|weight| / standard deviation", ylabel="weights replaced, %")
