@@ -1,7 +1,6 @@
 """The documents say something about every public name, and the site fetches nothing from elsewhere."""
 
 import html
-import json
 import pkgutil
 import re
 from pathlib import Path
@@ -82,16 +81,6 @@ def test_every_page_is_in_the_navigation():
     named = re.findall(r"[\w/.-]+\.md$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert set(named) == pages
     assert len(named) == len(pages)
-
-
-@pytest.mark.parametrize("page", sorted((DOCS / "tutorials").glob("*.md")), ids=lambda page: page.stem)
-def test_a_tutorial_is_its_notebook(page):
-    cells = json.loads((ROOT / "notebooks" / f"{page.stem}.ipynb").read_text())["cells"]
-    text, start = page.read_text(), 0
-    for cell in cells:
-        source = "".join(cell["source"])
-        start = text.index(f"```python\n{source}\n```" if cell["cell_type"] == "code" else source, start)
-    assert text.count("```python\n") == sum(cell["cell_type"] == "code" for cell in cells)
 
 
 WORDS = {"off": False, "on": True}
