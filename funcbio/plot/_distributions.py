@@ -45,7 +45,8 @@ def distributions(
 
     Example:
         >>> from funcbio import plot
-        >>> figure = plot.distributions({"before": [0.0, 0.1], "after": [0.9, 1.0]}, xlabel="rate factor")
+        >>> values = {"before": [0.0, 0.1], "after": [0.9, 1.0]}
+        >>> figure = plot.distributions(values, xlabel="rate factor")
         >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
         ['before', 'after']
     """

@@ -36,7 +36,8 @@ def factors(
     Example:
         >>> from funcbio import plot
         >>> weight = torch.linspace(-1.0, 1.0, 5)
-        >>> figure = plot.factors(weight, {"one": 1.0 - 0.5 * weight.abs(), "other": torch.ones(5)})
+        >>> values = {"one": 1.0 - 0.5 * weight.abs(), "other": torch.ones(5)}
+        >>> figure = plot.factors(weight, values)
         >>> figure.axes[0].get_xlabel(), len(figure.axes[0].collections)
         ('weight', 2)
     """

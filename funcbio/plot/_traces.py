@@ -28,7 +28,8 @@ def traces(values: Mapping[str, Any], steps: Sequence[float] | None = None, *, x
 
     Example:
         >>> from funcbio import plot
-        >>> figure = plot.traces({"loss": [2.0, 1.0], "accuracy, %": [30.0, 60.0]}, xlabel="epoch")
+        >>> values = {"loss": [2.0, 1.0], "accuracy, %": [30.0, 60.0]}
+        >>> figure = plot.traces(values, xlabel="epoch")
         >>> [axes.get_ylabel() for axes in figure.axes]
         ['loss', 'accuracy, %']
     """

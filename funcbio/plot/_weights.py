@@ -30,7 +30,8 @@ def weight_maps(weights: Mapping[str, Tensor], *, largest: float | None = None) 
 
     Example:
         >>> from funcbio import plot
-        >>> figure = plot.weight_maps({"before": torch.randn(3, 4), "after": torch.randn(3, 4).abs()})
+        >>> before = torch.randn(3, 4)
+        >>> figure = plot.weight_maps({"before": before, "after": before.abs()})
         >>> [axes.get_title() for axes in figure.axes[:2]]
         ['before', 'after']
     """

@@ -1,5 +1,6 @@
 """Progress bars: on a terminal, below a notebook's cell, and nowhere else. Jupyter itself is not needed."""
 
+import builtins
 import io
 import sys
 import types
@@ -37,6 +38,7 @@ def begin_notebook(monkeypatch):
         found.append(Place(content))
         return found[-1]
 
+    monkeypatch.setattr(builtins, "__IPYTHON__", True, raising=False)
     stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})
     monkeypatch.setattr(sys, "stderr", stream())
     monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
