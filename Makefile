@@ -65,7 +65,7 @@ docs-serve: .venv/docs  ## The site on this machine, rebuilt at every change
 browser: .venv/browser  ## Install what tests the site in the system's chromium, and test it
 	FUNCBIO_BROWSER=1 $(BIN)/python -m pytest --numprocesses 2 tests/docs/test_site.py tests/docs/test_browser.py
 
-figures: .venv/installed  ## Draw the figures of the documents and run their notebooks anew
+figures: .venv/installed  ## Draw the figures of the documents and run their notebooks anew: some ten minutes
 	$(BIN)/python docs/figures.py
 	MPLBACKEND=agg $(BIN)/python docs/notebooks.py
 

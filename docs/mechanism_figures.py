@@ -1,6 +1,5 @@
 """The figures of the pages on mechanisms: each runs the public functions on one layer of random weights."""
 
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -10,38 +9,34 @@ from pull_figures import PULLS
 from units_figure import weights_or_units
 
 import funcbio
-from funcbio import BioConfig, BioState, Distribution
+from funcbio import BioConfig, BioState, Distribution, plot
+from funcbio.plot._by_size import draw_turnover_by_size
 from funcbio.plot._canvas import PALETTE
+from funcbio.plot._distributions import draw_distributions
+from funcbio.plot._factors import draw_factors
 
 STRENGTH = BioConfig().rejuvenation_parameter_dre
 
 
 def rates() -> Any:
     """The ten distributions."""
-    params, _ = layer()
-    figure, axes = axes_of(5, 2, size=(1.9, 1.7), sharex=True)
-    for axis, kind in zip(axes.flat, Distribution, strict=True):
-        found = funcbio.sample_rates(funcbio.key(0), params["w"], distribution=kind.value, nu=0.3, depth=0.5)
-        axis.hist(found.flatten().numpy(), 60, range=(0.4, 2.1), color=PALETTE[0])
-        axis.set_title(kind.value, fontsize=10)
-        axis.set_yticks([])
-    figure.supxlabel("rate factor, with a spread of 0.3")
-    return figure
+    weight = layer()[0]["w"]
+    laws = {
+        kind.value: funcbio.sample_rates(funcbio.key(0), weight, distribution=kind.value, nu=0.3, depth=0.5)
+        for kind in Distribution
+    }
+    return plot.distributions(laws, limits=(0.4, 2.1), panels=True, xlabel="rate factor, with a spread of 0.3")
 
 
-def draw_volume(axis: Any) -> None:
-    """The factor of 20,000 weights."""
+def volume_factors() -> tuple[torch.Tensor, torch.Tensor]:
+    """20,000 weights, and the factors of one step."""
     wide, ones = {"w": torch.linspace(-3, 3, 20_000).view(100, 200)}, {"w": torch.ones(100, 200)}
-    factor = funcbio.volume_dependent_lr(wide, ones, BioState(rate=ones), key=funcbio.key(1))[1]["w"]
-    axis.scatter(wide["w"].flatten(), factor.flatten(), s=1, alpha=0.3, color=PALETTE[0], rasterized=True)
-    axis.set(xlabel="weight", ylabel="factor on the gradient", ylim=(0, None))
+    return wide["w"], funcbio.volume_dependent_lr(wide, ones, BioState(rate=ones), key=funcbio.key(1))[1]["w"]
 
 
 def volume() -> Any:
     """Large weights change less, and never twice the same."""
-    figure, axis = axes_of(1, size=(6, 3))
-    draw_volume(axis)
-    return figure
+    return plot.factors(*volume_factors())
 
 
 def crystallized() -> tuple[dict[float, torch.Tensor], dict[float, list[float]]]:
@@ -64,11 +59,9 @@ def crystallization() -> Any:
     figure, (left, right) = axes_of(2, size=(4, 3))
     left.plot(shares[0.0], color=PALETTE[0])
     left.set(xlabel="step", ylabel="weights with a rate under 0.5, %", ylim=(0, None))
-    for color, (floor, rate) in zip(PALETTE, found.items(), strict=False):
-        counts = rate.flatten().numpy()
-        right.hist(counts, 60, range=(0, 1), histtype="step", label=f"floor {floor:g}", color=color)
-    right.set(xlabel="rate factor", ylabel="weights", title="after 100 steps")
-    right.legend(frameon=False, loc="upper right")
+    after = {f"floor {floor:g}": rate for floor, rate in found.items()}
+    draw_distributions(right, after, limits=(0, 1.05), xlabel="rate factor", ylabel="weights")
+    right.set_title("after 100 steps")
     return figure
 
 
@@ -82,25 +75,15 @@ def replaced() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def draw_renewed(axis: Any) -> None:
     """The weights that were replaced, before and after."""
     before, after, mask = replaced()
-    for color, (name, weight) in zip(PALETTE, {"lost": before, "grown": after}.items(), strict=False):
-        axis.hist(weight[mask].numpy(), 60, range=(-0.2, 0.2), alpha=0.7, label=name, color=color)
-    axis.set(xlabel="weight", ylabel="weights")
-    axis.legend(frameon=False)
+    values = {"lost": before[mask], "grown": after[mask]}
+    draw_distributions(axis, values, limits=(-0.2, 0.2), xlabel="weight", ylabel="weights")
 
 
 def rejuvenation() -> Any:
     """The chance of a weight to be replaced, and what grows in its place."""
     weight, _, mask = replaced()
-    relative, edges = weight.abs() / weight.std(), torch.linspace(0, 1, 21)
-    middle = (edges[1:] + edges[:-1]) / 2
-    inside = [(relative >= low) & (relative < high) for low, high in pairwise(edges)]
     figure, (left, right) = axes_of(2, size=(4, 3))
-    left.plot(middle, torch.exp(-STRENGTH * middle), label="exp(-d |w| / std)", color=PALETTE[0])
-    left.plot(
-        middle, [mask[part].float().mean().item() for part in inside], "o", label="share replaced", color=PALETTE[1]
-    )
-    left.set(xlabel="|w| / std", ylabel="probability")
-    left.legend(frameon=False)
+    draw_turnover_by_size(left, weight, mask, chance=lambda size: torch.exp(-STRENGTH * size))
     draw_renewed(right)
     right.set_title(f"the {mask.float().mean():.0%} that were replaced")
     return figure
@@ -131,27 +114,18 @@ def dale() -> Any:
     noise = {name: 0.15 * funcbio.normal(funcbio.key(7), p.shape, stream=name) for name, p in start.items()}
     moved = {name: weight + noise[name] for name, weight in signed.items()}
     kept = bio.enforce_dales_principle(moved, moved, state)[0]
-    figure, axes = axes_of(4, size=(2.4, 2.4), sharey=True)
-    for axis, (name, tree) in zip(
-        axes, {"at random": start, "signed": signed, "after a step": moved, "enforced": kept}.items(), strict=True
-    ):
-        axis.imshow(tree["0.weight"].numpy(), cmap="RdBu_r", vmin=-0.5, vmax=0.5, aspect="auto")
-        axis.set(title=name, xlabel="pre-synaptic unit")
-    axes[0].set_ylabel("post-synaptic unit")
-    return figure
+    stages = {"at random": start, "signed": signed, "after a step": moved, "enforced": kept}
+    return plot.weight_maps({stage: tree["0.weight"] for stage, tree in stages.items()}, largest=0.5)
 
 
 def scaling() -> Any:
     """The factor of a unit by its activity."""
     activity, ones = torch.arange(1, 201).view(200, 1), {"w": torch.ones(200, 1)}
-    figure, axis = axes_of(1, size=(6, 3))
-    for color, gamma in zip(PALETTE, (0.5, 1.0, 2.0), strict=False):
-        state = BioState(rate=ones, activity={"w": activity})
-        factor = funcbio.scale_grad(ones, ones, state, gamma=gamma)[1]["w"]
-        axis.plot(activity.flatten() / activity.float().mean(), factor.flatten(), label=f"gamma {gamma:g}", color=color)
-    axis.set(xlabel="activity / mean activity of the layer", ylabel="factor on the gradient", ylim=(0, None))
-    axis.legend(frameon=False)
-    return figure
+    state, factors = BioState(rate=ones, activity={"w": activity}), {}
+    for gamma in (0.5, 1.0, 2.0):
+        factors[f"gamma {gamma:g}"] = funcbio.scale_grad(ones, ones, state, gamma=gamma)[1]["w"]
+    relative = activity / activity.float().mean()
+    return plot.factors(relative, factors, xlabel="activity / mean activity of the layer")
 
 
 def home() -> Any:
@@ -159,9 +133,9 @@ def home() -> Any:
     params, _ = layer()
     found = funcbio.sample_rates(funcbio.key(0), params["w"], distribution="lognormal", nu=0.3)
     figure, (left, middle, right) = axes_of(3, size=(3.3, 2.7))
-    left.hist(found.flatten().numpy(), 60, color=PALETTE[0])
-    left.set(xlabel="rate factor", ylabel="weights", title="each learns at its own pace")
-    draw_volume(middle)
+    draw_distributions(left, {"rates": found}, xlabel="rate factor", ylabel="weights")
+    left.set_title("each learns at its own pace")
+    draw_factors(middle, *volume_factors())
     middle.set_title("large ones change less")
     draw_renewed(right)
     right.set_title("weak ones are replaced")

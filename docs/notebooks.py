@@ -1,96 +1,114 @@
-"""Renders notebooks to pages: runs their cells in order, and writes Markdown and pictures.
+"""Runs notebooks, stores their outputs in them, and makes pages of what is stored.
 
-``python docs/notebooks.py`` renders those that take a minute or so, ``python docs/notebooks.py 6-seeds`` the one named:
-the experiments at full size need a machine with nothing else to do. They go on from what is in ``results``.
+``python docs/notebooks.py`` runs all of them, one after another, in a minute or so each; names choose some:
+``python docs/notebooks.py 6-seeds``. With ``--pages`` nothing runs: pages are made anew from the stored outputs.
 """
 
-import ast
+import argparse
+import base64
 import json
-import sys
-from contextlib import redirect_stdout
-from io import StringIO
+import re
+import time
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
-
-import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
 
 DOCS = Path(__file__).parent
 NOTEBOOKS, PAGES, PICTURES = DOCS.parent / "notebooks", DOCS / "tutorials", DOCS / "assets" / "tutorials"
-PHOTOS = ("4-gradient-inversion-3-0",)
+NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+PHOTOS = ("4-gradient-inversion-4",)
 """Pictures of images: a dark page does not turn their lightness around."""
 
-QUICK = ("1-quickstart", "2-mechanisms", "7-your-own-mechanism", "8-migrating")
+HERE = "The [page with all outputs]"
+"""Begins the line of a notebook that links its page; the page leaves it out."""
 
 
-def cells_of(name: str) -> list[tuple[str, str]]:
-    """The kind and the text of every cell."""
-    cells = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]
-    return [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+def load(name: str) -> dict[str, Any]:
+    """Reads a notebook."""
+    return json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())
 
 
-def run(source: str, names: dict[str, Any]) -> Any:
-    """Runs a cell as a notebook does; returns the value of an expression at its end."""
-    tree = ast.parse(source)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, "<cell>", "exec"), names)
-    return eval(compile(ast.Expression(last.value), "<cell>", "eval"), names) if last is not None else None
+def store(name: str) -> None:
+    """Runs a notebook from top to bottom, and stores the outputs once all cells have run."""
+    import torch
+    from notebook_outputs import run_cells
+
+    torch.set_num_threads(1)
+    notebook, start = load(name), time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        run_cells(notebook["cells"])
+    (NOTEBOOKS / f"{name}.ipynb").write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+    print(f"{name}: {time.process_time() - start:.0f} s of one core", flush=True)
 
 
-def described(figure: Figure) -> str:
-    """What a figure shows, in words: the titles and labels of its axes."""
-    parts = []
-    for axis in figure.axes:
-        labels = " by ".join(filter(None, (axis.get_ylabel(), axis.get_xlabel())))
-        parts.append(": ".join(filter(None, (axis.get_title(), labels))))
-    return "; ".join(dict.fromkeys(filter(None, [*parts, figure.get_supxlabel()])))
-
-
-def shown(name: str, source: str, names: dict[str, Any], number: int) -> str:
-    """Runs a cell; returns what it printed and links to the pictures it drew."""
-    printed, pictures = StringIO(), []
-
-    def show(figure: Figure | None = None) -> None:
-        file = PICTURES / f"{name}-{number}-{len(pictures)}.png"
-        drawn = figure or plt.gcf()
-        drawn.savefig(file, dpi=90)
-        kind = "{.photo}" if file.stem in PHOTOS else ""
-        pictures.append(f"![{described(drawn)}](../assets/tutorials/{file.name}){kind}")
-        plt.close()
-
-    with redirect_stdout(printed), mock.patch.object(plt, "show", show):
-        value = run(source, names)
-        if isinstance(value, Figure):
-            show(value)
-        elif value is not None:
-            print(value)
-    lines = "\n".join(line.rstrip() for line in printed.getvalue().splitlines()).rstrip()
-    text = [f"```text\n{lines}\n```"] if lines else []
-    return "\n\n".join([*text, *pictures])
+def pictures_of(name: str) -> dict[str, tuple[bytes, str]]:
+    """Returns the stored pictures of a notebook and what they show, by the name of their file: its cell's number."""
+    found = {}
+    for number, cell in enumerate(load(name)["cells"]):
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            if "image/png" in data:
+                found[f"{name}-{number}"] = base64.b64decode(data["image/png"]), "".join(data["text/plain"])
+    return found
 
 
 def page_of(name: str) -> str:
-    """The notebook as Markdown, with what its cells print and draw."""
-    names: dict[str, Any] = {"__name__": "__main__"}
-    parts = []
-    for number, (kind, source) in enumerate(cells_of(name)):
-        code = kind == "code"
-        parts.append(f"```python\n{source}\n```" if code else source)
-        parts.append(shown(name, source, names, number) if code else "")
+    """Returns a notebook as Markdown, with its stored outputs."""
+    pictures = {stem: shown for stem, (_, shown) in pictures_of(name).items()}
+    parts: list[str] = []
+    for number, cell in enumerate(load(name)["cells"]):
+        source, stem = "".join(cell["source"]), f"{name}-{number}"
+        parts.append(f"```python\n{source}\n```" if cell["cell_type"] == "code" else linked(source))
+        parts += [f"```text\n{text}\n```" for text in texts_of(cell)]
+        if stem in pictures:
+            kind = "{.photo}" if stem in PHOTOS else ""
+            parts.append(f"![{pictures[stem]}](../assets/tutorials/{stem}.png){kind}")
     parts.append(f"Made from `notebooks/{name}.ipynb` by `python docs/notebooks.py {name}`.")
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
-def main(names: list[str]) -> None:
-    """Writes a page for every name."""
+def texts_of(cell: dict[str, Any]) -> Iterator[str]:
+    """Yields what a cell has printed, and the text of its value."""
+    for output in cell.get("outputs", ()):
+        text = output.get("text") or output.get("data", {}).get("text/plain", ())
+        if "image/png" not in output.get("data", {}):
+            yield "".join(text).rstrip("\n")
+
+
+def linked(source: str) -> str:
+    """Returns text of a notebook with links that begin at its page, without the line that links the page itself."""
+    lines = [line for line in source.splitlines() if not line.startswith(HERE)]
+    text = "\n".join(lines).replace("](../docs/tutorials/", "](").replace("](../docs/", "](../")
+    return re.sub(r"\n{3,}", "\n\n", text).strip()
+
+
+def write(name: str) -> None:
+    """Makes the page of a notebook and its pictures from the stored outputs."""
     for folder in (PAGES, PICTURES):
         folder.mkdir(parents=True, exist_ok=True)
-    for name in names or QUICK:
-        for picture in PICTURES.glob(f"{name}-*.png"):
-            picture.unlink()
-        (PAGES / f"{name}.md").write_text(page_of(name))
+    for picture in PICTURES.glob(f"{name}-*.png"):
+        picture.unlink()
+    for stem, (content, _) in pictures_of(name).items():
+        (PICTURES / f"{stem}.png").write_bytes(content)
+    (PAGES / f"{name}.md").write_text(page_of(name))
+
+
+def main() -> None:
+    """Stores outputs, unless only pages are asked for, and makes pages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"some of {', '.join(NAMES)}")
+    parser.add_argument("--pages", action="store_true", help="make pages from the stored outputs, run nothing")
+    options = parser.parse_args()
+    for name in options.names:
+        if name not in NAMES:
+            parser.error(f"names should be some of {', '.join(NAMES)}; found {name!r}")
+    for name in options.names or NAMES:
+        if not options.pages:
+            store(name)
+        write(name)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -5,10 +5,28 @@ state stays as it is. matplotlib is imported when a figure is drawn: ``pip insta
 funcbio's source brings it.
 """
 
+from funcbio.plot._by_size import turnover_by_size
 from funcbio.plot._connections import connection_map
 from funcbio.plot._curves import learning_curves
+from funcbio.plot._distributions import distributions
+from funcbio.plot._factors import factors
 from funcbio.plot._histograms import rate_histograms
 from funcbio.plot._map import crystallization_map
+from funcbio.plot._outcomes import outcomes
+from funcbio.plot._traces import traces
 from funcbio.plot._turnover import turnover
+from funcbio.plot._weights import weight_maps
 
-__all__ = ["connection_map", "crystallization_map", "learning_curves", "rate_histograms", "turnover"]
+__all__ = [
+    "connection_map",
+    "crystallization_map",
+    "distributions",
+    "factors",
+    "learning_curves",
+    "outcomes",
+    "rate_histograms",
+    "traces",
+    "turnover",
+    "turnover_by_size",
+    "weight_maps",
+]

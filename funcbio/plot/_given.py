@@ -1,6 +1,6 @@
 """Arguments of the figures: numbers of any kind as arrays, and the steps they belong to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,20 @@ def array_of(name: str, values: Any) -> "ndarray":
         return extra("numpy").asarray(values, dtype=float)
     except (TypeError, ValueError):
         raise ValueError(f"{name} should be a tensor, array or list of numbers; found {values!r:.200}") from None
+
+
+def arrays_of(name: str, values: Any) -> "dict[str, ndarray]":
+    """Returns named numbers as flat arrays.
+
+    Raises:
+        ValueError: If there are no names, or no numbers to a name, or one is not finite.
+    """
+    require(name, values, "a mapping of names to numbers", isinstance(values, Mapping) and len(values) > 0)
+    arrays = {key: array_of(f"{name}[{key!r}]", numbers).ravel() for key, numbers in values.items()}
+    for key, array in arrays.items():
+        finite = array.size > 0 and bool(extra("numpy").isfinite(array).all())
+        require(f"{name}[{key!r}]", array, "one or more finite numbers", finite)
+    return arrays
 
 
 def steps_of(steps: Sequence[float] | None, number: int) -> list[float]:

@@ -1,7 +1,6 @@
 """The documents say something about every public name, and the site fetches nothing from elsewhere."""
 
 import html
-import json
 import pkgutil
 import re
 from pathlib import Path
@@ -103,16 +102,6 @@ def test_titles_in_the_navigation_begin_the_headings_of_their_pages():
     assert len(found) > 50
     wanted = [(section if title == "Overview" else title, head) for section, title, head in found if title != "Home"]
     assert [(title, head) for title, head in wanted if not re.match(rf"{re.escape(title)}(?!\w)", head)] == []
-
-
-@pytest.mark.parametrize("page", sorted((DOCS / "tutorials").glob("*.md")), ids=lambda page: page.stem)
-def test_a_tutorial_is_its_notebook(page):
-    cells = json.loads((ROOT / "notebooks" / f"{page.stem}.ipynb").read_text())["cells"]
-    text, start = page.read_text(), 0
-    for cell in cells:
-        source = "".join(cell["source"])
-        start = text.index(f"```python\n{source}\n```" if cell["cell_type"] == "code" else source, start)
-    assert text.count("```python\n") == sum(cell["cell_type"] == "code" for cell in cells)
 
 
 WORDS = {"off": False, "on": True}

@@ -62,6 +62,17 @@ def test_importing_the_library_and_drawing_set_nothing_up_globally():
         lambda: plot.crystallization_map(torch.ones(3, 4, 2, 2, dtype=torch.bfloat16)),
         lambda: plot.learning_curves({"one": [1.0, 0.5]}),
         lambda: plot.learning_curves({"nothing": [math.nan, math.nan]}),
+        lambda: plot.distributions({"one": torch.ones(3)}),
+        lambda: plot.distributions({str(name): torch.rand(9) for name in range(7)}, panels=True, xlabel="rate"),
+        lambda: plot.factors(torch.rand(3, 4), torch.rand(3, 4)),
+        lambda: plot.factors(torch.rand(5000), {"one": torch.rand(5000), "other": -torch.rand(5000)}),
+        lambda: plot.turnover_by_size(torch.randn(8, 8), torch.zeros(8, 8), chance=lambda size: size),
+        lambda: plot.turnover_by_size(torch.randn(3, 3, dtype=torch.bfloat16), torch.ones(3, 3, dtype=torch.bool)),
+        lambda: plot.outcomes({"one": [1.0], "other": [1.0]}),
+        lambda: plot.outcomes({"one": torch.rand(9)}, step=0.1),
+        lambda: plot.traces({"one": [1.0], "other": [2.0]}),
+        lambda: plot.weight_maps({"one": torch.zeros(3, 4)}),
+        lambda: plot.weight_maps({"one": torch.randn(3, 4, 2), "other": torch.randn(2, 5)}, largest=1.0),
     ],
 )
 def test_every_function_gives_a_figure_that_can_be_saved(draw, tmp_path):
@@ -153,6 +164,79 @@ def test_curves_leave_out_what_is_not_finite():
     assert axes.lines[0].get_ydata().tolist() == [2.0, 2.0]
 
 
+def heights(container):
+    """The heights of the bars of a histogram that is drawn as one polygon."""
+    corners = container.get_xy()
+    return corners[1 : len(corners) // 2 : 2, 1].tolist()
+
+
+def test_distributions_share_their_bins():
+    figure = plot.distributions({"low": [0.0, 0.1, 0.1], "high": [1.0]}, bins=2, xlabel="rate", ylabel="weights")
+    (axes,) = figure.axes
+    assert [heights(patch) for patch in axes.patches] == [[3.0, 0.0], [0.0, 1.0]]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("rate", "weights")
+    panels = plot.distributions({"low": [0.0, 0.1, 0.1], "high": [1.0]}, bins=2, panels=True).axes
+    assert [heights(axes.patches[0]) for axes in panels] == [[3.0, 0.0], [0.0, 1.0]]
+    assert [axes.get_title() for axes in panels] == ["low", "high"]
+
+
+def test_distributions_leave_out_what_is_beyond_the_limits():
+    axes = plot.distributions({"all": torch.tensor([[-9.0, 0.2], [0.7, 9.0]])}, limits=(0.0, 1.0), bins=2).axes[0]
+    assert heights(axes.patches[0]) == [1.0, 1.0]
+
+
+def test_factors_are_points_over_what_they_depend_on():
+    weight = torch.tensor([[-1.0, 2.0], [0.5, 0.0]])
+    axes = plot.factors(weight, {"one": 1 / (1 + weight.abs()), "other": weight}).axes[0]
+    for points, expected in zip(axes.collections, (1 / (1 + weight.abs()), weight), strict=True):
+        assert points.get_offsets().data == pytest.approx(
+            torch.stack([weight.flatten(), expected.flatten()], 1).numpy()
+        )
+    assert axes.get_ylim()[0] < -1.0
+    assert plot.factors(weight, weight.abs() + 1).axes[0].get_ylim()[0] == 0.0
+
+
+def test_turnover_by_size_counts_each_bin():
+    weight = torch.tensor([0.1, -0.1, 0.3, -0.3, 5.0])
+    size = 0.2 / weight.std().item()  # Half way between the two small sizes.
+    axes = plot.turnover_by_size(
+        weight, torch.tensor([1, 0, 0, 0, 1]), chance=lambda at: 0 * at + 0.25, largest=2 * size, bins=2
+    ).axes[0]
+    law, share = axes.lines
+    assert law.get_ydata().tolist() == [25.0, 25.0]
+    assert share.get_ydata().tolist() == [50.0, 0.0]
+    assert share.get_xdata() == pytest.approx([size / 2, 3 * size / 2])
+    sparse = plot.turnover_by_size(weight, weight > 0, largest=9.0, bins=90).axes[0].lines[0]
+    assert len(sparse.get_xdata()) == 3
+
+
+def test_outcomes_give_every_possible_number_a_bin():
+    axes = plot.outcomes({"plain": [0.25, 0.5, 0.5], "bio": [1.0]}, step=0.25, xlabel="accuracy").axes[0]
+    bars = [[patch.get_height() for patch in container] for container in axes.containers]
+    assert bars == [[1.0, 2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+    assert [line.get_xdata()[0] for line in axes.lines] == pytest.approx([1.25 / 3, 1.0])
+    deviation = np.std([0.25, 0.5, 0.5], ddof=1)
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == [f"plain: 0.42 ± {deviation:.2f}", "bio: 1.00 ± 0.00"]
+
+
+def test_traces_have_a_panel_each():
+    panels = plot.traces({"fade": torch.tensor([0.5, 0.25]), "gain": [1, 2]}, steps=[3, 7], xlabel="meta-step").axes
+    assert [axes.lines[0].get_ydata().tolist() for axes in panels] == [[0.5, 0.25], [1.0, 2.0]]
+    assert all(axes.lines[0].get_xdata().tolist() == [3, 7] for axes in panels)
+    assert {axes.get_xlabel() for axes in panels} == {"meta-step"}
+
+
+def test_maps_of_weights_share_their_colours():
+    small, large = torch.tensor([[0.5, -0.5]]), torch.tensor([[[1.0, 0.0], [0.0, -2.0]]])
+    first, second, bar = plot.weight_maps({"small": small, "large": large}).axes
+    assert first.images[0].get_array().tolist() == [[0.5, -0.5]]
+    assert second.images[0].get_array().tolist() == [[1.0, 0.0, 0.0, -2.0]]
+    assert first.images[0].get_clim() == second.images[0].get_clim() == (-2.0, 2.0)
+    assert plot.weight_maps({"small": small}, largest=0.1).axes[0].images[0].get_clim() == (-0.1, 0.1)
+    assert bar.get_ylabel() == "weight"
+
+
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
@@ -173,6 +257,27 @@ def test_curves_leave_out_what_is_not_finite():
         (lambda: plot.learning_curves({"a": [1.0], "b": [1.0, 2.0]}), r"'b'. should be of shape .seeds, 1., as the "),
         (lambda: plot.learning_curves({"a": 1.0}), "'a'. should be numbers of shape"),
         (lambda: plot.learning_curves({"a": [[1.0], [1.0, 2.0]]}), "'a'. should be a tensor, array or list of numbers"),
+        (lambda: plot.distributions([1.0]), "values should be a mapping of names to numbers; found"),
+        (lambda: plot.distributions({}), "values should be a mapping of names to numbers; found"),
+        (lambda: plot.distributions({"a": []}), "'a'. should be one or more finite numbers; found"),
+        (lambda: plot.distributions({"a": [math.nan]}), "'a'. should be one or more finite numbers; found"),
+        (lambda: plot.distributions({"a": [1.0]}, bins=0), "bins should be an integer of 1 or more; found 0"),
+        (lambda: plot.distributions({"a": [1.0]}, limits=(1, 0)), "limits should be two rising numbers"),
+        (lambda: plot.factors([1.0, 2.0], [1.0]), "'values'. should be 2 factors, one for each of by; found 1"),
+        (lambda: plot.factors([1.0], {"a": [math.inf]}), "'a'. should be one or more finite numbers; found"),
+        (lambda: plot.factors([1.0], "a"), "values should be a tensor, array or list of numbers; found 'a'"),
+        (lambda: plot.turnover_by_size(torch.ones(4), torch.ones(4)), "weight should be a tensor of weights that"),
+        (lambda: plot.turnover_by_size([1.0], torch.ones(1)), "weight should be a tensor of weights that"),
+        (lambda: plot.turnover_by_size(torch.rand(4), torch.ones(2, 2)), "replaced should be a mask of shape .4,."),
+        (lambda: plot.turnover_by_size(torch.rand(4), torch.ones(4), largest=0), "largest should be a number over 0"),
+        (lambda: plot.turnover_by_size(torch.rand(4), torch.ones(4), bins=0.5), "bins should be an integer of 1 or"),
+        (lambda: plot.outcomes({"a": [1.0]}, step=0), "step should be a number over 0, or None; found 0"),
+        (lambda: plot.outcomes({"a": ["x"]}), "'a'. should be a tensor, array or list of numbers"),
+        (lambda: plot.traces({"a": [1.0], "b": [1.0, 2.0]}), "'b'. should be 1 numbers, as many as the first; found 2"),
+        (lambda: plot.traces({"a": [1.0, 2.0]}, steps=[1, 1]), "steps should be 2 rising numbers"),
+        (lambda: plot.weight_maps({}), "weights should be a mapping of names to weights"),
+        (lambda: plot.weight_maps({"a": torch.ones(3)}), "'a'. should be a tensor of weights, of two dimensions"),
+        (lambda: plot.weight_maps({"a": torch.ones(3, 2)}, largest=-1.0), "largest should be a number over 0, or None"),
     ],
 )
 def test_bad_input_is_refused(draw, message):

@@ -1,4 +1,4 @@
-"""Progress on stderr: bars in a terminal, and a line every half minute elsewhere."""
+"""Progress on stderr: bars in a terminal and below the cell of a notebook, and a line every half minute elsewhere."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
+from funcbio.experiments.frame.cell import CellBars, in_notebook
 from funcbio.sweeps._progress import Lines, is_live
 
 Tick = Callable[..., None]
@@ -26,14 +27,24 @@ def bars(*columns: ProgressColumn) -> Iterator[Begin]:
     Yields:
         A function that begins a bar with a name and a length, and returns one that advances it.
     """
-    if not is_live():
+    if not (is_live() or in_notebook()):
         yield Lines
         return
     shown = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn()
     with Progress(*shown, *columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        cell = CellBars(progress) if in_notebook() else None
 
         def begin(name: str, total: int) -> Tick:
             task = progress.add_task(name, total=total)
-            return lambda count=1: progress.advance(task, count)
+
+            def tick(count: int = 1) -> None:
+                progress.advance(task, count)
+                if cell is not None:
+                    cell.refresh()
+
+            tick(0)
+            return tick
 
         yield begin
+        if cell is not None:
+            cell.refresh(now=True)

@@ -24,10 +24,11 @@ GAP = 0.065
 
 def tasks(content: dict[str, Any], optimizer: str) -> Figure:
     """Draws accuracy over tasks: a row for each benchmark; remedies left, biological mechanisms right."""
-    figure = figure_of("experiments", figsize=(13, 9))
+    benchmarks = benchmarks_of(content, optimizer)
+    figure = figure_of("experiments", figsize=(13, 4.5 * len(benchmarks)))
     drawn: list[tuple[Axes, dict[str, float]]] = []
-    panels: Any = figure.subplots(len(BENCHMARKS), 2, sharex=True, sharey="row")
-    for line, benchmark in zip(panels, BENCHMARKS, strict=True):
+    panels: Any = figure.subplots(len(benchmarks), 2, sharex=True, sharey="row", squeeze=False)
+    for line, benchmark in zip(panels, benchmarks, strict=True):
         runs = runs_of(content, benchmark, optimizer)
         for axes, biological in zip(line, (False, True), strict=True):
             both = (PLAIN, START)  # Every mechanism is added to one of these two.
@@ -43,6 +44,11 @@ def tasks(content: dict[str, Any], optimizer: str) -> Figure:
     return figure
 
 
+def benchmarks_of(content: dict[str, Any], optimizer: str) -> list[str]:
+    """Returns the rows of tasks of which there are runs with an optimizer."""
+    return [benchmark for benchmark in BENCHMARKS if runs_of(content, benchmark, optimizer)]
+
+
 def runs_of(content: dict[str, Any], benchmark: str, optimizer: str) -> list[dict[str, Any]]:
     """Returns the runs of a benchmark with an optimizer."""
     return [run for run in content["runs"] if (run["benchmark"], run["optimizer"]) == (benchmark, optimizer)]
@@ -50,10 +56,11 @@ def runs_of(content: dict[str, Any], benchmark: str, optimizer: str) -> list[dic
 
 def inside(content: dict[str, Any], optimizer: str) -> Figure:
     """Draws dormant units, weight norm and rank of the features over tasks."""
-    figure = figure_of("experiments", figsize=(13, 10))
+    benchmarks = benchmarks_of(content, optimizer)
+    figure = figure_of("experiments", figsize=(6.5 * len(benchmarks), 10))
     drawn: list[tuple[Axes, dict[str, float]]] = []
-    panels: Any = figure.subplots(len(INSIDE), len(BENCHMARKS), sharex=True, sharey="row")
-    for column, benchmark in enumerate(BENCHMARKS):
+    panels: Any = figure.subplots(len(INSIDE), len(benchmarks), sharex=True, sharey="row", squeeze=False)
+    for column, benchmark in enumerate(benchmarks):
         runs = runs_of(content, benchmark, optimizer)
         for axes, name in zip(panels[:, column], INSIDE, strict=True):
             scale = 100.0 if name == "dormant" else 1.0
