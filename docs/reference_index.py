@@ -13,7 +13,8 @@ ENTRY = re.compile(r"^::: (funcbio\.\S+)$", re.MULTILINE)
 ORDER = ("mechanisms", "functional", "objects", "sweeps", "monitoring", "rng", "integrations")
 HEAD = """# Reference
 
-Every public name with the first line of its entry, grouped as the code is. An entry has the signature, shapes, errors, an example that the tests run, and its source.
+Every public name with the first line of its entry, grouped as the code is. An entry has the signature, shapes, errors,
+an example that the tests run, and its source.
 """
 
 

@@ -113,7 +113,9 @@ def test_crystallization_sees_clipped_gradients(norm, share):
             nn.utils.clip_grad_norm_(model.parameters(), norm)
 
     assert attached(SGD, clipped)[2] == pytest.approx(share, abs=2)
-    assert "48 % of the weights were dampened without clipping and with a norm of 1, and 83 % with a norm of 0.01" in PAGE
+    assert (
+        "48 % of the weights were dampened without clipping and with a norm of 1, and 83 % with a norm of 0.01" in PAGE
+    )
 
 
 def test_an_average_made_before_attach_is_refused():

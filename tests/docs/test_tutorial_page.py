@@ -111,7 +111,13 @@ def test_the_tutorial_reads_as_a_program_and_not_as_a_test():
 
 @pytest.mark.parametrize(
     ("printed", "shown", "is_same"),
-    [("a 93%", "a 90%", True), ("a 93%", "a 80%", False), ("b 4", "b 5", False), ("0.10", "0.12", True), ("c", "d", False)],
+    [
+        ("a 93%", "a 90%", True),
+        ("a 93%", "a 80%", False),
+        ("b 4", "b 5", False),
+        ("0.10", "0.12", True),
+        ("c", "d", False),
+    ],
 )
 def test_near_numbers_and_the_same_words_are_the_same(printed, shown, is_same):
     assert same(printed, shown) == is_same
