@@ -43,6 +43,18 @@ def test_the_overview_of_the_reference_links_every_entry():
     assert {name: page for page, name in links} == pages
 
 
+def test_the_overview_of_the_reference_has_a_line_for_every_entry(monkeypatch):
+    pytest.importorskip("griffe", reason="griffe is missing: make docs")
+    monkeypatch.syspath_prepend(str(DOCS))
+    import reference_index
+
+    page = reference_index.page()
+    assert (DOCS / "reference" / "index.md").read_text() == page, "python docs/reference_index.py"
+    lines = [line for line in page.splitlines() if line.startswith("- ")]
+    assert len(lines) == len(PUBLIC)
+    assert all(re.fullmatch(r"- \[`[\w.]+`\]\(\w+\.md#[\w.]+\): .{10,}\.", line) for line in lines)
+
+
 SCALING = ("volume_dependent_lr", "fuzzy_learning_rates")
 CHAINED = re.compile(rf"\b(crystallize|{'|'.join(SCALING)})\b")
 
