@@ -55,10 +55,10 @@ def outputs_of(source: str, names: dict[str, Any], count: int) -> Iterator[Cell]
 
 def run(source: str, names: dict[str, Any]) -> Any:
     """Runs a cell as a notebook does; returns the value of an expression at its end."""
-    tree = ast.parse(source)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, "<cell>", "exec"), names)
-    return eval(compile(ast.Expression(last.value), "<cell>", "eval"), names) if last is not None else None
+    *others, last = ast.parse(source).body
+    value = last.value if isinstance(last, ast.Expr) else None
+    exec(compile(ast.Module(others if value else [*others, last], []), "<cell>", "exec"), names)
+    return eval(compile(ast.Expression(value), "<cell>", "eval"), names) if value else None
 
 
 def split(text: str) -> list[str]:
