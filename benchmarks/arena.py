@@ -89,7 +89,7 @@ def main(options: Any) -> None:
     pin(1)
     found = {size: measured(shape, options.rounds) for size, shape in SIZES.items()}
     folder = prepare(str(options.output))
-    write_json(folder / "arena-cost.json", {"machine": machine(), "rounds": options.rounds, "milliseconds": found})
+    write_json(folder / "arena-cost.json", {"machine": machine(1), "rounds": options.rounds, "milliseconds": found})
     Console().print(table(found).rich())
     (folder / "arena-cost.md").write_text(table(found).markdown() + "\n")
 

@@ -169,7 +169,7 @@ COMMANDS = {
         "the same command goes on after the last finished variant",
         "flatness.run:run",
         FlatnessSettings,
-        takes="TODO flatness",
+        takes="ten minutes",
     ),
     "invert": Command(
         "reconstruct images from gradients of plain and bio-inspired networks",
