@@ -159,7 +159,7 @@ COMMANDS = {
         "the same command goes on after the last finished variant",
         "flatness.run:run",
         FlatnessSettings,
-        takes="TODO flatness",
+        takes="a few minutes",
     ),
     "invert": Command(
         "reconstruct images from gradients of plain and bio-inspired networks",
