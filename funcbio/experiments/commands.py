@@ -169,7 +169,7 @@ COMMANDS = {
         "the same command goes on after the last finished variant",
         "flatness.run:run",
         FlatnessSettings,
-        takes="ten minutes",
+        takes="a few minutes",
     ),
     "invert": Command(
         "reconstruct images from gradients of plain and bio-inspired networks",

@@ -302,8 +302,8 @@ class SweepResult:
                 further runs at the chosen value.
 
         Example:
-            >>> table = {"member": [*range(6)], "seed": [0, 1, 2] * 2, "lr": [0.1] * 3 + [0.5] * 3, "step": [9] * 6}
-            >>> table |= {"loss": [0.5, 0.6, 0.7, 0.9, 0.8, 0.1]}
+            >>> table = {"member": [*range(6)], "seed": [0, 1, 2] * 2, "step": [9] * 6}
+            >>> table |= {"lr": [0.1] * 3 + [0.5] * 3, "loss": [0.5, 0.6, 0.7, 0.9, 0.8, 0.1]}
             >>> result = SweepResult(table, ["lr"], {}, {}).best("loss", over="lr", seeds=2)
             >>> result.table["seed"], result.table["loss"], result.chosen["lr"]
             ([2], [0.7], [0.1])
@@ -340,10 +340,15 @@ class SweepResult:
         Example:
             >>> x = torch.randn(64, 4)
             >>> of = lambda **how: sweep(
-            ...     lambda: torch.nn.Linear(4, 1), torch.nn.functional.mse_loss, (x, x.sum(1, keepdim=True)),
-            ...     steps=3, lr=0.1, progress=False, **how,
+            ...     lambda: torch.nn.Linear(4, 1),
+            ...     torch.nn.functional.mse_loss,
+            ...     (x, x.sum(1, keepdim=True)),
+            ...     steps=3,
+            ...     progress=False,
+            ...     **how,
             ... )
-            >>> first, further = of(mechanisms={"plain": []}, seeds=2), of(mechanisms={"l2": ["l2_init"]}, seeds=2)
+            >>> first = of(mechanisms={"plain": []}, seeds=2)
+            >>> further = of(mechanisms={"l2": ["l2_init"]}, seeds=2)
             >>> first.join(further).table["mechanisms"]
             ['plain', 'plain', 'l2', 'l2']
         """
