@@ -17,7 +17,7 @@ from typing import Any
 DOCS = Path(__file__).parent
 NOTEBOOKS, PAGES, PICTURES = DOCS.parent / "notebooks", DOCS / "tutorials", DOCS / "assets" / "tutorials"
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
-PHOTOS = ("4-gradient-inversion-4",)
+PHOTOS = ("4-gradient-inversion-3",)
 """Pictures of images: a dark page does not turn their lightness around."""
 
 HERE = "The [page with all outputs]"
