@@ -7,6 +7,8 @@ import re
 import pytest
 from places import DOCS
 
+from funcbio import IdleWarning
+
 PAGE = (DOCS / "tutorial.md").read_text()
 BLOCK = re.compile(r"```python\n(?P<code>.*?)\n```\n(?:\n```text\n(?P<shown>.*?)```\n)?", re.DOTALL)
 SECTIONS = PAGE.split("\n## ")[1:]
@@ -54,7 +56,8 @@ def train(names):
     assert 0.01 < names["share"] < 0.2
     assert 0.03 < names["weight"].norm() / names["raw"][0].norm() < 0.1
     assert names["bias"].equal(names["raw"][1])
-    plain, method, attached = (names["weights"](way) for way in ("plain", "method", "attach"))
+    with pytest.warns(IdleWarning, match="fuzzy_learning_rates should act on the update of Adam"):
+        plain, method, attached = (names["weights"](way) for way in ("plain", "method", "attach"))
     assert (method - plain).norm() / plain.norm() < 1e-3
     assert (attached - plain).norm() / plain.norm() > 0.05
 
