@@ -56,6 +56,7 @@ def test_factors_cancel_on_the_gradient_of_optimizers_that_divide_by_its_norm_an
 CHAIN = ["update_fuzzy_learning_rates", "volume_dependent_lr", "fuzzy_learning_rates", "scale_grad", "crystallize"]
 
 
+@pytest.mark.filterwarnings("ignore:.* should act on the update of Adam:funcbio.IdleWarning")
 @pytest.mark.parametrize("name", ["sgd", "adam fused"])
 def test_on_the_gradient_it_is_calling_the_methods_before_the_step(name):
     by_hand, model = bio_net(**EVERY_STATE), bio_net(**EVERY_STATE)

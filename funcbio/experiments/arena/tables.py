@@ -35,14 +35,14 @@ def result_tables(rows: Sequence[RowOfTable], seeds: int) -> list[Table]:
 def contrast_tables(found: Sequence[RowOfTable]) -> list[Table]:
     """Makes a table of the questions for each data set, row of tasks and optimizer."""
     every = answers(found)
-    headings = [*QUESTIONS[:3], *QUESTIONS[4:]]
+    headings = [*QUESTIONS[1:3], *QUESTIONS[4:]]
     return [
         Table(
             headings,
-            [[*cells[:3], *cells[4:]] for cells in every if cells[3] == place],
+            [[*cells[1:3], *cells[4:]] for cells in every if cells[3] == place],
             {"title": f"Questions, {place}: differences over all steps"},
-            keys=3,
-            tied=(4,),
+            keys=2,
+            tied=(3,),
         )
         for place in dict.fromkeys(cells[3] for cells in every)
     ]

@@ -17,6 +17,7 @@ from funcbio.experiments.compare.settings import Settings
 from funcbio.experiments.data import Digits
 from funcbio.experiments.nets import initial_params, mlp
 from funcbio.experiments.sweep_parts import accuracy
+from funcbio.mechanisms import fixed_rates
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,9 @@ def make_run(settings: Settings, digits: Digits, variant: str) -> Run:
     """Makes the run of a variant, "plain" or "bio"."""
     net = mlp(settings.hidden)
     bio = funcbio.bind(net, settings.config)
-    rules = (bio.crystallize, bio.volume_dependent_lr, bio.fuzzy_learning_rates, bio.update_fuzzy_learning_rates)
+    rules = [bio.crystallize, bio.volume_dependent_lr, bio.fuzzy_learning_rates]
+    if fixed_rates(settings.config) is None:
+        rules.append(bio.update_fuzzy_learning_rates)
     return Run(net, bio, funcbio.chain(*rules if variant == "bio" else ()), funcbio.observe(net), digits)
 
 
