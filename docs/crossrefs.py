@@ -24,6 +24,7 @@ SHARED_PAGE = {
     "amp": ["torch.amp.GradScaler"],
     "distributed": ["torch.distributed.ProcessGroup"],
     "optim": ["torch.optim.Optimizer"],
+    "data": ["torch.utils.data.TensorDataset"],
     "size": ["torch.Size"],
     "tensor_attributes": ["torch.device", "torch.dtype"],
     "tensors": ["torch.Tensor"],
