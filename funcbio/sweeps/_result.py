@@ -302,8 +302,9 @@ class SweepResult:
                 further runs at the chosen value.
 
         Example:
-            >>> table = {"member": [*range(6)], "seed": [0, 1, 2] * 2, "step": [9] * 6}
-            >>> table |= {"lr": [0.1] * 3 + [0.5] * 3, "loss": [0.5, 0.6, 0.7, 0.9, 0.8, 0.1]}
+            >>> table = {"member": [*range(6)], "seed": [0, 1, 2] * 2}
+            >>> table |= {"lr": [0.1] * 3 + [0.5] * 3, "step": [9] * 6}
+            >>> table |= {"loss": [0.5, 0.6, 0.7, 0.9, 0.8, 0.1]}
             >>> result = SweepResult(table, ["lr"], {}, {}).best("loss", over="lr", seeds=2)
             >>> result.table["seed"], result.table["loss"], result.chosen["lr"]
             ([2], [0.7], [0.1])
