@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim.optimizer import _global_optimizer_pre_hooks
 
 from funcbio import BioConfig, BioConverter, IdleWarning, Mechanism, attach, bind, sweep
+from funcbio.objects import _cancelled
 
 X = torch.randn(16, 5, generator=torch.Generator().manual_seed(0))
 APPLIED = "fuzzy_learning_rates"
@@ -167,6 +168,13 @@ def classic_loop(*calls, optimizer=torch.optim.Adam, model=None, steps=3, **opti
             getattr(made, name)()
         stepping.step()
     return made
+
+
+@pytest.fixture(autouse=True)
+def no_model_waits():
+    """Forgets models that other tests have left without a step."""
+    _cancelled._waiting.clear()
+    _cancelled.stop_waiting()
 
 
 def hooks():

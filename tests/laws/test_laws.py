@@ -451,6 +451,7 @@ def test_rates_of_a_leaf_do_not_depend_on_other_leaves(distribution):
 
 
 @pytest.mark.sampled(5)
+@pytest.mark.filterwarnings("ignore:update_fuzzy_learning_rates should have rates:funcbio.IdleWarning")
 @every_distribution
 def test_a_step_of_every_distribution_compiles_whole(distribution):
     config = BioConfig(fuzzy_lr_distribution=distribution, fuzzy_lr_dynamic=True, record_activity=True)
