@@ -58,20 +58,18 @@ def marked(text: str, name: str, content: str) -> str:
 
 
 def folded(title: str, text: str) -> str:
-    """Writes a text that opens at a click."""
-    lines = "\n".join(f"    {line}".rstrip() for line in text.splitlines())
-    return f'??? note "{title}"\n\n{lines}\n'
+    """Writes a text that opens at a click, as the other pages of results do."""
+    return f'<details class="note" markdown="1">\n<summary>{title}</summary>\n\n{text}\n\n</details>\n'
 
 
 def all_tables(content: Mapping[str, Any]) -> str:
     """Writes every table of a file, folded."""
-    parts = [folded(title, Table(tables.HEADINGS, cells).markdown(NARROW, "*")) for title, cells in _parts(content)]
+    parts = [
+        folded(title, Table(tables.HEADINGS, cells).markdown(NARROW, "*"))
+        for title, cells in tables.parts(content["table"])
+    ]
     answers = Table(tables.QUESTIONS, tables.answers(content["contrasts"])).markdown(NARROW)
     return "\n".join([*parts, folded("Questions: differences over all steps", answers)])
-
-
-def _parts(content: Mapping[str, Any]) -> Any:
-    return tables.parts(content["table"])
 
 
 def helped(content: Mapping[str, Any], methods: Sequence[str]) -> str:

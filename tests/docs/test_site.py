@@ -54,6 +54,13 @@ def test_no_equation_is_left_as_its_source(pages):
         assert not re.search(r"\$[^$<]{1,80}\$", prose), name
 
 
+def test_no_block_is_left_as_its_source(pages):
+    """Folds, notes and tables that an extension would have to read appear as they were typed without it."""
+    typed = re.compile(r"^(?:<p>)?(?:\?\?\?\+?|!!!|:::) \w.*|^(?:<p>)?\|.*\|$", re.MULTILINE)
+    shown = {name: re.sub(r"<pre.*?</pre>", "", text, flags=re.DOTALL) for name, text in pages.items()}
+    assert {name: typed.findall(text)[:3] for name, text in shown.items() if typed.search(text)} == {}
+
+
 def test_search_knows_every_mechanism(site):
     index = json.loads((site / "search" / "search_index.json").read_text())
     found = {entry["location"] for entry in index["docs"]}
