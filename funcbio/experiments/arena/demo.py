@@ -12,13 +12,14 @@ from funcbio.experiments.arena.methods import named, settings_of
 from funcbio.experiments.arena.results import compared
 from funcbio.experiments.arena.settings import Settings as ArenaSettings
 from funcbio.experiments.arena.tables import numbers
-from funcbio.experiments.arena.tasks import ROWS, TITLES
+from funcbio.experiments.arena.tasks import ROWS, TITLES, Row
 from funcbio.experiments.arena.tasks.images import pool
 from funcbio.experiments.arena.training import train
 from funcbio.experiments.frame.experiment import begin
 from funcbio.experiments.frame.files import UNDATED, rounded, save_figure
 from funcbio.experiments.frame.intervals import interval, spell
 from funcbio.experiments.frame.results import about
+from funcbio.experiments.frame.searching import Point
 from funcbio.experiments.frame.table import Table
 from funcbio.plot._canvas import draw_mean, figure_of
 
@@ -32,16 +33,17 @@ def run(settings: Settings) -> None:
     Raises:
         SettingError: If the output cannot be written; before any training.
     """
-    images, output = begin(settings, lambda _: pool("digits", "data"))
+    row, output = begin(settings, lambda _: ROWS[settings.task](pool("digits", "data")))
     output.say(f"{heading(settings)}. The arena found the numbers.")
-    runs, names = [], TUNED[settings.task]
-    for number, name in enumerate(names, 1):
-        part = {"best": settings_of(named(name), names[name]), "at_limit": []}
-        output.say(f"{number} of {len(names)}: {name} ({numbers(part)})")
-        runs.append(result_of(settings, name, images))
+    runs, points = [], TUNED[settings.task]
+    for number, (name, point) in enumerate(points.items(), 1):
+        part = {"method": name, "best": settings_of(named(name), point), "at_limit": []}
+        output.say(f"{number} of {len(points)}: {name} ({numbers(part)})")
+        runs.append({**part, **trained(settings, row, name, point)})
     output.write("results.json", {**about(settings), "runs": runs})
-    save_figure(output.folder / "demo.png", curves(settings, runs), dpi=150)
-    save_figure(output.folder / "demo.svg", curves(settings, runs), **UNDATED)
+    figure = curves(settings, runs)
+    save_figure(output.folder / "demo.png", figure, dpi=150)
+    save_figure(output.folder / "demo.svg", figure, **UNDATED)
     output.show(table(settings, runs))
     output.end()
 
@@ -52,22 +54,14 @@ def heading(settings: Settings) -> str:
     return f"{title.capitalize()}: {settings.tasks} tasks in a row, Adam, {settings.seeds} seeds"
 
 
-def result_of(settings: Settings, name: str, images: Any) -> dict[str, Any]:
-    """Trains one method with all seeds."""
-    method, point, seeds = named(name), TUNED[settings.task][name], [*range(settings.seeds)]
+def trained(settings: Settings, row: Row, name: str, point: Point) -> dict[str, Any]:
+    """Trains one method with all seeds; returns what the arena's results hold beside the method and its numbers."""
     sizes = ArenaSettings(steps=settings.tasks * TASK_STEPS, blocks=settings.tasks // BLOCK_TASKS, compile="no")
+    seeds = [*range(settings.seeds)]
     with TemporaryDirectory() as folder:
-        row = ROWS[settings.task](images)
-        measured = train(sizes, row, method, OPTIMIZER, [point], seeds, Path(folder) / "sweep", progress=True)
-    return {
-        "data": "digits",
-        "task": settings.task,
-        "optimizer": OPTIMIZER,
-        "method": name,
-        "best": settings_of(method, point),
-        "at_limit": [],
-        "values": rounded(measured.values[0]),
-    }
+        measured = train(sizes, row, named(name), OPTIMIZER, [point], seeds, Path(folder) / "sweep", progress=True)
+    place = {"data": "digits", "task": row.name, "optimizer": OPTIMIZER}
+    return {**place, "values": rounded(measured.values[0])}
 
 
 def table(settings: Settings, runs: Sequence[Mapping[str, Any]]) -> Table:

@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from funcbio.experiments.arena.methods import NORM_DECAY, PLAIN
+from funcbio.experiments.arena.tasks.labels import TASK_STEPS as TASK_STEPS  # As many as with permuted pixels.
 from funcbio.experiments.frame.settings import Checked, Checks, option
 
 KEEP = "keep_plasticity"
 OPTIMIZER = "adam"
-TASK_STEPS = 50
-"""Steps of one task in both rows."""
-
 BLOCK_TASKS = 2
 """Tasks over which each point of a curve is averaged."""
 
