@@ -1,20 +1,15 @@
 """The command line: ``python -m funcbio``, with a subcommand for each experiment."""
 
 import argparse
-import platform
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from typing import NoReturn
 
-import torch
-
 from funcbio.experiments.commands import COMMANDS
+from funcbio.experiments.frame.results import versions
 from funcbio.experiments.frame.settings import SettingError
 
-VERSIONS = (
-    f"funcbio {import_module('funcbio').__version__}, torch {torch.__version__}, Python {platform.python_version()}"
-)
+VERSIONS = "funcbio {funcbio}, torch {torch}, Python {python}".format(**versions())
 TIMES = "Times are those of two cores, with the default options. 'funcbio command --help' shows all options."
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from funcbio._checks import is_count, require
 from funcbio.plot._canvas import colors_of, figure_of
-from funcbio.plot._given import arrays_of, extra
+from funcbio.plot._given import arrays_of, extra, extremes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,5 +94,5 @@ def draw_distributions(
 
 def _limits_of(arrays: Mapping[str, Any]) -> Limits:
     """Returns the smallest and the largest number; a bin's width around a single one."""
-    low, high = (float(end(end(array) for array in arrays.values())) for end in (min, max))
+    low, high = extremes(arrays)
     return (low, high) if low < high else (low - 0.5, high + 0.5)

@@ -40,6 +40,12 @@ def arrays_of(name: str, values: Any) -> "dict[str, ndarray]":
     return arrays
 
 
+def extremes(arrays: "Mapping[str, ndarray]") -> tuple[float, float]:
+    """Returns the smallest and the largest of all numbers."""
+    low, high = (float(end(end(array) for array in arrays.values())) for end in (min, max))
+    return low, high
+
+
 def steps_of(steps: Sequence[float] | None, number: int) -> list[float]:
     """Returns the steps that values belong to; counted from 0 if None."""
     if steps is None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from funcbio._checks import is_number, require
 from funcbio.plot._canvas import colors_of, figure_of
-from funcbio.plot._given import arrays_of, extra
+from funcbio.plot._given import arrays_of, extra, extremes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +55,7 @@ def outcomes(
 def _edges(arrays: Mapping[str, "ndarray"], step: float | None) -> "ndarray":
     """Returns the ends of the bins: half a step around every number that can occur."""
     np = extra("numpy")
-    low, high = (float(end(end(array) for array in arrays.values())) for end in (min, max))
+    low, high = extremes(arrays)
     if step is None:
         return np.linspace(low, high, BINS + 1) if low < high else np.array([low - 0.5, high + 0.5])
     first, last = round(low / step), round(high / step)

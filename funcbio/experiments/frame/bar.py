@@ -27,7 +27,7 @@ def bars(*columns: ProgressColumn) -> Iterator[Begin]:
     Yields:
         A function that begins a bar with a name and a length, and returns one that advances it.
     """
-    if not (is_live() or in_notebook()):
+    if not is_live():
         yield Lines
         return
     shown = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn()
