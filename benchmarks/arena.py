@@ -90,7 +90,7 @@ def main(options: Any) -> None:
     found = {size: measured(shape, options.rounds) for size, shape in SIZES.items()}
     folder = prepare(str(options.output))
     write_json(folder / "arena-cost.json", {"machine": machine(1), "rounds": options.rounds, "milliseconds": found})
-    Console().print(table(found).rich())
+    Console().print(table(found))
     (folder / "arena-cost.md").write_text(table(found).markdown() + "\n")
 
 
