@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from funcbio._optional import import_extra
+from funcbio.base import listed
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -43,10 +44,8 @@ def require_one_of(what: str, choices: Collection[Any], **parameter: Any) -> Non
     """Raises ValueError if a parameter is not one of the choices; the message names them."""
     for name, value in parameter.items():
         if value not in choices:
-            names = [repr(choice) for choice in choices]
-            names = names if len(names) <= 10 else [*names[:6], "...", *names[-3:]]
-            listed = ", ".join(names) or "(there are none)"
-            raise ValueError(f"{name} should be one of the {what} {listed}; found {value!r}")
+            names = listed(map(repr, choices)) or "(there are none)"
+            raise ValueError(f"{name} should be one of the {what} {names}; found {value!r}")
 
 
 def runs(table: Mapping[str, Sequence[Any]], hyper: Sequence[str], metric: str) -> list[Run]:
@@ -81,9 +80,7 @@ def resolve_step(members: Sequence[Run], step: int | None) -> int:
     require_one_of("steps", steps, step=step)
     missing = [run.member for run in members if step not in run.values]
     if step is None or missing:
-        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
-        lacking = f"members {missing[:10]}{more}"
-        raise ValueError(f"step should be one that every member has; found {step}, which {lacking} lack")
+        raise ValueError(f"step should be one that every member has; found {step}, which members {listed(missing)} lack")
     return step
 
 

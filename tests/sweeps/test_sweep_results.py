@@ -326,7 +326,7 @@ def test_unknown_names_are_refused_with_those_there_are(call, message):
 
 
 def test_a_long_list_of_choices_is_shortened():
-    with pytest.raises(ValueError, match=r"the steps 0, 1, 2, 3, 4, 5, \.\.\., 97, 98, 99; found 100"):
+    with pytest.raises(ValueError, match="the steps 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 90 more; found 100"):
         sweep({}, [0], lambda *at: 1.0, steps=range(100)).summary("loss", step=100)
 
 
@@ -346,7 +346,7 @@ def test_no_common_seed_is_refused():
 def test_a_step_that_a_member_lacks_is_refused():
     table = {"member": [0, 0, 1], "seed": [0, 0, 1], "step": [1, 2, 1], "loss": [1.0, 2.0, 3.0]}
     result = SweepResult(table, (), {}, {})
-    with pytest.raises(ValueError, match=r"one that every member has; found 2, which members \[1\] lack"):
+    with pytest.raises(ValueError, match=r"one that every member has; found 2, which members 1 lack"):
         result.summary("loss")
     assert result.summary("loss", step=1)["mean"].item() == 2.0
     assert isinstance(result.curves("loss"), Figure)
