@@ -5,10 +5,11 @@ every mechanism that was measured; a test compares.
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from marks import folded, marked
 
 from funcbio.experiments.arena import tables
 from funcbio.experiments.arena.methods import START
@@ -16,7 +17,7 @@ from funcbio.experiments.arena.tasks import TITLES
 from funcbio.experiments.frame.intervals import spell
 from funcbio.experiments.frame.table import NARROW, Table
 
-DOCS, NONE = Path(__file__).parent, "-"
+DOCS, NAME, NONE = Path(__file__).parent, Path(__file__).name, "-"
 FILES = {"arena": "arena.json", "quick": "arena-quick.json"}
 PAGES = {
     "rates": ["fuzzy rates"],
@@ -36,6 +37,9 @@ PAGES = {
 }
 """Methods of the arena that say something about a mechanism, by its page."""
 
+SHORT = ["plain", "keep_plasticity", "hare and tortoise", "LayerNorm, decay", f"LayerNorm, {START}"]
+"""Methods of the table on the first page."""
+
 LEAD = (
     "[The arena](../results-arena.md), {seeds} seeds, every method at its own best learning rate: the mean over all\n"
     "tasks minus that of plain training, with 95 % intervals; in bold where q < 0.05.\n"
@@ -45,21 +49,6 @@ LEAD = (
 def read(name: str) -> dict[str, Any]:
     """Reads a file of results."""
     return json.loads((DOCS / "assets" / FILES[name]).read_text())
-
-
-def marked(text: str, name: str, content: str) -> str:
-    """Puts content between the marks of a name."""
-    begin, end = f"<!-- {name}, made by docs/arena_page.py -->", f"<!-- end of {name} -->"
-    pattern = f"({re.escape(begin)}\n).*?({re.escape(end)})"
-    found, count = re.subn(pattern, lambda match: f"{match[1]}\n{content}\n{match[2]}", text, flags=re.DOTALL)
-    if count != 1:
-        raise ValueError(f"the page should have the marks {begin} and {end} once; found {count}")
-    return found
-
-
-def folded(title: str, text: str) -> str:
-    """Writes a text that opens at a click, as the other pages of results do."""
-    return f'<details class="note" markdown="1">\n<summary>{title}</summary>\n\n{text}\n\n</details>\n'
 
 
 def all_tables(content: Mapping[str, Any]) -> str:
@@ -85,6 +74,19 @@ def helped(content: Mapping[str, Any], methods: Sequence[str]) -> str:
     return f"{lead}\n{Table(('tasks', *present), cells).markdown(NARROW)}\n"
 
 
+def shortly(content: Mapping[str, Any]) -> str:
+    """Writes the means of a few methods with half the width of their intervals, as the first page shows them."""
+    rows = {(row["data"], row["task"], row["optimizer"], row["method"]): row["all"] for row in content["table"]}
+    places = [("digits", task, optimizer) for optimizer in ("adam", "sgd") for task in ("pixels", "labels")]
+    cells = [[name, *(_mean(rows.get((*place, name))) for place in places)] for name in SHORT]
+    heads = [tables.place_name(*place).replace(", digits", "") for place in places]
+    return Table(("method", *heads), cells).markdown(NARROW) + "\n"
+
+
+def _mean(found: Mapping[str, float] | None) -> str:
+    return f"{100 * found['mean']:.1f} ± {50 * (found['high'] - found['low']):.1f}" if found else NONE
+
+
 def _cell(row: Mapping[str, Any] | None, place: tuple[str, str, str]) -> str:
     if not row or "plain" not in row:
         return NONE
@@ -100,10 +102,12 @@ def pages() -> dict[Path, str]:
     results = DOCS / "results-arena.md"
     found = {results: results.read_text()}
     for name in FILES:
-        found[results] = marked(found[results], name, all_tables(read(name)))
+        found[results] = marked(found[results], name, all_tables(read(name)), NAME)
+    for path in (DOCS / "index.md", DOCS.parent / "README.md"):
+        found[path] = marked(path.read_text(), "short", shortly(arena), NAME)
     for page, methods in PAGES.items():
         path = DOCS / "mechanisms" / f"{page}.md"
-        found[path] = marked(path.read_text(), "arena", helped(arena, methods))
+        found[path] = marked(path.read_text(), "arena", helped(arena, methods), NAME)
     return found
 
 

@@ -80,7 +80,9 @@ def resolve_step(members: Sequence[Run], step: int | None) -> int:
     require_one_of("steps", steps, step=step)
     missing = [run.member for run in members if step not in run.values]
     if step is None or missing:
-        raise ValueError(f"step should be one that every member has; found {step}, which members {listed(missing)} lack")
+        raise ValueError(
+            f"step should be one that every member has; found {step}, which members {listed(missing)} lack"
+        )
     return step
 
 

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from funcbio.attachment._attach import attach
+from funcbio import BioConverter, attach
 from funcbio.bio_config import BioConfig
-from funcbio.bio_converter import BioConverter
 from funcbio.engine._fused import programs_for
 from funcbio.engine._options import OPTIONS
 from funcbio.engine._packages import only_noted
