@@ -42,7 +42,7 @@ FOUND_BY = {
     "diverse learning rates": "rates",
 }
 # Pages outside tutorials whose blocks of code still have lines of more than 88 letters.
-LONG_LINES = {"index", "results-arena", "results-grid"}
+LONG_LINES = {"index"}
 # A button of the theme may be a hidden choice, of which readers see the label.
 LOOK = """() => {
   const e = document.activeElement, hidden = getComputedStyle(e).opacity === "0";

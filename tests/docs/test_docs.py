@@ -3,6 +3,7 @@
 import html
 import pkgutil
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -157,12 +158,11 @@ def test_the_site_asks_for_no_fonts_from_elsewhere():
     assert not re.findall(r"extra_(?:css|javascript):.*https?:", settings)
 
 
-def test_tables_of_the_arena_are_made_from_its_results(monkeypatch):
+@pytest.mark.parametrize("maker", ["arena_page", "grid_page"])
+def test_tables_of_results_are_made_from_their_files(maker, monkeypatch):
     monkeypatch.syspath_prepend(str(DOCS))
-    import arena_page
-
-    for path, text in arena_page.pages().items():
-        assert path.read_text() == text, f"{path.name}: run python docs/arena_page.py"
+    for path, text in import_module(maker).pages().items():
+        assert path.read_text() == text, f"{path.name}: run python docs/{maker}.py"
 
 
 def test_the_overview_of_the_results_has_the_tables_of_their_numbers(monkeypatch):
@@ -269,7 +269,7 @@ def test_pages_name_the_drawings_in_words_too():
     assert sorted(shown.values()) == ["idea", "modules"]
 
 
-RESULTS = ("results", "results-each", "results-plasticity", "results-flatness", "results-inversion")
+RESULTS = tuple(path.stem for path in sorted(DOCS.glob("results*.md")))
 MOST_ROWS = 9
 
 
@@ -282,7 +282,7 @@ def tables_of(text):
 @pytest.mark.parametrize("name", RESULTS)
 def test_a_page_of_results_says_its_finding_and_shows_a_figure_before_any_table(name):
     text = (DOCS / f"{name}.md").read_text()
-    assert re.match(r"# [\w ]+: .{20,}", text)
+    assert re.match(r"# [\w' ]+: .{20,}", text)
     tables = list(tables_of(text))
     assert 0 < text.index("![") < tables[0][0]
     for start, rows in tables:
@@ -293,7 +293,7 @@ def test_a_page_of_results_says_its_finding_and_shows_a_figure_before_any_table(
 LONGEST = 88  # Letters that fit in a block of code beside both lists of a window of 1280 pixels.
 BLOCK = re.compile(r"^( *)```\w*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?<=\n\n)(?:^ {4}(?![-*|!]|\d+\.).*\n)+", re.MULTILINE)
-FREE = {"index.md", "results-arena.md", "results-grid.md"}
+FREE = {"index.md"}
 WRITTEN = [page for page in DOCS.rglob("*.md") if page.parent.name != "tutorials" and page.name not in FREE]
 
 

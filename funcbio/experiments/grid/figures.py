@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from funcbio.experiments.frame.figures import draw_intervals
 from funcbio.experiments.grid.protocol import MECHANISMS, PROTOCOLS
@@ -33,12 +33,12 @@ def learning_curves(results: Mapping[str, Any]) -> Figure:
             axes.set_title(f"{protocol} protocol, {f'weights split by {gamma}' if gamma else 'weights not split'}")
             axes.set(xlabel="epoch", xscale="log")
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_minor_locator(NullLocator())
             axes.grid(alpha=0.2)
         axes_row[0].set_ylabel("test accuracy, %")
-        ends = [_numbers(line[end]) for line in result["curves"]["cells"] for end in ("mean", "low")]
-        lowest = float(np.nanmin(np.array(ends)))
-        axes_row[0].set_ylim(max(0.0, lowest - 3.0), 101.0)
+        ends = np.array([_numbers(line[end]) for line in result["curves"]["cells"] for end in ("mean", "low", "high")])
+        axes_row[0].set_ylim(max(0.0, float(np.nanmin(ends)) - 3.0), min(101.0, float(np.nanmax(ends)) + 3.0))
     panels[0, 0].legend(loc="upper left", frameon=False, title="mean and 95 % interval over seeds")
     return figure
 
