@@ -107,7 +107,7 @@ def read(name: str) -> Any:
 
 def accuracy() -> Columns:
     """What mechanisms do to the accuracy on one task."""
-    grid, each = read("grid"), read("each")
+    grid, each = read("grid-fashion"), read("each")
 
     def alone(optimizer: str) -> Column:
         return Column(EACH, lambda name: entry(each[optimizer], mechanism=name)["difference"])
