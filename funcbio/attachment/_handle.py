@@ -20,7 +20,7 @@ from funcbio.attachment._signals import Listening
 from funcbio.attachment._trees import trees_of
 from funcbio.attachment._turnover import Ages
 from funcbio.attachment._unseen import watch
-from funcbio.base import BioState, Tree
+from funcbio.base import BioState, Tree, listed
 from funcbio.bio_converter import strip
 from funcbio.mechanisms._placed import Mechanism
 from funcbio.mechanisms._row import units_of
@@ -73,10 +73,12 @@ class Handle:
         self._begin()
 
     def __repr__(self) -> str:
-        """Returns the mechanisms with their places and periods, and the number of steps."""
+        """Returns the mechanisms with their places and periods, the weights with synapses, and the number of steps."""
         acting = ", ".join(one.in_words for one in self.mechanisms)
+        weights = listed(bio.synapse.weight for bio in self._layers.current)
         steps = f"{self.steps} step{'' if self.steps == 1 else 's'}"
-        return f"Handle({acting}; {steps}{'' if self.attached else '; removed'})"
+        parts = [acting, weights, steps, "" if self.attached else "removed"]
+        return f"Handle({'; '.join(filter(None, parts))})"
 
     @property
     def units(self) -> Units | None:

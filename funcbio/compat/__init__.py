@@ -10,6 +10,8 @@ from types import ModuleType
 
 from funcbio.compat import release
 
+__all__ = ["install"]
+
 NAME = "bio_transformations"
 SETTINGS = ("BioConfig", "DEFAULT_BIO_CONFIG", "Distribution")
 PARTS = {
@@ -56,3 +58,8 @@ def _module(name: str, exported: list[str] | tuple[str, ...]) -> ModuleType:
     for item in exported:
         setattr(module, item, getattr(release, item))
     return module
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return sorted(__all__)

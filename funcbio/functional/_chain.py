@@ -10,7 +10,7 @@ from funcbio.engine._layers import Step
 from funcbio.engine._run import run_steps
 from funcbio.engine._switch import compiles
 from funcbio.mechanisms import ROWS
-from funcbio.mechanisms._row import name_of, parts_of
+from funcbio.mechanisms._row import name_of
 from funcbio.tensors._kept import is_watched
 from funcbio.tensors._sharding import is_plain
 
@@ -106,7 +106,7 @@ def _flat(features: tuple[Feature, ...]) -> list[Feature]:
 
 def _title(feature: Feature) -> str:
     """Returns the name of a feature, or what a chain within the chain prints as."""
-    return feature.__qualname__ if _is_chain(feature) else name_of(parts_of(feature)[0])  # pyright: ignore[reportAttributeAccessIssue]
+    return feature.__qualname__ if _is_chain(feature) else name_of(feature)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _is_chain(feature: Feature) -> bool:

@@ -58,7 +58,7 @@ def _unapplied(mechanisms: Sequence[Mechanism], config: BioConfig) -> list[str]:
 
 
 def _cancelled(mechanisms: Sequence[Mechanism], optimizer: type) -> str | None:
-    names = [one.name for one in mechanisms if one.where == "gradient" and one.row.scales]
+    names = [one.name for one in mechanisms if one.where == "gradient" and one.scales]
     return cancelled(names, optimizer, "where='gradient': leave where out")
 
 

@@ -56,7 +56,7 @@ def fields_of(keep: Collection[str], config: BioConfig) -> tuple[list[str], list
             raise ValueError(f"keep should name {should}; found {name!r}")
     rows = [ROWS[name] for name in keep if name in ROWS]
     needed = {*keep, *(field for row in rows for field in row.keeps(config))}
-    return [field for field in KEPT if field in needed], sorted({row.counter for row in rows if row.counts_calls})
+    return [field for field in KEPT if field in needed], sorted({row.name for row in rows if row.counts_calls})
 
 
 def needed_by(rows: Iterable[Row], config: BioConfig) -> list[str]:
@@ -64,7 +64,7 @@ def needed_by(rows: Iterable[Row], config: BioConfig) -> list[str]:
     return [
         name
         for row in rows
-        for name in (*row.keeps(config), *row.keeps_for_units(config), *([row.counter] if row.counts_calls else []))
+        for name in (*row.keeps(config), *row.keeps_for_units(config), *([row.name] if row.counts_calls else []))
     ]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from funcbio._checks import perhaps
 from funcbio.anatomy._synapses import Choice, Holder, Synapse, holders
 from funcbio.anatomy._units import Units
+from funcbio.base import listed
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.functional._signals import Reader, Signals, centered, means_of, read, readers
 from funcbio.functional._stateless import Stateless
@@ -70,6 +71,8 @@ class Observed:
         self, model: nn.Module, synapses: Choice, config: BioConfig | None, units: Units | None = None
     ) -> None:
         located = holders(model, synapses)
+        self.kind = type(model).__name__
+        self.weights = [synapse.weight for synapse, _, _ in located if synapse.observable]
         for synapse, layer, _ in located:
             if config is not None and synapse.observable and synapse.splits(config.weight_splitting_Gamma):
                 size = synapse.post_units(_weight(layer, synapse).shape)
@@ -81,6 +84,10 @@ class Observed:
         with torch.inference_mode(False):
             buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
         self.buffers = {name: buffer for name, buffer in buffers.items() if self.stateless.names[name] == name}
+
+    def __repr__(self) -> str:
+        """Returns the kind of model, and the weights of the layers that it listens to."""
+        return f"observe({self.kind}: {listed(self.weights)})"
 
     def __call__(
         self, params: Mapping[str, Tensor], *args: Any, buffers: Buffers | None = None, state: Any = None, **kwargs: Any

@@ -124,3 +124,8 @@ def keep_plasticity(*, pull: float = 0.02, threshold: float = 0.02, every: int =
     if not quiet:
         print(preset)
     return preset
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return sorted(__all__)

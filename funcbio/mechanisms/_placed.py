@@ -82,7 +82,7 @@ class Mechanism:
         """Returns the feature, its place, and what differs from the defaults."""
         optional = {"every": (self.every, 1), "hyper": (dict(self.hyper), {}), "units": (self.units, None)}
         given = {name: value for name, (value, default) in optional.items() if value != default}
-        feature = repr(self.feature) if isinstance(self.feature, str) else name_of(parts_of(self.feature)[0])
+        feature = repr(self.feature) if isinstance(self.feature, str) else name_of(self.feature)
         return f"Mechanism({feature}, {settings({'where': self.where, **given})})"
 
     @property
@@ -118,6 +118,12 @@ class Mechanism:
     def with_units(self, units: Units) -> "Mechanism":
         """Returns the same with a table of units, if it is one on units."""
         return replace(self, units=units) if self.row.by_unit else self
+
+    @property
+    def scales(self) -> bool:
+        """Returns True if it multiplies gradients by factors, also as a partial of a function of ours."""
+        known = ROWS.get(self.name)
+        return known is not None and known.scales
 
     @property
     def is_own(self) -> bool:

@@ -27,8 +27,8 @@ class Requirement(NamedTuple):
 
 
 def name_of(feature: Feature) -> str:
-    """Returns the name of a function."""
-    return getattr(feature, "__name__", "feature")
+    """Returns the name of a function; that of the function within a partial."""
+    return getattr(parts_of(feature)[0], "__name__", "feature")
 
 
 def parts_of(feature: Any) -> tuple[Any, Mapping[str, Any]]:
@@ -121,13 +121,8 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Returns the name of the function."""
+        """Returns the name of the function, under which it also counts its calls."""
         return name_of(self.feature)
-
-    @property
-    def counter(self) -> str:
-        """Returns the name under which the function counts its calls; that of the function within a partial."""
-        return name_of(parts_of(self.feature)[0])
 
     @property
     def keywords(self) -> frozenset[str]:

@@ -17,3 +17,8 @@ __all__ = [
     "metrics",
     "stable_rank",
 ]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return sorted(__all__)

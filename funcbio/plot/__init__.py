@@ -30,3 +30,8 @@ __all__ = [
     "turnover_by_size",
     "weight_maps",
 ]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return sorted(__all__)

@@ -40,3 +40,8 @@ __all__ = [
     "step_of",
     "uniform",
 ]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return sorted(__all__)

@@ -4,12 +4,14 @@ import copy
 import gc
 import warnings
 import weakref
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 from torch.optim.optimizer import _global_optimizer_pre_hooks
 
+import funcbio
 from funcbio import BioConfig, BioConverter, IdleWarning, Mechanism, attach, bind, sweep
 from funcbio.objects import _cancelled
 
@@ -155,6 +157,15 @@ def test_factors_that_the_optimizer_cancels(door, name, optimizer):
     assert message.startswith(f"{name} should act on the update of {optimizer.__name__}")
     assert not run("update")
     assert not run("gradient", torch.optim.SGD)
+
+
+@pytest.mark.parametrize(
+    "form", [getattr(funcbio, APPLIED), partial(getattr(funcbio, APPLIED)), getattr(bind(net()), APPLIED)]
+)
+def test_a_function_of_ours_is_told_apart_however_it_is_given(form):
+    assert Mechanism(form).where == "update"
+    (message,) = said(lambda: by_attach([Mechanism(form, where="gradient")], torch.optim.Adam))
+    assert message.startswith(f"{APPLIED} should act on the update of Adam")
 
 
 def classic_loop(*calls, optimizer=torch.optim.Adam, model=None, steps=3, **options):

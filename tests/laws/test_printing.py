@@ -3,6 +3,7 @@
 import copy
 import re
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -107,7 +108,10 @@ PRINTED = {
     funcbio.Distribution: (lambda: funcbio.Distribution.GAMMA, ["<Distribution.GAMMA: 'gamma'>"]),
     funcbio.Feature: (lambda: chain(funcbio.crystallize, chain(halve)), ["chain(crystallize, chain(halve))"]),
     funcbio.FileError: (lambda: funcbio.FileError("damaged"), ["FileError('damaged')"]),
-    funcbio.Handle: (handle, ["Handle(fuzzy_learning_rates (update), rejuvenate_weights (after, every 100); 1 step)"]),
+    funcbio.Handle: (
+        handle,
+        ["Handle(fuzzy_learning_rates (update), rejuvenate_weights (after, every 100); 0.weight, 2.weight; 1 step)"],
+    ),
     funcbio.IdleWarning: (lambda: funcbio.IdleWarning("idle"), ["IdleWarning('idle')"]),
     funcbio.Mechanism: (lambda: Mechanism("redo", every=3), ["Mechanism('redo', where='after', every=3)"]),
     funcbio.SweepResult: (result, ["SweepResult(members=2, hyper=['lr'], metrics=['loss'])"]),
@@ -145,6 +149,11 @@ BESIDE = {
     "a method": (lambda: BioConverter()(net()).crystallize, ["<crystallize() of Sequential>"]),
     "the combined call": (lambda: BioConverter()(net()).bio_step, ["<bio_step('crystallize', "]),
     "an exposed method": (lambda: BioConverter().expose(funcbio.l2_init)(net()).l2_init, ["<l2_init() of Sequential>"]),
+    "an observed model": (lambda: funcbio.observe(net()), ["observe(Sequential: 0.weight"]),
+    "a partial": (
+        lambda: Mechanism(partial(funcbio.crystallize, floor=0.1)),
+        ["Mechanism(crystallize, where='gradient')"],
+    ),
     "a function": (lambda: Mechanism(halve), ["Mechanism(halve, where='gradient')"]),
     "defaults": (lambda: [BioConfig(), BioConverter()], ["[BioConfig(), BioConverter()]"]),
     "a configuration of one's own": (
@@ -223,3 +232,5 @@ def test_dir_shows_public_names_only():
     modules = {"compat", "monitor", "plot", "presets", "rng"}
     assert {*dir(funcbio)} == {*funcbio.__all__, *modules, "__version__"}
     assert all(hasattr(funcbio, name) for name in dir(funcbio))
+    for name in modules:
+        assert dir(getattr(funcbio, name)) == sorted(getattr(funcbio, name).__all__)
