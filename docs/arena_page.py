@@ -37,8 +37,8 @@ PAGES = {
 """Methods of the arena that say something about a mechanism, by its page."""
 
 LEAD = (
-    "[The arena](../results-arena.md) compares methods over {seeds} seeds, each at its own best learning rate. The table\n"
-    "shows the mean over all tasks minus that of plain training, with 95 % intervals; bold means q < 0.05.\n"
+    "[The arena](../results-arena.md) compares methods over {seeds} seeds, each at its own best learning rate. The "
+    "table\nshows the mean over all tasks minus that of plain training, with 95 % intervals; bold means q < 0.05.\n"
 )
 
 
