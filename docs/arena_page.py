@@ -41,8 +41,8 @@ SHORT = ["plain", "keep_plasticity", "hare and tortoise", "LayerNorm, decay", f"
 """Methods of the table on the first page."""
 
 LEAD = (
-    "[The arena](../results-arena.md), {seeds} seeds, every method at its own best learning rate: the mean over all\n"
-    "tasks minus that of plain training, with 95 % intervals; in bold where q < 0.05.\n"
+    "[The arena](../results-arena.md) compares methods over {seeds} seeds, each at its own best learning rate. The "
+    "table\nshows the mean over all tasks minus that of plain training, with 95 % intervals; bold means q < 0.05.\n"
 )
 
 

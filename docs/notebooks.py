@@ -20,6 +20,9 @@ NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 PHOTOS = ("4-gradient-inversion-3",)
 """Pictures of images: a dark page does not turn their lightness around."""
 
+COLUMNS = 88
+"""Columns of the tables that cells print: as many as a page has beside both of its lists."""
+
 HERE = "The [page with all outputs]"
 """Begins the line of a notebook that links its page; the page leaves it out."""
 
@@ -34,7 +37,10 @@ def store(name: str) -> None:
     import torch
     from notebook_outputs import run_cells
 
+    from funcbio.experiments.frame import terminal
+
     torch.set_num_threads(1)
+    terminal.LOG_COLUMNS = COLUMNS
     notebook, start = load(name), time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

@@ -41,8 +41,6 @@ FOUND_BY = {
     "fuzzy learning rates": "rates",
     "diverse learning rates": "rates",
 }
-# Pages outside tutorials whose blocks of code still have lines of more than 88 letters.
-LONG_LINES = {"index"}
 # A button of the theme may be a hidden choice, of which readers see the label.
 LOOK = """() => {
   const e = document.activeElement, hidden = getComputedStyle(e).opacity === "0";
@@ -97,7 +95,7 @@ def test_a_page(page, address, name):
     in_scheme(page, "slate")
     assert barriers(page) == []
     assert too_wide(page) == []
-    assert cut_code(page) == [] or name.removesuffix(".html") in LONG_LINES or name.startswith("tutorials/")
+    assert cut_code(page) == []
     assert complaints == []
 
 

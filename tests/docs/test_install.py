@@ -6,7 +6,7 @@ import pytest
 from places import ROOT
 
 NAMED = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md", "funcbio/**/*.py", "benchmarks/*.py")
-FILES = sorted(path for pattern in NAMED for path in ROOT.glob(pattern) if path.parent.name != "tutorials")
+FILES = sorted(path for pattern in NAMED for path in ROOT.glob(pattern))
 COMMAND = re.compile(r"pip install (?:-[\w-]+ )*(?P<what>'[^'\n]+'|[^\s'`\")]+)")
 PUBLISHED = {"scikit-learn", "mlxtend"}  # Packages of others that a command gets by their names.
 EXTRAS = set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE))

@@ -19,8 +19,8 @@ NETWORKS = (("accuracy", "Test accuracy, %", 100.0, "psnr"), ("loss", "Test loss
 COMPARED = ("psnr", "recovered")
 SIGNIFICANT = 0.05
 
-STYLE: dict[str, Any] = {"box": box.MARKDOWN, "show_edge": True, "pad_edge": True, "padding": (0, 1)}
-"""Style of tables on the terminal: Markdown, to paste into a page."""
+STYLE: dict[str, Any] = {"box": box.MARKDOWN, "padding": (0, 1)}
+"""Style of tables on the terminal: Markdown without edges, to paste into a page."""
 
 Row = dict[str, Any]
 """One cell with one size of batches, as in the file."""
