@@ -38,7 +38,8 @@ PAGES = {
 """Methods of the arena that say something about a mechanism, by its page."""
 
 SHORT = ["plain", "keep_plasticity", "hare and tortoise", "LayerNorm, decay", f"LayerNorm, {START}"]
-"""Methods of the table on the first page."""
+FIRST = [("adam", "pixels"), ("adam", "labels"), ("adam", "classes"), ("sgd", "pixels"), ("sgd", "labels")]
+"""Methods, and optimizers with rows of tasks, of the table on the first page."""
 
 LEAD = (
     "[The arena](../results-arena.md) compares methods over {seeds} seeds, each at its own best learning rate. The "
@@ -77,7 +78,7 @@ def helped(content: Mapping[str, Any], methods: Sequence[str]) -> str:
 def shortly(content: Mapping[str, Any]) -> str:
     """Writes the means of a few methods with half the width of their intervals, as the first page shows them."""
     rows = {(row["data"], row["task"], row["optimizer"], row["method"]): row["all"] for row in content["table"]}
-    places = [("digits", task, optimizer) for optimizer in ("adam", "sgd") for task in ("pixels", "labels")]
+    places = [("digits", task, optimizer) for optimizer, task in FIRST]
     cells = [[name, *(_mean(rows.get((*place, name))) for place in places)] for name in SHORT]
     heads = [tables.place_name(*place).replace(", digits", "") for place in places]
     return Table(("method", *heads), cells).markdown(NARROW) + "\n"

@@ -51,7 +51,7 @@ def _unapplied(mechanisms: Sequence[Mechanism], config: BioConfig) -> list[str]:
             waiting.setdefault(row.applied_by, []).append(mechanism.name)
     return [
         f"{listed(names)} should be used with {applying}, which applies the rates that change; found no mechanism "
-        "that does, so that nothing is learned otherwise"
+        "that does, so that they change nothing"
         for applying, names in waiting.items()
         if applying not in present
     ]

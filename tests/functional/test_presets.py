@@ -1,15 +1,19 @@
 """Presets: one line that attaches mechanisms with settings that a comparison supports, and says what it rests on."""
 
 import copy
+import json
 import pickle
 from functools import partial
 
 import pytest
 import torch
+from places import DOCS
 from torch import nn
 
 import funcbio
 from funcbio import BioConfig, BioConverter, attach, presets, sweep
+from funcbio.experiments.frame.intervals import spell
+from funcbio.functional._presets import EVIDENCE
 
 
 def net():
@@ -45,6 +49,13 @@ def test_it_says_what_it_does_and_where_the_evidence_is():
     for part in ("does: ", "evidence: ", "page: ", "results-arena"):
         assert part in said
     assert max(map(len, said.splitlines())) <= 120
+
+
+def test_its_evidence_is_what_the_arena_measured():
+    table = json.loads((DOCS / "assets" / "arena.json").read_text())["table"]
+    rows = [row for row in table if row["method"] == "keep_plasticity" and row["optimizer"] == "adam"]
+    found = {row["task"]: spell(row["plain"], ".1f", scale=100.0) for row in rows}
+    assert all(found[task] in EVIDENCE for task in ("pixels", "labels", "classes")), found
 
 
 def test_its_numbers_can_be_changed():
