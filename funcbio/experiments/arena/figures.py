@@ -1,6 +1,7 @@
 """Figures of the results: every method's mean with its interval, and how some of them go on over the steps."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ KINDS = {"weights": PALETTE[1], "units": PALETTE[0], "": "#555555"}
 
 SAID = {"weights": "resets weights", "units": "resets units", "": "resets nothing"}
 
+WIDTH = 5.0
+"""Width of a panel in inches: on a page two of them have letters that can be read."""
+
 SMOOTHED = 15
 """Blocks of steps that a curve shows at most."""
 
@@ -33,22 +37,23 @@ def every(content: Mapping[str, Any]) -> dict[str, Figure]:
     return {"arena-means": means(content["table"], places), "arena-steps": steps(content["runs"], places)}
 
 
-def panels(places: Sequence[Any], height: float) -> tuple[Figure, list[Axes]]:
-    """Makes a figure with a panel for each place, two in a line."""
-    columns = min(2, len(places))
-    lines = -(-len(places) // columns)
-    figure = figure_of("experiments", figsize=(6.5 * columns, height * lines))
-    grid: Any = figure.subplots(lines, columns, squeeze=False)
+def panels(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
+    """Makes a figure with a panel of each height in inches, two in a line, which is as high as the higher one."""
+    columns = min(2, len(heights))
+    lines = [max(heights[at : at + columns]) for at in range(0, len(heights), columns)]
+    figure = figure_of("experiments", figsize=(WIDTH * columns, sum(lines)))
+    grid: Any = figure.subplots(len(lines), columns, squeeze=False, gridspec_kw={"height_ratios": lines})
     axes = [*grid.flat]
-    for unused in axes[len(places) :]:
+    for unused in axes[len(heights) :]:
         unused.set_visible(False)
-    return figure, axes[: len(places)]
+    return figure, axes[: len(heights)]
 
 
 def means(table: Sequence[Mapping[str, Any]], places: Sequence[Any]) -> Figure:
-    """Draws the mean over all steps of every method, the best on top."""
-    most = max(sum(_place(row) == place for row in table) for place in places)
-    figure, axes = panels(places, 1.0 + 0.24 * most)
+    """Draws the mean over all steps of every method, the best on top; the panel with most methods comes first."""
+    counts = {place: sum(_place(row) == place for row in table) for place in places}
+    places = sorted(places, key=lambda place: -counts[place])
+    figure, axes = panels([0.9 + 0.2 * counts[place] for place in places])
     for panel, place in zip(axes, places, strict=True):
         shown = TITLES[place[1]]
         rows = sorted(
@@ -69,7 +74,7 @@ def means(table: Sequence[Mapping[str, Any]], places: Sequence[Any]) -> Figure:
 
 def steps(runs: Sequence[Mapping[str, Any]], places: Sequence[Any]) -> Figure:
     """Draws how plain training, LayerNorm with decay and the best others go on over the steps."""
-    figure, axes = panels(places, 4.0)
+    figure, axes = panels([3.4] * len(places))
     for panel, place in zip(axes, places, strict=True):
         shown = TITLES[place[1]]
         here = {
@@ -104,6 +109,6 @@ def _place(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _finish(axes: Axes, place: tuple[str, str, str]) -> None:
-    axes.set_title(place_name(*place), fontsize=10)
+    axes.set_title(fill(place_name(*place), 40), fontsize=10)
     axes.grid(alpha=0.2)
     axes.spines[["top", "right"]].set_visible(False)
