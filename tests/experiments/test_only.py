@@ -74,6 +74,8 @@ def test_each_trains_some_mechanisms_by_one_optimizer(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "SGD" not in shown
     assert "Mean (2 seeds: no interval)" in shown
+    assert results["adam"][1]["q"] is None
+    assert "nan" not in shown
     # The folder takes another choice too.
     assert command.main(["each", *TINY["each"][:-1], "rejuvenation", "--output", str(tmp_path)]) == 0
 
@@ -88,6 +90,7 @@ def test_a_grid_of_one_protocol_and_two_cells_is_whole(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "1 of 1: the paper's protocol" in shown
     assert "(2 seeds: no interval)" in shown
+    assert results["paper"]["cells"][1]["epochs"]["difference"]["q"] is None
 
 
 @pytest.mark.parametrize("name", ["arena", "each", "grid", "plasticity"])

@@ -17,7 +17,7 @@ from funcbio.experiments.arena.tasks.images import pool
 from funcbio.experiments.arena.training import train
 from funcbio.experiments.frame.experiment import begin
 from funcbio.experiments.frame.files import UNDATED, rounded, save_figure
-from funcbio.experiments.frame.intervals import interval, spell
+from funcbio.experiments.frame.intervals import interval, over, spell
 from funcbio.experiments.frame.results import about
 from funcbio.experiments.frame.searching import Point
 from funcbio.experiments.frame.table import Table
@@ -70,7 +70,7 @@ def table(settings: Settings, runs: Sequence[Mapping[str, Any]]) -> Table:
     cells = [
         [row["method"], *(spell(row[name], scale=100.0) for name in ("first", "last")), _minus(row)] for row in rows
     ]
-    caption = "Right answers before learning from a batch, %: mean [95 % interval over seeds]"
+    caption = f"Right answers before learning from a batch, %: mean {over(settings.seeds)}."
     return Table(HEADINGS, cells, {"title": heading(settings), "caption": caption})
 
 

@@ -122,7 +122,7 @@ def finish(settings: Settings, runs: list[dict[str, Any]], output: Output) -> No
     table, questions = compared(runs), contrasts(runs)
     content = {**about(settings), "table": table, "contrasts": questions, "runs": runs}
     output.write("results.json", content, indent=None)
-    output.show(*tables.result_tables(table, settings.seeds), *tables.contrast_tables(questions))
+    output.show(*tables.result_tables(table, settings.seeds), *tables.contrast_tables(questions, settings.seeds))
     write_text(output.folder / "table.md", tables.markdown(table, questions))
     for name, figure in figures.every(content).items():
         save_figure(output.folder / f"{name}.svg", figure)

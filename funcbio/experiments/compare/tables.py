@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from funcbio.experiments.compare.history import INTERFACES, NAMES, SLOW, History, share_slow
-from funcbio.experiments.compare.tune import Tried
+from funcbio.experiments.compare.tune import SEEDS, Tried
 from funcbio.experiments.frame.intervals import Interval, interval, over, paired, reading, spell
 from funcbio.experiments.frame.table import Table
 
@@ -55,7 +55,7 @@ def rate_lines(histories: Sequence[History]) -> list[str]:
 
 def tuning_table(rows: Sequence[Tried]) -> Table:
     """Makes the table of the search for learning rates."""
-    caption = "Mean [95 % interval over seeds] on the validation images."
+    caption = f"Mean {over(len(SEEDS))} on the validation images."
     cells = [
         [NAMES[row.variant], f"{row.lr:g}", spell(row.accuracy, scale=100.0), "best" if row.chosen else ""]
         for row in rows

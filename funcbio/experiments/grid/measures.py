@@ -17,6 +17,9 @@ MEASURES = {
     "gap": "test loss minus training loss",
     "area": "mean accuracy over all epochs, %",
 }
+ROUNDING = 1e-9
+"""Share of the largest difference below which others do not differ from it."""
+
 POINTS = 50
 """Most points of a learning curve in the results file."""
 
@@ -90,15 +93,22 @@ def curves(result: SweepResult, cells: int, folds: int) -> dict[str, Any]:
 def _compared(differences: np.ndarray, held_out: float) -> dict[str, float]:
     """Compares a cell with the plain one by their differences, shape ``(folds, seeds)``."""
     seeds, folds = differences.mean(0), differences.mean(1)
-    return {**interval(seeds.tolist())._asdict(), "p": _p_value(seeds, 0.0), "p_folds": _p_value(folds, held_out)}
+    ends = interval(seeds.tolist())
+    p = math.nan if math.isnan(ends.low) else _p_value(seeds, 0.0)
+    return {**ends._asdict(), "p": p, "p_folds": _p_value(folds, held_out)}
 
 
 def _p_value(differences: np.ndarray, shared: float) -> float:
-    """Returns p of Student's t-test for a mean of zero, with the variance enlarged for images that folds share."""
+    """Returns p of Student's t-test for a mean of zero, with the variance enlarged for images that folds share.
+
+    It is 1 of zeros only, and nan where no other difference can be judged: all are the same, but for rounding.
+    """
     if not np.isfinite(differences).all():
         return math.nan
     if not differences.any():
         return 1.0
+    if np.ptp(differences) <= ROUNDING * np.abs(differences).max():
+        return math.nan
     count, variance = len(differences), differences.var(ddof=1)
-    t = differences.mean() / math.sqrt(variance * (1.0 / count + shared)) if variance > 0.0 else math.inf
+    t = differences.mean() / math.sqrt(variance * (1.0 / count + shared))
     return float(2.0 * stats.t.sf(abs(t), count - 1))
