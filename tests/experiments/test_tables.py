@@ -65,6 +65,12 @@ def test_columns_that_do_not_fit_come_below_with_the_first_ones():
     ]
 
 
+def test_headings_are_broken_only_where_they_do_not_fit():
+    table = Table(["a", "one of three words"], [["x" * 20, "y"]])
+    assert printed(table, 40).splitlines()[0].split("  ")[-1].strip() == "one of three words"
+    assert [line.split()[-1] for line in printed(table, 30).splitlines()[:4]] == ["one", "of", "three", "words"]
+
+
 def test_title_and_caption_stand_once():
     table = Table(["a", "b", "c"], [["x" * 30] * 3], {"title": "The title", "caption": "The caption"})
     text = printed(table, 70)
