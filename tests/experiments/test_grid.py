@@ -251,7 +251,7 @@ BAD = [
     ("--goal", "1.5", r"goal should be a number in (0, 1)"),
     ("--momentum", "1", r"momentum should be a number in [0, 1)"),
     ("--gamma", "1", "gamma should be an integer from 2"),
-    ("--batch-size", "2000", "batch_size should be at most"),
+    ("--batch-size", "2000", "--batch-size should be at most"),
     ("--lr", "0", "lr should be a number > 0"),
 ]
 

@@ -33,19 +33,19 @@ def run(settings: Settings) -> None:
     Raises:
         SettingError: If the output cannot be written; before any training.
     """
-    row, output = begin(settings, lambda _: ROWS[settings.task](pool("digits", "data")))
-    output.say(f"{heading(settings)}. The arena found the numbers.")
-    runs, points = [], TUNED[settings.task]
-    for number, (name, point) in enumerate(points.items(), 1):
-        part = {"method": name, "best": settings_of(named(name), point), "at_limit": []}
-        output.say(f"{number} of {len(points)}: {name} ({numbers(part)})")
-        runs.append({**part, **trained(settings, row, name, point)})
-    output.write("results.json", {**about(settings), "runs": runs})
-    figure = curves(settings, runs)
-    save_figure(output.folder / "demo.png", figure, dpi=150)
-    save_figure(output.folder / "demo.svg", figure, **UNDATED)
-    output.show(table(settings, runs))
-    output.end()
+    with begin(settings, lambda _: ROWS[settings.task](pool("digits", "data"))) as (row, output):
+        output.say(f"{heading(settings)}. The arena found the numbers.")
+        runs, points = [], TUNED[settings.task]
+        for number, (name, point) in enumerate(points.items(), 1):
+            part = {"method": name, "best": settings_of(named(name), point), "at_limit": []}
+            output.say(f"{number} of {len(points)}: {name} ({numbers(part)})")
+            runs.append({**part, **trained(settings, row, name, point)})
+        output.write("results.json", {**about(settings), "runs": runs})
+        figure = curves(settings, runs)
+        save_figure(output.folder / "demo.png", figure, dpi=150)
+        save_figure(output.folder / "demo.svg", figure, **UNDATED)
+        output.show(table(settings, runs))
+        output.end()
 
 
 def heading(settings: Settings) -> str:

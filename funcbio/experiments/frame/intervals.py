@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from scipy import stats
 
 from funcbio._seeds import LEVEL, wilcoxon
+from funcbio.plot._canvas import count as counted
 
 SIGNIFICANT = 0.05
 
@@ -118,8 +119,8 @@ def over(seeds: int) -> str:
         ('[95 % interval over 10 seeds]', '(2 seeds: no interval)')
     """
     if seeds < FEWEST:
-        return f"({seeds} seed{'' if seeds == 1 else 's'}: no interval)"
-    return f"[95 % interval over {seeds} seeds]"
+        return f"({counted(seeds, 'seed')}: no interval)"
+    return f"[95 % interval over {counted(seeds, 'seed')}]"
 
 
 def reading(difference: Interval) -> str:

@@ -22,8 +22,8 @@ WIDE, NARROW = " --- ", "---"
 class Table:
     """Holds a table of texts.
 
-    On the terminal no cell is broken, and a heading only where it does not fit: columns that do not fit beside the others come below them, in a table of their
-    own that begins with the same first columns.
+    On the terminal no cell is broken, and a heading only where it does not fit: columns that do not fit beside the
+    others come below them, in a table of their own that begins with the same first columns.
 
     Attributes:
         headings: Names of the columns.

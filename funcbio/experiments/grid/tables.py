@@ -9,8 +9,8 @@ from funcbio.experiments.grid.measures import MEASURES
 
 DIGITS = {"accuracy": 2, "loss": 4, "epochs": 1, "gap": 4, "area": 2}
 TITLES = {
-    "paper": "The paper's protocol: SGD, learning rate {lr:g}, {epochs} epochs",
-    "tuned": "Tuned: SGD, momentum {momentum:g}, the best learning rate of every cell, {epochs_tuned} epochs",
+    "paper": "The paper's protocol: SGD, learning rate {lr:g}, {epochs}",
+    "tuned": "Tuned: SGD, momentum {momentum:g}, the best learning rate of every cell, {epochs_tuned}",
 }
 STARS = f"; *: q < {intervals.SIGNIFICANT} over seeds; **: p < {intervals.SIGNIFICANT} over folds, too."
 HEADINGS = {**MEASURES, "epochs": "epochs to {goal:.0%}", "gap": "loss gap", "area": "area, %"}
@@ -18,7 +18,8 @@ HEADINGS = {**MEASURES, "epochs": "epochs to {goal:.0%}", "gap": "loss gap", "ar
 
 def title_of(protocol: str, settings: Mapping[str, Any]) -> str:
     """Returns how the runs of a protocol were trained."""
-    return TITLES[protocol].format(**settings)
+    epochs = {name: intervals.counted(settings[name], "epoch") for name in ("epochs", "epochs_tuned")}
+    return TITLES[protocol].format(**{**settings, **epochs})
 
 
 def headings(settings: Mapping[str, Any]) -> dict[str, str]:

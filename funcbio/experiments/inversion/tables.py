@@ -90,7 +90,7 @@ def _name(row: Row) -> tuple[str, str, str]:
 
 
 def _table(title: str, cells: dict[tuple[str, str, str, int], str], sizes: Iterable[int]) -> Table:
-    headings = ("epochs", "network", "leak", *(f"{size} image{'s' * (size > 1)}" for size in sizes))
+    headings = ("epochs", "network", "leak", *(intervals.counted(size, "image") for size in sizes))
     order = [*VICTIMS, REFERENCE]
     # The sort is stable: leaks stay in their order.
     names = sorted(dict.fromkeys(key[:3] for key in cells), key=lambda name: (_number(name[0]), order.index(name[1])))
@@ -109,7 +109,9 @@ def _networks(rows: Sequence[Row], name: str, title: str, scale: float, metric: 
         [victim, *(spell(interval(values[victim, epoch]), metric) for epoch in epochs)]
         for victim in dict.fromkeys(row["victim"] for row in rows)
     ]
-    return Table(("network", *(f"{epoch} epochs" for epoch in epochs)), cells, {**STYLE, "title": title})
+    return Table(
+        ("network", *(intervals.counted(epoch, "epoch") for epoch in epochs)), cells, {**STYLE, "title": title}
+    )
 
 
 DECIMALS = {"psnr": 1, "recovered": 2, "ssim": 3, "mse": 4}

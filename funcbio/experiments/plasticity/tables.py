@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from funcbio.experiments.frame.intervals import over, spell, spell_p
+from funcbio.experiments.frame.intervals import counted, over, spell, spell_p
 from funcbio.experiments.frame.table import NARROW, Table
 from funcbio.experiments.plasticity.methods import BENCHMARKS, OPTIMIZERS, is_limit
 from funcbio.experiments.plasticity.settings import Settings
@@ -38,7 +38,7 @@ def tuning_table(entries: Sequence[dict[str, Any]]) -> Table:
 
 def result_tables(rows: Sequence[dict[str, Any]], settings: Settings) -> list[Table]:
     """Makes a table for each row of tasks and optimizer."""
-    caption = f"Mean {over(settings.seeds)}; {settings.tasks} tasks; q: Wilcoxon's, adjusted; {LIMIT}."
+    caption = f"Mean {over(settings.seeds)}; {counted(settings.tasks, 'task')}; q: Wilcoxon's, adjusted; {LIMIT}."
     titled = {f"{title}: accuracy before learning, %": list(map(_cells, part)) for title, part in _parts(rows)}
     return [Table(HEADINGS, cells, {"title": title, "caption": caption}, tied=(7,)) for title, cells in titled.items()]
 
