@@ -146,6 +146,19 @@ def test_a_mean_without_interval_is_written_alone(missing):
     assert intervals.reading(intervals.interval([2.0, 4.0])) == "too few for an interval"
 
 
+@pytest.mark.parametrize(
+    ("numbers", "says"),
+    [
+        ([0.1] * 3, "the same"),
+        ([0.1, 0.1, 0.1 + 1e-16], "the same"),
+        ([0.0] * 3, "no diff"),
+        ([1.0, 1.1, 1.2], "the bio"),
+    ],
+)
+def test_differences_without_spread_are_not_read_as_a_finding(numbers, says):
+    assert intervals.reading(intervals.interval(numbers)).startswith(says)
+
+
 def test_a_sweep_says_where_seeds_are_too_few():
     table = {"member": [0, 1, 2, 3, 4], "seed": [0, 1, 0, 1, 2], "lr": [0.1, 0.1, 0.2, 0.2, 0.2], "step": [1] * 5}
     result = SweepResult(table | {"loss": [1.0, 2.0, 3.0, 4.0, 5.0]}, ["lr"], {}, {})

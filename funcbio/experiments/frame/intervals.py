@@ -14,6 +14,9 @@ SIGNIFICANT = 0.05
 FEWEST = 3
 """Fewest numbers that get an interval, and a test: of two it would be twelve times as wide as they are apart."""
 
+ROUNDING = 1e-9
+"""Share of the largest difference below which others do not differ from it."""
+
 
 class Interval(NamedTuple):
     """Holds a mean and its 95 % interval; the ends are nan if there are too few numbers.
@@ -127,6 +130,8 @@ def reading(difference: Interval) -> str:
     """Describes in words a paired difference in accuracy."""
     if math.isnan(difference.low):
         return "too few for an interval"
+    if difference.mean != 0.0 and difference.high - difference.low <= ROUNDING * abs(difference.mean):
+        return "the same over all of them, which shows no spread to judge it by"
     if difference.low <= 0.0 <= difference.high:
         return "no difference that these seeds can show"
     return "the bio-inspired network is " + ("more accurate" if difference.mean > 0.0 else "less accurate")

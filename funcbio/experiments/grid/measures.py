@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 from funcbio import SweepResult
-from funcbio.experiments.frame.intervals import adjusted, interval
+from funcbio.experiments.frame.intervals import ROUNDING, adjusted, interval
 from funcbio.experiments.grid.protocol import Cell, name_of
 
 MEASURES = {
@@ -17,9 +17,6 @@ MEASURES = {
     "gap": "test loss minus training loss",
     "area": "mean accuracy over all epochs, %",
 }
-ROUNDING = 1e-9
-"""Share of the largest difference below which others do not differ from it."""
-
 POINTS = 50
 """Most points of a learning curve in the results file."""
 
