@@ -1,13 +1,14 @@
 """The command line: ``python -m funcbio``, with a subcommand for each experiment."""
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from funcbio.experiments.commands import COMMANDS
 from funcbio.experiments.frame.results import versions
-from funcbio.experiments.frame.settings import SettingError
+from funcbio.experiments.frame.settings import ours
 
 VERSIONS = "funcbio {funcbio}, torch {torch}, Python {python}".format(**versions())
 TIMES = "Times are those of two cores, with the default options. 'funcbio command --help' shows all options."
@@ -18,7 +19,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints one line and leaves with exit code 2."""
-        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+        self.exit(2, f"{self.prog}: error: {' '.join(self._as_typed(message).split())}\n")
+
+    def _as_typed(self, message: str) -> str:
+        """Returns a message that names a setting as it is typed: ``lr_plain should be ...`` is of ``--lr-plain``."""
+        name, should, rest = message.partition(" should ")
+        flag = f"--{name.replace('_', '-')}"
+        return f"{flag}{should}{rest}" if flag in re.findall(r"--[\w-]+", self.format_usage()) else message
 
 
 def parser() -> tuple[Parser, dict[str, Parser]]:
@@ -30,11 +37,9 @@ def parser() -> tuple[Parser, dict[str, Parser]]:
     commands = whole.add_subparsers(dest="command", metavar="command")
     parsers = {}
     for name, command in COMMANDS.items():
-        takes = f" ({command.takes})" if command.takes else ""
-        description = f"{command.about.capitalize()}{takes}."
-        parsers[name] = commands.add_parser(
-            name, help=f"{command.about}{takes}", description=description, allow_abbrev=False
-        )
+        about = f"{command.about} ({command.takes})"
+        description = f"{about[0].upper()}{about[1:]}."
+        parsers[name] = commands.add_parser(name, help=about, description=description, allow_abbrev=False)
         command.add(parsers[name])
     return whole, parsers
 
@@ -60,10 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         COMMANDS[name].run(options)
-    except SettingError as error:
-        commands[name].error(str(error))
+    except ValueError as error:
+        if not ours(error):
+            raise
+        commands[name].error(f"{error}")
     except KeyboardInterrupt:
-        print(f"funcbio {name}: interrupted; {COMMANDS[name].interrupted}", file=sys.stderr)
+        print(f"funcbio {name}: interrupted; {COMMANDS[name].left(options)}", file=sys.stderr)
         return 130
     return 0
 

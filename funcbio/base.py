@@ -205,12 +205,25 @@ def listed(names: Iterable[object]) -> str:
     return ", ".join(texts[:MOST_NAMES]) + more
 
 
+def by_nearness(name: object, names: Iterable[str]) -> list[str]:
+    """Returns names in the order in which another one may have meant them, whatever the case of its letters.
+
+    Example:
+        >>> by_nearness("Relu", ["tanh", "relu"])
+        ['relu', 'tanh']
+    """
+    text = str(name)
+
+    def distance(one: str) -> list[float]:
+        pairs = (one.lower(), text.lower()), (one, text)
+        return [SYNONYMS.get(text) != one, *(-difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)]
+
+    return sorted(names, key=distance)
+
+
 def perhaps(name: object, names: Iterable[str]) -> str:
     """Returns the nearest of some names, for a message that refuses another one; "" if there are none."""
-    names = list(names)
-    near = [SYNONYMS[name]] if isinstance(name, str) and SYNONYMS.get(name) in names else []
-    near = near or difflib.get_close_matches(str(name), names, n=1, cutoff=0.0)
-    return f", perhaps {near[0]}" if near else ""
+    return "".join(f", perhaps {near}" for near in by_nearness(name, names)[:1])
 
 
 def check_option(name: str, value: object, options: Iterable[str]) -> None:

@@ -14,13 +14,13 @@ from funcbio.experiments.arena.settings import Settings as ArenaSettings
 from funcbio.experiments.compare.settings import Settings as CompareSettings
 from funcbio.experiments.each.settings import Settings as EachSettings
 from funcbio.experiments.flatness.settings import Settings as FlatnessSettings
+from funcbio.experiments.frame.files import default_output
 from funcbio.experiments.frame.only import option as only
 from funcbio.experiments.frame.options import add_options
 from funcbio.experiments.frame.settings import SettingError
 from funcbio.experiments.grid.settings import GridSettings
 from funcbio.experiments.inversion.settings import Settings as InversionSettings
 from funcbio.experiments.plasticity.settings import Settings as PlasticitySettings
-from funcbio.files import FileError
 
 EXTRAS = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "rich": "rich", "scipy": "scipy"}
 """Module and package of everything that experiments need."""
@@ -54,6 +54,9 @@ def require_extras(names: str, packages: Mapping[str, str]) -> None:
         raise SettingError(f"{', '.join(missing)} not found; install with: {line}")
 
 
+NOTHING = "nothing written"
+
+
 class Command(NamedTuple):
     """Describes a subcommand.
 
@@ -64,7 +67,7 @@ class Command(NamedTuple):
         settings: The class of its settings, whose fields are options; None if settings come from a file.
         options: Its other options, which the function takes by name: flag and arguments of ``add_argument``.
         needs: The extras to install for it, and the modules and packages in them.
-        takes: How long it takes with its default settings on two cores; "" if that depends on what it is given.
+        takes: How long it takes with its default settings on two cores.
     """
 
     about: str
@@ -89,10 +92,12 @@ class Command(NamedTuple):
         require_extras(*self.needs)
         module, _, function = self.function.partition(":")
         run = getattr(import_module(f"funcbio.experiments.{module}"), function)
-        try:
-            run(*settings, **{name: value for name, value in options.items() if name not in names})
-        except FileError as error:
-            raise SettingError(f"{error}") from error
+        run(*settings, **{name: value for name, value in options.items() if name not in names})
+
+    def left(self, options: Mapping[str, Any]) -> str:
+        """Returns the state of its work after an interrupt: without a directory of results nothing was written."""
+        output = options.get("output", "") or default_output(options.get("path", Path()))
+        return self.interrupted if "output" not in options or Path(output).exists() else NOTHING
 
 
 def _switch(explained: str, **arguments: Any) -> dict[str, Any]:
@@ -116,7 +121,7 @@ FOLDER = "directory of the results; the same command goes on where it was stoppe
 COMMANDS = {
     "demo": Command(
         "see in a minute which networks still learn after tens of tasks in a row",
-        "nothing written",
+        NOTHING,
         "arena.demo:run",
         DemoSettings,
         needs=SWEEPS,
@@ -138,7 +143,7 @@ COMMANDS = {
     ),
     "compare": Command(
         "train plain and bio-inspired networks on handwritten digits and compare them",
-        "nothing written",
+        NOTHING,
         "compare.run:run",
         CompareSettings,
         {"--tune": _switch("search both learning rates on a validation part of the training images, " + STOP)},
@@ -191,6 +196,7 @@ COMMANDS = {
             "--check": _switch("check the file and stop"),
         },
         SWEEPS,
+        takes="as long as its file says",
     ),
     "grid": Command(
         "train the paper's grid of weight splitting, rejuvenation and fuzzy rates",
@@ -208,7 +214,7 @@ COMMANDS = {
     ),
     "data": Command(
         "say which data sets are found, and how to get the others",
-        "nothing written",
+        NOTHING,
         "datasets.listing:run",
         None,
         {"--folder": {"default": "data", "help": "where the image files are (default: %(default)s)"}},

@@ -59,7 +59,7 @@ def test_the_page_has_the_tables_of_its_numbers():
     ("options", "names"),
     [
         (["--seeds", "1"], "seeds should be an integer from 2"),
-        (["--batch-size", "1200"], "batch_size should be at most 1149"),
+        (["--batch-size", "1200"], "--batch-size should be at most 1149"),
         (["--momentum", "0"], "momentum should be a number > 0"),
     ],
 )

@@ -152,7 +152,7 @@ def test_ratios_are_paired_and_geometric():
     [
         (["--points", "1"], "points should be an integer from 2"),
         (["--lr", "nan"], "lr should be a number > 0"),
-        (["--batch-size", "1500"], "batch_size should be at most 1437"),
+        (["--batch-size", "1500"], "--batch-size should be at most 1437"),
         (["--output", __file__], "output should be a directory"),
     ],
 )

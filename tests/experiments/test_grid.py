@@ -18,7 +18,7 @@ from funcbio.experiments.datasets import load, packages
 from funcbio.experiments.datasets.published import PUBLISHED
 from funcbio.experiments.frame.results import numbers_of
 from funcbio.experiments.frame.settings import SettingError
-from funcbio.experiments.grid import measures
+from funcbio.experiments.grid import measures, tables
 from funcbio.experiments.grid.protocol import MECHANISMS, TUNING_LRS, cells, chosen, folds_of, name_of, validation_of
 from funcbio.experiments.grid.run import draw
 from funcbio.experiments.grid.settings import DATA, NETS, GridSettings
@@ -148,6 +148,42 @@ def test_cells_are_compared_by_seeds_and_by_folds():
     assert found[0]["p_folds"] > stats.ttest_1samp(folds, 0.0).pvalue
 
 
+def compared(differences):
+    """A cell that differs from the plain one by numbers of shape ``(folds, seeds)``, in every measure."""
+    values = np.stack([np.full(differences.shape, 0.1), 0.1 + differences])
+    measured = dict.fromkeys(measures.MEASURES, values) | {"reached": np.ones(values.shape)}
+    rows = measures.summarise(measured, [(0, "none"), (0, "fuzzy")], 1 / 9)
+    settings = {name: getattr(GridSettings(), name) for name in GridSettings.__dataclass_fields__}
+    table = tables.difference_table({"settings": settings, "paper": {"cells": rows}}, "paper")
+    return rows[1]["loss"]["difference"], table
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+@pytest.mark.parametrize("size", [0.5, 0.1, -2 / 3])
+def test_differences_that_are_all_the_same_get_no_star(seeds, size):
+    """Of no spread Student's test would be sure; rounding is no spread."""
+    rounding = np.linspace(-1e-15, 1e-15, 2 * seeds).reshape(2, seeds)
+    for differences in (np.full((2, seeds), size), size + rounding):
+        found, table = compared(differences)
+        assert all(math.isnan(found[name]) for name in ("p", "q", "p_folds"))
+        assert "*" not in "".join(table.rows[0])
+
+
+def test_two_seeds_get_no_star_however_far_they_are_from_zero():
+    found, table = compared(np.array([[1.0, 1.001], [1.002, 1.003]]))
+    assert math.isnan(found["p"])
+    assert math.isnan(found["q"])
+    assert "*" not in "".join(table.rows[0])
+    found, table = compared(np.array([[1.0, 1.001, 1.002], [1.002, 1.003, 1.004]]))
+    assert all(cell.endswith(" **") for cell in table.rows[0][1:])
+    assert "*: q < 0.05 over seeds; **: p < 0.05 over folds, too" in table.style["caption"]
+
+
+def test_cells_that_are_the_same_do_not_differ():
+    found, _ = compared(np.zeros((2, 4)))
+    assert [found[name] for name in ("p", "q", "p_folds")] == [1.0] * 3
+
+
 def test_runs_that_diverge_are_counted_and_named():
     values = np.ones((2, 2, 2))
     values[1, 0, 0] = np.nan
@@ -215,7 +251,7 @@ BAD = [
     ("--goal", "1.5", r"goal should be a number in (0, 1)"),
     ("--momentum", "1", r"momentum should be a number in [0, 1)"),
     ("--gamma", "1", "gamma should be an integer from 2"),
-    ("--batch-size", "2000", "batch_size should be at most"),
+    ("--batch-size", "2000", "--batch-size should be at most"),
     ("--lr", "0", "lr should be a number > 0"),
 ]
 

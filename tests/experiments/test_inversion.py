@@ -206,6 +206,7 @@ def test_tiny_run_writes_files_goes_on_and_draws(tmp_path, capsys, monkeypatch):
     mean = sum(rows["plain", 1, cells.RAW, 2]["psnr"]) / 2
     assert f" {mean:.1f} " in printed.out
     assert "(2 seeds: no interval)" in printed.out
+    assert "nan" not in printed.out
     pictures = {path.name: path.read_bytes() for path in folder.glob("*.svg")}
 
     monkeypatch.setattr(command, "attack", None)  # Nothing is attacked again.

@@ -28,10 +28,25 @@ def test_a_group_of_which_none_is_named_is_whole(only, tasks, methods):
     assert chosen(only, GROUPS, ["plain"]) == {"tasks": tasks, "methods": methods}
 
 
-def test_an_unknown_name_is_refused_with_all_that_there_are():
-    message = "only should be some of pixels, labels, plain, decay, LayerNorm, decay, perhaps pixels; found 'pixel'"
-    with pytest.raises(SettingError, match=message):
-        chosen(["pixel"], GROUPS)
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [("pixel", "'pixels', "), ("Plain", "'plain', "), ("layernorm, decay", "'LayerNorm, decay', "), ("foo", "'")],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_first(name, first):
+    with pytest.raises(SettingError) as error:
+        chosen([name], GROUPS)
+    assert f"{error.value}".startswith(f"only should be some of {first}")
+    assert f"{error.value}".endswith(f"; found {name!r}")
+    assert all(repr(one) in f"{error.value}" for group in GROUPS.values() for one in group)
+
+
+@pytest.mark.parametrize(("name", "first"), [("Adam", "adam"), ("layernorm", "LayerNorm"), ("foo", "")])
+def test_the_arena_lists_ten_of_its_names(name, first):
+    with pytest.raises(
+        SettingError, match=rf"only should be some of '{first}.* and \d\d more; found '{name}'"
+    ) as error:
+        Settings().only([name])
+    assert f"{error.value}".count("'") == 2 * 11
 
 
 def test_every_choice_has_its_own_folder():
@@ -74,6 +89,8 @@ def test_each_trains_some_mechanisms_by_one_optimizer(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "SGD" not in shown
     assert "Mean (2 seeds: no interval)" in shown
+    assert results["adam"][1]["q"] is None
+    assert "nan" not in shown
     # The folder takes another choice too.
     assert command.main(["each", *TINY["each"][:-1], "rejuvenation", "--output", str(tmp_path)]) == 0
 
@@ -88,6 +105,7 @@ def test_a_grid_of_one_protocol_and_two_cells_is_whole(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "1 of 1: the paper's protocol" in shown
     assert "(2 seeds: no interval)" in shown
+    assert results["paper"]["cells"][1]["epochs"]["difference"]["q"] is None
 
 
 @pytest.mark.parametrize("name", ["arena", "each", "grid", "plasticity"])

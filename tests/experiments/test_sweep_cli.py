@@ -21,8 +21,8 @@ import funcbio
 import funcbio.__main__ as command
 from funcbio.experiments import commands, nets
 from funcbio.experiments.data import digits
-from funcbio.experiments.frame.settings import SettingError
-from funcbio.experiments.sweep_file import named, parts, run, settings, tables
+from funcbio.experiments.frame.settings import SettingError, ours
+from funcbio.experiments.sweep_file import parts, run, settings, tables
 
 EXAMPLE = DOCS / "experiment.toml"
 BASE = """
@@ -523,7 +523,7 @@ def test_file_or_folder_that_cannot_be(here, capsys):
     refused(["sweep", "missing.toml"], "experiment should be a TOML file; found 'missing.toml' (No such file", capsys)
     refused(["sweep", str(here)], "experiment should be a TOML file", capsys)
     refused(["sweep"], "the following arguments are required: experiment", capsys)
-    refused(["sweep", write(here), "--output", "own_parts.py"], "output should be a directory", capsys)
+    refused(["sweep", write(here), "--output", "own_parts.py"], "output should be a folder; found a file", capsys)
 
 
 def test_missing_package_is_named(here, monkeypatch, capsys):
@@ -550,12 +550,12 @@ def test_long_tables_are_cut_on_the_screen_only(capsys):
 
 
 def test_an_error_of_the_library_is_told_from_others():
-    with pytest.raises(ValueError, match="dampening_factor") as ours:
+    with pytest.raises(ValueError, match="dampening_factor") as own:
         funcbio.BioConfig(dampening_factor=2.0)
     with pytest.raises(ValueError, match="invalid literal") as other:
         int("x")
-    assert named.ours(ours.value)
-    assert not named.ours(other.value)
+    assert ours(own.value)
+    assert not ours(other.value)
 
 
 def test_bugs_in_the_middle_of_training_keep_their_traceback(here, monkeypatch):

@@ -17,7 +17,7 @@ from funcbio.experiments.arena.tasks.images import pool
 from funcbio.experiments.arena.training import train
 from funcbio.experiments.frame.experiment import begin
 from funcbio.experiments.frame.files import UNDATED, rounded, save_figure
-from funcbio.experiments.frame.intervals import interval, spell
+from funcbio.experiments.frame.intervals import interval, over, spell
 from funcbio.experiments.frame.results import about
 from funcbio.experiments.frame.searching import Point
 from funcbio.experiments.frame.table import Table
@@ -33,19 +33,19 @@ def run(settings: Settings) -> None:
     Raises:
         SettingError: If the output cannot be written; before any training.
     """
-    row, output = begin(settings, lambda _: ROWS[settings.task](pool("digits", "data")))
-    output.say(f"{heading(settings)}. The arena found the numbers.")
-    runs, points = [], TUNED[settings.task]
-    for number, (name, point) in enumerate(points.items(), 1):
-        part = {"method": name, "best": settings_of(named(name), point), "at_limit": []}
-        output.say(f"{number} of {len(points)}: {name} ({numbers(part)})")
-        runs.append({**part, **trained(settings, row, name, point)})
-    output.write("results.json", {**about(settings), "runs": runs})
-    figure = curves(settings, runs)
-    save_figure(output.folder / "demo.png", figure, dpi=150)
-    save_figure(output.folder / "demo.svg", figure, **UNDATED)
-    output.show(table(settings, runs))
-    output.end()
+    with begin(settings, lambda _: ROWS[settings.task](pool("digits", "data"))) as (row, output):
+        output.say(f"{heading(settings)}. The arena found the numbers.")
+        runs, points = [], TUNED[settings.task]
+        for number, (name, point) in enumerate(points.items(), 1):
+            part = {"method": name, "best": settings_of(named(name), point), "at_limit": []}
+            output.say(f"{number} of {len(points)}: {name} ({numbers(part)})")
+            runs.append({**part, **trained(settings, row, name, point)})
+        output.write("results.json", {**about(settings), "runs": runs})
+        figure = curves(settings, runs)
+        save_figure(output.folder / "demo.png", figure, dpi=150)
+        save_figure(output.folder / "demo.svg", figure, **UNDATED)
+        output.show(table(settings, runs))
+        output.end()
 
 
 def heading(settings: Settings) -> str:
@@ -70,7 +70,7 @@ def table(settings: Settings, runs: Sequence[Mapping[str, Any]]) -> Table:
     cells = [
         [row["method"], *(spell(row[name], scale=100.0) for name in ("first", "last")), _minus(row)] for row in rows
     ]
-    caption = "Right answers before learning from a batch, %: mean [95 % interval over seeds]"
+    caption = f"Right answers before learning from a batch, %: mean {over(settings.seeds)}."
     return Table(HEADINGS, cells, {"title": heading(settings), "caption": caption})
 
 

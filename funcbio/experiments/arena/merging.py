@@ -37,6 +37,6 @@ def _holds(source: Path, name: str, settings: Settings) -> bool:
 
 
 def _copy(found: dict[str, Path], folder: Path) -> None:
-    (folder / "runs").mkdir(exist_ok=True)
     for name, source in found.items():
+        run_path(folder, name).parent.mkdir(exist_ok=True)
         shutil.copy2(run_path(source, name), run_path(folder, name))

@@ -73,4 +73,4 @@ def difference(run: Run, other: Run) -> dict[str, Any]:
     one, two = windows(run)["all"], windows(other)["all"]
     pairs = [(a, b) for a, b in zip(one, two, strict=True) if not math.isnan(a - b)]
     mine, others = [a for a, _ in pairs], [b for _, b in pairs]
-    return {**paired(mine, others)._asdict(), "p": p_value(mine, others) if pairs else math.nan}
+    return {**paired(mine, others)._asdict(), "p": p_value(mine, others)}

@@ -44,21 +44,21 @@ def run(settings: Settings, *, quick: bool, list: bool, finished: bool, only: Se
         return
     settings = settings.only(only)
     settings = settings.quick() if quick else settings
-    rows, output = begin(settings, rows_of)
-    every, runs = [*parts(settings, rows)], []
-    check_any(every, "methods should be some that the optimizer and the network have; found none of them")
-    take_over(settings, [name_of(settings, part) for part in every], output.folder)
-    if finished:
-        here = [part for part in every if run_path(output.folder, name_of(settings, part)).exists()]
-        check_any(here, f"output should hold finished parts of these settings; found none in {settings.output!r}")
-        output.say(f"Finished: {len(here)} of {len(every)} parts")
-        every = here
-    with bars(TimeRemainingColumn()) as new_bar:
-        tick = new_bar("methods", len(every))
-        for part in every:
-            runs.append(result_of(settings, part, output))
-            tick()
-    shared(lambda: finish(settings, runs, output))
+    with begin(settings, rows_of) as (rows, output):
+        every, runs = [*parts(settings, rows)], []
+        check_any(every, "methods should be some that the optimizer and the network have; found none of them")
+        take_over(settings, [name_of(settings, part) for part in every], output.folder)
+        if finished:
+            here = [part for part in every if run_path(output.folder, name_of(settings, part)).exists()]
+            check_any(here, f"output should hold finished parts of these settings; found none in {settings.output!r}")
+            output.say(f"Finished: {len(here)} of {len(every)} parts")
+            every = here
+        with bars(TimeRemainingColumn()) as new_bar:
+            tick = new_bar("methods", len(every))
+            for part in every:
+                runs.append(result_of(settings, part, output))
+                tick()
+        shared(lambda: finish(settings, runs, output))
 
 
 def rows_of(settings: Settings) -> dict[str, Row]:
@@ -122,7 +122,7 @@ def finish(settings: Settings, runs: list[dict[str, Any]], output: Output) -> No
     table, questions = compared(runs), contrasts(runs)
     content = {**about(settings), "table": table, "contrasts": questions, "runs": runs}
     output.write("results.json", content, indent=None)
-    output.show(*tables.result_tables(table, settings.seeds), *tables.contrast_tables(questions))
+    output.show(*tables.result_tables(table, settings.seeds), *tables.contrast_tables(questions, settings.seeds))
     write_text(output.folder / "table.md", tables.markdown(table, questions))
     for name, figure in figures.every(content).items():
         save_figure(output.folder / f"{name}.svg", figure)

@@ -1,12 +1,11 @@
 """Tables of the results and of the questions, for the terminal and for the documents."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from funcbio.experiments.arena.tasks import TITLES
 from funcbio.experiments.arena.tasks.row import Shown
-from funcbio.experiments.frame.intervals import over, spell
+from funcbio.experiments.frame.intervals import over, spell, spell_p
 from funcbio.experiments.frame.table import NARROW, Table
 
 NAMES = {"sgd": "SGD", "adam": "Adam"}
@@ -32,15 +31,15 @@ def result_tables(rows: Sequence[RowOfTable], seeds: int) -> list[Table]:
     return [Table(HEADINGS, cells, {"title": title, "caption": caption}, tied=(6, 8)) for title, cells in parts(rows)]
 
 
-def contrast_tables(found: Sequence[RowOfTable]) -> list[Table]:
+def contrast_tables(found: Sequence[RowOfTable], seeds: int) -> list[Table]:
     """Makes a table of the questions for each data set, row of tasks and optimizer."""
-    every = answers(found)
+    every, caption = answers(found), f"Mean {over(seeds)}, paired differences; q: Wilcoxon's, adjusted."
     headings = [*QUESTIONS[1:3], *QUESTIONS[4:]]
     return [
         Table(
             headings,
             [[*cells[1:3], *cells[4:]] for cells in every if cells[3] == place],
-            {"title": f"Questions, {place}: differences over all steps"},
+            {"title": f"Questions, {place}: differences over all steps", "caption": caption},
             keys=2,
             tied=(3,),
         )
@@ -77,7 +76,7 @@ def _cells(row: RowOfTable, shown: Shown) -> list[str]:
     for name in ("plain", "norm"):
         test = row.get(name)
         difference = spell(test, shown.form, scale=shown.scale, sign="+") if test else ""
-        cells += [difference, _q(test["q"]) if test else ""]
+        cells += [difference, spell_p(test["q"]) if test else ""]
     return cells
 
 
@@ -104,11 +103,4 @@ def _answer(one: RowOfTable) -> list[str]:
     shown = TITLES[one["task"]]
     difference = spell(one, shown.form, scale=shown.scale, sign="+")
     place = place_name(one["data"], one["task"], one["optimizer"])
-    return [one["question"], one["method"], one["other"], place, difference, _q(one["q"])]
-
-
-def _q(q: float | None) -> str:
-    """Writes an adjusted p-value; nothing where too few seeds were compared."""
-    if q is None or math.isnan(q):
-        return ""
-    return "< 0.001" if q < 0.001 else f"{q:.3f}"
+    return [one["question"], one["method"], one["other"], place, difference, spell_p(one["q"])]

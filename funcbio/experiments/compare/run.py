@@ -32,16 +32,16 @@ def compare(settings: Settings) -> None:
     Raises:
         SettingError: If a setting does not fit the data or the output cannot be written; before any training.
     """
-    data, output = begin(settings, digits_for)
-    histories = train_all(settings, data)
-    table = tables.result_table(histories, test_images=len(data.test_y), epochs=settings.epochs)
-    output.terminal.print(table)
-    for line in tables.difference_lines(histories) + tables.rate_lines(histories):
-        output.say(line)
-    picture, results = output.folder / "compare.png", output.folder / "results.json"
-    save_figure(picture, figures.comparison(histories), dpi=150)
-    write_json(results, content(settings, histories))
-    output.say(f"Written: {results} and {picture}")
+    with begin(settings, digits_for) as (data, output):
+        histories = train_all(settings, data)
+        table = tables.result_table(histories, test_images=len(data.test_y), epochs=settings.epochs)
+        output.terminal.print(table)
+        for line in tables.difference_lines(histories) + tables.rate_lines(histories):
+            output.say(line)
+        picture, results = output.folder / "compare.png", output.folder / "results.json"
+        save_figure(picture, figures.comparison(histories), dpi=150)
+        write_json(results, content(settings, histories))
+        output.say(f"Written: {results} and {picture}")
 
 
 def tune_only(settings: Settings) -> None:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from funcbio.experiments.compare.history import INTERFACES, NAMES, SLOW, History, share_slow
-from funcbio.experiments.compare.tune import Tried
-from funcbio.experiments.frame.intervals import Interval, interval, over, paired, reading, spell
+from funcbio.experiments.compare.tune import SEEDS, Tried
+from funcbio.experiments.frame.intervals import Interval, counted, interval, over, paired, reading, spell
 from funcbio.experiments.frame.table import Table
 
 
@@ -17,7 +17,7 @@ def spell_goal(epochs: Sequence[int | None]) -> str:
 def result_table(histories: Sequence[History], *, test_images: int, epochs: int) -> Table:
     """Makes the table of the comparison, one row for every interface and network."""
     seeds = " or ".join(over(count) for count in dict.fromkeys(len(history.seeds) for history in histories))
-    caption = f"Mean {seeds} on {test_images} test images, after {epochs} epochs."
+    caption = f"Mean {seeds} on {test_images} test images, after {counted(epochs, 'epoch')}."
     title = "Plain and bio-inspired networks on handwritten digits"
     headings, rows = ("interface", "network", "lr", "test accuracy, %", "epochs to 90 %", "time"), []
     for history in histories:
@@ -55,7 +55,7 @@ def rate_lines(histories: Sequence[History]) -> list[str]:
 
 def tuning_table(rows: Sequence[Tried]) -> Table:
     """Makes the table of the search for learning rates."""
-    caption = "Mean [95 % interval over seeds] on the validation images."
+    caption = f"Mean {over(len(SEEDS))} on the validation images."
     cells = [
         [NAMES[row.variant], f"{row.lr:g}", spell(row.accuracy, scale=100.0), "best" if row.chosen else ""]
         for row in rows

@@ -12,31 +12,27 @@ from funcbio.experiments.frame.files import UNDATED, save_figure
 from funcbio.experiments.frame.intervals import adjusted, interval, p_value, paired
 from funcbio.experiments.frame.only import chosen, folder_name
 from funcbio.experiments.frame.results import about
-from funcbio.experiments.frame.settings import SettingError
 
 
 def run(settings: Settings, *, only: Sequence[str] | None = None) -> dict[str, Any]:
     """Runs the comparison, or goes on with it, of all mechanisms or some; writes the results and returns them.
 
     Raises:
-        SettingError: If a setting does not fit the data, or the output is that of another comparison.
+        ValueError: If a setting does not fit the data, or the output is that of another comparison.
     """
     groups = {"optimizers": [*OPTIMIZERS], "mechanisms": [*protocol.variants(settings)]}
     some = chosen(only, groups, [PLAIN])
     names = some["mechanisms"]
-    _, output = begin(settings, lambda _: None)
-    results = about(settings)
-    try:
+    with begin(settings, lambda _: None) as (_, output):
+        results = about(settings)
         for optimizer in some["optimizers"]:
             output.terminal.print(f"{tables.NAMES[optimizer]}: learning rates, then all seeds", highlight=False)
             results[optimizer] = _compared(settings, optimizer, output.folder, names)
-    except ValueError as error:
-        raise SettingError(f"{error}") from error
-    output.write("results.json", results)
-    save_figure(output.folder / "each.svg", figures.figure(results), **UNDATED)
-    output.show(*(tables.table(results, optimizer) for optimizer in some["optimizers"]))
-    output.end()
-    return results
+        output.write("results.json", results)
+        save_figure(output.folder / "each.svg", figures.figure(results), **UNDATED)
+        output.show(*(tables.table(results, optimizer) for optimizer in some["optimizers"]))
+        output.end()
+        return results
 
 
 def _compared(settings: Settings, optimizer: str, output: Path, names: Sequence[str]) -> list[dict[str, Any]]:

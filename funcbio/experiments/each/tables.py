@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from funcbio.experiments.frame.intervals import over, spell
+from funcbio.experiments.frame.intervals import over, spell, spell_p
 from funcbio.experiments.frame.table import Table
 
 NAMES = {"sgd": "SGD with momentum", "adam": "Adam"}
@@ -22,4 +22,4 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     start = [row["mechanism"], f"{row['lr']:g}", spell(row["accuracy"], ".2f", missing="")]
     if "difference" not in row:
         return [*start, "", ""]
-    return [*start, spell(row["difference"], ".2f", sign="+", missing=""), f"{row['q']:.3f}"]
+    return [*start, spell(row["difference"], ".2f", sign="+", missing=""), spell_p(row["q"])]

@@ -20,17 +20,17 @@ def run(settings: Settings) -> None:
     Raises:
         SettingError: If a setting does not fit the data or the output cannot be written; before any training.
     """
-    data, output = begin(settings, digits_for)
-    with bars() as new_bar:
-        tick, runs = new_bar("measurements", len(settings.moments) * len(VARIANTS)), []
-        for variant in VARIANTS:
-            measures = output.load_or_run(variant.name, partial(train, settings, data, variant, tick))
-            runs.append({"variant": variant.name, "lr": settings.lr * variant.lr, **measures})
-    rows, seeds = compared(runs), list(range(settings.seeds))
-    content = {**about(settings), "seeds": seeds, "moments": list(settings.moments), "table": rows, "runs": runs}
-    output.write("results.json", content, indent=None)
-    table = tables.result_table(rows, settings)
-    output.terminal.print(table)
-    write_text(output.folder / "table.md", f"{table.markdown(NARROW)}\n")
-    save_figure(output.folder / "flatness-curvature.svg", figures.curvature(content))
-    output.end()
+    with begin(settings, digits_for) as (data, output):
+        with bars() as new_bar:
+            tick, runs = new_bar("measurements", len(settings.moments) * len(VARIANTS)), []
+            for variant in VARIANTS:
+                measures = output.load_or_run(variant.name, partial(train, settings, data, variant, tick))
+                runs.append({"variant": variant.name, "lr": settings.lr * variant.lr, **measures})
+        rows, seeds = compared(runs), list(range(settings.seeds))
+        content = {**about(settings), "seeds": seeds, "moments": list(settings.moments), "table": rows, "runs": runs}
+        output.write("results.json", content, indent=None)
+        table = tables.result_table(rows, settings)
+        output.terminal.print(table)
+        write_text(output.folder / "table.md", f"{table.markdown(NARROW)}\n")
+        save_figure(output.folder / "flatness-curvature.svg", figures.curvature(content))
+        output.end()

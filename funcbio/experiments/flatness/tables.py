@@ -5,7 +5,7 @@ from typing import Any
 
 from funcbio.experiments.flatness.results import EQUAL_LOSS
 from funcbio.experiments.flatness.settings import Settings
-from funcbio.experiments.frame.intervals import over, spell
+from funcbio.experiments.frame.intervals import counted, over, spell
 from funcbio.experiments.frame.table import Table
 
 HEADINGS = (
@@ -23,7 +23,7 @@ HEADINGS = (
 
 def result_table(rows: Sequence[dict[str, Any]], settings: Settings) -> Table:
     """Makes the table."""
-    caption = f"Mean {over(settings.seeds)} after {settings.epochs} epochs; ratios paired by seed."
+    caption = f"Mean {over(settings.seeds)} after {counted(settings.epochs, 'epoch')}; ratios paired by seed."
     style = {"title": "Curvature of the training loss", "caption": caption}
     return Table(HEADINGS, [cells(row, settings.seeds) for row in rows], style, tied=(4, 5, 7, 8))
 
@@ -42,5 +42,5 @@ def number(ends: dict[str, Any] | None, *, scale: float = 1.0, seeds: int = 0) -
     if ends is None:
         return ""
     text = spell(ends, ".3g", scale=scale, missing="")
-    some = f" ({ends['seeds']} seeds)" if 0 < ends.get("seeds", seeds) < seeds else ""
+    some = f" ({counted(ends['seeds'], 'seed')})" if 0 < ends.get("seeds", seeds) < seeds else ""
     return "never" if text.startswith("nan") else text + some

@@ -1,6 +1,7 @@
 """The frame of a command: what every experiment does before and after its own work."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,10 +9,11 @@ from typing import Any, TypeVar
 import torch
 from rich.console import Console
 
-from funcbio.experiments.frame.files import prepare, write_json
+from funcbio.experiments.frame.files import kept, write_json
 from funcbio.experiments.frame.results import load_or_run
 from funcbio.experiments.frame.table import Table
 from funcbio.experiments.frame.terminal import console, say
+from funcbio.files._cleanup import cleaned_up
 
 Data = TypeVar("Data")
 
@@ -46,15 +48,16 @@ class Output:
         self.say(f"Written: {self.folder}")
 
 
-def begin(settings: Any, load: Callable[[Any], Data]) -> tuple[Data, Output]:
-    """Sets the number of threads, loads the data, and makes the directory of the results once the data are right.
+@cleaned_up
+def begin(stack: ExitStack, settings: Any, load: Callable[[Any], Data]) -> Iterator[tuple[Data, Output]]:
+    """Sets the number of threads, loads the data, and keeps a directory for the results once the data are right.
 
     Raises:
         SettingError: If a setting does not fit the data or the output cannot be written.
     """
     set_threads(settings)
     data = load(settings)
-    return data, Output(settings, prepare(settings.output), console())
+    yield data, Output(settings, stack.enter_context(kept(settings.output)), console())
 
 
 def set_threads(settings: Any) -> None:

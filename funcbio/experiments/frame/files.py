@@ -2,13 +2,18 @@
 
 import json
 import math
-import tempfile
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from funcbio.experiments.frame.settings import SettingError
 from funcbio.files._aside import write_aside
+from funcbio.files._cleanup import cleaned_up
+from funcbio.files._owner import owned
 from funcbio.files._seal import sealed_json
+from funcbio.sweeps import _ranks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,21 +22,44 @@ UNDATED = {"metadata": {"Date": None}}
 """Options of ``save_figure`` for an SVG that does not say when it was drawn."""
 
 
-def prepare(output: str) -> Path:
-    """Makes the directory of the results, with its parents, before any work is done; returns its path.
+def default_output(path: Path) -> str:
+    """Returns the directory of the results of an experiment that a file describes."""
+    return f"results/{path.stem}"
+
+
+@cleaned_up
+def kept(stack: ExitStack, output: str) -> Iterator[Path]:
+    """Makes the directory of the results, with its parents, and keeps all other runs off it.
+
+    What it made and is empty at the end is removed. Under torchrun the first process does all this.
 
     Raises:
-        SettingError: If it cannot be made or written to.
+        SettingError: If it cannot be made or written to, or another run works in it.
     """
     path = Path(output)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            return path
+        with _ranks.group():
+            _ranks.by_first(lambda: _take(stack, path))
     except OSError as error:
         raise SettingError(
             f"output should be a directory that can be written; found {output!r} ({error.strerror})"
         ) from None
+    except ValueError as error:
+        raise SettingError(f"{error}") from None
+    yield path
+
+
+def _take(stack: ExitStack, path: Path) -> None:
+    stack.callback(_remove_empty, [place for place in (path, *path.parents) if not place.exists()])
+    stack.enter_context(owned(path))
+
+
+def _remove_empty(made: list[Path]) -> None:
+    """Removes folders, from the innermost one outwards, that hold nothing but empty folders."""
+    inner = [place for place, *_ in os.walk(made[0], topdown=False)] if made else []
+    for place in (*inner, *made[1:]):
+        with suppress(OSError):
+            os.rmdir(place)
 
 
 def write_json(path: Path, content: dict[str, Any], *, indent: int | None = 1) -> None:

@@ -7,9 +7,15 @@ from typing import Any, NamedTuple
 from scipy import stats
 
 from funcbio._seeds import LEVEL, wilcoxon
+from funcbio.plot._canvas import count as counted
+
+SIGNIFICANT = 0.05
 
 FEWEST = 3
-"""Fewest numbers that get an interval: of two it would be twelve times as wide as they are apart."""
+"""Fewest numbers that get an interval, and a test: of two it would be twelve times as wide as they are apart."""
+
+ROUNDING = 1e-9
+"""Share of the largest difference below which others do not differ from it."""
 
 
 class Interval(NamedTuple):
@@ -50,8 +56,8 @@ def paired(bio: Sequence[float], plain: Sequence[float]) -> Interval:
 
 
 def p_value(bio: Sequence[float], plain: Sequence[float]) -> float:
-    """Returns the p-value of Wilcoxon's signed-rank test of paired numbers; 1 if they are all equal."""
-    return wilcoxon([b - p for b, p in zip(bio, plain, strict=True)])
+    """Returns the p-value of Wilcoxon's signed-rank test of paired numbers; 1 if all are equal, nan if too few."""
+    return wilcoxon([b - p for b, p in zip(bio, plain, strict=True)]) if len(bio) >= FEWEST else math.nan
 
 
 def adjusted(p_values: Sequence[float]) -> list[float]:
@@ -59,6 +65,23 @@ def adjusted(p_values: Sequence[float]) -> list[float]:
     present = [value for value in p_values if not math.isnan(value)]
     corrected = iter(stats.false_discovery_control(present).tolist() if present else [])
     return [value if math.isnan(value) else next(corrected) for value in p_values]
+
+
+def is_significant(p: float | None) -> bool:
+    """Returns True if a p-value is small; False of None and nan, which stand for no test."""
+    return p is not None and p < SIGNIFICANT
+
+
+def spell_p(p: float | None) -> str:
+    """Writes a p-value; nothing where there was no test.
+
+    Example:
+        >>> spell_p(0.2), spell_p(0.0002), spell_p(None)
+        ('0.200', '< 0.001', '')
+    """
+    if p is None or math.isnan(p):
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def ends_of(ends: Interval | Mapping[str, Any]) -> Interval:
@@ -99,14 +122,16 @@ def over(seeds: int) -> str:
         ('[95 % interval over 10 seeds]', '(2 seeds: no interval)')
     """
     if seeds < FEWEST:
-        return f"({seeds} seed{'' if seeds == 1 else 's'}: no interval)"
-    return f"[95 % interval over {seeds} seeds]"
+        return f"({counted(seeds, 'seed')}: no interval)"
+    return f"[95 % interval over {counted(seeds, 'seed')}]"
 
 
 def reading(difference: Interval) -> str:
     """Describes in words a paired difference in accuracy."""
     if math.isnan(difference.low):
         return "too few for an interval"
+    if difference.mean != 0.0 and difference.high - difference.low <= ROUNDING * abs(difference.mean):
+        return "the same over all of them, which shows no spread to judge it by"
     if difference.low <= 0.0 <= difference.high:
         return "no difference that these seeds can show"
     return "the bio-inspired network is " + ("more accurate" if difference.mean > 0.0 else "less accurate")

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from funcbio._checks import perhaps
+from funcbio.base import by_nearness, listed
 from funcbio.experiments.frame.settings import SettingError
 
 Groups = Mapping[str, Sequence[str]]
@@ -26,12 +26,13 @@ def chosen(only: Sequence[str] | None, groups: Groups, always: Sequence[str] = (
         always: Names that come along with others of their group, to be compared with.
 
     Raises:
-        SettingError: If there is no such name; the message lists those that there are.
+        SettingError: If there is no such name; the message lists the nearest ones.
     """
     names = [name for group in groups.values() for name in group]
     for name in only or ():
         if name not in names:
-            raise SettingError(f"only should be some of {', '.join(names)}{perhaps(name, names)}; found {name!r}")
+            nearest = listed(map(repr, by_nearness(name, names)))
+            raise SettingError(f"only should be some of {nearest}; found {name!r}")
     named = {group: [name for name in each if name in (only or ())] for group, each in groups.items()}
     return {
         group: [name for name in each if not named[group] or name in (*named[group], *always)]

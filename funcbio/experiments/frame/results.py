@@ -48,8 +48,8 @@ def load_or_run(folder: Path, name: str, settings: Any, make: Callable[[], dict[
             should = "a new folder, or that of the same experiment"
             raise SettingError(f"output should be {should}; found one with other settings: {str(folder)!r}")
         return content["result"]
-    path.parent.mkdir(exist_ok=True)
     result = make()
+    path.parent.mkdir(exist_ok=True)
     write_sealed(path, about(settings) | {"result": result})
     return result
 

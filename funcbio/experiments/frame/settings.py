@@ -1,12 +1,20 @@
 """Fields of settings: defaults, limits and help, in one table that the command line reads."""
 
 import math
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
+import funcbio
 from funcbio.bio_config import Distribution
+
+
+def ours(error: Exception) -> bool:
+    """Returns True if an error is one of our messages to the user: a ValueError raised in this library."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, ValueError) and Path(frames[-1].filename).is_relative_to(Path(funcbio.__file__).parent)
 
 
 class SettingError(ValueError):

@@ -22,8 +22,8 @@ WIDE, NARROW = " --- ", "---"
 class Table:
     """Holds a table of texts.
 
-    On the terminal no cell is broken: columns that do not fit beside the others come below them, in a table of their
-    own that begins with the same first columns.
+    On the terminal no cell is broken, and a heading only where it does not fit: columns that do not fit beside the
+    others come below them, in a table of their own that begins with the same first columns.
 
     Attributes:
         headings: Names of the columns.
@@ -48,9 +48,9 @@ class Table:
         for number, columns in enumerate(self._blocks(console, options)):
             if number:
                 yield ""
-            table = self._rich(columns)
-            fits = _width(table, console, options) <= options.max_width
-            yield table if fits else Text("\n".join(self._records(columns)))
+            forms = (self._rich(columns, whole=whole) for whole in (True, False))
+            fitting = (table for table in forms if _width(table, console, options) <= options.max_width)
+            yield next(fitting, Text("\n".join(self._records(columns))))
         if self.style.get("caption"):
             yield Text(self.style["caption"], style="dim")
 
@@ -71,13 +71,14 @@ class Table:
             blocks[-1] += group
         return blocks
 
-    def _rich(self, columns: Sequence[int]) -> RichTable:
-        """Returns some of the columns as rich prints them; a heading may be broken between words, a cell may not."""
+    def _rich(self, columns: Sequence[int], *, whole: bool = False) -> RichTable:
+        """Returns some of the columns as rich prints them; headings may be broken between words unless ``whole``."""
         style = {name: value for name, value in {**STYLE, **self.style}.items() if name not in ("title", "caption")}
         table = RichTable(**style)
         for column in columns:
             lines = [line for row in self.rows for line in row[column].split("\n")]
-            width = max([0, *map(cell_len, [*lines, *self.headings[column].split()])])
+            heading = [self.headings[column]] if whole else self.headings[column].split()
+            width = max([0, *map(cell_len, [*lines, *heading])])
             justify = "right" if self.headings[column] in self.right else "left"
             table.add_column(Text(self.headings[column]), justify=justify, width=width)
         for row in self.rows:

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 from funcbio import SweepResult
-from funcbio.experiments.frame.intervals import adjusted, interval
+from funcbio.experiments.frame.intervals import ROUNDING, adjusted, interval
 from funcbio.experiments.grid.protocol import Cell, name_of
 
 MEASURES = {
@@ -90,15 +90,22 @@ def curves(result: SweepResult, cells: int, folds: int) -> dict[str, Any]:
 def _compared(differences: np.ndarray, held_out: float) -> dict[str, float]:
     """Compares a cell with the plain one by their differences, shape ``(folds, seeds)``."""
     seeds, folds = differences.mean(0), differences.mean(1)
-    return {**interval(seeds.tolist())._asdict(), "p": _p_value(seeds, 0.0), "p_folds": _p_value(folds, held_out)}
+    ends = interval(seeds.tolist())
+    p = math.nan if math.isnan(ends.low) else _p_value(seeds, 0.0)
+    return {**ends._asdict(), "p": p, "p_folds": _p_value(folds, held_out)}
 
 
 def _p_value(differences: np.ndarray, shared: float) -> float:
-    """Returns p of Student's t-test for a mean of zero, with the variance enlarged for images that folds share."""
+    """Returns p of Student's t-test for a mean of zero, with the variance enlarged for images that folds share.
+
+    It is 1 of zeros only, and nan where no other difference can be judged: all are the same, but for rounding.
+    """
     if not np.isfinite(differences).all():
         return math.nan
     if not differences.any():
         return 1.0
+    if np.ptp(differences) <= ROUNDING * np.abs(differences).max():
+        return math.nan
     count, variance = len(differences), differences.var(ddof=1)
-    t = differences.mean() / math.sqrt(variance * (1.0 / count + shared)) if variance > 0.0 else math.inf
+    t = differences.mean() / math.sqrt(variance * (1.0 / count + shared))
     return float(2.0 * stats.t.sf(abs(t), count - 1))

@@ -36,24 +36,21 @@ def run(settings: GridSettings, *, check: bool = True, only: Sequence[str] | Non
         only: Names of the cells and protocols to run; the plain cell comes along. None runs all.
 
     Raises:
-        SettingError: If a setting does not fit the images, or the output is that of another grid.
+        ValueError: If a setting does not fit the images, or the output is that of another grid.
     """
     every = cells(settings)
     some = names.chosen(only, {"protocols": PROTOCOLS, "cells": [*map(name_of, every)]}, [name_of(every[0])])
-    images, output = begin(settings, lambda _: load(settings.data, settings.folder, check=check))
-    grid = Grid(settings, images, output.folder, [cell for cell in every if name_of(cell) in some["cells"]])
-    _check_sizes(settings, grid)
-    try:
+    with begin(settings, lambda _: load(settings.data, settings.folder, check=check)) as (images, output):
+        grid = Grid(settings, images, output.folder, [cell for cell in every if name_of(cell) in some["cells"]])
+        _check_sizes(settings, grid)
         tuning, swept = _train(grid, output, some["protocols"])
-    except ValueError as error:
-        raise SettingError(f"{error}") from error
-    results = {**_head(grid, tuning), **{name: _summary(grid, result) for name, result in swept.items()}}
-    output.write("results.json", results)
-    draw(output.folder / "results.json")
-    for protocol in some["protocols"]:
-        output.show(tables.table(results, protocol), tables.difference_table(results, protocol))
-    output.end()
-    return results
+        results = {**_head(grid, tuning), **{name: _summary(grid, result) for name, result in swept.items()}}
+        output.write("results.json", results)
+        draw(output.folder / "results.json")
+        for protocol in some["protocols"]:
+            output.show(tables.table(results, protocol), tables.difference_table(results, protocol))
+        output.end()
+        return results
 
 
 def _train(

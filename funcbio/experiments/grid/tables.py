@@ -9,15 +9,17 @@ from funcbio.experiments.grid.measures import MEASURES
 
 DIGITS = {"accuracy": 2, "loss": 4, "epochs": 1, "gap": 4, "area": 2}
 TITLES = {
-    "paper": "The paper's protocol: SGD, learning rate {lr:g}, {epochs} epochs",
-    "tuned": "Tuned: SGD, momentum {momentum:g}, the best learning rate of every cell, {epochs_tuned} epochs",
+    "paper": "The paper's protocol: SGD, learning rate {lr:g}, {epochs}",
+    "tuned": "Tuned: SGD, momentum {momentum:g}, the best learning rate of every cell, {epochs_tuned}",
 }
+STARS = f"; *: q < {intervals.SIGNIFICANT} over seeds; **: p < {intervals.SIGNIFICANT} over folds, too."
 HEADINGS = {**MEASURES, "epochs": "epochs to {goal:.0%}", "gap": "loss gap", "area": "area, %"}
 
 
 def title_of(protocol: str, settings: Mapping[str, Any]) -> str:
     """Returns how the runs of a protocol were trained."""
-    return TITLES[protocol].format(**settings)
+    epochs = {name: intervals.counted(settings[name], "epoch") for name in ("epochs", "epochs_tuned")}
+    return TITLES[protocol].format(**{**settings, **epochs})
 
 
 def headings(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -33,7 +35,7 @@ def table(results: Mapping[str, Any], protocol: str) -> Table:
         missed = row["runs"] - row["reached"]
         cells[list(MEASURES).index("epochs")] += f" ({missed} of {row['runs']} never)" if missed else ""
         rows.append([row["cell"], *cells])
-    return _table("cell", rows, results["settings"], protocol)
+    return _table("cell", rows, results["settings"], protocol, ".")
 
 
 def difference_table(results: Mapping[str, Any], protocol: str) -> Table:
@@ -43,18 +45,18 @@ def difference_table(results: Mapping[str, Any], protocol: str) -> Table:
         changes = {name: row[name]["difference"] for name in MEASURES}
         cells = [spell(change, DIGITS[name], "+") + stars(change) for name, change in changes.items()]
         rows.append([row["cell"], *cells])
-    return _table("cell minus plain", rows, results["settings"], protocol)
+    return _table("cell minus plain", rows, results["settings"], protocol, STARS)
 
 
-def _table(first: str, rows: list[list[str]], settings: Mapping[str, Any], protocol: str) -> Table:
-    caption = f"Mean {intervals.over(settings['seeds'])}."
+def _table(first: str, rows: list[list[str]], settings: Mapping[str, Any], protocol: str, end: str) -> Table:
+    caption = f"Mean {intervals.over(settings['seeds'])}{end}"
     names = [first, *headings(settings).values()]
     return Table(names, rows, {"title": title_of(protocol, settings), "caption": caption})
 
 
 def stars(change: Mapping[str, Any]) -> str:
     """Returns one star if the difference holds over seeds, adjusted for all cells; two if also over folds."""
-    sure = [change[name] is not None and change[name] < 0.05 for name in ("q", "p_folds")]
+    sure = [intervals.is_significant(change[name]) for name in ("q", "p_folds")]
     return " **" if all(sure) else " *" if sure[0] else ""
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from funcbio.experiments.frame.figures import draw_intervals
 from funcbio.experiments.frame.files import UNDATED, save_figure
-from funcbio.experiments.frame.intervals import interval
+from funcbio.experiments.frame.intervals import interval, over
 from funcbio.experiments.inversion.cells import OTHER, RAW, REFERENCE, SCALED, UNDONE
 from funcbio.experiments.inversion.metrics import METRICS
 from funcbio.experiments.inversion.victims import VICTIMS
@@ -65,7 +65,7 @@ def dots(results: Row, metric: str) -> "Figure":
     panels[0, 0].set_yticks(range(len(names) + 1), [*names, REFERENCE])
     panels[0, 0].invert_yaxis()
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    title = f"images behind one gradient (mean, 95 % interval over {len(results['seeds'])} seeds)"
+    title = f"images behind one gradient (mean, {over(len(results['seeds']))[1:-1]})"
     figure.legend(handles, labels, title=title, loc="outside upper center", ncols=len(sizes), frameon=False)
     return figure
 

@@ -14,7 +14,8 @@ from torch import Tensor, vmap
 import funcbio
 from funcbio.experiments.frame.bar import Begin, Tick, bars
 from funcbio.experiments.frame.experiment import Output, begin
-from funcbio.experiments.frame.files import prepare, rounded
+from funcbio.experiments.frame.files import kept, rounded
+from funcbio.experiments.frame.intervals import counted
 from funcbio.experiments.frame.results import numbers_of, versions
 from funcbio.experiments.frame.settings import SettingError
 from funcbio.experiments.frame.terminal import console
@@ -42,7 +43,8 @@ def main(settings: Settings, *, path: Path | None) -> None:
     if path is None:
         run(settings)
     else:
-        draw(path, prepare(settings.output))
+        with kept(settings.output) as folder:
+            draw(path, folder)
 
 
 def run(settings: Settings) -> None:
@@ -51,22 +53,24 @@ def run(settings: Settings) -> None:
     Raises:
         SettingError: If a setting does not fit the data or the output cannot be written; before any training.
     """
-    images, output = begin(settings, _load)
-    with bars(TimeRemainingColumn()) as new_bar:
-        trained, parts = _train(settings, images, new_bar), []
-        for size in settings.batch_sizes:
-            aim = aimed(images, _keys(settings), size)
-            for group, names in _groups().items():
-                make = partial(_part, settings, trained, aim, names, partial(new_bar, f"{size} images, {group}"))
-                parts.append(output.load_or_run(f"batch-{size}-{group}", make))
-            parts.append({"rows": [_reference(aim)]})
-    drawn = min(settings.batch_sizes, key=lambda size: abs(size - DRAWN))
-    rows = [_without_pictures(row, drawn) for part in parts for row in part["rows"]]
-    content = {"settings": numbers_of(settings), "seeds": list(range(settings.seeds))}
-    content |= {"versions": versions() | {"scikit-image": version("scikit-image")}, "networks": _networks(trained)}
-    content |= {"shape": list(images.shape), "rows": rows, "differences": tables.differences(rows)}
-    output.write(f"{NAME}.json", content)
-    draw(output.folder / f"{NAME}.json", output.folder)
+    with begin(settings, _load) as (images, output):
+        with bars(TimeRemainingColumn()) as new_bar:
+            trained, parts = _train(settings, images, new_bar), []
+            for size in settings.batch_sizes:
+                aim = aimed(images, _keys(settings), size)
+                for group, names in _groups().items():
+                    make = partial(
+                        _part, settings, trained, aim, names, partial(new_bar, f"{counted(size, 'image')}, {group}")
+                    )
+                    parts.append(output.load_or_run(f"batch-{size}-{group}", make))
+                parts.append({"rows": [_reference(aim)]})
+        drawn = min(settings.batch_sizes, key=lambda size: abs(size - DRAWN))
+        rows = [_without_pictures(row, drawn) for part in parts for row in part["rows"]]
+        content = {"settings": numbers_of(settings), "seeds": list(range(settings.seeds))}
+        content |= {"versions": versions() | {"scikit-image": version("scikit-image")}, "networks": _networks(trained)}
+        content |= {"shape": list(images.shape), "rows": rows, "differences": tables.differences(rows)}
+        output.write(f"{NAME}.json", content)
+        draw(output.folder / f"{NAME}.json", output.folder)
 
 
 def draw(path: Path, folder: Path) -> None:

@@ -7,7 +7,16 @@ from typing import Any
 from rich import box
 
 from funcbio.experiments.frame import intervals
-from funcbio.experiments.frame.intervals import Interval, adjusted, interval, over, p_value, paired
+from funcbio.experiments.frame.intervals import (
+    SIGNIFICANT,
+    Interval,
+    adjusted,
+    interval,
+    is_significant,
+    over,
+    p_value,
+    paired,
+)
 from funcbio.experiments.frame.table import Table
 from funcbio.experiments.inversion.cells import RAW, REFERENCE
 from funcbio.experiments.inversion.metrics import METRICS
@@ -17,7 +26,6 @@ NETWORKS = (("accuracy", "Test accuracy, %", 100.0, "psnr"), ("loss", "Test loss
 """Tables of the networks: measure, title, factor, and the metric with as many decimals."""
 
 COMPARED = ("psnr", "recovered")
-SIGNIFICANT = 0.05
 
 STYLE: dict[str, Any] = {"box": box.MARKDOWN, "padding": (0, 1)}
 """Style of tables on the terminal: Markdown without edges, to paste into a page."""
@@ -72,7 +80,8 @@ def _fair(rows: Sequence[Row]) -> dict[tuple[str, str, str, int], str]:
     base = {(row["epochs"], row["batch"]): row for row in rows if row["victim"] == "plain, lr x 4"}
     split = [row for row in rows if row["victim"] == "split"]
     apart = [_difference("psnr", row, base[row["epochs"], row["batch"]]) for row in split]
-    cells = [f"{spell(row, 'psnr', '+')} ({row['p']:.2g})" for row in apart]
+    p = ["" if math.isnan(row["p"]) else f" ({row['p']:.2g})" for row in apart]
+    cells = [f"{spell(row, 'psnr', '+')}{text}" for row, text in zip(apart, p, strict=True)]
     return {(*_name(row), row["batch"]): cell for row, cell in zip(split, cells, strict=True)}
 
 
@@ -81,7 +90,7 @@ def _name(row: Row) -> tuple[str, str, str]:
 
 
 def _table(title: str, cells: dict[tuple[str, str, str, int], str], sizes: Iterable[int]) -> Table:
-    headings = ("epochs", "network", "leak", *(f"{size} image{'s' * (size > 1)}" for size in sizes))
+    headings = ("epochs", "network", "leak", *(intervals.counted(size, "image") for size in sizes))
     order = [*VICTIMS, REFERENCE]
     # The sort is stable: leaks stay in their order.
     names = sorted(dict.fromkeys(key[:3] for key in cells), key=lambda name: (_number(name[0]), order.index(name[1])))
@@ -100,7 +109,9 @@ def _networks(rows: Sequence[Row], name: str, title: str, scale: float, metric: 
         [victim, *(spell(interval(values[victim, epoch]), metric) for epoch in epochs)]
         for victim in dict.fromkeys(row["victim"] for row in rows)
     ]
-    return Table(("network", *(f"{epoch} epochs" for epoch in epochs)), cells, {**STYLE, "title": title})
+    return Table(
+        ("network", *(intervals.counted(epoch, "epoch") for epoch in epochs)), cells, {**STYLE, "title": title}
+    )
 
 
 DECIMALS = {"psnr": 1, "recovered": 2, "ssim": 3, "mse": 4}
@@ -112,4 +123,4 @@ def spell(ends: Interval | Row, metric: str, sign: str = "") -> str:
 
 
 def _apart(row: Row) -> str:
-    return spell(row, row["metric"], "+") + " *" * (row["p_corrected"] < SIGNIFICANT)
+    return spell(row, row["metric"], "+") + " *" * is_significant(row["p_corrected"])

@@ -28,21 +28,21 @@ def run(settings: Settings, *, tune: bool, only: Sequence[str] | None = None) ->
         SettingError: If a setting does not fit the data or the output cannot be written; before any training.
     """
     parts = [*tuning.combinations(only)]
-    rows, output = begin(settings, rows_of)
-    each = settings.tuning_tasks * (settings.rounds + 1) if tune else settings.tasks
-    with bars() as new_bar:
-        tick = new_bar("tasks", each * len(parts))
-        if tune:
-            output.terminal.print(tables.tuning_table(tuning.search(settings, rows, output.folder, tick, parts)))
-            return
-        runs = train_all(settings, rows, output, tick, parts)
-    table = compared(runs)
-    content = {**about(settings), "table": table, "runs": runs}
-    output.write("results.json", content, indent=None)
-    output.show(*tables.result_tables(table, settings))
-    write_text(output.folder / "table.md", tables.markdown(table))
-    draw(content, output.folder)
-    output.end()
+    with begin(settings, rows_of) as (rows, output):
+        each = settings.tuning_tasks * (settings.rounds + 1) if tune else settings.tasks
+        with bars() as new_bar:
+            tick = new_bar("tasks", each * len(parts))
+            if tune:
+                output.terminal.print(tables.tuning_table(tuning.search(settings, rows, output.folder, tick, parts)))
+                return
+            runs = train_all(settings, rows, output, tick, parts)
+        table = compared(runs)
+        content = {**about(settings), "table": table, "runs": runs}
+        output.write("results.json", content, indent=None)
+        output.show(*tables.result_tables(table, settings))
+        write_text(output.folder / "table.md", tables.markdown(table))
+        draw(content, output.folder)
+        output.end()
 
 
 def rows_of(settings: Settings) -> dict[str, Tasks]:

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from funcbio.experiments.frame.intervals import over, spell
+from funcbio.experiments.frame.intervals import counted, over, spell, spell_p
 from funcbio.experiments.frame.table import NARROW, Table
 from funcbio.experiments.plasticity.methods import BENCHMARKS, OPTIMIZERS, is_limit
 from funcbio.experiments.plasticity.settings import Settings
 
+LIMIT = "*: at a limit of its range"
 HEADINGS = (
     "method",
     "numbers",
@@ -32,12 +33,12 @@ def tuning_table(entries: Sequence[dict[str, Any]]) -> Table:
         ranked = sorted(entry["decided"], key=lambda row: row[-1], reverse=True)
         shown = [(_numbers(dict(zip(entry["numbers"], row, strict=False))), f"{100 * row[-1]:.1f}") for row in ranked]
         rows.append([*names, *(cell for cells in shown[:2] for cell in cells)])
-    return Table(headings, rows, {"title": "Accuracy over all tasks, %"}, keys=3, tied=(5, 7))
+    return Table(headings, rows, {"title": "Accuracy over all tasks, %", "caption": f"{LIMIT}."}, keys=3, tied=(5, 7))
 
 
 def result_tables(rows: Sequence[dict[str, Any]], settings: Settings) -> list[Table]:
     """Makes a table for each row of tasks and optimizer."""
-    caption = f"Mean {over(settings.seeds)}; {settings.tasks} tasks; q: Wilcoxon's, adjusted."
+    caption = f"Mean {over(settings.seeds)}; {counted(settings.tasks, 'task')}; q: Wilcoxon's, adjusted; {LIMIT}."
     titled = {f"{title}: accuracy before learning, %": list(map(_cells, part)) for title, part in _parts(rows)}
     return [Table(HEADINGS, cells, {"title": title, "caption": caption}, tied=(7,)) for title, cells in titled.items()]
 
@@ -56,7 +57,7 @@ def turnover(rows: Sequence[dict[str, Any]]) -> Table:
         for row in part:
             if "against" in row:
                 added = [spell(row["against"][name], scale=100.0, sign="+") for name in ("all", "last")]
-                lines.append([title, row["method"].split(",")[0], *added, f"{row['against']['q']:.3f}"])
+                lines.append([title, row["method"].split(",")[0], *added, spell_p(row["against"]["q"])])
     return Table(ADDED, lines)
 
 
@@ -66,7 +67,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     cells = [row["method"], _numbers(row["numbers"]), *means, last, lost]
     if "against_plain" not in row:
         return [*cells, "", ""]
-    return [*cells, spell(row["against_plain"], scale=100.0, sign="+"), f"{row['q']:.3f}"]
+    return [*cells, spell(row["against_plain"], scale=100.0, sign="+"), spell_p(row["q"])]
 
 
 def _numbers(numbers: Mapping[str, float]) -> str:

@@ -109,12 +109,6 @@ def described(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}{place}"
 
 
-def ours(error: Exception) -> bool:
-    """Returns True if an error is one of our messages to the user: a ValueError raised in this library."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return isinstance(error, ValueError) and Path(frames[-1].filename).is_relative_to(_root(funcbio))
-
-
 def _foreign(filename: str) -> bool:
     path = Path(filename)
     roots = _root(funcbio), Path(os.__file__).parent

@@ -9,11 +9,12 @@ from torch import Tensor
 
 import funcbio
 from funcbio._checks import is_count
-from funcbio.experiments.frame.files import prepare
-from funcbio.experiments.frame.settings import SettingError
+from funcbio.experiments.frame.files import default_output, kept
+from funcbio.experiments.frame.intervals import counted
+from funcbio.experiments.frame.settings import SettingError, ours
 from funcbio.experiments.frame.terminal import console, say
 from funcbio.experiments.sweep_file import figures, tables
-from funcbio.experiments.sweep_file.named import described, ours
+from funcbio.experiments.sweep_file.named import described
 from funcbio.experiments.sweep_file.settings import Experiment, parse, read
 from funcbio.files._aside import write_aside
 from funcbio.sweeps import _ranks
@@ -38,11 +39,11 @@ def run(path: Path, output: str | None, *, check: bool) -> None:
     if check:
         _say_checked(path, experiment, rehearsed)
         return
-    folder = prepare(f"results/{path.stem}" if output is None else output)
-    keep(experiment, folder)
-    result = _sweep(experiment.arguments | {"output": folder, "progress": True}, whole=True)
-    if result is not None:
-        _finish(result, experiment, folder)
+    with kept(output or default_output(path)) as folder:
+        keep(experiment, folder)
+        result = _sweep(experiment.arguments | {"output": folder, "progress": True}, whole=True)
+        if result is not None:
+            _finish(result, experiment, folder)
 
 
 def rehearse(experiment: Experiment) -> funcbio.SweepResult | None:
@@ -116,7 +117,7 @@ def _finish(result: funcbio.SweepResult, experiment: Experiment, folder: Path) -
 
 def _took(result: funcbio.SweepResult, experiment: Experiment) -> list[str]:
     """Returns the amount of training, and the time it took."""
-    parts = [f"{result.members} members trained"]
+    parts = [f"{counted(result.members, 'member')} trained"]
     if result.member_steps:
         parts.append(f"{1e6 * result.seconds / result.member_steps:.0f} µs for a step of one member")
     if experiment.arguments.get("compile") and result.compile_seconds:
@@ -128,8 +129,8 @@ def _say_checked(path: Path, experiment: Experiment, rehearsed: funcbio.SweepRes
     if rehearsed is not None:
         seeds = experiment.arguments["seeds"]
         each = seeds if isinstance(seeds, int) else len(seeds)
-        size = f"{rehearsed.members * each} members would train {experiment.arguments['steps']} steps"
-        say(console(), f"{path} is right: {size}")
+        members, steps = rehearsed.members * each, experiment.arguments["steps"]
+        say(console(), f"{path} is right: {counted(members, 'member')} would train {counted(steps, 'step')}")
 
 
 def _flat(content: dict[str, Any]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def comparison_table(result: SweepResult, metric: str, by: str, baseline: Any) -
     columns = {**_columns(frame, result.hyper), "pairs": [f"{count}" for count in frame["pairs"]]}
     pairs: list[int] = frame["pairs"].tolist()
     columns["difference [95 % interval]"] = _intervals(frame, "difference", pairs)
-    columns["p"] = [f"{value:.2g}" for value in frame["p_value"]]
+    columns["p"] = [f"{p:.2g}" if count >= FEWEST else "" for p, count in zip(frame["p_value"], pairs, strict=True)]
     title = f"{metric}: difference from {spell(baseline)}, paired by seed (p: Wilcoxon's test)"
     return _table(title, columns, _too_few(pairs), len(result.hyper))
 
