@@ -4,7 +4,7 @@ So they cost nothing in vmap or a compiled graph, and the features stay pure.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from enum import Enum
 from functools import wraps
@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import optree
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from funcbio.base import Tree, leaf_names, leaves_as, same_structure
+from funcbio.base import Tree, brief, leaf_names, leaves_as, same_structure
+from funcbio.base import kind_of as kind_of
 from funcbio.base import perhaps as perhaps
 from funcbio.tensors._kept import is_watched
 
@@ -66,10 +67,11 @@ def require_like(params: Tree, /, **trees: Tree) -> None:
     Kinds of dictionaries may differ: see ``funcbio.base.same_structure``.
     """
     expected, single = optree.tree_structure(params), isinstance(params, Tensor)
-    if expected.is_leaf() and not single:
+    if (expected.is_leaf() and not single) or params is None:
         hint = ": dict(model.named_parameters()) is one" if hasattr(params, "named_parameters") else ""
         hint = ": make a dict of it" if isinstance(params, Iterator) else hint
-        raise ValueError(f"params should be a tree of tensors; found {type(params).__name__}, a single leaf{hint}")
+        found = "None" if params is None else f"{type(params).__name__}, a single leaf{hint}"
+        raise ValueError(f"params should be a tree of tensors; found {found}")
     for name, tree in trees.items():
         if not same_structure(optree.tree_structure(tree), expected):
             raise ValueError(f"{name} should be a tree of the structure of params; found {_difference(tree, params)}")
@@ -160,15 +162,40 @@ def plain_number(value: Any) -> Any:
 def require(name: str, value: object, should: str, holds: bool) -> None:
     """Raises ValueError if the check of an argument failed."""
     if not holds:
-        raise ValueError(f"{name} should be {should}; found {value!r:.200}")
+        raise ValueError(f"{name} should be {should}; found {brief(value)}")
 
 
-def kind_of(value: object) -> str:
-    """Returns a value as a message names it: "a Linear", or "the class Linear"."""
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
+CONTRACT = "called as (params, grads, state, *, key)"
+"""How features are called, for messages."""
+
+
+def is_feature(value: object, keywords: Iterable[str] = ()) -> bool:
+    """Returns True if an object can be called as a feature, by its signature; one without a signature can.
+
+    Args:
+        value: The object. Classes and modules are no features.
+        keywords: Further keywords that will be given, if it has them.
+    """
+    if not callable(value) or isinstance(value, type | nn.Module):
+        return False
+    if torch.compiler.is_compiling():  # A graph cannot hold signatures.
+        return True
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        return True
+    further = {name: None for name in keywords if name in signature.parameters}
+    try:
+        signature.bind(None, None, None, **{**further, "key": None})
+    except TypeError:
+        return False
+    return True
+
+
+def preset_hint(given: object) -> str:
+    """Returns, for a message, how to call the function that makes a preset; "" for anything else."""
+    ours = inspect.isfunction(given) and given.__module__.endswith("._presets")
+    return f": call it, {given.__name__}()" if ours else ""
 
 
 Call = TypeVar("Call", bound=Callable[..., Any])
@@ -240,7 +267,7 @@ def require_within(limits: Mapping[str, Limit], hyper: Mapping[str, Any]) -> Non
         else:
             fits = is_within(value, limit)
         if not fits:
-            raise ValueError(f"{name} should be {limit.should}; found {value!r}")
+            raise ValueError(f"{name} should be {limit.should}; found {brief(value)}")
     if "minimum" in hyper and "maximum" in hyper:
         require_order("minimum", hyper["minimum"], "maximum", hyper["maximum"])
 
@@ -266,13 +293,13 @@ def require_key(key: object) -> None:
 def require_dtype(dtype: object) -> None:
     """Raises ValueError if numbers of a type cannot be drawn."""
     if dtype not in FLOATING:
-        raise ValueError(f"dtype should be one of {', '.join(map(str, FLOATING))}; found {dtype!r}")
+        raise ValueError(f"dtype should be one of {', '.join(map(str, FLOATING))}; found {brief(dtype)}")
 
 
 def shown(value: object) -> str:
     """Returns a value, or the type, shape and device of a tensor, as text for a message."""
     if not isinstance(value, Tensor):
-        return f"{value!r:.200}"
+        return brief(value)
     return f"a tensor of {value.dtype}, shape {tuple(value.shape)}, on {value.device}"
 
 
@@ -319,4 +346,4 @@ def outside() -> int:
 def check_compile(compile: object) -> None:
     """Raises ValueError if ``compile`` is neither True nor False nor None."""
     if not (compile is None or isinstance(compile, bool)):
-        raise ValueError(f"compile should be True, False or None; found {compile!r}")
+        raise ValueError(f"compile should be True, False or None; found {brief(compile)}")

@@ -1,6 +1,7 @@
 """The vocabulary: trees, keys, the state, and what a feature is. Imports nothing of this library."""
 
 import difflib
+import inspect
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -205,6 +206,32 @@ def listed(names: Iterable[object]) -> str:
     return ", ".join(texts[:MOST_NAMES]) + more
 
 
+MOST_LETTERS = 200
+"""Most letters of a value that a message shows."""
+
+
+def kind_of(value: object) -> str:
+    """Returns a value as a message names it: "a Linear", "the class Linear", or "the function relu"."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if inspect.isroutine(value):
+        return f"the function {getattr(value, '__name__', 'without a name')}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
+
+
+def brief(value: object) -> str:
+    """Returns a value for a message, on one line: its kind, if it would print as several lines or as an address.
+
+    Example:
+        >>> brief(0.5), brief(torch.nn.Sequential(torch.nn.ReLU())), brief(torch.relu)
+        ('0.5', 'a Sequential', 'the function relu')
+    """
+    text = repr(value)
+    several = "\n" in text or isinstance(value, type) or inspect.isroutine(value)
+    return kind_of(value) if several else text[:MOST_LETTERS]
+
+
 def perhaps(name: object, names: Iterable[str]) -> str:
     """Returns the nearest of some names, for a message that refuses another one; "" if there are none."""
     names = list(names)
@@ -218,7 +245,7 @@ def check_option(name: str, value: object, options: Iterable[str]) -> None:
     options = list(options)
     if value not in options:
         near = perhaps(value, options) if len(options) > MOST_NAMES else ""
-        raise ValueError(f"{name} should be one of {listed(options)}{near}; found {value!r:.200}")
+        raise ValueError(f"{name} should be one of {listed(options)}{near}; found {brief(value)}")
 
 
 def clamp(values: Tensor, low: Number, high: Number | None = None) -> Tensor:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-from funcbio._checks import is_count, perhaps, plain_number, settings
+from funcbio._checks import CONTRACT, is_count, is_feature, perhaps, plain_number, preset_hint, settings
 from funcbio.anatomy._units import Units
-from funcbio.base import KEPT, Feature, check_option
+from funcbio.base import KEPT, Feature, brief, check_option
 from funcbio.mechanisms import PLACES, ROWS, Row
 from funcbio.mechanisms._row import name_of, parts_of
 
@@ -58,18 +58,13 @@ class Mechanism:
     def __post_init__(self) -> None:
         """Checks every value and fills in the place."""
         object.__setattr__(self, "every", plain_number(self.every))
-        if isinstance(self.feature, str):
-            check_option("feature", self.feature, ROWS)
-        elif not callable(self.feature):
-            several = isinstance(self.feature, Sequence)
-            hint = ": leave out the list around it" if several else mechanisms_hint(self.feature)
-            raise ValueError(f"feature should be the name of a method or a function; found {self.feature!r:.200}{hint}")
+        _check_feature(self.feature, self.hyper)
         if isinstance(self.feature, str) and self.hyper:
             should = f"left out for {self.feature!r}, whose hyper-parameters are fields of the configuration"
             raise ValueError(f"hyper should be {should}; found {dict(self.hyper)}")
         neighbour = None if isinstance(self.feature, str) else neighbour_of(self.feature)
         if not is_count(self.every):
-            raise ValueError(f"every should be an integer >= 1; found {self.every!r}")
+            raise ValueError(f"every should be an integer >= 1; found {brief(self.every)}")
         row = ROWS.get(neighbour or self.name)
         usual = "gradient" if row is None else row.place
         place = usual if self.where is None else self.where
@@ -133,6 +128,17 @@ class Mechanism:
         return {"feature": self.name, "every": self.every, "where": self.where, "hyper": dict(self.hyper)}
 
 
+def _check_feature(feature: object, hyper: Iterable[str]) -> None:
+    """Raises ValueError if a feature is neither the name of a method nor a function with the contract of one."""
+    if isinstance(feature, str):
+        check_option("feature", feature, ROWS)
+    elif not is_feature(feature, [*hyper, "units"]):
+        several = isinstance(feature, Sequence)
+        hint = ": leave out the list around it" if several else preset_hint(feature)
+        should = f"the name of a method or a function {CONTRACT}"
+        raise ValueError(f"feature should be {should}; found {brief(feature)}{hint}")
+
+
 def neighbour_of(feature: object) -> str | None:
     """Returns the name of a mechanism of ours that acts on all parameters, given as a function or a partial of it."""
     function, keywords = parts_of(feature)
@@ -160,8 +166,8 @@ def mechanisms_hint(given: Any) -> str:
     """Returns, for a message, how to make a list of mechanisms of something else; "" if that is not known."""
     if isinstance(given, str | Mechanism):
         return f": give a list, [{given!r}]"
-    if getattr(given, "__module__", "").endswith("._presets"):
-        return f": call it, {name_of(given)}()"  # pyright: ignore[reportArgumentType]
+    if preset_hint(given):
+        return preset_hint(given)
     if isinstance(given, Mapping):
         return ": several lists by name are for sweep"
     if callable(given) and not isinstance(given, type):

@@ -1,0 +1,115 @@
+"""Messages of errors: what is no mechanism is refused at every door, in one line, before anything changes."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+import funcbio
+from funcbio import BioConfig, BioConverter, Mechanism, attach, bind, chain, presets, sweep
+from funcbio.mechanisms import ROWS
+
+
+def network():
+    return nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1))
+
+
+X = torch.linspace(-1, 1, 64).reshape(16, 4)
+Y = X.sum(1, keepdim=True)
+
+
+def run(**changes):
+    arguments = {"model": network, "loss": nn.functional.mse_loss, "data": (X, Y), "steps": 2, "batch_size": 8}
+    return sweep(**{**arguments, "seeds": 2, "progress": False, **changes})
+
+
+def attached(mechanisms, **options):
+    """Attaches to a new network, which an error has to leave as it was."""
+    model = network()
+    names = [*model.state_dict()]
+    try:
+        return attach(torch.optim.SGD(model.parameters(), lr=0.1), model, mechanisms, **options)
+    except Exception:
+        assert [*model.state_dict()] == names
+        raise
+
+
+DOORS = {
+    "attach": lambda feature: attached([feature]),
+    "sweep": lambda feature: run(mechanisms=[feature]),
+    "several lists": lambda feature: run(mechanisms={"plain": [], "own": [feature]}),
+    "Mechanism": Mechanism,
+    "chain": chain,
+    "expose": lambda feature: BioConverter().expose(feature),
+}
+NO_FEATURES = {
+    "a function that makes a preset": presets.keep_plasticity,
+    "a class": nn.Linear,
+    "another class": BioConfig,
+    "a module": nn.Sequential(nn.Linear(2, 2), nn.ReLU()),
+    "a function of one argument": lambda gradient: gradient,
+    "without a key": lambda params, grads, state: (params, grads, state),
+    "with more": lambda params, grads, state, more, *, key=None: (params, grads, state),
+    "a partial": partial(lambda grads, factor: grads, factor=2),
+    "a function of Python": len,
+    "a number": 3,
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("case", NO_FEATURES)
+def test_what_cannot_be_called_as_a_mechanism_is_refused_at_every_door(door, case):
+    with pytest.raises(
+        ValueError, match=r"features? should be .*called as \(params, grads, state, \*, key\); found"
+    ) as raised:
+        DOORS[door](NO_FEATURES[case])
+    assert "\n" not in f"{raised.value}"
+    assert f"{raised.value}".endswith(": call it, keep_plasticity()") == (case == "a function that makes a preset")
+
+
+class Scale:
+    def __call__(self, params, grads, state, /, *, key=None):
+        return params, grads, state
+
+    def method(self, params, grads, state, **options):
+        return params, grads, state
+
+
+FEATURES = {
+    "an object": Scale(),
+    "a method": Scale().method,
+    "a partial": partial(funcbio.l2_init, strength=0.1),
+    "a chain": chain(funcbio.crystallize, funcbio.fuzzy_learning_rates),
+    "a key by position or name": lambda params, grads, state, key: (params, grads, state),
+    "what is mapped": torch.vmap(funcbio.crystallize),
+    "what is wrapped": torch.no_grad()(funcbio.crystallize),
+}
+
+
+@pytest.mark.parametrize("feature", [*FEATURES.values(), *(row.feature for row in ROWS.values())])
+def test_what_can_be_called_as_a_mechanism_is_taken(feature):
+    assert Mechanism(feature).feature is feature
+    chain(feature)
+
+
+def test_a_keyword_that_a_field_sets_needs_no_default():
+    def own(params, grads, state, /, *, key, strength):
+        return params, grads, state
+
+    assert Mechanism(own, hyper={"strength": "l2_init_strength"}).name == "own"
+    with pytest.raises(ValueError, match="called as"):
+        Mechanism(own)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bind(None), "model should be a module, or a tree of tensors; found None$"),
+        (lambda: funcbio.init(None, key=funcbio.key(0)), "params should be a tree of tensors; found None$"),
+        (lambda: funcbio.crystallize(None, None, None), "params should be a tree of tensors; found None$"),
+    ],
+)
+def test_none_is_no_tree(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
