@@ -15,8 +15,10 @@ import optree
 import torch
 from torch import Tensor, nn
 
-from funcbio.base import Tree, brief, leaf_names, leaves_as, same_structure
+from funcbio.base import Tree, leaf_names, leaves_as, same_structure
+from funcbio.base import brief as brief
 from funcbio.base import kind_of as kind_of
+from funcbio.base import nearest as nearest
 from funcbio.base import perhaps as perhaps
 from funcbio.tensors._kept import is_watched
 
@@ -192,8 +194,15 @@ def is_feature(value: object, keywords: Iterable[str] = ()) -> bool:
     return True
 
 
+PRESETS = ("keep_plasticity",)
+"""Names of the functions that make presets."""
+
+
 def preset_hint(given: object) -> str:
-    """Returns, for a message, how to call the function that makes a preset; "" for anything else."""
+    """Returns, for a message, how to give a preset in the place of its name or its function; "" for anything else."""
+    near = nearest(given, PRESETS) if isinstance(given, str) else ""
+    if near:
+        return f": give the preset alone, funcbio.presets.{near}()"
     ours = inspect.isfunction(given) and given.__module__.endswith("._presets")
     return f": call it, {given.__name__}()" if ours else ""
 
@@ -215,7 +224,10 @@ def names_arguments(elsewhere: Mapping[str, str]) -> Callable[[Call], Call]:
         def call(*args: Any, **kwargs: Any) -> Any:
             for name in kwargs:
                 if name not in known:
-                    should = elsewhere.get(name, f"an argument of {function.__name__}{perhaps(name, known)}")
+                    near = nearest(name, [*known, *elsewhere])
+                    should = f"an argument of {function.__name__}{perhaps(name, known)}"
+                    if name in elsewhere or near in elsewhere:
+                        should = elsewhere.get(name) or f"{near}, {elsewhere[near]}"
                     raise TypeError(f"{name} should be {should}; found an unknown name")
             return function(*args, **kwargs)
 

@@ -181,10 +181,26 @@ SYNONYMS = {
     "epochs": "steps",
     "num_steps": "steps",
     "max_steps": "steps",
+    "iterations": "steps",
+    "epoch": "steps",
+    "preset": "mechanisms",
+    "presets": "mechanisms",
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "learning_rates": "lr",
+    "step_size": "lr",
     "criterion": "loss",
     "loss_fn": "loss",
     "network": "model",
     "dataset": "data",
+    "val": "test",
+    "validation": "test",
+    "validation_data": "test",
+    "test_data": "test",
+    "hyperparameters": "grid",
+    "param_grid": "grid",
+    "verbose": "progress",
+    "repeats": "seeds",
     "num_seeds": "seeds",
     "n_seeds": "seeds",
     "cv": "folds",
@@ -232,20 +248,36 @@ def brief(value: object) -> str:
     return kind_of(value) if several else text[:MOST_LETTERS]
 
 
+ALIKE = 0.6
+"""Share of the letters that a name has in common, in order, with one that it may be a slip of."""
+
+
+def nearest(name: object, names: Iterable[str]) -> str:
+    """Returns the one of some names that another name is likely to be a slip of; "" if none is.
+
+    Example:
+        >>> nearest("Adamw", ["SGD", "Adam", "AdamW"]), nearest("lion", ["SGD", "Adam", "AdamW"])
+        ('AdamW', '')
+    """
+    text, small = f"{name}".lower(), {each.lower(): each for each in names}
+    if SYNONYMS.get(text) in small:
+        return small[SYNONYMS[text]]
+    near = difflib.get_close_matches(text, small, n=1, cutoff=ALIKE)
+    return small[near[0]] if near else ""
+
+
 def perhaps(name: object, names: Iterable[str]) -> str:
-    """Returns the nearest of some names, for a message that refuses another one; "" if there are none."""
-    names = list(names)
-    near = [SYNONYMS[name]] if isinstance(name, str) and SYNONYMS.get(name) in names else []
-    near = near or difflib.get_close_matches(str(name), names, n=1, cutoff=0.0)
-    return f", perhaps {near[0]}" if near else ""
+    """Returns what a name is likely to be a slip of, for a message that refuses it; "" if that is not known."""
+    near = nearest(name, names)
+    return f", perhaps {near}" if near else ""
 
 
-def check_option(name: str, value: object, options: Iterable[str]) -> None:
-    """Raises ValueError if ``value`` is not among the options."""
+def check_option(name: str, value: object, options: Iterable[str], hint: str = "") -> None:
+    """Raises ValueError if ``value`` is not among the options; the message ends with the hint, if there is one."""
     options = list(options)
     if value not in options:
-        near = perhaps(value, options) if len(options) > MOST_NAMES else ""
-        raise ValueError(f"{name} should be one of {listed(options)}{near}; found {brief(value)}")
+        near = perhaps(value, options) if len(options) > MOST_NAMES and not hint else ""
+        raise ValueError(f"{name} should be one of {listed(options)}{near}; found {brief(value)}{hint}")
 
 
 def clamp(values: Tensor, low: Number, high: Number | None = None) -> Tensor:

@@ -15,6 +15,7 @@ from funcbio._checks import (
     LARGEST,
     SHARE,
     Limit,
+    brief,
     is_large,
     is_within,
     kind_of,
@@ -305,7 +306,8 @@ class BioConfig:
                 continue
             if should is not None and not item.metadata["holds"](value):
                 limit = f", of magnitude {LARGEST:g} at most" if isinstance(value, Real) and is_large(value) else ""
-                raise ConfigError(f"{item.name} should be {should}{limit}; found {value!r}")
+                near = perhaps(value, should.removeprefix("one of ").split(", ")) if isinstance(value, str) else ""
+                raise ConfigError(f"{item.name} should be {should}{limit}{near}; found {brief(value)}")
             if type(value) not in PLAIN:
                 object.__setattr__(self, item.name, plain_number(value))
         try:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from funcbio._checks import CONTRACT, check_compile, is_feature, is_number, is_real, perhaps, preset_hint
+from funcbio._checks import CONTRACT, check_compile, is_feature, is_number, is_real, nearest, preset_hint
 from funcbio.base import Feature, Key, Tree, brief, listed
 from funcbio.engine._layers import Step
 from funcbio.engine._run import run_steps
@@ -66,9 +66,9 @@ def _check(feature: object) -> None:
     if is_feature(feature, ["units"]):
         return
     hint = preset_hint(feature)
+    name = nearest(feature, ROWS) if isinstance(feature, str) else ""
     if isinstance(feature, str):
-        name = feature if feature in ROWS else perhaps(feature, ROWS).removeprefix(", perhaps ")
-        hint = f": give the function, funcbio.{name} or bind(model).{name}"
+        hint = f": give the function, funcbio.{name} or bind(model).{name}" if name else ""
     elif isinstance(feature, Mechanism | Preset):
         hint = ": attach takes those, and a chain functions"
     elif isinstance(feature, Sequence):

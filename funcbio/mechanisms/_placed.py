@@ -131,7 +131,7 @@ class Mechanism:
 def _check_feature(feature: object, hyper: Iterable[str]) -> None:
     """Raises ValueError if a feature is neither the name of a method nor a function with the contract of one."""
     if isinstance(feature, str):
-        check_option("feature", feature, ROWS)
+        check_option("feature", feature, ROWS, preset_hint(feature))
     elif not is_feature(feature, [*hyper, "units"]):
         several = isinstance(feature, Sequence)
         hint = ": leave out the list around it" if several else preset_hint(feature)
@@ -164,10 +164,10 @@ def with_companions(mechanisms: Iterable[Mechanism]) -> tuple[Mechanism, ...]:
 
 def mechanisms_hint(given: Any) -> str:
     """Returns, for a message, how to make a list of mechanisms of something else; "" if that is not known."""
-    if isinstance(given, str | Mechanism):
-        return f": give a list, [{given!r}]"
     if preset_hint(given):
         return preset_hint(given)
+    if isinstance(given, str | Mechanism):
+        return f": give a list, [{given!r}]"
     if isinstance(given, Mapping):
         return ": several lists by name are for sweep"
     if callable(given) and not isinstance(given, type):

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.utils.data import Dataset, TensorDataset
 
-from funcbio._checks import is_count, kind_of, perhaps, plain_number, require, shown
+from funcbio._checks import is_count, kind_of, nearest, plain_number, require, shown
 
 FACTORY = "a function without arguments that makes the network, as lambda: Net()"
 
@@ -133,9 +133,11 @@ def metrics_hint(metrics: object) -> str:
 def optimizer_hint(optimizer: object, names: list[str]) -> str:
     """Returns, for a message, how to name an optimizer; "" if that is not known."""
     if isinstance(optimizer, str):
-        near = {name.lower(): name for name in names}.get(optimizer.lower())
-        near = near or perhaps(optimizer, names).removeprefix(", perhaps ")
-        return f": give the class, torch.optim.{near}"
+        other = {name.lower(): name for name in torch.optim.__all__}.get(optimizer.lower())
+        if other not in (None, *names):
+            return f": torch.optim.{other} is none of these"
+        near = nearest(optimizer, names)
+        return f": give the class, torch.optim.{near}" if near else ""
     if isinstance(optimizer, Optimizer):
         return f": give the class, torch.optim.{type(optimizer).__name__}, or a partial of it"
     return ""

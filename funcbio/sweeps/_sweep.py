@@ -28,7 +28,7 @@ from funcbio.sweeps._given import as_grid, as_rate, as_seeds, as_tensors
 from funcbio.sweeps._idle import idle_members
 from funcbio.sweeps._job import Data, Job
 from funcbio.sweeps._modes import modes_taken_off
-from funcbio.sweeps._optimizers import recipe
+from funcbio.sweeps._optimizers import OF_OPTIMIZERS, recipe
 from funcbio.sweeps._progress import bar
 from funcbio.sweeps._rehearsal import rehearse
 from funcbio.sweeps._result import SweepResult
@@ -41,7 +41,7 @@ from funcbio.sweeps._training import train
 from funcbio.sweeps._trials import Trial, as_variants, make_trials
 
 
-@names_arguments(IN_CONFIG)
+@names_arguments(IN_CONFIG | OF_OPTIMIZERS)
 def sweep(
     model: Callable[[], nn.Module],
     loss: Callable[..., Tensor],

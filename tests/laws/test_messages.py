@@ -8,6 +8,7 @@ from torch import nn
 
 import funcbio
 from funcbio import BioConfig, BioConverter, Mechanism, attach, bind, chain, presets, sweep
+from funcbio._checks import PRESETS
 from funcbio.mechanisms import ROWS
 
 
@@ -113,3 +114,45 @@ def test_a_keyword_that_a_field_sets_needs_no_default():
 def test_none_is_no_tree(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+HINTS = {
+    "weight_decay": (lambda: run(weight_decay=0.1), r"given with .*partial\(torch.optim.SGD, weight_decay=\.\.\.\); f"),
+    "a short name of it": (lambda: run(wd=0.1), "wd should be weight_decay, given with the optimizer, as optimizer=fu"),
+    "momentum": (lambda: run(momentum=0.9), r"momentum should be given .*partial\(torch.optim.SGD, momentum="),
+    "betas": (lambda: run(betas=(0.9, 0.99)), r"betas should be given .*partial\(torch.optim.Adam, betas="),
+    "a field misspelt": (lambda: run(crystal_tresh=1.0), "crystal_tresh should be crystal_thresh, given by the conf"),
+    "val": (lambda: run(val=(X, Y)), "val should be an argument of sweep, perhaps test; found"),
+    "learning_rates": (lambda: run(learning_rates=[0.1]), "should be an argument of sweep, perhaps lr; found"),
+    "no slip": (lambda: run(workers=3), "workers should be an argument of sweep; found"),
+    "a preset": (lambda: attached(["l2_init"], preset=3), "preset should be an argument of attach, perhaps mechan"),
+    "an optimizer that mixes": (lambda: run(optimizer="lbfgs"), "found 'lbfgs': torch.optim.LBFGS is none of these$"),
+    "the same": (lambda: run(optimizer="LBFGS"), "found 'LBFGS': torch.optim.LBFGS is none of these$"),
+    "its class": (lambda: run(optimizer=torch.optim.LBFGS), "found the class LBFGS$"),
+    "another library's": (lambda: run(optimizer="lion"), "found 'lion'$"),
+    "a preset's name": (
+        lambda: attached(["keep_plasticity"]),
+        r": give the preset alone, .*presets.keep_plasticity\(\)$",
+    ),
+    "alone": (lambda: attached("keep_plasticity"), r": give the preset alone, funcbio.presets.keep_plasticity\(\)$"),
+    "in a sweep": (lambda: run(mechanisms=["keep_plastcity"]), r"alone, funcbio.presets.keep_plasticity\(\)$"),
+    "a mechanism": (lambda: attached(["banana"]), "and 18 more; found 'banana'$"),
+    "for a chain": (lambda: chain("banana"), "found 'banana'$"),
+    "a distribution": (lambda: BioConfig(fuzzy_lr_distribution="log_normal"), "perhaps lognormal; found 'log_normal'$"),
+    "another": (lambda: BioConfig(fuzzy_lr_distribution="cauchy"), "activity; found 'cauchy'$"),
+    "letters of another size": (lambda: BioConfig(weight_splitting_gamma=2), "perhaps weight_splitting_Gamma; found"),
+    "a field": (lambda: BioConfig(banana=2), "banana should be a field of BioConfig; found"),
+}
+
+
+@pytest.mark.parametrize("case", HINTS)
+def test_a_hint_is_likely_or_there_is_none(case):
+    call, message = HINTS[case]
+    with pytest.raises((ValueError, TypeError), match=message) as raised:
+        call()
+    assert ("perhaps" in f"{raised.value}") == ("perhaps" in message)
+
+
+def test_the_names_of_presets_are_known():
+    functions = [name for name in presets.__all__ if not isinstance(getattr(presets, name), type)]
+    assert functions == [*PRESETS]
