@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from funcbio.base import Tree, leaf_names, leaves_as, same_structure
 from funcbio.base import brief as brief
+from funcbio.base import is_among as is_among
 from funcbio.base import kind_of as kind_of
 from funcbio.base import nearest as nearest
 from funcbio.base import perhaps as perhaps
+from funcbio.base import shown as shown
 from funcbio.tensors._kept import is_watched
 
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -198,7 +200,7 @@ PRESETS = ("keep_plasticity",)
 """Names of the functions that make presets."""
 
 
-def preset_hint(given: object) -> str:
+def preset_hint(given: Any) -> str:
     """Returns, for a message, how to give a preset in the place of its name or its function; "" for anything else."""
     near = nearest(given, PRESETS) if isinstance(given, str) else ""
     if near:
@@ -304,15 +306,8 @@ def require_key(key: object) -> None:
 
 def require_dtype(dtype: object) -> None:
     """Raises ValueError if numbers of a type cannot be drawn."""
-    if dtype not in FLOATING:
+    if not is_among(dtype, FLOATING):
         raise ValueError(f"dtype should be one of {', '.join(map(str, FLOATING))}; found {brief(dtype)}")
-
-
-def shown(value: object) -> str:
-    """Returns a value, or the type, shape and device of a tensor, as text for a message."""
-    if not isinstance(value, Tensor):
-        return brief(value)
-    return f"a tensor of {value.dtype}, shape {tuple(value.shape)}, on {value.device}"
 
 
 def unlike_default(record: Any) -> dict[str, Any]:

@@ -236,6 +236,13 @@ def kind_of(value: object) -> str:
     return f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
 
 
+def shown(value: object) -> str:
+    """Returns a value, or the type, shape and device of a tensor, as text for a message."""
+    if not isinstance(value, Tensor):
+        return brief(value)
+    return f"a tensor of {value.dtype}, shape {tuple(value.shape)}, on {value.device}"
+
+
 def brief(value: object) -> str:
     """Returns a value for a message, on one line: its kind, if it would print as several lines or as an address.
 
@@ -245,7 +252,9 @@ def brief(value: object) -> str:
     """
     text = repr(value)
     several = "\n" in text or isinstance(value, type) or inspect.isroutine(value)
-    return kind_of(value) if several else text[:MOST_LETTERS]
+    if several:
+        return shown(value) if isinstance(value, Tensor) else kind_of(value)
+    return text[:MOST_LETTERS]
 
 
 ALIKE = 0.6
@@ -272,10 +281,18 @@ def perhaps(name: object, names: Iterable[str]) -> str:
     return f", perhaps {near}" if near else ""
 
 
+def is_among(value: object, options: Iterable[Any]) -> bool:
+    """Returns True if a value is one of some options; False for arrays, which compare element by element."""
+    try:
+        return value in list(options)
+    except (ValueError, RuntimeError):
+        return False
+
+
 def check_option(name: str, value: object, options: Iterable[str], hint: str = "") -> None:
     """Raises ValueError if ``value`` is not among the options; the message ends with the hint, if there is one."""
     options = list(options)
-    if value not in options:
+    if not is_among(value, options):
         near = perhaps(value, options) if len(options) > MOST_NAMES and not hint else ""
         raise ValueError(f"{name} should be one of {listed(options)}{near}; found {brief(value)}{hint}")
 

@@ -16,6 +16,7 @@ from funcbio._checks import (
     SHARE,
     Limit,
     brief,
+    is_among,
     is_large,
     is_within,
     kind_of,
@@ -77,7 +78,7 @@ def _flag(default: bool) -> Any:
 
 def _choice(default: str, options: Collection[str]) -> Any:
     should = f"one of {', '.join(options)}"
-    return _field(default, should, lambda value: value in list(options))
+    return _field(default, should, lambda value: is_among(value, options))
 
 
 def _field(default: Any, should: str, holds: Callable[[Any], bool]) -> Any:
@@ -306,7 +307,8 @@ class BioConfig:
                 continue
             if should is not None and not item.metadata["holds"](value):
                 limit = f", of magnitude {LARGEST:g} at most" if isinstance(value, Real) and is_large(value) else ""
-                near = perhaps(value, should.removeprefix("one of ").split(", ")) if isinstance(value, str) else ""
+                options = should.removeprefix("one of ").split(", ") if should.startswith("one of ") else []
+                near = perhaps(value, options) if isinstance(value, str) else ""
                 raise ConfigError(f"{item.name} should be {should}{limit}{near}; found {brief(value)}")
             if type(value) not in PLAIN:
                 object.__setattr__(self, item.name, plain_number(value))

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-from funcbio._checks import CONTRACT, is_count, is_feature, perhaps, plain_number, preset_hint, settings
+from funcbio._checks import CONTRACT, brief, is_count, is_feature, perhaps, plain_number, preset_hint, settings
 from funcbio.anatomy._units import Units
-from funcbio.base import KEPT, Feature, brief, check_option
+from funcbio.base import KEPT, Feature, check_option
 from funcbio.mechanisms import PLACES, ROWS, Row
 from funcbio.mechanisms._row import name_of, parts_of
 
@@ -71,7 +71,7 @@ class Mechanism:
         check_option("where", place, PLACES)
         object.__setattr__(self, "where", place)
         if row is not None and row.on_trees and place != row.place:
-            raise ValueError(f"where should be {row.place!r} for {self.name}, or left out; found {place!r}")
+            raise ValueError(f"where should be {row.place!r} for {self.name}, or left out; found {brief(place)}")
 
     def __repr__(self) -> str:
         """Returns the feature, its place, and what differs from the defaults."""
@@ -128,15 +128,13 @@ class Mechanism:
         return {"feature": self.name, "every": self.every, "where": self.where, "hyper": dict(self.hyper)}
 
 
-def _check_feature(feature: object, hyper: Iterable[str]) -> None:
+def _check_feature(feature: object, hyper: Iterable[str] = (), hint: str = "") -> None:
     """Raises ValueError if a feature is neither the name of a method nor a function with the contract of one."""
     if isinstance(feature, str):
         check_option("feature", feature, ROWS, preset_hint(feature))
     elif not is_feature(feature, [*hyper, "units"]):
-        several = isinstance(feature, Sequence)
-        hint = ": leave out the list around it" if several else preset_hint(feature)
         should = f"the name of a method or a function {CONTRACT}"
-        raise ValueError(f"feature should be {should}; found {brief(feature)}{hint}")
+        raise ValueError(f"feature should be {should}; found {brief(feature)}{hint or preset_hint(feature)}")
 
 
 def neighbour_of(feature: object) -> str | None:
@@ -167,7 +165,7 @@ def mechanisms_hint(given: Any) -> str:
     if preset_hint(given):
         return preset_hint(given)
     if isinstance(given, str | Mechanism):
-        return f": give a list, [{given!r}]"
+        return f": give a list, [{brief(given)}]"
     if isinstance(given, Mapping):
         return ": several lists by name are for sweep"
     if callable(given) and not isinstance(given, type):
@@ -175,6 +173,18 @@ def mechanisms_hint(given: Any) -> str:
     return ""
 
 
-def as_mechanism(given: object) -> Mechanism:
-    """Makes a mechanism with the defaults from a name or a function; returns a mechanism as it is."""
-    return given if isinstance(given, Mechanism) else Mechanism(given)  # pyright: ignore[reportArgumentType]
+def as_mechanisms(given: Iterable[Any]) -> tuple[Mechanism, ...]:
+    """Makes mechanisms with the defaults from names and functions, and those that have to act with them."""
+    items = list(given)
+    for item in items:
+        if isinstance(item, Sequence) and not isinstance(item, str):
+            _check_feature(item, hint=_list_hint(item, len(items)))
+    return with_companions(item if isinstance(item, Mechanism) else Mechanism(item) for item in items)
+
+
+def _list_hint(given: Sequence[Any], count: int) -> str:
+    """Returns, for a message, how to give a list or preset that is one of so many entries of a list."""
+    if count == 1 or len(given) == 1:
+        return ": leave out the list around it"
+    preset = hasattr(given, "config")
+    return ": give [*preset, ...] and config=preset.config" if preset else ": give one list of all"

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from funcbio._checks import require_dtype, require_key, require_numbers
+from funcbio._checks import brief, require_dtype, require_key, require_numbers
 from funcbio.base import Key, Number
 from funcbio.rng._samplers import normal, uniform
 from funcbio.rng._streams import Shape
@@ -117,4 +117,4 @@ def _require_positive(**hyper: object) -> None:
     require_numbers(**hyper)
     for name, value in hyper.items():
         if not isinstance(value, Tensor) and not value > 0:  # pyright: ignore[reportOperatorIssue]
-            raise ValueError(f"{name} should be a number > 0; found {value!r}")
+            raise ValueError(f"{name} should be a number > 0; found {brief(value)}")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from funcbio._checks import plain_number, require_key
+from funcbio._checks import brief, plain_number, require_key
 from funcbio.base import Key
 from funcbio.rng._threefry import threefry2x32
 from funcbio.tensors._kept import kept
@@ -33,7 +33,7 @@ def key(seed: int | Tensor, *, device: torch.device | str | None = None) -> Key:
     """
     seed = plain_number(seed)
     if not isinstance(seed, int | Tensor):
-        raise ValueError(f"seed should be an integer; found {seed!r}")
+        raise ValueError(f"seed should be an integer; found {brief(seed)}")
     low, high = _halves(seed, torch.device(device) if device is not None else None)
     return torch.stack((high, low)).to(device)
 
@@ -82,7 +82,7 @@ def split(key: Key, count: int = 2) -> Tensor:
     """
     require_key(key)
     if not isinstance(count, INTEGERS) or isinstance(count, bool) or not 0 <= count < MOST_COUNTERS:
-        raise ValueError(f"count should be an integer >= 0; found {count!r}")
+        raise ValueError(f"count should be an integer >= 0; found {brief(count)}")
     tag_low, tag_high = site("split")
     # A bitwise operation first: arithmetic on an arange becomes index arithmetic in the compiler, and overflows.
     low = torch.arange(count, dtype=torch.int32, device=key.device) ^ tag_high
@@ -100,7 +100,7 @@ def _halves(data: int | Tensor, device: torch.device | None) -> tuple[Tensor, Te
         return data.to(torch.int32), (data >> 32).to(torch.int32)
     data = data if isinstance(data, INTEGERS) else plain_number(data)
     if not isinstance(data, INTEGERS):
-        raise ValueError(f"data should be an integer, a name or an integer tensor; found {data!r}")
+        raise ValueError(f"data should be an integer, a name or an integer tensor; found {brief(data)}")
     if not -(1 << 63) <= data < 1 << 64:
         raise ValueError(f"data should fit into 64 bits; found {data}")
     low, high = _signed(data), _signed(data >> 32)

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from funcbio._checks import require_dtype, require_key
+from funcbio._checks import brief, require_dtype, require_key
 from funcbio.base import Key
 from funcbio.rng._keys import INTEGERS, MOST_COUNTERS, site
 from funcbio.rng._laws import UNIFORM, Law, laid_out, lanes
@@ -62,9 +62,9 @@ def _require_draw(shapes: list[Shape], dtype: torch.dtype, offset: int) -> None:
     require_dtype(dtype)
     for shape in shapes:
         if not isinstance(shape, tuple | list) or not all(isinstance(size, INTEGERS) and size >= 0 for size in shape):
-            raise ValueError(f"shape should be a sequence of integers >= 0; found {shape!r}")
+            raise ValueError(f"shape should be a sequence of integers >= 0; found {brief(shape)}")
     if not isinstance(offset, INTEGERS) or offset < 0:
-        raise ValueError(f"offset should be an integer >= 0; found {offset!r}")
+        raise ValueError(f"offset should be an integer >= 0; found {brief(offset)}")
     most = MOST_COUNTERS - LANE  # So that the last block of any law is whole.
     if offset + max(math.prod(shape) for shape in shapes) > most:
         raise ValueError(f"shape and offset should stay within {most} numbers; found {shapes} and {offset}")

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.utils.data import Dataset, TensorDataset
 
-from funcbio._checks import is_count, kind_of, nearest, plain_number, require, shown
+from funcbio._checks import brief, is_count, kind_of, nearest, plain_number, require, shown
 
 FACTORY = "a function without arguments that makes the network, as lambda: Net()"
 
@@ -48,7 +48,7 @@ def as_rate(lr: Any) -> Any:
     """Returns a learning rate as a number of Python; raises ValueError for several."""
     rate = _plain(lr)
     if isinstance(rate, list | tuple):
-        raise ValueError(f"lr should be a number >= 0; found {rate!r:.200}: grid={{'lr': [...]}} trains with each")
+        raise ValueError(f"lr should be a number >= 0; found {brief(rate)}: grid={{'lr': [...]}} trains with each")
     return rate
 
 
@@ -101,7 +101,7 @@ def require_factory(model: Any) -> None:
     if isinstance(model, nn.Module):
         raise ValueError(f"model should be {FACTORY}; found {kind_of(model)}, which is one network for all members")
     if not callable(model):
-        raise ValueError(f"model should be {FACTORY}; found {model!r:.200}")
+        raise ValueError(f"model should be {FACTORY}; found {brief(model)}")
     try:
         parameters = inspect.signature(model).parameters.values()
     except (TypeError, ValueError):
@@ -120,7 +120,7 @@ def require_loss(loss: Any) -> None:
     if not callable(loss):
         ours = isinstance(loss, str) and hasattr(functional, loss)
         hint = f": torch.nn.functional.{loss}" if ours else ""
-        raise ValueError(f"loss should be a function; found {loss!r:.200}{hint}")
+        raise ValueError(f"loss should be a function; found {brief(loss)}{hint}")
 
 
 def metrics_hint(metrics: object) -> str:

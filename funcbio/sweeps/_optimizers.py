@@ -11,7 +11,7 @@ import torch
 from optree import tree_structure, tree_unflatten
 from torch import Tensor, optim
 
-from funcbio._checks import kind_of, perhaps
+from funcbio._checks import is_among, kind_of, perhaps
 from funcbio.base import brief, listed
 from funcbio.sweeps._given import optimizer_hint
 from funcbio.sweeps._newborn import AGES, check_newborn, corrected, renewed
@@ -34,7 +34,7 @@ TECHNICAL = ("params", "lr", "weight_decay", "maximize", "foreach", "capturable"
 """Arguments of torch's optimizers that are not options of a recipe."""
 
 
-def _options(optimizer_class: type) -> tuple[str, ...]:
+def _options(optimizer_class: Any) -> tuple[str, ...]:
     """Returns the names of the options of a class that a recipe takes."""
     return tuple(name for name in inspect.signature(optimizer_class).parameters if name not in TECHNICAL)
 
@@ -83,7 +83,7 @@ def recipe(optimizer: Any, lr: float | None, newborn: str | None = None) -> Reci
         return Recipe(optimizer, {"lr": 1.0 if lr is None else lr}, (), {})
     keywords = dict(optimizer.keywords) if isinstance(optimizer, partial) else {}
     optimizer_class = optimizer.func if isinstance(optimizer, partial) else optimizer
-    if optimizer_class not in ELEMENTWISE:
+    if not is_among(optimizer_class, ELEMENTWISE):
         names = [cls.__name__ for cls in ELEMENTWISE]
         hint = optimizer_hint(optimizer_class, names)
         found = kind_of(optimizer_class) if isinstance(optimizer_class, optim.Optimizer) else brief(optimizer_class)

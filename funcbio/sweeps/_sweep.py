@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from funcbio._checks import is_count, is_number, names_arguments, plain_number, require
+from funcbio._checks import brief, is_among, is_count, is_number, names_arguments, plain_number, require
 from funcbio.anatomy._synapses import Choice
 from funcbio.anatomy._units import Units
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, IN_CONFIG, BioConfig, require_config
@@ -148,7 +148,7 @@ def sweep(
     trials = make_trials(as_seeds(seeds), as_grid(grid), variants, config, optimizer_recipe, len(row_folds))
     steps, batch_size, record_every, chunk = map(plain_number, (steps, batch_size, record_every, chunk))
     require("save_seconds", save_seconds, "a number >= 0", is_number(save_seconds) and save_seconds >= 0)
-    require("compile", compile, "True, False or 'auto'", isinstance(compile, bool) or compile == "auto")
+    require("compile", compile, "True, False or 'auto'", isinstance(compile, bool) or is_among(compile, ["auto"]))
     require("units", units, "a table made by funcbio.units", units is None or isinstance(units, Units))
     require("chunk", chunk, "an integer >= 1", chunk is None or is_count(chunk))
     with _ranks.group(), modes_taken_off():
@@ -243,7 +243,11 @@ def _trained(job: Job, store: Store, chunk: int | None, progress: bool | None) -
 def _config(mechanisms: Any, config: BioConfig) -> BioConfig:
     """Returns the configuration: the one given, or that of a preset; raises ValueError if there would be two."""
     named = mechanisms.values() if isinstance(mechanisms, Mapping) else ()
-    own = any(isinstance(one, Preset) for one in named)
+    own = any(
+        isinstance(one, Preset)
+        for items in named
+        for one in (items, *(items if isinstance(items, list | tuple) else ()))
+    )
     require("mechanisms", mechanisms, "a preset alone, not one of several lists: it has a configuration", not own)
     require_config(config)
     if not isinstance(mechanisms, Preset):
@@ -257,7 +261,7 @@ def _device(device: torch.device | str) -> torch.device:
     try:
         return torch.device(device)
     except (RuntimeError, TypeError):
-        raise ValueError(f"device should be one that torch knows; found {device!r}") from None
+        raise ValueError(f"device should be one that torch knows; found {brief(device)}") from None
 
 
 def _plan(job: Job, store: Store, chunk: int | None) -> dict[str, list[Trial]]:

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -156,3 +157,93 @@ def test_a_hint_is_likely_or_there_is_none(case):
 def test_the_names_of_presets_are_known():
     functions = [name for name in presets.__all__ if not isinstance(getattr(presets, name), type)]
     assert functions == [*PRESETS]
+
+
+def preset():
+    return presets.keep_plasticity(quiet=True)
+
+
+WITH_PRESETS = {
+    "a preset and a name": (
+        lambda: attached([preset(), "crystallize"]),
+        r": give \[\*preset, ...\] and config=preset.con",
+    ),
+    "behind it": (
+        lambda: run(mechanisms=["crystallize", preset()]),
+        r": give \[\*preset, ...\] and config=preset.config$",
+    ),
+    "alone": (lambda: attached([preset()]), "found a Preset: leave out the list around it$"),
+    "several lists": (
+        lambda: run(mechanisms={"a": [preset()], "b": []}),
+        "should be a preset alone, .*; found a dict$",
+    ),
+    "a list in a list": (lambda: attached(["l2_init", ["crystallize", "l2_init"]]), ": give one list of all$"),
+    "of one": (lambda: attached(["l2_init", ["crystallize"]]), ": leave out the list around it$"),
+    "for a chain": (lambda: chain(preset()), "found a Preset: attach takes those"),
+    "for a Mechanism": (lambda: Mechanism(preset()), "found a Preset$"),
+}
+
+
+@pytest.mark.parametrize("case", WITH_PRESETS)
+def test_a_preset_where_it_cannot_be_gets_the_right_hint(case):
+    call, message = WITH_PRESETS[case]
+    with pytest.raises(ValueError, match=message) as raised:
+        call()
+    assert "\n" not in f"{raised.value}"
+
+
+def test_the_parts_of_a_preset_go_with_others_as_the_hint_says():
+    names = [one.name for one in attached([*preset(), "fuzzy_learning_rates"], config=preset().config).mechanisms]
+    assert {"l2_init", "rejuvenate_weights", "fuzzy_learning_rates"} <= {*names}
+
+
+LONG = {
+    "a network": network(),
+    "a preset": preset(),
+    "an optimizer": torch.optim.SGD(network().parameters(), lr=0.1),
+    "an array": np.eye(40),
+    "a tensor": torch.eye(40),
+    "a configuration of features": bind(network()),
+    "a text of many lines": "a\nb\n" * 200,
+    "a list of them": [network(), preset()],
+}
+KEYS = {"w": torch.ones(2, 2)}
+ARGUMENTS = {
+    **{
+        f"sweep({name}=...)": lambda value, name=name: run(**{name: value})
+        for name in ("loss", "data", "steps", "optimizer", "lr", "newborn", "config", "seeds", "grid", "folds")
+    },
+    **{
+        f"sweep({name}=...)": lambda value, name=name: run(**{name: value})
+        for name in ("batch_size", "metrics", "record_every", "units", "compile", "chunk", "save_seconds")
+    },
+    "a grid": lambda value: run(grid={"lr": [value]}),
+    "mechanisms of a sweep": lambda value: run(mechanisms=[value]),
+    "mechanisms": lambda value: attached([value]),
+    "several": lambda value: attached(value) if not hasattr(value, "config") else attached([value]),
+    "config": lambda value: attached(["l2_init"], config=value),
+    "units": lambda value: attached(["l2_init"], units=value),
+    "newborn": lambda value: attached(["l2_init"], newborn=value),
+    "every": lambda value: Mechanism("l2_init", every=value),
+    "where": lambda value: Mechanism("l2_init", where=value),
+    "chain": chain,
+    "a number of a configuration": lambda value: BioConfig(crystal_thresh=value),
+    "a choice of a configuration": lambda value: BioConfig(fuzzy_lr_distribution=value),
+    "key": funcbio.key,
+    "shape": lambda value: funcbio.uniform(funcbio.key(0), value),
+    "low": lambda value: funcbio.uniform(funcbio.key(0), low=value),
+    "dtype": lambda value: funcbio.uniform(funcbio.key(0), dtype=value),
+    "n": lambda value: funcbio.permutation(funcbio.key(0), value),
+    "threshold": lambda value: funcbio.crystallize(KEYS, KEYS, funcbio.BioState(KEYS), threshold=value),
+}
+
+
+@pytest.mark.parametrize("door", ARGUMENTS)
+@pytest.mark.parametrize("case", LONG)
+def test_no_message_quotes_what_prints_on_several_lines(door, case):
+    if case == "a network" and door in ("sweep(loss=...)", "sweep(data=...)"):
+        return  # It is a function.
+    with pytest.raises((ValueError, TypeError), match="should") as raised:
+        ARGUMENTS[door](LONG[case])
+    assert "\n" not in f"{raised.value}"
+    assert len(f"{raised.value}") < 700
