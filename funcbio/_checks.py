@@ -4,6 +4,7 @@ So they cost nothing in vmap or a compiled graph, and the features stay pure.
 """
 
 import inspect
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from enum import Enum
@@ -163,6 +164,31 @@ def plain_number(value: Any) -> Any:
     return int(value) if isinstance(value, Integral) else float(value)
 
 
+def plain_integer(value: Any) -> Any:
+    """Returns a Python integer in the place of an integer of numpy or torch; anything else as it is."""
+    if isinstance(value, bool | int | torch.SymInt) or (isinstance(value, Tensor) and value.dtype == torch.bool):
+        return value
+    try:
+        return value if getattr(value, "ndim", 0) else operator.index(value)
+    except (TypeError, RuntimeError):  # Transforms and graphs hide values of tensors.
+        return value
+
+
+def is_listing(value: object) -> bool:
+    """Returns True for several values in an order: neither a text nor a set, whose order changes from run to run."""
+    return isinstance(value, Iterable) and not isinstance(value, str | set | frozenset)
+
+
+def order_hint(value: object) -> str:
+    """Returns, for a message, why a set is no list; "" for anything else."""
+    return ": a set has no order" if isinstance(value, set | frozenset) else ""
+
+
+def large_hint(value: object) -> str:
+    """Returns, for a message, how large a number may be; "" if that is not what is wrong with it."""
+    return f", of magnitude {LARGEST:g} at most" if isinstance(value, Real) and is_large(value) else ""
+
+
 def require(name: str, value: object, should: str, holds: bool) -> None:
     """Raises ValueError if the check of an argument failed."""
     if not holds:
@@ -202,11 +228,11 @@ PRESETS = ("keep_plasticity",)
 
 def preset_hint(given: Any) -> str:
     """Returns, for a message, how to give a preset in the place of its name or its function; "" for anything else."""
-    near = nearest(given, PRESETS) if isinstance(given, str) else ""
-    if near:
-        return f": give the preset alone, funcbio.presets.{near}()"
-    ours = inspect.isfunction(given) and given.__module__.endswith("._presets")
-    return f": call it, {given.__name__}()" if ours else ""
+    if isinstance(given, str):
+        near = nearest(given, PRESETS)
+        return f": give the preset alone, funcbio.presets.{near}()" if near else ""
+    name = getattr(given, "__name__", "")
+    return f": call it, {name}()" if name in PRESETS and inspect.isfunction(given) else ""
 
 
 Call = TypeVar("Call", bound=Callable[..., Any])

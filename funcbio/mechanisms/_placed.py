@@ -5,7 +5,17 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-from funcbio._checks import CONTRACT, brief, is_count, is_feature, perhaps, plain_number, preset_hint, settings
+from funcbio._checks import (
+    CONTRACT,
+    brief,
+    is_count,
+    is_feature,
+    order_hint,
+    perhaps,
+    plain_integer,
+    preset_hint,
+    settings,
+)
 from funcbio.anatomy._units import Units
 from funcbio.base import KEPT, Feature, check_option
 from funcbio.mechanisms import PLACES, ROWS, Row
@@ -57,7 +67,7 @@ class Mechanism:
 
     def __post_init__(self) -> None:
         """Checks every value and fills in the place."""
-        object.__setattr__(self, "every", plain_number(self.every))
+        object.__setattr__(self, "every", plain_integer(self.every))
         _check_feature(self.feature, self.hyper)
         if isinstance(self.feature, str) and self.hyper:
             should = f"left out for {self.feature!r}, whose hyper-parameters are fields of the configuration"
@@ -162,8 +172,8 @@ def with_companions(mechanisms: Iterable[Mechanism]) -> tuple[Mechanism, ...]:
 
 def mechanisms_hint(given: Any) -> str:
     """Returns, for a message, how to make a list of mechanisms of something else; "" if that is not known."""
-    if preset_hint(given):
-        return preset_hint(given)
+    if preset_hint(given) or order_hint(given):
+        return preset_hint(given) or order_hint(given)
     if isinstance(given, str | Mechanism):
         return f": give a list, [{brief(given)}]"
     if isinstance(given, Mapping):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from funcbio._checks import brief, plain_number, require_key
+from funcbio._checks import brief, plain_integer, require_key
 from funcbio.base import Key
 from funcbio.rng._threefry import threefry2x32
 from funcbio.tensors._kept import kept
@@ -31,7 +31,7 @@ def key(seed: int | Tensor, *, device: torch.device | str | None = None) -> Key:
         >>> torch.vmap(key)(torch.arange(3)).shape
         torch.Size([3, 2])
     """
-    seed = plain_number(seed)
+    seed = seed if isinstance(seed, Tensor) else plain_integer(seed)
     if not isinstance(seed, int | Tensor):
         raise ValueError(f"seed should be an integer; found {brief(seed)}")
     low, high = _halves(seed, torch.device(device) if device is not None else None)
@@ -81,6 +81,7 @@ def split(key: Key, count: int = 2) -> Tensor:
         torch.Size([5, 2])
     """
     require_key(key)
+    count = plain_integer(count)
     if not isinstance(count, INTEGERS) or isinstance(count, bool) or not 0 <= count < MOST_COUNTERS:
         raise ValueError(f"count should be an integer >= 0; found {brief(count)}")
     tag_low, tag_high = site("split")
@@ -98,7 +99,7 @@ def _halves(data: int | Tensor, device: torch.device | None) -> tuple[Tensor, Te
             raise ValueError(f"data should be an integer tensor; found dtype {data.dtype}")
         data = data.to(torch.int64)
         return data.to(torch.int32), (data >> 32).to(torch.int32)
-    data = data if isinstance(data, INTEGERS) else plain_number(data)
+    data = plain_integer(data)
     if not isinstance(data, INTEGERS):
         raise ValueError(f"data should be an integer, a name or an integer tensor; found {brief(data)}")
     if not -(1 << 63) <= data < 1 << 64:

@@ -1,7 +1,7 @@
 """Arguments of a sweep as users have them: arrays, data sets, numbers of numpy; and hints for what cannot be taken."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.utils.data import Dataset, TensorDataset
 
-from funcbio._checks import brief, is_count, kind_of, nearest, plain_number, require, shown
+from funcbio._checks import brief, is_count, is_listing, kind_of, nearest, plain_number, require, shown
 
 FACTORY = "a function without arguments that makes the network, as lambda: Net()"
 
@@ -18,7 +18,7 @@ FACTORY = "a function without arguments that makes the network, as lambda: Net()
 def as_seeds(seeds: Any) -> list[int]:
     """Returns the seeds of a number, or of a list, range, tensor or array of them; raises ValueError for others."""
     should, given = "an integer >= 1, or one or more different integers", _plain(seeds)
-    require("seeds", seeds, should, is_count(given) or (isinstance(given, Iterable) and not isinstance(given, str)))
+    require("seeds", seeds, should, is_count(given) or is_listing(given))
     numbers = list(range(given)) if isinstance(given, int) else [_plain(seed) for seed in given]
     whole = all(isinstance(seed, int) and not isinstance(seed, bool) for seed in numbers)
     require("seeds", seeds, should, bool(numbers) and whole and len(set(numbers)) == len(numbers))
@@ -35,6 +35,12 @@ def as_grid(grid: Any) -> Any:
 def _values(values: Any) -> Any:
     values = _plain(values)
     return [_plain(value) for value in values] if isinstance(values, list | tuple | range) else values
+
+
+def as_choice(some: Any) -> Any:
+    """Returns a number, or some numbers, of Python in the place of those of arrays and tensors."""
+    some = _plain(some)
+    return [_plain(one) for one in some] if isinstance(some, Collection) and not isinstance(some, str) else some
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from funcbio import _seeds as statistics
+from funcbio._checks import is_listing
 from funcbio._seeds import extra
 from funcbio.files._aside import write_aside
 from funcbio.plot import _sweep_curves as figures
@@ -309,14 +310,14 @@ class SweepResult:
             >>> result.table["seed"], result.table["loss"], result.chosen["lr"]
             ([2], [0.7], [0.1])
         """
-        over = (over,) if isinstance(over, str) else tuple(over)
-        found = _best.best(self.table, self.hyper, metric, over, seeds=seeds, folds=folds, goal=goal, step=step)
+        names: tuple[Any, ...] = tuple(over) if is_listing(over) else (over,)
+        found = _best.best(self.table, self.hyper, metric, names, seeds=seeds, folds=folds, goal=goal, step=step)
         number = {member: at for at, member in enumerate(found.members)}
         rows = [at for at, member in enumerate(self.table["member"]) if member in number]
-        table = {name: [column[at] for at in rows] for name, column in self.table.items() if name not in over}
+        table = {name: [column[at] for at in rows] for name, column in self.table.items() if name not in names}
         return SweepResult(
             table | {"member": [number[member] for member in table["member"]]},
-            [name for name in self.hyper if name not in over],
+            [name for name in self.hyper if name not in names],
             {name: stack[found.members] for name, stack in self.params.items()},
             {name: stack[found.members] for name, stack in self.buffers.items()},
             names=self.names,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from funcbio._checks import brief, is_among, is_count, is_number, names_arguments, plain_number, require
+from funcbio._checks import brief, is_among, is_count, is_number, large_hint, names_arguments, plain_integer, require
 from funcbio.anatomy._synapses import Choice
 from funcbio.anatomy._units import Units
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, IN_CONFIG, BioConfig, require_config
@@ -146,8 +146,9 @@ def sweep(
     tensors, test_tensors = as_tensors("data", data), as_tensors("test", test)
     row_folds, variants = as_folds(folds, tensors, test_tensors), as_variants(mechanisms)
     trials = make_trials(as_seeds(seeds), as_grid(grid), variants, config, optimizer_recipe, len(row_folds))
-    steps, batch_size, record_every, chunk = map(plain_number, (steps, batch_size, record_every, chunk))
-    require("save_seconds", save_seconds, "a number >= 0", is_number(save_seconds) and save_seconds >= 0)
+    steps, batch_size, record_every, chunk = map(plain_integer, (steps, batch_size, record_every, chunk))
+    should = f"a number >= 0{large_hint(save_seconds)}"
+    require("save_seconds", save_seconds, should, is_number(save_seconds) and save_seconds >= 0)
     require("compile", compile, "True, False or 'auto'", isinstance(compile, bool) or is_among(compile, ["auto"]))
     require("units", units, "a table made by funcbio.units", units is None or isinstance(units, Units))
     require("chunk", chunk, "an integer >= 1", chunk is None or is_count(chunk))

@@ -1,11 +1,11 @@
 """Members: one run for every seed and every combination of hyper-parameters, each with all of its settings."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from funcbio._checks import brief, is_number, perhaps
+from funcbio._checks import brief, is_listing, is_number, large_hint, order_hint, perhaps
 from funcbio.base import Key, listed
 from funcbio.bio_config import BioConfig
 from funcbio.mechanisms._placed import Mechanism, as_mechanisms, mechanisms_hint
@@ -106,7 +106,7 @@ def as_variants(mechanisms: Any) -> dict[str, tuple[Mechanism, ...]]:
     if not named:
         raise ValueError("mechanisms should be a list, or one or more lists by name; found {}")
     for name, items in named.items():
-        if isinstance(items, str) or not isinstance(items, Iterable):
+        if not is_listing(items):
             where = f"mechanisms[{name!r}]" if name else "mechanisms"
             raise ValueError(f"{where} should be a list of mechanisms; found {brief(items)}{mechanisms_hint(items)}")
     return {str(name): as_mechanisms(items) for name, items in named.items()}
@@ -119,10 +119,12 @@ def is_named(variants: Mapping[str, Any]) -> bool:
 
 def _combinations(grid: Any) -> list[dict[str, Any]]:
     if isinstance(grid, Mapping):
-        columns = [list(v) if isinstance(v, Iterable) and not isinstance(v, str) else [] for v in grid.values()]
+        columns = [list(v) if is_listing(v) else [] for v in grid.values()]
         for (name, values), column in zip(grid.items(), columns, strict=True):
             if not column:
-                raise ValueError(f"grid[{name!r}] should be a list of one or more values; found {brief(values)}")
+                raise ValueError(
+                    f"grid[{name!r}] should be a list of one or more values; found {brief(values)}{order_hint(values)}"
+                )
         return [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*columns)]
     listed: list[Any] = list(grid) if isinstance(grid, list | tuple) else [grid]
     for item in listed:
@@ -152,7 +154,7 @@ def _resolve(
     numbers = {**recipe.numbers, **{n: v for n, v in combination.items() if n in recipe.numbers}}
     for name, value in numbers.items():
         if not is_number(value) or value < 0:
-            raise ValueError(f"{name} should be a number >= 0; found {brief(value)}")
+            raise ValueError(f"{name} should be a number >= 0{large_hint(value)}; found {brief(value)}")
     numbers = {name: float(value) for name, value in numbers.items()} | numbers_of(config)
     options = {**recipe.fixed, **{n: v for n, v in combination.items() if n in recipe.options}}
     return {"config": config, "numbers": numbers, "options": options, "mechanisms": mechanisms}

@@ -1,6 +1,6 @@
 """Messages of errors: what is no mechanism is refused at every door, in one line, before anything changes."""
 
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -247,3 +247,90 @@ def test_no_message_quotes_what_prints_on_several_lines(door, case):
         ARGUMENTS[door](LONG[case])
     assert "\n" not in f"{raised.value}"
     assert len(f"{raised.value}") < 700
+
+
+@pytest.mark.parametrize("kind", [set, frozenset])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda kind: run(mechanisms=kind(["l2_init", "crystallize"])), "mechanisms .*: a set has no order$"),
+        (lambda kind: run(mechanisms={"own": kind(["l2_init"])}), r"mechanisms\['own'\] .*: a set has no order$"),
+        (lambda kind: attached(kind(["l2_init", "crystallize"])), "mechanisms .*: a set has no order$"),
+        (lambda kind: run(seeds=kind([3, 1])), "seeds should be"),
+        (lambda kind: run(grid={"lr": kind([0.1, 0.2])}), r"grid\['lr'\] should be a list .*: a set has no order$"),
+        (lambda kind: run(folds=kind([((0, 1), (2, 3))])), "folds should be .*: a set has no order$"),
+        (lambda kind: run(grid={"lr": [0.1]}).best("train_loss", over=kind(["lr"])), "over should be"),
+        (lambda kind: run(data=kind([X, Y])), "data should be a sequence"),
+        (lambda kind: BioConverter(steps=kind(["l2_init"])), "steps should be"),
+        (lambda kind: funcbio.uniform(funcbio.key(0), kind([2, 3])), "shape should be a sequence"),
+    ],
+)
+def test_sets_are_refused_where_the_order_counts(call, message, kind):
+    with pytest.raises(ValueError, match=message):
+        call(kind)
+
+
+@cache
+def swept():
+    return run(seeds=4, grid={"lr": [0.1, 0.2]})
+
+
+THREE = [np.int64(3), np.uint8(3), np.array(3), torch.tensor(3), torch.tensor(3, dtype=torch.uint8)]
+NOT_THREE = [np.float64(3), 3.0, torch.tensor(3.0), np.array([3]), torch.tensor([3]), "3", None, np.bool_(True), True]
+ZERO = funcbio.key(0)
+INTEGERS = {
+    "n": lambda three: funcbio.permutation(ZERO, three),
+    "high": lambda three: funcbio.randint(ZERO, 0, three, (4,)),
+    "low": lambda three: funcbio.randint(ZERO, three, 9, (4,)),
+    "count": lambda three: funcbio.split(ZERO, three),
+    "shape": lambda three: funcbio.uniform(ZERO, (three,)),
+    "offset": lambda three: funcbio.normal(ZERO, (2,), offset=three),
+    "every": lambda three: Mechanism("l2_init", every=three),
+    "the period of a preset": lambda three: presets.keep_plasticity(every=three, quiet=True),
+    "steps": lambda three: run(steps=three).table,
+    "batch_size": lambda three: run(batch_size=three).table,
+    "record_every": lambda three: run(steps=6, record_every=three).table,
+    "seeds": lambda three: run(seeds=three).table,
+    "seeds that choose": lambda three: swept().best("train_loss", over="lr", seeds=three).table,
+}
+
+
+@pytest.mark.parametrize("door", INTEGERS)
+def test_integers_of_numpy_and_torch_count_as_pythons(door):
+    expected = INTEGERS[door](3)
+    for three in THREE:
+        found = INTEGERS[door](three)
+        assert torch.equal(found, expected) if isinstance(expected, torch.Tensor) else found == expected
+
+
+@pytest.mark.parametrize("door", INTEGERS)
+@pytest.mark.parametrize("value", NOT_THREE)
+def test_what_is_no_integer_is_refused_by_the_rule(door, value):
+    several = isinstance(value, np.ndarray | torch.Tensor) and value.ndim == 1
+    if (several and door in ("seeds", "seeds that choose", "high", "low")) or (
+        value is None and door in ("record_every", "seeds that choose")
+    ):
+        return  # Several are allowed there, and None.
+    with pytest.raises(ValueError, match="should be"):
+        INTEGERS[door](value)
+
+
+@pytest.mark.parametrize("seeds", [np.arange(2), torch.arange(2), [torch.tensor(0), np.int64(1)], range(2), {0, 1}])
+def test_seeds_that_choose_may_be_of_every_kind(seeds):
+    expected = swept().best("train_loss", over="lr", seeds=[0, 1])
+    assert swept().best("train_loss", over="lr", seeds=seeds).table == expected.table
+
+
+@pytest.mark.parametrize("value", [1e30, float("inf"), float("nan")])
+def test_a_number_that_is_too_large_is_told_the_largest(value):
+    for call in (
+        lambda: run(lr=value),
+        lambda: run(grid={"weight_decay": [value]}),
+        lambda: run(save_seconds=value),
+        lambda: BioConfig(crystal_thresh=value),
+    ):
+        with pytest.raises(ValueError, match=r"should be a number >=? 0, of magnitude 1e\+15 at most; found") as raised:
+            call()
+        assert f"{raised.value}".endswith(f"found {value}")
+    with pytest.raises(ValueError, match="lr should be a number >= 0; found -1"):
+        run(lr=-1.0)
