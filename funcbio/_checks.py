@@ -5,6 +5,7 @@ So they cost nothing in vmap or a compiled graph, and the features stay pure.
 
 import inspect
 import operator
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from enum import Enum
@@ -233,6 +234,18 @@ def preset_hint(given: Any) -> str:
         return f": give the preset alone, funcbio.presets.{near}()" if near else ""
     name = getattr(given, "__name__", "")
     return f": call it, {name}()" if name in PRESETS and inspect.isfunction(given) else ""
+
+
+def require_module(model: object) -> None:
+    """Raises TypeError if the argument ``model`` is no module."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model should be an nn.Module; found {'None' if model is None else kind_of(model)}")
+
+
+def require_path(name: str, path: object) -> None:
+    """Raises TypeError if an argument is no path of a file or folder."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise TypeError(f"{name} should be a path, a text or an os.PathLike; found {brief(path)}")
 
 
 Call = TypeVar("Call", bound=Callable[..., Any])

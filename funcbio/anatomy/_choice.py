@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import nn
 
-from funcbio._checks import brief, is_real
+from funcbio._checks import brief, is_real, require_module
 from funcbio.base import listed
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -45,6 +45,7 @@ class Chosen(NamedTuple):
 
 def choose(model: nn.Module, choice: Choice) -> list[Chosen]:
     """Returns the parameters chosen, tied ones once, in order of registration."""
+    require_module(model)
     if choice is None:
         _require_weights(model)
     candidates, rules = list(_candidates(model)), _rules(choice)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from funcbio._checks import brief, require_dtype, require_key, require_numbers
 from funcbio.base import Key, Number
+from funcbio.rng._keys import require_stream
 from funcbio.rng._samplers import normal, uniform
 from funcbio.rng._streams import Shape
 from funcbio.tensors._arithmetic import exact, number, power
@@ -49,6 +50,7 @@ def gamma(
     """
     require_key(key)
     require_dtype(dtype)
+    require_stream(stream)
     _require_positive(concentration=concentration)
     work = torch.float64 if dtype == torch.float64 else torch.float32
     concentration = number(concentration, work, key.device)
@@ -101,6 +103,7 @@ def beta(
     """
     require_key(key)
     require_dtype(dtype)
+    require_stream(stream)
     _require_positive(first=first, second=second)
     work = torch.float64 if dtype == torch.float64 else torch.float32
     x = gamma(key, first, shape, dtype=work, stream=f"{stream}/first", offset=offset)

@@ -108,8 +108,15 @@ def _halves(data: int | Tensor, device: torch.device | None) -> tuple[Tensor, Te
     return torch.full((), low, dtype=torch.int32, device=device), torch.full((), high, dtype=torch.int32, device=device)
 
 
+def require_stream(stream: object) -> None:
+    """Raises ValueError if the name of a stream is no text."""
+    if not isinstance(stream, str):
+        raise ValueError(f"stream should be a text; found {brief(stream)}")
+
+
 def site(name: str) -> tuple[int, int]:
     """Hashes a name to two signed 32-bit words: FNV-1a in plain Python, which compile folds away."""
+    require_stream(name)
     value = 0xCBF29CE484222325
     for byte in name.encode():
         value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF

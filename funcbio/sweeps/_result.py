@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from funcbio import _seeds as statistics
-from funcbio._checks import is_listing
+from funcbio._checks import brief, is_listing, require_path
 from funcbio._seeds import extra
 from funcbio.files._aside import write_aside
 from funcbio.plot import _sweep_curves as figures
@@ -130,6 +130,7 @@ class SweepResult:
             member,seed,step,loss
             0,3,9,0.1
         """
+        require_path("path", path)
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.table)
@@ -148,6 +149,7 @@ class SweepResult:
             ValueError: If a column mixes types that Parquet keeps apart, as text and numbers; CSV takes them.
             OSError: If it cannot be written.
         """
+        require_path("path", path)
         arrow, content = extra("pyarrow"), io.BytesIO()
         extra("pyarrow.parquet").write_table(arrow.table(self._arrow_columns(arrow)), content)
         write_aside(path, lambda file: file.write(content.getvalue()))
@@ -198,6 +200,7 @@ class SweepResult:
             ImportError: If safetensors is missing.
             OSError: If they cannot be written.
         """
+        require_path("folder", folder)
         safetensors, folder = extra("safetensors.torch"), Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         width = max(4, len(str(self.members - 1)))
@@ -336,6 +339,7 @@ class SweepResult:
             All runs, with members numbered on in the order of the results. Times are added up.
 
         Raises:
+            TypeError: If one of them is no result.
             ValueError: If hyper-parameters, settings, metrics, recorded steps or shapes of parameters differ, or a seed
                 was run with the same hyper-parameters in two of them.
 
@@ -354,6 +358,10 @@ class SweepResult:
             >>> first.join(further).table["mechanisms"]
             ['plain', 'plain', 'l2', 'l2']
         """
+        for other in others:
+            if not isinstance(other, SweepResult):
+                hint = ": give them one by one, join(*results)" if isinstance(other, list | tuple) else ""
+                raise TypeError(f"others should be results of sweep; found {brief(other)}{hint}")
         return SweepResult(**_join.joined([self, *others]))
 
     def label(self, **labels: float | str | bool) -> "SweepResult":

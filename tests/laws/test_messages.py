@@ -334,3 +334,93 @@ def test_a_number_that_is_too_large_is_told_the_largest(value):
         assert f"{raised.value}".endswith(f"found {value}")
     with pytest.raises(ValueError, match="lr should be a number >= 0; found -1"):
         run(lr=-1.0)
+
+
+LABELS = torch.arange(16) % 3
+CLASSES = {"model": lambda: nn.Linear(4, 3), "loss": nn.functional.cross_entropy}
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"data": (X.double(), LABELS)}, "found torch.float64, torch.int64: "),
+        ({"data": (X.half(), LABELS)}, "found torch.float16, torch.int64: "),
+        ({"data": (X.long(), LABELS)}, "found torch.int64: "),
+        ({"data": (X, LABELS.int())}, "found torch.float32, torch.int32: "),
+        ({"data": (X, LABELS), "test": (X.double(), LABELS)}, "found torch.float32, torch.int64, torch.float64: "),
+        (
+            {"data": lambda key: (funcbio.normal(key, (8, 4), dtype=torch.float64), LABELS[:8])},
+            "found batches of other types: ",
+        ),
+    ],
+)
+def test_data_of_types_that_do_not_fit_are_named(changes, found):
+    message = (
+        f"data should be of types that the loss and the model, with parameters of torch.float32, can take; {found}"
+    )
+    with pytest.raises(ValueError, match=message):
+        run(**CLASSES, **changes)
+
+
+def test_an_error_of_the_model_stays_its_own():
+    def broken(output, target):
+        raise RuntimeError("of my own")
+
+    with pytest.raises(RuntimeError, match=r"^of my own$"):
+        run(loss=broken)
+
+
+NET = network()
+RAW = {
+    "an output": (lambda: run(output=3), ValueError, "output should be a path, or None; found 3"),
+    "a device": (
+        lambda: run(device="vulkan"),
+        ValueError,
+        "device should be one that torch can use here; found 'vulkan'",
+    ),
+    "no device": (
+        lambda: run(device="graphics"),
+        ValueError,
+        "device should be one that torch knows; found 'graphics'",
+    ),
+    "no result": (lambda: swept().join(None), TypeError, "others should be results of sweep; found None$"),
+    "a list of them": (lambda: swept().join([swept()]), TypeError, r": give them one by one, join\(\*results\)$"),
+    "an array": (lambda: funcbio.units(NET, X.numpy()), ValueError, "example should be .*arguments.*; found a ndarray"),
+    "a tuple": (lambda: funcbio.units(NET, (X,)), ValueError, "example should be .*; found a tuple, and TypeError"),
+    "none": (lambda: funcbio.units(NET, None), ValueError, "example should be .*; found None, and TypeError"),
+    "saving": (lambda: funcbio.save_checkpoint(None), TypeError, "path should be a path, .*; found None"),
+    "loading": (lambda: funcbio.load_checkpoint(3), TypeError, "path should be a path, .*; found 3"),
+    "a table": (lambda: swept().to_csv(None), TypeError, "path should be a path, .*; found None"),
+    "parameters": (lambda: swept().save_parameters(NET), TypeError, "folder should be a path, .*; found a Sequential"),
+    "synapses": (lambda: funcbio.synapses(None), TypeError, "model should be an nn.Module; found None"),
+    "observing": (
+        lambda: funcbio.observe(nn.Linear),
+        TypeError,
+        "model should be an nn.Module; found the class Linear",
+    ),
+    "a shape of truths": (lambda: funcbio.uniform(ZERO, (True,)), ValueError, "shape should be a sequence of integers"),
+}
+DRAWS = {
+    "uniform": lambda stream: funcbio.uniform(ZERO, (2,), stream=stream),
+    "normal": lambda stream: funcbio.normal(ZERO, (2,), stream=stream),
+    "bernoulli": lambda stream: funcbio.bernoulli(ZERO, stream=stream),
+    "gamma": lambda stream: funcbio.gamma(ZERO, 2.0, (2,), stream=stream),
+    "beta": lambda stream: funcbio.beta(ZERO, 2.0, 2.0, (2,), stream=stream),
+    "randint": lambda stream: funcbio.randint(ZERO, 0, 3, (2,), stream=stream),
+    "permutation": lambda stream: funcbio.permutation(ZERO, 3, stream=stream),
+}
+
+
+@pytest.mark.parametrize("case", RAW)
+def test_an_argument_of_another_kind_is_refused_by_the_rule(case):
+    call, error, message = RAW[case]
+    with pytest.raises(error, match=message) as raised:
+        call()
+    assert "\n" not in f"{raised.value}"
+
+
+@pytest.mark.parametrize("stream", [3, None, b"a"])
+@pytest.mark.parametrize("draw", DRAWS)
+def test_a_stream_has_a_text_for_its_name(draw, stream):
+    with pytest.raises(ValueError, match="stream should be a text; found"):
+        DRAWS[draw](stream)
