@@ -247,8 +247,8 @@ def brief(value: object) -> str:
     """Returns a value for a message, on one line: its kind, if it would print as several lines or as an address.
 
     Example:
-        >>> brief(0.5), brief(torch.nn.Sequential(torch.nn.ReLU())), brief(torch.relu)
-        ('0.5', 'a Sequential', 'the function relu')
+        >>> brief(0.5), brief(torch.eye(9).numpy()), brief(torch.relu)
+        ('0.5', 'a ndarray', 'the function relu')
     """
     text = repr(value)
     several = "\n" in text or isinstance(value, type) or inspect.isroutine(value)
@@ -265,7 +265,7 @@ def nearest(name: object, names: Iterable[str]) -> str:
     """Returns the one of some names that another name is likely to be a slip of; "" if none is.
 
     Example:
-        >>> nearest("Adamw", ["SGD", "Adam", "AdamW"]), nearest("lion", ["SGD", "Adam", "AdamW"])
+        >>> nearest("adamw", ["SGD", "AdamW"]), nearest("lion", ["SGD", "AdamW"])
         ('AdamW', '')
     """
     text, small = f"{name}".lower(), {each.lower(): each for each in names}
