@@ -187,7 +187,9 @@ def order_hint(value: object) -> str:
 
 def large_hint(value: object) -> str:
     """Returns, for a message, how large a number may be; "" if that is not what is wrong with it."""
-    return f", of magnitude {LARGEST:g} at most" if isinstance(value, Real) and is_large(value) else ""
+    return (
+        f", of magnitude {LARGEST:g} at most" if isinstance(value, Real) and value == value and is_large(value) else ""
+    )
 
 
 def require(name: str, value: object, should: str, holds: bool) -> None:

@@ -321,7 +321,7 @@ def test_seeds_that_choose_may_be_of_every_kind(seeds):
     assert swept().best("train_loss", over="lr", seeds=seeds).table == expected.table
 
 
-@pytest.mark.parametrize("value", [1e30, float("inf"), float("nan")])
+@pytest.mark.parametrize("value", [1e30, float("inf")])
 def test_a_number_that_is_too_large_is_told_the_largest(value):
     for call in (
         lambda: run(lr=value),
