@@ -4,7 +4,9 @@ So they cost nothing in vmap or a compiled graph, and the features stay pure.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import operator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from enum import Enum
 from functools import wraps
@@ -13,10 +15,15 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import optree
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from funcbio.base import Tree, leaf_names, leaves_as, same_structure
+from funcbio.base import brief as brief
+from funcbio.base import is_among as is_among
+from funcbio.base import kind_of as kind_of
+from funcbio.base import nearest as nearest
 from funcbio.base import perhaps as perhaps
+from funcbio.base import shown as shown
 from funcbio.tensors._kept import is_watched
 
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -66,10 +73,11 @@ def require_like(params: Tree, /, **trees: Tree) -> None:
     Kinds of dictionaries may differ: see ``funcbio.base.same_structure``.
     """
     expected, single = optree.tree_structure(params), isinstance(params, Tensor)
-    if expected.is_leaf() and not single:
+    if (expected.is_leaf() and not single) or params is None:
         hint = ": dict(model.named_parameters()) is one" if hasattr(params, "named_parameters") else ""
         hint = ": make a dict of it" if isinstance(params, Iterator) else hint
-        raise ValueError(f"params should be a tree of tensors; found {type(params).__name__}, a single leaf{hint}")
+        found = "None" if params is None else f"{type(params).__name__}, a single leaf{hint}"
+        raise ValueError(f"params should be a tree of tensors; found {found}")
     for name, tree in trees.items():
         if not same_structure(optree.tree_structure(tree), expected):
             raise ValueError(f"{name} should be a tree of the structure of params; found {_difference(tree, params)}")
@@ -157,18 +165,89 @@ def plain_number(value: Any) -> Any:
     return int(value) if isinstance(value, Integral) else float(value)
 
 
+def plain_integer(value: Any) -> Any:
+    """Returns a Python integer in the place of an integer of numpy or torch; anything else as it is."""
+    if isinstance(value, bool | int | torch.SymInt) or (isinstance(value, Tensor) and value.dtype == torch.bool):
+        return value
+    try:
+        return value if getattr(value, "ndim", 0) else operator.index(value)
+    except (TypeError, RuntimeError):  # Transforms and graphs hide values of tensors.
+        return value
+
+
+def is_listing(value: object) -> bool:
+    """Returns True for several values in an order: neither a text nor a set, whose order changes from run to run."""
+    return isinstance(value, Iterable) and not isinstance(value, str | set | frozenset)
+
+
+def order_hint(value: object) -> str:
+    """Returns, for a message, why a set is no list; "" for anything else."""
+    return ": a set has no order" if isinstance(value, set | frozenset) else ""
+
+
+def large_hint(value: object) -> str:
+    """Returns, for a message, how large a number may be; "" if that is not what is wrong with it."""
+    return (
+        f", of magnitude {LARGEST:g} at most" if isinstance(value, Real) and value == value and is_large(value) else ""
+    )
+
+
 def require(name: str, value: object, should: str, holds: bool) -> None:
     """Raises ValueError if the check of an argument failed."""
     if not holds:
-        raise ValueError(f"{name} should be {should}; found {value!r:.200}")
+        raise ValueError(f"{name} should be {should}; found {brief(value)}")
 
 
-def kind_of(value: object) -> str:
-    """Returns a value as a message names it: "a Linear", or "the class Linear"."""
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
+CONTRACT = "called as (params, grads, state, *, key)"
+"""How features are called, for messages."""
+
+
+def is_feature(value: object, keywords: Iterable[str] = ()) -> bool:
+    """Returns True if an object can be called as a feature, by its signature; one without a signature can.
+
+    Args:
+        value: The object. Classes and modules are no features.
+        keywords: Further keywords that will be given, if it has them.
+    """
+    if not callable(value) or isinstance(value, type | nn.Module):
+        return False
+    if torch.compiler.is_compiling():  # A graph cannot hold signatures.
+        return True
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        return True
+    further = {name: None for name in keywords if name in signature.parameters}
+    try:
+        signature.bind(None, None, None, **{**further, "key": None})
+    except TypeError:
+        return False
+    return True
+
+
+PRESETS = ("keep_plasticity",)
+"""Names of the functions that make presets."""
+
+
+def preset_hint(given: Any) -> str:
+    """Returns, for a message, how to give a preset in the place of its name or its function; "" for anything else."""
+    if isinstance(given, str):
+        near = nearest(given, PRESETS)
+        return f": give the preset alone, funcbio.presets.{near}()" if near else ""
+    name = getattr(given, "__name__", "")
+    return f": call it, {name}()" if name in PRESETS and inspect.isfunction(given) else ""
+
+
+def require_module(model: object) -> None:
+    """Raises TypeError if the argument ``model`` is no module."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model should be an nn.Module; found {'None' if model is None else kind_of(model)}")
+
+
+def require_path(name: str, path: object) -> None:
+    """Raises TypeError if an argument is no path of a file or folder."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise TypeError(f"{name} should be a path, a text or an os.PathLike; found {brief(path)}")
 
 
 Call = TypeVar("Call", bound=Callable[..., Any])
@@ -188,7 +267,10 @@ def names_arguments(elsewhere: Mapping[str, str]) -> Callable[[Call], Call]:
         def call(*args: Any, **kwargs: Any) -> Any:
             for name in kwargs:
                 if name not in known:
-                    should = elsewhere.get(name, f"an argument of {function.__name__}{perhaps(name, known)}")
+                    near = nearest(name, [*known, *elsewhere])
+                    should = f"an argument of {function.__name__}{perhaps(name, known)}"
+                    if name in elsewhere or near in elsewhere:
+                        should = elsewhere.get(name) or f"{near}, {elsewhere[near]}"
                     raise TypeError(f"{name} should be {should}; found an unknown name")
             return function(*args, **kwargs)
 
@@ -240,7 +322,7 @@ def require_within(limits: Mapping[str, Limit], hyper: Mapping[str, Any]) -> Non
         else:
             fits = is_within(value, limit)
         if not fits:
-            raise ValueError(f"{name} should be {limit.should}; found {value!r}")
+            raise ValueError(f"{name} should be {limit.should}; found {brief(value)}")
     if "minimum" in hyper and "maximum" in hyper:
         require_order("minimum", hyper["minimum"], "maximum", hyper["maximum"])
 
@@ -265,15 +347,8 @@ def require_key(key: object) -> None:
 
 def require_dtype(dtype: object) -> None:
     """Raises ValueError if numbers of a type cannot be drawn."""
-    if dtype not in FLOATING:
-        raise ValueError(f"dtype should be one of {', '.join(map(str, FLOATING))}; found {dtype!r}")
-
-
-def shown(value: object) -> str:
-    """Returns a value, or the type, shape and device of a tensor, as text for a message."""
-    if not isinstance(value, Tensor):
-        return f"{value!r:.200}"
-    return f"a tensor of {value.dtype}, shape {tuple(value.shape)}, on {value.device}"
+    if not is_among(dtype, FLOATING):
+        raise ValueError(f"dtype should be one of {', '.join(map(str, FLOATING))}; found {brief(dtype)}")
 
 
 def unlike_default(record: Any) -> dict[str, Any]:
@@ -319,4 +394,4 @@ def outside() -> int:
 def check_compile(compile: object) -> None:
     """Raises ValueError if ``compile`` is neither True nor False nor None."""
     if not (compile is None or isinstance(compile, bool)):
-        raise ValueError(f"compile should be True, False or None; found {compile!r}")
+        raise ValueError(f"compile should be True, False or None; found {brief(compile)}")

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from funcbio._optional import import_extra
-from funcbio.base import listed
+from funcbio.base import brief, is_among, listed
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -43,9 +43,9 @@ class Run(NamedTuple):
 def require_one_of(what: str, choices: Collection[Any], **parameter: Any) -> None:
     """Raises ValueError if a parameter is not one of the choices; the message names them."""
     for name, value in parameter.items():
-        if value not in choices:
+        if not is_among(value, choices):
             names = listed(map(repr, choices)) or "(there are none)"
-            raise ValueError(f"{name} should be one of the {what} {names}; found {value!r}")
+            raise ValueError(f"{name} should be one of the {what} {names}; found {brief(value)}")
 
 
 def runs(table: Mapping[str, Sequence[Any]], hyper: Sequence[str], metric: str) -> list[Run]:

@@ -1,6 +1,7 @@
 """The vocabulary: trees, keys, the state, and what a feature is. Imports nothing of this library."""
 
 import difflib
+import inspect
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -180,10 +181,26 @@ SYNONYMS = {
     "epochs": "steps",
     "num_steps": "steps",
     "max_steps": "steps",
+    "iterations": "steps",
+    "epoch": "steps",
+    "preset": "mechanisms",
+    "presets": "mechanisms",
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "learning_rates": "lr",
+    "step_size": "lr",
     "criterion": "loss",
     "loss_fn": "loss",
     "network": "model",
     "dataset": "data",
+    "val": "test",
+    "validation": "test",
+    "validation_data": "test",
+    "test_data": "test",
+    "hyperparameters": "grid",
+    "param_grid": "grid",
+    "verbose": "progress",
+    "repeats": "seeds",
     "num_seeds": "seeds",
     "n_seeds": "seeds",
     "cv": "folds",
@@ -221,17 +238,79 @@ def by_nearness(name: object, names: Iterable[str]) -> list[str]:
     return sorted(names, key=distance)
 
 
+MOST_LETTERS = 200
+"""Most letters of a value that a message shows."""
+
+
+def kind_of(value: object) -> str:
+    """Returns a value as a message names it: "a Linear", "the class Linear", or "the function relu"."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if inspect.isroutine(value):
+        return f"the function {getattr(value, '__name__', 'without a name')}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
+
+
+def shown(value: object) -> str:
+    """Returns a value, or the type, shape and device of a tensor, as text for a message."""
+    if not isinstance(value, Tensor):
+        return brief(value)
+    return f"a tensor of {value.dtype}, shape {tuple(value.shape)}, on {value.device}"
+
+
+def brief(value: object) -> str:
+    """Returns a value for a message, on one line: its kind, if it would print as several lines or as an address.
+
+    Example:
+        >>> brief(0.5), brief(torch.eye(9).numpy()), brief(torch.relu)
+        ('0.5', 'a ndarray', 'the function relu')
+    """
+    text = repr(value)
+    several = "\n" in text or isinstance(value, type) or inspect.isroutine(value)
+    if several:
+        return shown(value) if isinstance(value, Tensor) else kind_of(value)
+    return text[:MOST_LETTERS]
+
+
+ALIKE = 0.6
+"""Share of the letters that a name has in common, in order, with one that it may be a slip of."""
+
+
+def nearest(name: object, names: Iterable[str]) -> str:
+    """Returns the one of some names that another name is likely to be a slip of; "" if none is.
+
+    Example:
+        >>> nearest("adamw", ["SGD", "AdamW"]), nearest("lion", ["SGD", "AdamW"])
+        ('AdamW', '')
+    """
+    text, small = f"{name}".lower(), {each.lower(): each for each in names}
+    if SYNONYMS.get(text) in small:
+        return small[SYNONYMS[text]]
+    near = difflib.get_close_matches(text, small, n=1, cutoff=ALIKE)
+    return small[near[0]] if near else ""
+
+
 def perhaps(name: object, names: Iterable[str]) -> str:
-    """Returns the nearest of some names, for a message that refuses another one; "" if there are none."""
-    return "".join(f", perhaps {near}" for near in by_nearness(name, names)[:1])
+    """Returns what a name is likely to be a slip of, for a message that refuses it; "" if that is not known."""
+    near = nearest(name, names)
+    return f", perhaps {near}" if near else ""
 
 
-def check_option(name: str, value: object, options: Iterable[str]) -> None:
-    """Raises ValueError if ``value`` is not among the options."""
+def is_among(value: object, options: Iterable[Any]) -> bool:
+    """Returns True if a value is one of some options; False for arrays, which compare element by element."""
+    try:
+        return value in list(options)
+    except (ValueError, RuntimeError):
+        return False
+
+
+def check_option(name: str, value: object, options: Iterable[str], hint: str = "") -> None:
+    """Raises ValueError if ``value`` is not among the options; the message ends with the hint, if there is one."""
     options = list(options)
-    if value not in options:
-        near = perhaps(value, options) if len(options) > MOST_NAMES else ""
-        raise ValueError(f"{name} should be one of {listed(options)}{near}; found {value!r:.200}")
+    if not is_among(value, options):
+        near = perhaps(value, options) if len(options) > MOST_NAMES and not hint else ""
+        raise ValueError(f"{name} should be one of {listed(options)}{near}; found {brief(value)}{hint}")
 
 
 def clamp(values: Tensor, low: Number, high: Number | None = None) -> Tensor:

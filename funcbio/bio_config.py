@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from functools import lru_cache, partial
-from numbers import Real
 from typing import Any
 
 import torch
@@ -12,12 +11,13 @@ import torch
 from funcbio._checks import (
     COUNT_OR_NONE,
     INTEGER,
-    LARGEST,
     SHARE,
     Limit,
-    is_large,
+    brief,
+    is_among,
     is_within,
     kind_of,
+    large_hint,
     perhaps,
     plain_number,
     require_order,
@@ -76,7 +76,7 @@ def _flag(default: bool) -> Any:
 
 def _choice(default: str, options: Collection[str]) -> Any:
     should = f"one of {', '.join(options)}"
-    return _field(default, should, lambda value: value in list(options))
+    return _field(default, should, lambda value: is_among(value, options))
 
 
 def _field(default: Any, should: str, holds: Callable[[Any], bool]) -> Any:
@@ -304,8 +304,9 @@ class BioConfig:
             if item.name in sound and value is item.default:
                 continue
             if should is not None and not item.metadata["holds"](value):
-                limit = f", of magnitude {LARGEST:g} at most" if isinstance(value, Real) and is_large(value) else ""
-                raise ConfigError(f"{item.name} should be {should}{limit}; found {value!r}")
+                options = should.removeprefix("one of ").split(", ") if should.startswith("one of ") else []
+                near = perhaps(value, options) if isinstance(value, str) else ""
+                raise ConfigError(f"{item.name} should be {should}{large_hint(value)}{near}; found {brief(value)}")
             if type(value) not in PLAIN:
                 object.__setattr__(self, item.name, plain_number(value))
         try:

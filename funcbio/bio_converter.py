@@ -6,12 +6,12 @@ from typing import Any, TypeVar, overload
 import torch
 from torch import Tensor, nn
 
-from funcbio._checks import check_compile, kind_of, settings, unlike_default
+from funcbio._checks import CONTRACT, check_compile, is_feature, kind_of, preset_hint, settings, unlike_default
 from funcbio.anatomy._choice import is_compiled, is_scripted
 from funcbio.anatomy._fitting import require_fitting
 from funcbio.anatomy._synapses import Choice, Holder, holders
 from funcbio.anatomy._units import Units
-from funcbio.base import Feature, Key
+from funcbio.base import Feature, Key, brief
 from funcbio.bio_config import BioConfig, check_names, config_hint
 from funcbio.bio_module import BioModule
 from funcbio.functional._idle import idle_fields, warn
@@ -200,8 +200,9 @@ class BioConverter:
                 self.tree_features = self._with_neighbour(name, hyper)
                 continue
             name = getattr(feature, "__name__", "")
-            if not (callable(feature) and name.isidentifier()):
-                raise ValueError(f"features should be functions that have names, given by def; found {feature!r}")
+            if not (is_feature(feature, hyper) and name.isidentifier()):
+                should = f"functions that have names, given by def, and are {CONTRACT}"
+                raise ValueError(f"features should be {should}; found {brief(feature)}{preset_hint(feature)}")
             if name in taken or hasattr(self.bio_module_class, name):
                 raise ValueError(f"features should have names of their own; found {name!r}, a name of every bio_mod")
             row = Row(feature, fields=hyper, needs_grad=needs_grad, draws=draws)
@@ -312,7 +313,7 @@ class BioConverter:
             ValueError: If the layer has something of its own under the name of the mark.
         """
         if not isinstance(module, nn.Module):
-            raise TypeError(f"module should be an nn.Module; found {module!r}")
+            raise TypeError(f"module should be an nn.Module; found {brief(module)}")
         mark_readout(module)
         return module
 

@@ -11,7 +11,7 @@ from optree import tree_flatten, tree_paths, tree_unflatten
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from funcbio._checks import is_torchs
+from funcbio._checks import is_torchs, require_path
 from funcbio.base import Tree, listed
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig
 from funcbio.files._aside import write_aside
@@ -41,6 +41,7 @@ def save_checkpoint(path: str | os.PathLike[str], **parts: Any) -> None:
             lists, tuples, sets and dictionaries of them. Numbers of numpy become plain ones.
 
     Raises:
+        TypeError: If the path is none.
         ValueError: If something in a part could not be loaded again; the message names its path.
         OSError: If the file cannot be written.
 
@@ -55,6 +56,7 @@ def save_checkpoint(path: str | os.PathLike[str], **parts: Any) -> None:
         ...
         ValueError: log should be a tensor, a number, a string, None, or a list, ...
     """
+    require_path("path", path)
     content = {name: _packed(name, part) for name, part in parts.items()}
     write_aside(path, partial(write_tensors, content))
 
@@ -75,6 +77,7 @@ def load_checkpoint(path: str | os.PathLike[str], **parts: Any) -> dict[str, Any
         that was not given is a dictionary by leaf path).
 
     Raises:
+        TypeError: If the path is none.
         KeyError: If the file has no part of a name given.
         FileError: If the file is damaged or no checkpoint; a ValueError and a RuntimeError.
         ValueError: If a tree in the file has other leaves than the one given, or an optimizer of torch other weights.
@@ -87,6 +90,7 @@ def load_checkpoint(path: str | os.PathLike[str], **parts: Any) -> dict[str, Any
         >>> load_checkpoint(path)["key"]
         tensor([0, 3], dtype=torch.int32)
     """
+    require_path("path", path)
     content = read_tensors(path)
     for name in parts:
         if name not in content:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import nn
 
-from funcbio._checks import is_real
+from funcbio._checks import brief, is_real, require_module
 from funcbio.base import listed
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -45,6 +45,7 @@ class Chosen(NamedTuple):
 
 def choose(model: nn.Module, choice: Choice) -> list[Chosen]:
     """Returns the parameters chosen, tied ones once, in order of registration."""
+    require_module(model)
     if choice is None:
         _require_weights(model)
     candidates, rules = list(_candidates(model)), _rules(choice)
@@ -60,7 +61,7 @@ def choose(model: nn.Module, choice: Choice) -> list[Chosen]:
     for rule, _ in rules:
         if isinstance(rule, str) and not any(_matches(rule, *pair) for pair in candidates):
             names = listed(name for name, _ in candidates)
-            raise ValueError(f"synapses should match parameters ({names}); found no match for {rule!r}")
+            raise ValueError(f"synapses should match parameters ({names}); found no match for {brief(rule)}")
     if not chosen:
         wanted = f"a layer with synapses ({', '.join(kind.__name__ for kind in LAYERS)})"
         wanted = wanted if choice is None else "a parameter that synapses chooses"
@@ -85,7 +86,7 @@ def _rules(choice: Choice) -> list[tuple[Rule, int | None]]:
         _require_dims(choice)
         return list(choice.items())
     if not isinstance(choice, Sequence) or not all(isinstance(pattern, str) for pattern in choice):
-        raise ValueError(f"synapses should be None, patterns of names or a predicate; found {choice!r}")
+        raise ValueError(f"synapses should be None, patterns of names or a predicate; found {brief(choice)}")
     return [(pattern, None) for pattern in choice]
 
 
@@ -95,7 +96,7 @@ def _require_dims(choice: Mapping[Any, Any]) -> None:
         if not whole or not (isinstance(rule, str) or callable(rule)):
             raise ValueError(
                 "synapses should map patterns or predicates to the dimension of the inputs, an integer or None; "
-                f"found {rule!r}: {dim!r}"
+                f"found {brief(rule)}: {brief(dim)}"
             )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from funcbio._checks import require
+from funcbio._checks import require, require_module
 from funcbio.anatomy._choice import is_scripted, require_initialized
 from funcbio.anatomy._units import Part, Units
 
@@ -32,8 +32,7 @@ def _entries(part: Part, shape: torch.Size) -> int:
 
 def require_askable(model: nn.Module, example: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Raises TypeError or ValueError for what is no model, or one that cannot be asked."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model should be an nn.Module; found {type(model).__name__}")
+    require_module(model)
     if not example and not kwargs:
         raise ValueError("example should hold the arguments of the model, a few examples; found none")
     for name, parameter in model.named_parameters():

@@ -8,7 +8,7 @@ import optree
 import torch
 from torch import Size, Tensor, nn
 
-from funcbio._checks import settings, unlike_default
+from funcbio._checks import brief, settings, unlike_default
 from funcbio.anatomy._choice import INPUT_FIRST, LAYERS, Choice, choose
 from funcbio.anatomy._layout import input_dim, is_torch_weight
 from funcbio.base import Tree
@@ -251,5 +251,5 @@ def unit_axis(values: object, dim: object, name: str = "values") -> int:
     valid = isinstance(dim, int) and not isinstance(dim, bool) and -values.ndim <= dim < values.ndim
     if not isinstance(dim, int) or not valid or (values.is_nested and dim % values.ndim in (0, ragged(values))):
         shape = "nested in examples" if values.is_nested else f"of shape {tuple(values.shape)}"
-        raise ValueError(f"dim should be a dimension of {name}, {shape}; found {dim!r}")
+        raise ValueError(f"dim should be a dimension of {name}, {shape}; found {brief(dim)}")
     return dim % values.ndim

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from funcbio._checks import brief
 from funcbio.anatomy._apart import apart, untouched
 from funcbio.anatomy._carriers import at_rest, carriers, closed, sources_of, starts_of
 from funcbio.anatomy._copies import plain_attention
@@ -15,6 +16,7 @@ from funcbio.anatomy._moves import Reach
 from funcbio.anatomy._owners import reaches
 from funcbio.anatomy._probe import Probe, probe_of
 from funcbio.anatomy._units import NONE, SEVERAL, Edge, Part, Population, Units
+from funcbio.base import listed
 
 OF_THE_PROBE = ("dtype", "ouble", "derivative", "forward AD")
 """Words of torch's errors that come of the probe's numbers, not of the model."""
@@ -51,6 +53,12 @@ def units(model: nn.Module, *example: Any, **kwargs: Any) -> Units:
                 raise  # The model's own.
             should = "run on the example, a copy of it in float64, by operations with forward derivatives"
             raise ValueError(f"model should {should}; found {type(error).__name__}: {error}") from error
+        except TypeError as error:
+            if any(isinstance(one, Tensor) for one in (*example, *kwargs.values())):
+                raise  # The model's own.
+            found = listed(map(brief, (*example, *kwargs.values())))
+            should = "what the model takes, units(model, *arguments)"
+            raise ValueError(f"example should be {should}; found {found}, and TypeError: {error}") from error
 
 
 def _probed(probe: Probe) -> Units:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from funcbio._checks import check_compile, kind_of, require
+from funcbio._checks import brief, check_compile, kind_of, require
 from funcbio.bio_config import BioConfig, require_config
 from funcbio.bio_converter import BioConverter
 from funcbio.functional._presets import Preset
-from funcbio.mechanisms._placed import Mechanism, as_mechanism, mechanisms_hint, with_companions
+from funcbio.mechanisms._placed import Mechanism, as_mechanisms, mechanisms_hint
 from funcbio.objects._survey import bio_modules
 
 
@@ -22,8 +22,8 @@ def mechanisms_of(given: object) -> list[Mechanism]:
     """Returns the named mechanisms; raises ValueError if one is unknown or does nothing in its place."""
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
         should = "a sequence of names, functions or Mechanism objects"
-        raise ValueError(f"mechanisms should be {should}; found {given!r:.200}{mechanisms_hint(given)}")
-    chosen = [*with_companions(as_mechanism(one) for one in given)]  # pyright: ignore[reportGeneralTypeIssues]
+        raise ValueError(f"mechanisms should be {should}; found {brief(given)}{mechanisms_hint(given)}")
+    chosen = [*as_mechanisms(given)]
     for one in chosen:
         late = one.where == "after" and one.row.scales
         require("where", one.where, f"'gradient' or 'update' for {one.name}: later it has nothing to scale", not late)

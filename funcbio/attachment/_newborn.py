@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, optim
 from torch.optim import Optimizer
 
-from funcbio._checks import require
+from funcbio._checks import brief, is_among, require
 from funcbio.attachment._optimizers import groups_by_weight
 from funcbio.functional._newborn import DIRECTIONS, DIVISORS, WAYS, fresh_direction, mean_of_others
 from funcbio.objects._layer import BioLayer
@@ -19,7 +19,7 @@ WITH_DIVISOR = (*DIRECTIONS, "RMSprop", "Adagrad", "Adadelta")
 
 def check_newborn(newborn: object, optimizer: Optimizer | None) -> None:
     """Raises ValueError if replaced weights cannot be treated in that way under an optimizer."""
-    require("newborn", newborn, f"one of {', '.join(WAYS)}", newborn in WAYS)
+    require("newborn", newborn, f"one of {', '.join(WAYS)}", is_among(newborn, WAYS))
     kind = type(optimizer)
     # A class of the user's own may compute another step, whatever it inherits from.
     name = kind.__name__ if getattr(optim, kind.__name__, None) is kind else ""
@@ -47,7 +47,9 @@ def check_whole(newborn: str, weights: Iterable[tuple[str, Tensor]]) -> None:
     """Raises ValueError for weights that lie on several devices, unless their moments simply start anew."""
     for name, weight in weights:
         if newborn != "zero" and is_distributed(weight):
-            raise ValueError(f"newborn should be 'zero' for sharded weights; found {newborn!r}, and {name} sharded")
+            raise ValueError(
+                f"newborn should be 'zero' for sharded weights; found {brief(newborn)}, and {name} sharded"
+            )
 
 
 def start_of(name: str, value: Tensor, where: Tensor, newborn: str) -> Tensor | None:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcbio._checks import shown
+from funcbio._checks import brief, shown
 from funcbio.base import listed
 from funcbio.objects._buffers import places_of
 from funcbio.objects._layer import BioLayer
@@ -45,12 +45,12 @@ def check(saved: object, bios: Sequence[BioLayer], counts: Counts) -> None:
     """Raises ValueError if a saved state does not fit."""
     whole_state = isinstance(saved, Mapping) and {"version", "steps", "layers"} <= saved.keys()
     if not whole_state or not isinstance(saved, Mapping):
-        raise ValueError(f"state_dict should be one of a handle; found {saved!r:.100}")
+        raise ValueError(f"state_dict should be one of a handle; found {brief(saved)}")
     if saved["version"] != VERSION:
-        raise ValueError(f"version of the state_dict should be {VERSION}; found {saved['version']!r}")
+        raise ValueError(f"version of the state_dict should be {VERSION}; found {brief(saved['version'])}")
     steps, layers = saved["steps"], saved["layers"]
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
-        raise ValueError(f"steps of the state_dict should be an integer >= 0; found {steps!r}")
+        raise ValueError(f"steps of the state_dict should be an integer >= 0; found {brief(steps)}")
     expected = {bio.synapse.weight: _tensors(bio, counts) for bio in bios}
     _same_names("the layers of the state_dict", expected, layers)
     for name, tensors in expected.items():
@@ -62,7 +62,7 @@ def check(saved: object, bios: Sequence[BioLayer], counts: Counts) -> None:
 def _same_names(what: str, expected: Mapping[str, Any], found: Any) -> None:
     names = sorted(found) if isinstance(found, Mapping) else found
     if names != sorted(expected):
-        raise ValueError(f"{what} should be {listed(sorted(expected))}; found {names!r:.300}")
+        raise ValueError(f"{what} should be {listed(sorted(expected))}; found {brief(names)}")
 
 
 def _check_tensor(what: str, expected: Tensor, found: object) -> None:

@@ -3,6 +3,8 @@
 import os
 import warnings
 
+from funcbio.base import brief
+
 VARIABLE = "FUNCBIO_COMPILE"
 """Environment variable that sets the switch for a process."""
 
@@ -10,7 +12,7 @@ VARIABLE = "FUNCBIO_COMPILE"
 def _from_environment() -> bool:
     value = os.environ.get(VARIABLE, "")
     if value not in ("", "0", "1"):
-        warnings.warn(f"{VARIABLE} should be 0 or 1; found {value!r}, which counts as 0", stacklevel=2)
+        warnings.warn(f"{VARIABLE} should be 0 or 1; found {brief(value)}, which counts as 0", stacklevel=2)
     return value == "1"
 
 
@@ -34,7 +36,7 @@ def set_compile(value: bool) -> None:
         >>> set_compile(False)
     """
     if not isinstance(value, bool):
-        raise ValueError(f"value should be True or False; found {value!r}")
+        raise ValueError(f"value should be True or False; found {brief(value)}")
     _on[0] = value
 
 

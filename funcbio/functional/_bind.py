@@ -115,6 +115,7 @@ def bind(
 def _check(model: Any, config: object, units: object) -> None:
     """Raises ValueError if an argument of ``bind`` is not as it should be."""
     leaves = [] if isinstance(model, nn.Module) else optree.tree_leaves(model)
+    require("model", model, "a module, or a tree of tensors", model is not None)
     odd = next((leaf for leaf in leaves if not hasattr(leaf, "ndim") or isinstance(leaf, type)), None)
     if odd is not None:
         named = isinstance(odd, Iterator)

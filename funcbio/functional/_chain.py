@@ -1,15 +1,17 @@
 """Chains: features one after the other, as one feature."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from funcbio._checks import check_compile, is_number, is_real, perhaps
-from funcbio.base import Feature, Key, Tree, listed
+from funcbio._checks import CONTRACT, check_compile, is_feature, is_number, is_real, nearest, preset_hint
+from funcbio.base import Feature, Key, Tree, brief, listed
 from funcbio.engine._layers import Step
 from funcbio.engine._run import run_steps
 from funcbio.engine._switch import compiles
+from funcbio.functional._presets import Preset
 from funcbio.mechanisms import ROWS
+from funcbio.mechanisms._placed import Mechanism
 from funcbio.mechanisms._row import name_of
 from funcbio.tensors._kept import is_watched
 from funcbio.tensors._sharding import is_plain
@@ -60,18 +62,18 @@ def chain(*features: Feature, compile: bool | None = None) -> Feature:
 
 
 def _check(feature: object) -> None:
-    """Raises ValueError if a feature is no function; the message says how to give what was meant."""
-    if callable(feature):
+    """Raises ValueError if a feature cannot be called as one; the message says how to give what was meant."""
+    if is_feature(feature, ["units"]):
         return
-    hint = ""
+    hint = preset_hint(feature)
+    name = nearest(feature, ROWS) if isinstance(feature, str) else ""
     if isinstance(feature, str):
-        name = feature if feature in ROWS else perhaps(feature, ROWS).removeprefix(", perhaps ")
-        hint = f": give the function, funcbio.{name} or bind(model).{name}"
-    elif isinstance(feature, Iterable):
-        hint = ": give them one by one, chain(*features)"
-    elif hasattr(feature, "feature"):
+        hint = f": give the function, funcbio.{name} or bind(model).{name}" if name else ""
+    elif isinstance(feature, Mechanism | Preset):
         hint = ": attach takes those, and a chain functions"
-    raise ValueError(f"features should be functions; found {feature!r:.200}{hint}")
+    elif isinstance(feature, Sequence):
+        hint = ": give them one by one, chain(*features)"
+    raise ValueError(f"features should be functions {CONTRACT}; found {brief(feature)}{hint}")
 
 
 def _merged(features: Sequence[Feature], compile: bool | None) -> list[Feature]:

@@ -7,7 +7,7 @@ from optree import tree_flatten, tree_unflatten
 from torch import Tensor
 
 from funcbio import rng
-from funcbio._checks import is_real, require_key, require_like, shown
+from funcbio._checks import brief, is_real, require_key, require_like, shown
 from funcbio.anatomy._synapses import Synapse, infer_synapses, require_layout
 from funcbio.anatomy._units import Units
 from funcbio.base import BioState, Key, Tree, leaf_names
@@ -105,7 +105,7 @@ def init(
     """
     require_key(key)
     if not isinstance(config, BioConfig):
-        raise ValueError(f"config should be a BioConfig; found {config!r}")
+        raise ValueError(f"config should be a BioConfig; found {brief(config)}")
     fields_of(keep, config)
     require_like(params)
     described = infer_synapses(params) if synapses is None else synapses

@@ -9,7 +9,7 @@ from optree import tree_flatten, tree_unflatten
 from torch import Tensor
 
 from funcbio import rng
-from funcbio._checks import LARGEST, is_real, perhaps, require
+from funcbio._checks import LARGEST, brief, is_real, perhaps, require
 from funcbio.anatomy._synapses import Synapse
 from funcbio.anatomy._units import Units
 from funcbio.base import KEPT, Key, Tree, leaf_names
@@ -53,7 +53,7 @@ def fields_of(keep: Collection[str], config: BioConfig) -> tuple[list[str], list
     for name in keep:
         if name not in KEPT and name not in ROWS and name not in UNIT_FIELDS:
             should = f"fields of the state or mechanisms{perhaps(name, [*KEPT, *UNIT_FIELDS, *ROWS])}"
-            raise ValueError(f"keep should name {should}; found {name!r}")
+            raise ValueError(f"keep should name {should}; found {brief(name)}")
     rows = [ROWS[name] for name in keep if name in ROWS]
     needed = {*keep, *(field for row in rows for field in row.keeps(config))}
     return [field for field in KEPT if field in needed], sorted({row.name for row in rows if row.counts_calls})

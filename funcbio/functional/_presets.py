@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, overload
 
-from funcbio._checks import is_count, require, unlike_default
+from funcbio._checks import is_count, plain_integer, require, unlike_default
 from funcbio.bio_config import BioConfig
 from funcbio.mechanisms._placed import Mechanism
 
@@ -111,6 +111,7 @@ def keep_plasticity(*, pull: float = 0.02, threshold: float = 0.02, every: int =
         >>> [mechanism.name for mechanism in handle.mechanisms]
         ['l2_init', 'rejuvenate_weights']
     """
+    every = plain_integer(every)
     require("every", every, "an integer >= 1", is_count(every))
     config = BioConfig(l2_init_strength=pull, rejuvenation_variant="swr", rejuvenation_fraction=threshold)
     preset = Preset(

@@ -5,7 +5,17 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-from funcbio._checks import is_count, perhaps, plain_number, settings
+from funcbio._checks import (
+    CONTRACT,
+    brief,
+    is_count,
+    is_feature,
+    order_hint,
+    perhaps,
+    plain_integer,
+    preset_hint,
+    settings,
+)
 from funcbio.anatomy._units import Units
 from funcbio.base import KEPT, Feature, check_option
 from funcbio.mechanisms import PLACES, ROWS, Row
@@ -57,26 +67,21 @@ class Mechanism:
 
     def __post_init__(self) -> None:
         """Checks every value and fills in the place."""
-        object.__setattr__(self, "every", plain_number(self.every))
-        if isinstance(self.feature, str):
-            check_option("feature", self.feature, ROWS)
-        elif not callable(self.feature):
-            several = isinstance(self.feature, Sequence)
-            hint = ": leave out the list around it" if several else mechanisms_hint(self.feature)
-            raise ValueError(f"feature should be the name of a method or a function; found {self.feature!r:.200}{hint}")
+        object.__setattr__(self, "every", plain_integer(self.every))
+        _check_feature(self.feature, self.hyper)
         if isinstance(self.feature, str) and self.hyper:
             should = f"left out for {self.feature!r}, whose hyper-parameters are fields of the configuration"
             raise ValueError(f"hyper should be {should}; found {dict(self.hyper)}")
         neighbour = None if isinstance(self.feature, str) else neighbour_of(self.feature)
         if not is_count(self.every):
-            raise ValueError(f"every should be an integer >= 1; found {self.every!r}")
+            raise ValueError(f"every should be an integer >= 1; found {brief(self.every)}")
         row = ROWS.get(neighbour or self.name)
         usual = "gradient" if row is None else row.place
         place = usual if self.where is None else self.where
         check_option("where", place, PLACES)
         object.__setattr__(self, "where", place)
         if row is not None and row.on_trees and place != row.place:
-            raise ValueError(f"where should be {row.place!r} for {self.name}, or left out; found {place!r}")
+            raise ValueError(f"where should be {row.place!r} for {self.name}, or left out; found {brief(place)}")
 
     def __repr__(self) -> str:
         """Returns the feature, its place, and what differs from the defaults."""
@@ -139,6 +144,15 @@ class Mechanism:
         return {"feature": self.name, "every": self.every, "where": self.where, "hyper": dict(self.hyper)}
 
 
+def _check_feature(feature: object, hyper: Iterable[str] = (), hint: str = "") -> None:
+    """Raises ValueError if a feature is neither the name of a method nor a function with the contract of one."""
+    if isinstance(feature, str):
+        check_option("feature", feature, ROWS, preset_hint(feature))
+    elif not is_feature(feature, [*hyper, "units"]):
+        should = f"the name of a method or a function {CONTRACT}"
+        raise ValueError(f"feature should be {should}; found {brief(feature)}{hint or preset_hint(feature)}")
+
+
 def neighbour_of(feature: object) -> str | None:
     """Returns the name of a mechanism of ours that acts on all parameters, given as a function or a partial of it."""
     function, keywords = parts_of(feature)
@@ -164,10 +178,10 @@ def with_companions(mechanisms: Iterable[Mechanism]) -> tuple[Mechanism, ...]:
 
 def mechanisms_hint(given: Any) -> str:
     """Returns, for a message, how to make a list of mechanisms of something else; "" if that is not known."""
+    if preset_hint(given) or order_hint(given):
+        return preset_hint(given) or order_hint(given)
     if isinstance(given, str | Mechanism):
-        return f": give a list, [{given!r}]"
-    if getattr(given, "__module__", "").endswith("._presets"):
-        return f": call it, {name_of(given)}()"  # pyright: ignore[reportArgumentType]
+        return f": give a list, [{brief(given)}]"
     if isinstance(given, Mapping):
         return ": several lists by name are for sweep"
     if callable(given) and not isinstance(given, type):
@@ -175,6 +189,18 @@ def mechanisms_hint(given: Any) -> str:
     return ""
 
 
-def as_mechanism(given: object) -> Mechanism:
-    """Makes a mechanism with the defaults from a name or a function; returns a mechanism as it is."""
-    return given if isinstance(given, Mechanism) else Mechanism(given)  # pyright: ignore[reportArgumentType]
+def as_mechanisms(given: Iterable[Any]) -> tuple[Mechanism, ...]:
+    """Makes mechanisms with the defaults from names and functions, and those that have to act with them."""
+    items = list(given)
+    for item in items:
+        if isinstance(item, Sequence) and not isinstance(item, str):
+            _check_feature(item, hint=_list_hint(item, len(items)))
+    return with_companions(item if isinstance(item, Mechanism) else Mechanism(item) for item in items)
+
+
+def _list_hint(given: Sequence[Any], count: int) -> str:
+    """Returns, for a message, how to give a list or preset that is one of so many entries of a list."""
+    if count == 1 or len(given) == 1:
+        return ": leave out the list around it"
+    preset = hasattr(given, "config")
+    return ": give [*preset, ...] and config=preset.config" if preset else ": give one list of all"

@@ -8,7 +8,7 @@ import torch
 from optree import tree_flatten, tree_leaves, tree_unflatten
 from torch import Tensor
 
-from funcbio._checks import require_like
+from funcbio._checks import brief, require_like
 from funcbio.anatomy._units import Edge, Part, Population, Units
 from funcbio.base import Key, Tree, check_option, leaf_names, leaves_as
 from funcbio.mechanisms._counted import counted, due_at
@@ -117,7 +117,7 @@ def populations(units: Units | None, named: Named, feature: str) -> list[Populat
     """
     if not isinstance(units, Units):
         raise ValueError(
-            f"units should be a table of the model's units, made by funcbio.units; found {units!r} for {feature}"
+            f"units should be a table of the model's units, made by funcbio.units; found {brief(units)} for {feature}"
         )
     treated = [named.beside(one) for one in units.populations if one.edges and named.treats(one)]
     for population in treated:

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
-from funcbio._checks import Limit, require_result
+from funcbio._checks import Limit, brief, require_result
 from funcbio.anatomy._synapses import Synapse
 from funcbio.anatomy._units import Units
 from funcbio.base import KEPT, Feature, Key, Tree
@@ -212,7 +212,7 @@ class Row:
         for keyword, name in self.fields.items():
             if not (isinstance(name, str) and hasattr(config, name)):
                 should = f"set by a field of {type(config).__name__}"
-                raise ValueError(f"{keyword} of {self.name} should be {should}; found {name!r}")
+                raise ValueError(f"{keyword} of {self.name} should be {should}; found {brief(name)}")
         if self.requires is not None and not getattr(config, self.requires.field):
             raise self.requires.error(self.requires.message)
 

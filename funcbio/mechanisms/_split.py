@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Size, Tensor
 
-from funcbio._checks import is_number
+from funcbio._checks import brief, is_number
 from funcbio.anatomy._synapses import Synapse, require_layout, unit_axis
 from funcbio.tensors._outputs import on_values
 from funcbio.tensors._sharding import cuts, joined, shard_like
@@ -42,7 +42,7 @@ def has_summable_rows(synapse: Synapse, shape: Size, gamma: int) -> bool:
 def check_gamma(gamma: object) -> None:
     """Raises ValueError if a value is not a number of sub-synapses."""
     if not isinstance(gamma, int) or not is_number(gamma) or gamma < 0:
-        raise ValueError(f"gamma should be an integer >= 0; found {gamma!r}")
+        raise ValueError(f"gamma should be an integer >= 0; found {brief(gamma)}")
 
 
 def check_divides(gamma: int, features: int, layer: str = "") -> None:
@@ -83,7 +83,7 @@ def split_output(
     """
     check_gamma(gamma)
     if activation is not None and not callable(activation):
-        raise ValueError(f"activation should be callable; found {activation!r}")
+        raise ValueError(f"activation should be callable; found {brief(activation)}")
     dim = unit_axis(output, dim, "output") - output.ndim
     if gamma <= 1:
         return output

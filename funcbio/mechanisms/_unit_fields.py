@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from funcbio.base import brief
+
 
 class UnitField(NamedTuple):
     """Describes a field that is kept for units.
@@ -68,7 +70,7 @@ def kept_for(state: Any, field: str, population: str) -> Tensor:
         should = (
             f"hold {field!r} of {population!r}: make it by init(..., units=units, keep=[...]), with the config in use"
         )
-        raise ValueError(f"state.units should {should}; found {made!r}")
+        raise ValueError(f"state.units should {should}; found {brief(made)}")
     return values
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from funcbio import rng
-from funcbio._checks import settings, unlike_default
+from funcbio._checks import brief, settings, unlike_default
 from funcbio.anatomy._synapses import Synapse, is_treated, synapses
 from funcbio.base import Key
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, BioConfig, ConfigError, Distribution
@@ -65,7 +65,7 @@ class BioLayer(nn.Module):
         super().__init__()
         layer = parent() if callable(parent) and not isinstance(parent, nn.Module) else parent
         if not isinstance(layer, nn.Module):
-            raise ConfigError(f"parent should be a module, or a callable that returns one; found {layer!r}")
+            raise ConfigError(f"parent should be a module, or a callable that returns one; found {brief(layer)}")
         # In a tuple the layer is no child of its own child, and copies and pickles point to the copied layer.
         self._parent = (layer,)
         self.config = config

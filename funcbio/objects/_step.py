@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from funcbio._checks import perhaps
+from funcbio._checks import brief, perhaps
 from funcbio.base import listed
 from funcbio.engine._layers import Layer, Step
 from funcbio.mechanisms import METHODS, Row
@@ -23,7 +23,7 @@ Planned = list[tuple[ModelMethod, Plan]]
 def check_steps(names: Sequence[str]) -> tuple[str, ...]:
     """Raises ValueError if a name is not that of a method that a combined call can run."""
     if isinstance(names, str) or not isinstance(names, Sequence):
-        raise ValueError(f"steps should be a sequence of names of methods; found {names!r}")
+        raise ValueError(f"steps should be a sequence of names of methods; found {brief(names)}")
     for name in names:
         if name not in METHODS:
             raise ValueError(f"steps should name methods of funcbio{perhaps(name, METHODS)}; found {name!r}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from funcbio._checks import perhaps, require
+from funcbio._checks import brief, perhaps, require
 from funcbio.base import BioState, Tree
 from funcbio.objects._buffers import kept_state, places_in
 from funcbio.objects._layer import BioLayer
@@ -79,7 +79,7 @@ def _by_name(field: str, values: Mapping[str, Tensor], bios: Mapping[str, BioLay
     """Returns the values given for some weights, by the name of the parameter."""
     names = BioState._fields
     if field not in names:
-        raise ValueError(f"fields should be those of BioState{perhaps(field, names)}; found {field!r}")
+        raise ValueError(f"fields should be those of BioState{perhaps(field, names)}; found {brief(field)}")
     require(field, values, "a mapping from names of weights to tensors", isinstance(values, Mapping))
     left, named = dict(values), {}
     for name, bio in bios.items():

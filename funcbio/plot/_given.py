@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from funcbio._checks import require
+from funcbio._checks import brief, require
 from funcbio._optional import import_extra
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def array_of(name: str, values: Any) -> "ndarray":
     try:
         return extra("numpy").asarray(values, dtype=float)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} should be a tensor, array or list of numbers; found {values!r:.200}") from None
+        raise ValueError(f"{name} should be a tensor, array or list of numbers; found {brief(values)}") from None
 
 
 def arrays_of(name: str, values: Any) -> "dict[str, ndarray]":

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from funcbio._checks import require_dtype, require_key, require_numbers
+from funcbio._checks import brief, require_dtype, require_key, require_numbers
 from funcbio.base import Key, Number
+from funcbio.rng._keys import require_stream
 from funcbio.rng._samplers import normal, uniform
 from funcbio.rng._streams import Shape
 from funcbio.tensors._arithmetic import exact, number, power
@@ -49,6 +50,7 @@ def gamma(
     """
     require_key(key)
     require_dtype(dtype)
+    require_stream(stream)
     _require_positive(concentration=concentration)
     work = torch.float64 if dtype == torch.float64 else torch.float32
     concentration = number(concentration, work, key.device)
@@ -101,6 +103,7 @@ def beta(
     """
     require_key(key)
     require_dtype(dtype)
+    require_stream(stream)
     _require_positive(first=first, second=second)
     work = torch.float64 if dtype == torch.float64 else torch.float32
     x = gamma(key, first, shape, dtype=work, stream=f"{stream}/first", offset=offset)
@@ -117,4 +120,4 @@ def _require_positive(**hyper: object) -> None:
     require_numbers(**hyper)
     for name, value in hyper.items():
         if not isinstance(value, Tensor) and not value > 0:  # pyright: ignore[reportOperatorIssue]
-            raise ValueError(f"{name} should be a number > 0; found {value!r}")
+            raise ValueError(f"{name} should be a number > 0; found {brief(value)}")

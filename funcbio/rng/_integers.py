@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from funcbio._checks import require, shown
+from funcbio._checks import plain_integer, require, shown
 from funcbio.base import Key
 from funcbio.rng._keys import INTEGERS
 from funcbio.rng._samplers import require_broadcast, uniform
@@ -44,6 +44,7 @@ def randint(
         >>> batch.shape
         torch.Size([16])
     """
+    low, high = (end if isinstance(end, Tensor) else plain_integer(end) for end in (low, high))
     words = words_at(key, shape, stream=stream, offset=offset)
     for name, end in {"low": low, "high": high}.items():
         _require_end(name, end, shape)
@@ -91,5 +92,6 @@ def permutation(key: Key, n: int, *, stream: str = "") -> Tensor:
         >>> bool((order.sort().values == torch.arange(100)).all())
         True
     """
+    n = plain_integer(n)
     require("n", n, "an integer >= 0", isinstance(n, INTEGERS) and not isinstance(n, bool) and n >= 0)
     return uniform(key, (n,), stream=stream).argsort(stable=True)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from funcbio._checks import plain_number, require_key
+from funcbio._checks import brief, plain_integer, require_key
 from funcbio.base import Key
 from funcbio.rng._threefry import threefry2x32
 from funcbio.tensors._kept import kept
@@ -31,9 +31,9 @@ def key(seed: int | Tensor, *, device: torch.device | str | None = None) -> Key:
         >>> torch.vmap(key)(torch.arange(3)).shape
         torch.Size([3, 2])
     """
-    seed = plain_number(seed)
+    seed = seed if isinstance(seed, Tensor) else plain_integer(seed)
     if not isinstance(seed, int | Tensor):
-        raise ValueError(f"seed should be an integer; found {seed!r}")
+        raise ValueError(f"seed should be an integer; found {brief(seed)}")
     low, high = _halves(seed, torch.device(device) if device is not None else None)
     return torch.stack((high, low)).to(device)
 
@@ -81,8 +81,9 @@ def split(key: Key, count: int = 2) -> Tensor:
         torch.Size([5, 2])
     """
     require_key(key)
+    count = plain_integer(count)
     if not isinstance(count, INTEGERS) or isinstance(count, bool) or not 0 <= count < MOST_COUNTERS:
-        raise ValueError(f"count should be an integer >= 0; found {count!r}")
+        raise ValueError(f"count should be an integer >= 0; found {brief(count)}")
     tag_low, tag_high = site("split")
     # A bitwise operation first: arithmetic on an arange becomes index arithmetic in the compiler, and overflows.
     low = torch.arange(count, dtype=torch.int32, device=key.device) ^ tag_high
@@ -98,17 +99,24 @@ def _halves(data: int | Tensor, device: torch.device | None) -> tuple[Tensor, Te
             raise ValueError(f"data should be an integer tensor; found dtype {data.dtype}")
         data = data.to(torch.int64)
         return data.to(torch.int32), (data >> 32).to(torch.int32)
-    data = data if isinstance(data, INTEGERS) else plain_number(data)
+    data = plain_integer(data)
     if not isinstance(data, INTEGERS):
-        raise ValueError(f"data should be an integer, a name or an integer tensor; found {data!r}")
+        raise ValueError(f"data should be an integer, a name or an integer tensor; found {brief(data)}")
     if not -(1 << 63) <= data < 1 << 64:
         raise ValueError(f"data should fit into 64 bits; found {data}")
     low, high = _signed(data), _signed(data >> 32)
     return torch.full((), low, dtype=torch.int32, device=device), torch.full((), high, dtype=torch.int32, device=device)
 
 
+def require_stream(stream: object) -> None:
+    """Raises ValueError if the name of a stream is no text."""
+    if not isinstance(stream, str):
+        raise ValueError(f"stream should be a text; found {brief(stream)}")
+
+
 def site(name: str) -> tuple[int, int]:
     """Hashes a name to two signed 32-bit words: FNV-1a in plain Python, which compile folds away."""
+    require_stream(name)
     value = 0xCBF29CE484222325
     for byte in name.encode():
         value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from funcbio._checks import is_number, require_numbers, shown
+from funcbio._checks import brief, is_number, require_numbers, shown
 from funcbio.base import Key, Number
 from funcbio.rng._laws import NORMAL, UNIFORM
 from funcbio.rng._streams import Shape, draw
@@ -116,7 +116,7 @@ def bernoulli(key: Key, probability: Number = 0.5, shape: Shape = (), *, stream:
         require_broadcast("probability", probability, shape)
         probability = probability.to(unit.dtype)
     elif not is_number(probability) or not 0.0 <= probability <= 1.0:
-        raise ValueError(f"probability should be a number in [0, 1], or a tensor; found {probability!r}")
+        raise ValueError(f"probability should be a number in [0, 1], or a tensor; found {brief(probability)}")
     return unit < probability
 
 

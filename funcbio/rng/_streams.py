@@ -6,12 +6,12 @@ the second of each, and so on. So no numbers need to be interleaved, and a part 
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from funcbio._checks import require_dtype, require_key
+from funcbio._checks import brief, plain_integer, require_dtype, require_key
 from funcbio.base import Key
 from funcbio.rng._keys import INTEGERS, MOST_COUNTERS, site
 from funcbio.rng._laws import UNIFORM, Law, laid_out, lanes
@@ -57,17 +57,24 @@ def block_numbers(law: Law, key: Key, first: Tensor, second: Tensor, dtype: torc
     return torch.cat([laid_out(law, *words(*tile), dtype) for tile in tiles])
 
 
-def _require_draw(shapes: list[Shape], dtype: torch.dtype, offset: int) -> None:
-    """Raises ValueError if a shape, the type or the offset is not valid."""
+def _plain_draw(shapes: list[Shape], dtype: torch.dtype, offset: int) -> tuple[list[Shape], int]:
+    """Returns shapes and offset in integers of Python; raises ValueError if one of them or the type is not valid."""
     require_dtype(dtype)
+    shapes = [tuple(map(plain_integer, shape)) if isinstance(shape, tuple | list) else shape for shape in shapes]
+    offset = plain_integer(offset)
     for shape in shapes:
-        if not isinstance(shape, tuple | list) or not all(isinstance(size, INTEGERS) and size >= 0 for size in shape):
-            raise ValueError(f"shape should be a sequence of integers >= 0; found {shape!r}")
-    if not isinstance(offset, INTEGERS) or offset < 0:
-        raise ValueError(f"offset should be an integer >= 0; found {offset!r}")
+        if not isinstance(shape, tuple | list) or not all(map(_is_size, shape)):
+            raise ValueError(f"shape should be a sequence of integers >= 0; found {brief(shape)}")
+    if not _is_size(offset):
+        raise ValueError(f"offset should be an integer >= 0; found {brief(offset)}")
     most = MOST_COUNTERS - LANE  # So that the last block of any law is whole.
     if offset + max(math.prod(shape) for shape in shapes) > most:
         raise ValueError(f"shape and offset should stay within {most} numbers; found {shapes} and {offset}")
+    return shapes, offset
+
+
+def _is_size(size: Any) -> bool:
+    return isinstance(size, INTEGERS) and not isinstance(size, bool) and size >= 0
 
 
 def uniform_at(key: Key, positions: Tensor, *, stream: str) -> Tensor:
@@ -81,7 +88,7 @@ def uniform_at(key: Key, positions: Tensor, *, stream: str) -> Tensor:
 def words_at(key: Key, shape: Shape, *, stream: str, offset: int = 0) -> tuple[Tensor, Tensor]:
     """Draws two random words for every element, each int32 and of the shape, from the counters of its position."""
     require_key(key)
-    _require_draw([shape], torch.float64, offset)
+    (shape,), offset = _plain_draw([shape], torch.float64, offset)
     low, high = site(stream)
     positions = torch.arange(offset, offset + math.prod(shape), dtype=torch.int32, device=key.device) ^ high
     first, second = threefry2x32(key, positions, torch.full_like(positions, low))
@@ -95,7 +102,7 @@ def draw(
     if not shapes:
         return []
     require_key(key)
-    _require_draw(shapes, dtype, offset)
+    shapes, offset = _plain_draw(shapes, dtype, offset)
     size = LANE * lanes(law, dtype)
     start, skip = offset // size, offset % size
     counts = [math.prod(shape) for shape in shapes]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from funcbio import _seeds
 from funcbio._checks import is_count, require
 from funcbio._seeds import Run, require_one_of
+from funcbio.sweeps._given import as_choice
 from funcbio.sweeps._trials import FOLD
 
 GOALS = {"min": ("loss", "error"), "max": ("accuracy",)}
@@ -91,6 +92,7 @@ def _choosing(runs: Sequence[Run], hyper: Sequence[str], seeds: Any, folds: Any)
 def _some(what: str, there: list[Any], chosen: Any) -> set[Any]:
     """Returns the first so many of some seeds or folds, or those that are named; never all of them."""
     require(what, there, "two or more, some to choose and the others for the results", len(there) > 1)
+    chosen = as_choice(chosen)
     counted = isinstance(chosen, int)
     should = f"a number of {what}, or some of them"
     require(what, chosen, should, is_count(chosen) or (not counted and isinstance(chosen, Collection)))

@@ -1,12 +1,12 @@
 """Folds: which rows of the data a member learns from, and on which it is measured."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from funcbio._checks import require, shown
+from funcbio._checks import brief, is_listing, order_hint, require, shown
 from funcbio.sweeps._given import folds_hint
 from funcbio.sweeps._trials import FOLD, Trial
 
@@ -21,9 +21,9 @@ def as_folds(pairs: Any, data: Any, test: Any) -> Folds:
     """
     if pairs is None:
         return ()
-    if not isinstance(pairs, Iterable):
+    if not is_listing(pairs):
         should = "pairs of row numbers, for training and for testing"
-        raise ValueError(f"folds should be {should}; found {pairs!r:.200}{folds_hint(pairs)}")
+        raise ValueError(f"folds should be {should}; found {brief(pairs)}{folds_hint(pairs) or order_hint(pairs)}")
     require("test", test, "left out with folds", test is None)
     tensors = isinstance(data, Sequence) and len(data) > 0 and isinstance(data[0], Tensor) and data[0].ndim > 0
     require("data", shown(data), "a sequence of tensors with folds", tensors)

@@ -1,7 +1,7 @@
 """Arguments of a sweep as users have them: arrays, data sets, numbers of numpy; and hints for what cannot be taken."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.utils.data import Dataset, TensorDataset
 
-from funcbio._checks import is_count, kind_of, perhaps, plain_number, require, shown
+from funcbio._checks import brief, is_count, is_listing, kind_of, nearest, plain_number, require, shown
 
 FACTORY = "a function without arguments that makes the network, as lambda: Net()"
 
@@ -18,7 +18,7 @@ FACTORY = "a function without arguments that makes the network, as lambda: Net()
 def as_seeds(seeds: Any) -> list[int]:
     """Returns the seeds of a number, or of a list, range, tensor or array of them; raises ValueError for others."""
     should, given = "an integer >= 1, or one or more different integers", _plain(seeds)
-    require("seeds", seeds, should, is_count(given) or (isinstance(given, Iterable) and not isinstance(given, str)))
+    require("seeds", seeds, should, is_count(given) or is_listing(given))
     numbers = list(range(given)) if isinstance(given, int) else [_plain(seed) for seed in given]
     whole = all(isinstance(seed, int) and not isinstance(seed, bool) for seed in numbers)
     require("seeds", seeds, should, bool(numbers) and whole and len(set(numbers)) == len(numbers))
@@ -37,6 +37,12 @@ def _values(values: Any) -> Any:
     return [_plain(value) for value in values] if isinstance(values, list | tuple | range) else values
 
 
+def as_choice(some: Any) -> Any:
+    """Returns a number, or some numbers, of Python in the place of those of arrays and tensors."""
+    some = _plain(some)
+    return [_plain(one) for one in some] if isinstance(some, Collection) and not isinstance(some, str) else some
+
+
 def _plain(value: Any) -> Any:
     """Returns numbers of Python in the place of a number, array or tensor; anything else as it is."""
     if isinstance(value, Tensor) or (hasattr(value, "__array__") and hasattr(value, "tolist")):
@@ -48,7 +54,7 @@ def as_rate(lr: Any) -> Any:
     """Returns a learning rate as a number of Python; raises ValueError for several."""
     rate = _plain(lr)
     if isinstance(rate, list | tuple):
-        raise ValueError(f"lr should be a number >= 0; found {rate!r:.200}: grid={{'lr': [...]}} trains with each")
+        raise ValueError(f"lr should be a number >= 0; found {brief(rate)}: grid={{'lr': [...]}} trains with each")
     return rate
 
 
@@ -101,7 +107,7 @@ def require_factory(model: Any) -> None:
     if isinstance(model, nn.Module):
         raise ValueError(f"model should be {FACTORY}; found {kind_of(model)}, which is one network for all members")
     if not callable(model):
-        raise ValueError(f"model should be {FACTORY}; found {model!r:.200}")
+        raise ValueError(f"model should be {FACTORY}; found {brief(model)}")
     try:
         parameters = inspect.signature(model).parameters.values()
     except (TypeError, ValueError):
@@ -120,7 +126,7 @@ def require_loss(loss: Any) -> None:
     if not callable(loss):
         ours = isinstance(loss, str) and hasattr(functional, loss)
         hint = f": torch.nn.functional.{loss}" if ours else ""
-        raise ValueError(f"loss should be a function; found {loss!r:.200}{hint}")
+        raise ValueError(f"loss should be a function; found {brief(loss)}{hint}")
 
 
 def metrics_hint(metrics: object) -> str:
@@ -133,9 +139,11 @@ def metrics_hint(metrics: object) -> str:
 def optimizer_hint(optimizer: object, names: list[str]) -> str:
     """Returns, for a message, how to name an optimizer; "" if that is not known."""
     if isinstance(optimizer, str):
-        near = {name.lower(): name for name in names}.get(optimizer.lower())
-        near = near or perhaps(optimizer, names).removeprefix(", perhaps ")
-        return f": give the class, torch.optim.{near}"
+        other = {name.lower(): name for name in torch.optim.__all__}.get(optimizer.lower())
+        if other not in (None, *names):
+            return f": torch.optim.{other} is none of these"
+        near = nearest(optimizer, names)
+        return f": give the class, torch.optim.{near}" if near else ""
     if isinstance(optimizer, Optimizer):
         return f": give the class, torch.optim.{type(optimizer).__name__}, or a partial of it"
     return ""

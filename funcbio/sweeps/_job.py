@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from funcbio._checks import is_count, require, shown
+from funcbio._checks import brief, is_count, require, shown
 from funcbio.anatomy._fitting import require_fitting
 from funcbio.anatomy._synapses import Choice
 from funcbio.anatomy._tabulate import units
@@ -246,7 +246,7 @@ def _check_metrics(name: str, metrics: Any) -> None:
     functions = isinstance(metrics, Mapping) and all(callable(metric) for metric in metrics.values())
     if not functions or "loss" in metrics:
         should = "functions by name, not named loss"
-        raise ValueError(f"{name} should be {should}; found {metrics!r:.200}{metrics_hint(metrics)}")
+        raise ValueError(f"{name} should be {should}; found {brief(metrics)}{metrics_hint(metrics)}")
 
 
 def _check_data(name: str, data: Any) -> None:

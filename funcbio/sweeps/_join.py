@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from funcbio._checks import require
+from funcbio._checks import brief, require
 from funcbio.sweeps._settings import require_same
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _require_fitting(first: "SweepResult", other: "SweepResult") -> None:
         ("parameters", _shapes(first), _shapes(other)),
     ):
         if one != two:
-            raise ValueError(f"results should be of the same {what}; found {one!r:.100} and {two!r:.100}")
+            raise ValueError(f"results should be of the same {what}; found {brief(one)} and {brief(two)}")
     require_same(first.settings, other.settings, first.hyper)
 
 

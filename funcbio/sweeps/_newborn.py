@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcbio._checks import require
+from funcbio._checks import brief, is_among, require
 from funcbio.functional._newborn import DIRECTIONS, DIVISORS, WAYS, fresh_direction, mean_of_others
 
 Tensors = dict[str, Tensor]
@@ -16,14 +16,14 @@ AGES = "newborn"
 
 def check_newborn(newborn: object, optimizer: Any) -> None:
     """Raises ValueError if replaced weights cannot be treated in that way under an optimizer."""
-    known = newborn is None or newborn in WAYS
+    known = newborn is None or is_among(newborn, WAYS)
     require("newborn", newborn, "None, 'zero', 'mean' or 'exact'", known)
     if newborn is None:
         return
     name = optimizer.__name__ if isinstance(optimizer, type) else ""
     if not name:
         should = "None for a functional optimizer, whose state is its own"
-        raise ValueError(f"newborn should be {should}; found {newborn!r}")
+        raise ValueError(f"newborn should be {should}; found {brief(newborn)}")
     if newborn == "exact" and name not in DIRECTIONS:
         should = f"one of {', '.join(DIRECTIONS)} for newborn='exact'"
         raise ValueError(f"optimizer should be {should}; found {name}: use newborn='zero'")

@@ -11,8 +11,8 @@ import torch
 from optree import tree_structure, tree_unflatten
 from torch import Tensor, optim
 
-from funcbio._checks import kind_of, perhaps
-from funcbio.base import listed
+from funcbio._checks import is_among, kind_of, perhaps
+from funcbio.base import brief, listed
 from funcbio.sweeps._given import optimizer_hint
 from funcbio.sweeps._newborn import AGES, check_newborn, corrected, renewed
 
@@ -32,6 +32,19 @@ ELEMENTWISE = (
 
 TECHNICAL = ("params", "lr", "weight_decay", "maximize", "foreach", "capturable", "differentiable", "fused")
 """Arguments of torch's optimizers that are not options of a recipe."""
+
+
+def _options(optimizer_class: Any) -> tuple[str, ...]:
+    """Returns the names of the options of a class that a recipe takes."""
+    return tuple(name for name in inspect.signature(optimizer_class).parameters if name not in TECHNICAL)
+
+
+OF_OPTIMIZERS = {
+    name: f"given with the optimizer, as optimizer=functools.partial(torch.optim.{one.__name__}, {name}=...)"
+    for one in reversed(ELEMENTWISE)
+    for name in (*_options(one), "weight_decay")
+}
+"""Where options of optimizers belong, with the first class that has each."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +83,16 @@ def recipe(optimizer: Any, lr: float | None, newborn: str | None = None) -> Reci
         return Recipe(optimizer, {"lr": 1.0 if lr is None else lr}, (), {})
     keywords = dict(optimizer.keywords) if isinstance(optimizer, partial) else {}
     optimizer_class = optimizer.func if isinstance(optimizer, partial) else optimizer
-    if optimizer_class not in ELEMENTWISE:
+    if not is_among(optimizer_class, ELEMENTWISE):
         names = [cls.__name__ for cls in ELEMENTWISE]
         hint = optimizer_hint(optimizer_class, names)
-        found = kind_of(optimizer_class) if isinstance(optimizer_class, optim.Optimizer) else repr(optimizer_class)
+        found = kind_of(optimizer_class) if isinstance(optimizer_class, optim.Optimizer) else brief(optimizer_class)
         raise ValueError(
             f"optimizer should be one of torch.optim's {listed(names)}, a partial of one, or an object with init and "
             f"update, because others would mix the members that train together; found {found}{hint}"
         )
     defaults = {name: item.default for name, item in inspect.signature(optimizer_class).parameters.items()}
-    options = tuple(name for name in defaults if name not in TECHNICAL)
+    options = _options(optimizer_class)
     for name in keywords:
         if name not in (*options, "lr", "weight_decay"):
             should = f"given options of {optimizer_class.__name__}{perhaps(name, options)}"

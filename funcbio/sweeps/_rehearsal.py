@@ -1,18 +1,21 @@
 """A rehearsal: training, measuring and saving, tried before the first step on two members that are thrown away."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
+from funcbio.base import listed
 from funcbio.checkpoint import load_checkpoint, save_checkpoint
 from funcbio.functional._idle import outside
 from funcbio.sweeps._engine import Engine, Kind
 from funcbio.sweeps._job import Job
 from funcbio.sweeps._shared import QUIET
+from funcbio.sweeps._stack import build
 from funcbio.sweeps._training import Course, measured, result, spans
 from funcbio.sweeps._trials import Trial
 
@@ -42,6 +45,28 @@ def rehearse(job: Job, trials: Sequence[Trial], *, saves: bool) -> None:
     if saves:
         _save(engine)
     kind.rehearsed = True
+
+
+@contextmanager
+def types_explained(job: Job) -> Iterator[None]:
+    """Makes of torch's error about types of tensors one that names those of the data and the model."""
+    try:
+        yield
+    except RuntimeError as error:
+        _require_types(job, error)
+        raise
+
+
+def _require_types(job: Job, error: RuntimeError) -> None:
+    """Raises ValueError if torch's error is one of data whose types do not fit the model or the loss."""
+    reason = f"{error}".strip().split("\n")[0]
+    tensors = [*job.examples, *job.held_out]
+    if not any(words in reason for words in ("dtype", "scalar type")):
+        return
+    weights = listed(dict.fromkeys(one.dtype for one in build(job.model, job.trials[0], job.shared).parameters()))
+    found = listed(dict.fromkeys(one.dtype for one in tensors)) or "batches of other types"
+    should = f"of types that the loss and the model, with parameters of {weights}, can take"
+    raise ValueError(f"data should be {should}; found {found}: {reason}") from error
 
 
 def _try_vmap(kind: Kind, act: Callable[[], None], loop: str, message: str) -> None:

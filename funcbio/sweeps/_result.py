@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from funcbio import _seeds as statistics
+from funcbio._checks import brief, is_listing, require_path
 from funcbio._seeds import extra
 from funcbio.files._aside import write_aside
 from funcbio.plot import _sweep_curves as figures
@@ -129,6 +130,7 @@ class SweepResult:
             member,seed,step,loss
             0,3,9,0.1
         """
+        require_path("path", path)
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.table)
@@ -147,6 +149,7 @@ class SweepResult:
             ValueError: If a column mixes types that Parquet keeps apart, as text and numbers; CSV takes them.
             OSError: If it cannot be written.
         """
+        require_path("path", path)
         arrow, content = extra("pyarrow"), io.BytesIO()
         extra("pyarrow.parquet").write_table(arrow.table(self._arrow_columns(arrow)), content)
         write_aside(path, lambda file: file.write(content.getvalue()))
@@ -197,6 +200,7 @@ class SweepResult:
             ImportError: If safetensors is missing.
             OSError: If they cannot be written.
         """
+        require_path("folder", folder)
         safetensors, folder = extra("safetensors.torch"), Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         width = max(4, len(str(self.members - 1)))
@@ -309,14 +313,14 @@ class SweepResult:
             >>> result.table["seed"], result.table["loss"], result.chosen["lr"]
             ([2], [0.7], [0.1])
         """
-        over = (over,) if isinstance(over, str) else tuple(over)
-        found = _best.best(self.table, self.hyper, metric, over, seeds=seeds, folds=folds, goal=goal, step=step)
+        names: tuple[Any, ...] = tuple(over) if is_listing(over) else (over,)
+        found = _best.best(self.table, self.hyper, metric, names, seeds=seeds, folds=folds, goal=goal, step=step)
         number = {member: at for at, member in enumerate(found.members)}
         rows = [at for at, member in enumerate(self.table["member"]) if member in number]
-        table = {name: [column[at] for at in rows] for name, column in self.table.items() if name not in over}
+        table = {name: [column[at] for at in rows] for name, column in self.table.items() if name not in names}
         return SweepResult(
             table | {"member": [number[member] for member in table["member"]]},
-            [name for name in self.hyper if name not in over],
+            [name for name in self.hyper if name not in names],
             {name: stack[found.members] for name, stack in self.params.items()},
             {name: stack[found.members] for name, stack in self.buffers.items()},
             names=self.names,
@@ -335,6 +339,7 @@ class SweepResult:
             All runs, with members numbered on in the order of the results. Times are added up.
 
         Raises:
+            TypeError: If one of them is no result.
             ValueError: If hyper-parameters, settings, metrics, recorded steps or shapes of parameters differ, or a seed
                 was run with the same hyper-parameters in two of them.
 
@@ -353,6 +358,10 @@ class SweepResult:
             >>> first.join(further).table["mechanisms"]
             ['plain', 'plain', 'l2', 'l2']
         """
+        for other in others:
+            if not isinstance(other, SweepResult):
+                hint = ": give them one by one, join(*results)" if isinstance(other, list | tuple) else ""
+                raise TypeError(f"others should be results of sweep; found {brief(other)}{hint}")
         return SweepResult(**_join.joined([self, *others]))
 
     def label(self, **labels: float | str | bool) -> "SweepResult":

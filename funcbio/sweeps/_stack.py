@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from funcbio.anatomy._synapses import Choice
 from funcbio.anatomy._units import Units
+from funcbio.base import brief
 from funcbio.functional._bind import bind
 from funcbio.functional._keep import needed_by
 from funcbio.functional._stateless import first_names, named_tensors
@@ -23,7 +24,7 @@ def build(make: Callable[[], nn.Module], trial: Trial, shared: Sequence[str]) ->
     with seeded(trial.key("weights", shared)):
         model = make()
     if not isinstance(model, nn.Module):
-        raise ValueError(f"model should return an nn.Module when called; found {model!r}")
+        raise ValueError(f"model should return an nn.Module when called; found {brief(model)}")
     return model
 
 

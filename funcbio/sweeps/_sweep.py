@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from funcbio._checks import is_count, is_number, names_arguments, plain_number, require
+from funcbio._checks import brief, is_among, is_count, is_number, large_hint, names_arguments, plain_integer, require
 from funcbio.anatomy._synapses import Choice
 from funcbio.anatomy._units import Units
 from funcbio.bio_config import DEFAULT_BIO_CONFIG, IN_CONFIG, BioConfig, require_config
@@ -28,9 +28,9 @@ from funcbio.sweeps._given import as_grid, as_rate, as_seeds, as_tensors
 from funcbio.sweeps._idle import idle_members
 from funcbio.sweeps._job import Data, Job
 from funcbio.sweeps._modes import modes_taken_off
-from funcbio.sweeps._optimizers import recipe
+from funcbio.sweeps._optimizers import OF_OPTIMIZERS, recipe
 from funcbio.sweeps._progress import bar
-from funcbio.sweeps._rehearsal import rehearse
+from funcbio.sweeps._rehearsal import rehearse, types_explained
 from funcbio.sweeps._result import SweepResult
 from funcbio.sweeps._settings import settings_of
 from funcbio.sweeps._stack import build
@@ -41,7 +41,7 @@ from funcbio.sweeps._training import train
 from funcbio.sweeps._trials import Trial, as_variants, make_trials
 
 
-@names_arguments(IN_CONFIG)
+@names_arguments(IN_CONFIG | OF_OPTIMIZERS)
 def sweep(
     model: Callable[[], nn.Module],
     loss: Callable[..., Tensor],
@@ -146,10 +146,12 @@ def sweep(
     tensors, test_tensors = as_tensors("data", data), as_tensors("test", test)
     row_folds, variants = as_folds(folds, tensors, test_tensors), as_variants(mechanisms)
     trials = make_trials(as_seeds(seeds), as_grid(grid), variants, config, optimizer_recipe, len(row_folds))
-    steps, batch_size, record_every, chunk = map(plain_number, (steps, batch_size, record_every, chunk))
-    require("save_seconds", save_seconds, "a number >= 0", is_number(save_seconds) and save_seconds >= 0)
-    require("compile", compile, "True, False or 'auto'", isinstance(compile, bool) or compile == "auto")
+    steps, batch_size, record_every, chunk = map(plain_integer, (steps, batch_size, record_every, chunk))
+    should = f"a number >= 0{large_hint(save_seconds)}"
+    require("save_seconds", save_seconds, should, is_number(save_seconds) and save_seconds >= 0)
+    require("compile", compile, "True, False or 'auto'", isinstance(compile, bool) or is_among(compile, ["auto"]))
     require("units", units, "a table made by funcbio.units", units is None or isinstance(units, Units))
+    require("output", output, "a path, or None", output is None or isinstance(output, str | os.PathLike))
     require("chunk", chunk, "an integer >= 1", chunk is None or is_count(chunk))
     with _ranks.group(), modes_taken_off():
         chosen_device = _ranks.process_device() if device is None else _device(device)
@@ -224,12 +226,14 @@ def _check_stream(job: Job) -> None:
 
 def _trained(job: Job, store: Store, chunk: int | None, progress: bool | None) -> SweepResult | None:
     """Trains the chunks of this process; the first one returns the results of all."""
-    chunks = _plan(job, store, chunk)
+    with types_explained(job):
+        chunks = _plan(job, store, chunk)
     mine = list(chunks.items())[_ranks.rank() :: _ranks.world()]
     done = {name: trained for name, _ in mine if (trained := store.finished(name)) is not None}
     remaining = [(name, members) for name, members in mine if name not in done]
-    for _, members in remaining:
-        rehearse(job, members, saves=store.folder is not None)
+    with types_explained(job):
+        for _, members in remaining:
+            rehearse(job, members, saves=store.folder is not None)
     total = sum(len(members) for _, members in mine) * job.steps
     before = sum(len(members) for name, members in mine if name in done) * job.steps
     with bar(total, before, show=progress if _ranks.rank() == 0 else False) as tick:
@@ -243,7 +247,11 @@ def _trained(job: Job, store: Store, chunk: int | None, progress: bool | None) -
 def _config(mechanisms: Any, config: BioConfig) -> BioConfig:
     """Returns the configuration: the one given, or that of a preset; raises ValueError if there would be two."""
     named = mechanisms.values() if isinstance(mechanisms, Mapping) else ()
-    own = any(isinstance(one, Preset) for one in named)
+    own = any(
+        isinstance(one, Preset)
+        for items in named
+        for one in (items, *(items if isinstance(items, list | tuple) else ()))
+    )
     require("mechanisms", mechanisms, "a preset alone, not one of several lists: it has a configuration", not own)
     require_config(config)
     if not isinstance(mechanisms, Preset):
@@ -254,10 +262,19 @@ def _config(mechanisms: Any, config: BioConfig) -> BioConfig:
 
 
 def _device(device: torch.device | str) -> torch.device:
+    """Returns a device; raises ValueError if torch does not know it, or cannot use it here."""
     try:
-        return torch.device(device)
+        chosen = torch.device(device)
     except (RuntimeError, TypeError):
-        raise ValueError(f"device should be one that torch knows; found {device!r}") from None
+        raise ValueError(f"device should be one that torch knows; found {brief(device)}") from None
+    try:
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = f"{error}".split("\n")[0]
+        raise ValueError(
+            f"device should be one that torch can use here; found {brief(device)}: {reason:.200}"
+        ) from error
+    return chosen
 
 
 def _plan(job: Job, store: Store, chunk: int | None) -> dict[str, list[Trial]]:

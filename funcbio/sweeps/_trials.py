@@ -1,14 +1,14 @@
 """Members: one run for every seed and every combination of hyper-parameters, each with all of its settings."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from funcbio._checks import is_number, perhaps
+from funcbio._checks import brief, is_listing, is_number, large_hint, order_hint, perhaps
 from funcbio.base import Key, listed
 from funcbio.bio_config import BioConfig
-from funcbio.mechanisms._placed import Mechanism, as_mechanism, mechanisms_hint, with_companions
+from funcbio.mechanisms._placed import Mechanism, as_mechanisms, mechanisms_hint
 from funcbio.rng import fold_in, key
 from funcbio.sweeps._optimizers import Recipe
 
@@ -106,10 +106,10 @@ def as_variants(mechanisms: Any) -> dict[str, tuple[Mechanism, ...]]:
     if not named:
         raise ValueError("mechanisms should be a list, or one or more lists by name; found {}")
     for name, items in named.items():
-        if isinstance(items, str) or not isinstance(items, Iterable):
+        if not is_listing(items):
             where = f"mechanisms[{name!r}]" if name else "mechanisms"
-            raise ValueError(f"{where} should be a list of mechanisms; found {items!r:.200}{mechanisms_hint(items)}")
-    return {str(name): with_companions(as_mechanism(item) for item in items) for name, items in named.items()}
+            raise ValueError(f"{where} should be a list of mechanisms; found {brief(items)}{mechanisms_hint(items)}")
+    return {str(name): as_mechanisms(items) for name, items in named.items()}
 
 
 def is_named(variants: Mapping[str, Any]) -> bool:
@@ -119,17 +119,19 @@ def is_named(variants: Mapping[str, Any]) -> bool:
 
 def _combinations(grid: Any) -> list[dict[str, Any]]:
     if isinstance(grid, Mapping):
-        columns = [list(v) if isinstance(v, Iterable) and not isinstance(v, str) else [] for v in grid.values()]
+        columns = [list(v) if is_listing(v) else [] for v in grid.values()]
         for (name, values), column in zip(grid.items(), columns, strict=True):
             if not column:
-                raise ValueError(f"grid[{name!r}] should be a list of one or more values; found {values!r}")
+                raise ValueError(
+                    f"grid[{name!r}] should be a list of one or more values; found {brief(values)}{order_hint(values)}"
+                )
         return [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*columns)]
     listed: list[Any] = list(grid) if isinstance(grid, list | tuple) else [grid]
     for item in listed:
         if not isinstance(item, Mapping):
-            raise ValueError(f"grid should be a mapping, or a list of them; found {item!r}")
+            raise ValueError(f"grid should be a mapping, or a list of them; found {brief(item)}")
         if item.keys() != listed[0].keys():
-            raise ValueError(f"grid should name the same hyper-parameters in every entry; found {item!r}")
+            raise ValueError(f"grid should name the same hyper-parameters in every entry; found {brief(item)}")
     return [dict(item) for item in listed] or [{}]
 
 
@@ -145,14 +147,14 @@ def _resolve(
     names = [*config_fields, *recipe.numbers, *recipe.options, *([VARIANT] if is_named(variants) else []), *others]
     for name in combination:
         if name not in names:
-            raise ValueError(f"grid should name hyper-parameters{perhaps(name, names)}; found {name!r}")
+            raise ValueError(f"grid should name hyper-parameters{perhaps(name, names)}; found {brief(name)}")
     config = config.replace(**{name: value for name, value in combination.items() if name in config_fields})
     mechanisms = variants[_variant(combination, variants)]
     _check_mechanisms(mechanisms, config)
     numbers = {**recipe.numbers, **{n: v for n, v in combination.items() if n in recipe.numbers}}
     for name, value in numbers.items():
         if not is_number(value) or value < 0:
-            raise ValueError(f"{name} should be a number >= 0; found {value!r}")
+            raise ValueError(f"{name} should be a number >= 0{large_hint(value)}; found {brief(value)}")
     numbers = {name: float(value) for name, value in numbers.items()} | numbers_of(config)
     options = {**recipe.fixed, **{n: v for n, v in combination.items() if n in recipe.options}}
     return {"config": config, "numbers": numbers, "options": options, "mechanisms": mechanisms}
@@ -161,13 +163,13 @@ def _resolve(
 def _check_fold(combination: Mapping[str, Any], folds: int) -> None:
     fold = combination.get(FOLD)
     if folds and (not isinstance(fold, int) or not 0 <= fold < folds):
-        raise ValueError(f"grid['{FOLD}'] should be a number from 0 to {folds - 1}; found {fold!r}")
+        raise ValueError(f"grid['{FOLD}'] should be a number from 0 to {folds - 1}; found {brief(fold)}")
 
 
 def _variant(combination: Mapping[str, Any], variants: Mapping[str, Sequence[Mechanism]]) -> str:
     name = combination.get(VARIANT, next(iter(variants)))
     if name not in variants:
-        raise ValueError(f"grid[{VARIANT!r}] should be among {listed(variants)}; found {name!r}")
+        raise ValueError(f"grid[{VARIANT!r}] should be among {listed(variants)}; found {brief(name)}")
     return name
 
 

@@ -69,7 +69,11 @@ def sometimes(m, x):
 
 REFUSED = {
     "no example": (lambda: units(Model(hidden)), ValueError, "example should hold the arguments"),
-    "no model": (lambda: units(hidden, torch.ones(4, 2)), TypeError, "model should be an nn.Module; found function"),
+    "no model": (
+        lambda: units(hidden, torch.ones(4, 2)),
+        TypeError,
+        "model should be an nn.Module; found the function",
+    ),
     "other inputs": (lambda: ask(hidden, torch.ones(4, 5)), ValueError, r"2 inputs of fc.weight; found .* \(4, 5\)"),
     "empty": (lambda: ask(hidden, torch.ones(0, 2)), ValueError, r"2 inputs of fc.weight; found .* \(0, 2\)"),
     "lazy": (

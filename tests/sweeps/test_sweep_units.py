@@ -111,7 +111,7 @@ def test_a_table_of_another_network_is_refused():
     other = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 3))
     with pytest.raises(ValueError, match=r"units should be a table of this model, made by funcbio\.units; found '0\.w"):
         run("redo", units=units(other, X[:2]))
-    with pytest.raises(ValueError, match=r"units should be a table made by funcbio\.units; found tensor"):
+    with pytest.raises(ValueError, match=r"units should be a table made by funcbio\.units; found a tensor"):
         run("redo", units=X)
 
 
