@@ -58,8 +58,10 @@ def all_tables(content: Mapping[str, Any]) -> str:
         folded(title, Table(tables.HEADINGS, cells).markdown(NARROW, "*"))
         for title, cells in tables.parts(content["table"])
     ]
-    answers = Table(tables.QUESTIONS, tables.answers(content["contrasts"])).markdown(NARROW)
-    return "\n".join([*parts, folded("Questions: differences over all steps", answers)])
+    if content["contrasts"]:
+        answers = Table(tables.QUESTIONS, tables.answers(content["contrasts"])).markdown(NARROW)
+        parts.append(folded("Questions: differences over all steps", answers))
+    return "\n".join(parts)
 
 
 def helped(content: Mapping[str, Any], methods: Sequence[str]) -> str:

@@ -14,7 +14,13 @@ from funcbio.experiments.frame.table import NARROW, Table
 from funcbio.experiments.grid import tables
 
 DOCS, NAME = Path(__file__).parent, Path(__file__).name
-FILES = {"fashion": "grid-fashion.json", "digits": "grid.json", "resnet8": "grid-resnet8.json"}
+FILES = {
+    "fashion": "grid-fashion.json",
+    "digits": "grid.json",
+    "resnet8": "grid-resnet8.json",
+    "alexnetmini": "grid-alexnetmini.json",
+    "alexnetmini, longer": "grid-alexnetmini-longer.json",
+}
 """Files of results, by the name of their marks."""
 
 

@@ -109,6 +109,6 @@ def _place(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _finish(axes: Axes, place: tuple[str, str, str]) -> None:
-    axes.set_title(fill(place_name(*place), 40), fontsize=10)
+    axes.set_title(fill(place_name(*place), 32), fontsize=10)
     axes.grid(alpha=0.2)
     axes.spines[["top", "right"]].set_visible(False)
