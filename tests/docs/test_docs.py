@@ -290,6 +290,14 @@ def test_a_page_of_results_says_its_finding_and_shows_a_figure_before_any_table(
         assert rows <= MOST_ROWS or is_folded, text[start : start + 80]
 
 
+def test_every_column_of_a_table_has_a_heading():
+    """Readers who hear a page are told the heading of a cell."""
+    heads = re.compile(r"^(\|.*\|)\n\|[-| :]+\|$", re.MULTILINE)
+    for page in DOCS.rglob("*.md"):
+        for head in heads.findall(page.read_text()):
+            assert all(cell.strip() for cell in head.strip("|").split("|")), f"{page.name}: {head}"
+
+
 LONGEST = 88  # Letters that fit in a block of code beside both lists of a window of 1280 pixels.
 BLOCK = re.compile(r"^( *)```\w*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?<=\n\n)(?:^ {4}(?![-*|!]|\d+\.).*\n)+", re.MULTILINE)
