@@ -30,7 +30,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from funcbio import BioConfig, BioConverter, Distribution, Mechanism
+from funcbio import BioConfig, BioConverter, Distribution, Mechanism, crystallize
 from funcbio.identity import _code, _describe, _tensor
 from funcbio.identity._compare import compare
 from funcbio.identity._describe import describe
@@ -315,8 +315,8 @@ OBJECTS = {
     ),
     "mechanism": (lambda: Mechanism("crystallize"), lambda: Mechanism("crystallize", every=2)),
     "fields of a mechanism": (
-        lambda: Mechanism(F.relu, hyper={"k": "base_lr"}),
-        lambda: Mechanism(F.relu, hyper={"k": "stability_factor"}),
+        lambda: Mechanism(crystallize, hyper={"k": "base_lr"}),
+        lambda: Mechanism(crystallize, hyper={"k": "stability_factor"}),
     ),
     "tensor": (lambda: torch.ones(3), lambda: torch.tensor([1.0, 1.0, 1.1])),
     "shape of a tensor": (lambda: torch.ones(2, 3), lambda: torch.ones(3, 2)),
