@@ -13,6 +13,7 @@ from marks import folded, marked
 
 from funcbio.experiments.arena import tables
 from funcbio.experiments.arena.methods import START
+from funcbio.experiments.arena.results import PLACE
 from funcbio.experiments.arena.tasks import TITLES
 from funcbio.experiments.frame.intervals import spell
 from funcbio.experiments.frame.table import NARROW, Table
@@ -64,10 +65,15 @@ def all_tables(content: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def by_place(content: Mapping[str, Any]) -> dict[tuple[str, ...], Mapping[str, Any]]:
+    """Returns the rows of a file by data set, row of tasks, optimizer and method."""
+    return {(*(row[part] for part in PLACE), row["method"]): row for row in content["table"]}
+
+
 def helped(content: Mapping[str, Any], methods: Sequence[str]) -> str:
     """Writes how far methods are from plain training wherever they were run."""
-    places = dict.fromkeys((row["data"], row["task"], row["optimizer"]) for row in content["table"])
-    rows = {(row["data"], row["task"], row["optimizer"], row["method"]): row for row in content["table"]}
+    rows = by_place(content)
+    places = dict.fromkeys((data, task, optimizer) for data, task, optimizer, _ in rows)
     present = [name for name in methods if any((*place, name) in rows for place in places)]
     cells = [
         [tables.place_name(*place), *(_cell(rows.get((*place, name)), place) for name in present)] for place in places
@@ -79,15 +85,17 @@ def helped(content: Mapping[str, Any], methods: Sequence[str]) -> str:
 
 def shortly(content: Mapping[str, Any]) -> str:
     """Writes the means of a few methods with half the width of their intervals, as the first page shows them."""
-    rows = {(row["data"], row["task"], row["optimizer"], row["method"]): row["all"] for row in content["table"]}
-    places = [("digits", task, optimizer) for optimizer, task in FIRST]
+    rows, places = by_place(content), [("digits", task, optimizer) for optimizer, task in FIRST]
     cells = [[name, *(_mean(rows.get((*place, name))) for place in places)] for name in SHORT]
     heads = [tables.place_name(*place).replace(", digits", "") for place in places]
     return Table(("method", *heads), cells).markdown(NARROW) + "\n"
 
 
-def _mean(found: Mapping[str, float] | None) -> str:
-    return f"{100 * found['mean']:.1f} ± {50 * (found['high'] - found['low']):.1f}" if found else NONE
+def _mean(row: Mapping[str, Any] | None) -> str:
+    if not row:
+        return NONE
+    found = row["all"]
+    return f"{100 * found['mean']:.1f} ± {50 * (found['high'] - found['low']):.1f}"
 
 
 def _cell(row: Mapping[str, Any] | None, place: tuple[str, str, str]) -> str:

@@ -36,14 +36,7 @@ def written(table: Table) -> str:
 
 def all_tables(results: Mapping[str, Any]) -> str:
     """Writes every table of a file, folded."""
-    parts = []
-    for protocol in [name for name in tables.TITLES if name in results]:
-        both = (tables.table(results, protocol), tables.difference_table(results, protocol))
-        parts.append(folded(tables.title_of(protocol, results["settings"]), "\n\n".join(map(written, both))))
-    if results["tuning"]:
-        rates = written(tables.rates_table(results))
-        parts.append(folded("Validation accuracy in the search for learning rates, %", rates))
-    return "\n".join(parts)
+    return "\n".join(folded(title, "\n\n".join(map(written, found))) for title, found in tables.parts(results))
 
 
 def pages() -> dict[Path, str]:

@@ -1,6 +1,6 @@
 """The tables of the grid, from its results."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from funcbio.experiments.frame import intervals
@@ -80,12 +80,16 @@ def markdown(table: Table) -> str:
     return table.markdown(escape="*")
 
 
+def parts(results: Mapping[str, Any]) -> Iterator[tuple[str, list[Table]]]:
+    """Yields the titles of all results that there are, each with its tables."""
+    for protocol in [name for name in TITLES if name in results]:
+        title = title_of(protocol, results["settings"])
+        yield title, [table(results, protocol), difference_table(results, protocol)]
+    if results["tuning"]:
+        yield "Validation accuracy in the search for learning rates, %", [rates_table(results)]
+
+
 def page(results: Mapping[str, Any]) -> str:
     """Writes all tables for a page."""
-    parts = []
-    for protocol in [name for name in TITLES if name in results]:
-        parts += [f"**{title_of(protocol, results['settings'])}**", markdown(table(results, protocol))]
-        parts.append(markdown(difference_table(results, protocol)))
-    if results["tuning"]:
-        parts += ["**Validation accuracy in the search for learning rates, %**", markdown(rates_table(results))]
-    return "\n\n".join(parts) + "\n"
+    lines = [text for title, found in parts(results) for text in (f"**{title}**", *map(markdown, found))]
+    return "\n\n".join(lines) + "\n"
