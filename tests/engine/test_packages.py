@@ -469,6 +469,15 @@ def test_an_interrupt_leaves_nothing_and_comes_through(folder, built, monkeypatc
     assert agrees(packages.runner(TINY, "cpu"))
 
 
+@pytest.fixture
+def interruptible():
+    """Lets SIGINT raise, also in processes that were started in the background, which ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_work_outside_of_modes_is_done_when_an_interrupt_comes_through():
     done = []
 
