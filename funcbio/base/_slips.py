@@ -36,8 +36,21 @@ SYNONYMS = {
     "cv": "folds",
     "wd": "weight_decay",
     "l2": "weight_decay",
+    "spine_turnover": "rejuvenate_weights",
+    "turnover": "rejuvenate_weights",
+    "selective": "rejuvenate_weights",
+    "swr": "rejuvenate_weights",
+    "homeostasis": "scale_grad",
+    "homeostatic_scaling": "scale_grad",
+    "volume_dependent_plasticity": "volume_dependent_lr",
+    "cbp": "continual_backprop",
+    "snr": "self_normalized_resets",
+    "weight_clipping": "clip_weights",
 }
 """Names that other libraries give to what has one here."""
+
+SPELT = str.maketrans(" -", "__")
+"""How names of methods in prose become names in code."""
 
 ALIKE = 0.6
 """Share of the letters that a name has in common, in order, with one that it may be a slip of."""
@@ -66,7 +79,7 @@ def nearest(name: object, names: Iterable[str]) -> str:
         >>> nearest("adamw", ["SGD", "AdamW"]), nearest("lion", ["SGD", "AdamW"])
         ('AdamW', '')
     """
-    text, small = f"{name}".lower(), {each.lower(): each for each in names}
+    text, small = f"{name}".lower().translate(SPELT), {each.lower(): each for each in names}
     if SYNONYMS.get(text) in small:
         return small[SYNONYMS[text]]
     near = difflib.get_close_matches(text, small, n=1, cutoff=ALIKE)

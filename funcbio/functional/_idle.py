@@ -37,18 +37,18 @@ def idle_mechanisms(mechanisms: Sequence[Mechanism], config: BioConfig, *, train
         names = [mechanism.name for mechanism in mechanisms]
         return [f"{listed(names)} should act on weights that are trained; found requires_grad=False on all of them"]
     reasons = [*_unapplied(mechanisms, config), _cancelled(mechanisms, optimizer)]
-    reasons.extend(mechanism.row.idle(config) for mechanism in mechanisms if mechanism.row.idle is not None)
+    reasons.extend(mechanism.idle(config) for mechanism in mechanisms)
     return [reason for reason in reasons if reason is not None]
 
 
 def _unapplied(mechanisms: Sequence[Mechanism], config: BioConfig) -> list[str]:
-    if any(mechanism.is_own for mechanism in mechanisms):
+    if any(mechanism.ours is None for mechanism in mechanisms):
         return []  # A function of the user's own may apply what the others change.
     present, waiting = {mechanism.name for mechanism in mechanisms}, {}
     for mechanism in mechanisms:
-        row = mechanism.row
-        if row.applied_by is not None and not (row.idle is not None and row.idle(config)):
-            waiting.setdefault(row.applied_by, []).append(mechanism.name)
+        applying = mechanism.ours and mechanism.ours.applied_by
+        if applying and not mechanism.idle(config):
+            waiting.setdefault(applying, []).append(mechanism.name)
     return [
         f"{listed(names)} should be used with {applying}, which applies the rates that change; found no mechanism "
         "that does, so that they change nothing"

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, overload
 
-from funcbio._checks import is_count, plain_integer, require, unlike_default
+from funcbio._checks import is_count, plain_integer, require, require_within, unlike_default
 from funcbio.bio_config import BioConfig
+from funcbio.mechanisms import ROWS
 from funcbio.mechanisms._placed import Mechanism
 
 __all__ = ["Preset", "keep_plasticity"]
@@ -113,6 +114,8 @@ def keep_plasticity(*, pull: float = 0.02, threshold: float = 0.02, every: int =
     """
     every = plain_integer(every)
     require("every", every, "an integer >= 1", is_count(every))
+    strength, fraction = ROWS["l2_init"].limits["strength"], ROWS["rejuvenate_weights"].limits["fraction"]
+    require_within({"pull": strength, "threshold": fraction}, {"pull": pull, "threshold": threshold})
     config = BioConfig(l2_init_strength=pull, rejuvenation_variant="swr", rejuvenation_fraction=threshold)
     preset = Preset(
         f"keep_plasticity({pull=}, {threshold=}, {every=})",

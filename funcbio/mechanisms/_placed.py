@@ -22,6 +22,13 @@ from funcbio.mechanisms import PLACES, ROWS, Row
 from funcbio.mechanisms._row import name_of, parts_of
 
 
+SPLITTING = ": weights are split when a model is converted, by BioConfig(weight_splitting_Gamma=2)"
+"""For a message, how weights are split, which no mechanism does."""
+
+SETTINGS = {"BioConfig": ": give it as config=", "BioConverter": ": give config=converter.config"}
+"""For a message, where settings belong that were given as mechanisms, by the name of their class."""
+
+
 @dataclass(frozen=True)
 class Mechanism:
     """Describes one mechanism of a training step.
@@ -72,15 +79,14 @@ class Mechanism:
         if isinstance(self.feature, str) and self.hyper:
             should = f"left out for {self.feature!r}, whose hyper-parameters are fields of the configuration"
             raise ValueError(f"hyper should be {should}; found {dict(self.hyper)}")
-        neighbour = None if isinstance(self.feature, str) else neighbour_of(self.feature)
         if not is_count(self.every):
             raise ValueError(f"every should be an integer >= 1; found {brief(self.every)}")
-        row = ROWS.get(neighbour or self.name)
+        row = self.ours
         usual = "gradient" if row is None else row.place
         place = usual if self.where is None else self.where
         check_option("where", place, PLACES)
         object.__setattr__(self, "where", place)
-        if row is not None and row.on_trees and place != row.place:
+        if row is not None and row.keeps_place and place != row.place:
             raise ValueError(f"where should be {row.place!r} for {self.name}, or left out; found {brief(place)}")
 
     def __repr__(self) -> str:
@@ -118,7 +124,25 @@ class Mechanism:
         if neighbour is not None:  # What it keeps and where it acts is known; its hyper-parameters are the user's.
             return replace(ROWS[neighbour], feature=self.feature, fields=self.hyper)
         options = {"needs_grad": self.where != "after", "draws": True, "kept": kept_by(self.feature)}
-        return Row(self.feature, fields=self.hyper, **options)
+        requires = None if self.ours is None else self.ours.requires
+        return Row(self.feature, fields=self.hyper, requires=requires, **options)
+
+    @property
+    def ours(self) -> Row | None:
+        """Returns the row of the table behind a name or a function of ours; None for a function of the user's own."""
+        return ROWS.get(self.feature if isinstance(self.feature, str) else known_of(self.feature) or "")
+
+    def idle(self, config: Any) -> str | None:
+        """Returns why it does nothing under a configuration; None if it does something, or that is not known."""
+        if self.ours is None or self.ours.idle is None:
+            return None
+        return self.ours.idle(config if isinstance(self.feature, str) else self._told(self.ours, config))
+
+    def _told(self, row: Row, config: Any) -> Any:
+        """Returns a configuration with what a function of ours is told by its own keywords and defaults."""
+        hyper = {keyword: getattr(config, name) for keyword, name in self.hyper.items()}
+        hyper = {**row.defaults, **parts_of(self.feature)[1], **hyper}
+        return replace(config, **{field: hyper[keyword] for keyword, field in row.fields.items() if keyword in hyper})
 
     def with_units(self, units: Units) -> "Mechanism":
         """Returns the same with a table of units, if it is one on units."""
@@ -127,8 +151,7 @@ class Mechanism:
     @property
     def scales(self) -> bool:
         """Returns True if it multiplies gradients by factors, also as a partial of a function of ours."""
-        known = ROWS.get(self.name)
-        return known is not None and known.scales
+        return self.ours is not None and self.ours.scales
 
     @property
     def is_own(self) -> bool:
@@ -147,18 +170,24 @@ class Mechanism:
 def _check_feature(feature: object, hyper: Iterable[str] = (), hint: str = "") -> None:
     """Raises ValueError if a feature is neither the name of a method nor a function with the contract of one."""
     if isinstance(feature, str):
-        check_option("feature", feature, ROWS, preset_hint(feature))
+        check_option("feature", feature, ROWS, preset_hint(feature) or (SPLITTING if "split" in feature else ""))
     elif not is_feature(feature, [*hyper, "units"]):
         should = f"the name of a method or a function {CONTRACT}"
         raise ValueError(f"feature should be {should}; found {brief(feature)}{hint or preset_hint(feature)}")
 
 
-def neighbour_of(feature: object) -> str | None:
-    """Returns the name of a mechanism of ours that acts on all parameters, given as a function or a partial of it."""
+def known_of(feature: object) -> str | None:
+    """Returns the name of the mechanism of ours that is given as a function or a partial of it; None for others."""
     function, keywords = parts_of(feature)
-    rows = {name: row for name, row in ROWS.items() if row.on_trees and row.feature is function}
+    rows = {name: row for name, row in ROWS.items() if row.feature is function}
     fitting = [name for name, row in rows.items() if row.fixed.items() <= keywords.items()]
     return max(fitting, key=lambda name: len(rows[name].fixed), default=None)
+
+
+def neighbour_of(feature: object) -> str | None:
+    """Returns the name of a mechanism of ours that acts on all parameters, given as a function or a partial of it."""
+    name = known_of(feature)
+    return name if name is not None and ROWS[name].on_trees else None
 
 
 def kept_by(feature: object) -> tuple[str, ...]:
@@ -184,7 +213,10 @@ def mechanisms_hint(given: Any) -> str:
         return f": give a list, [{brief(given)}]"
     if isinstance(given, Mapping):
         return ": several lists by name are for sweep"
-    if callable(given) and not isinstance(given, type):
+    kind = type(given).__name__
+    if kind in SETTINGS:
+        return SETTINGS[kind]
+    if is_feature(given):
         return f": give a list, [{name_of(given)}]"  # pyright: ignore[reportArgumentType]
     return ""
 

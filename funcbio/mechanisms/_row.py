@@ -62,6 +62,7 @@ class Row:
         fields: Which field of the configuration sets which keyword of the function.
         fixed: Keywords that the row sets itself.
         place: Where it acts in a training step unless told otherwise, one of ``PLACES``.
+        placed: Whether it makes sense in that place only.
         needs_grad: Whether it makes no sense without gradients.
         draws: Whether it uses its key.
         replaces: Whether it replaces weights, also those that are not finite, and says which.
@@ -88,6 +89,7 @@ class Row:
     companion: str | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
     place: str = "gradient"
+    placed: bool = False
     needs_grad: bool = False
     draws: bool = False
     replaces: bool = field(init=False, default=False)
@@ -150,6 +152,11 @@ class Row:
     def on_trees(self) -> bool:
         """Returns True if it runs on trees of all parameters, not on layers."""
         return bool(self.leafwise) or self.by_unit
+
+    @property
+    def keeps_place(self) -> bool:
+        """Returns True if it makes sense in its own place only."""
+        return self.placed or self.on_trees
 
     def kernels(self, **hyper: Any) -> tuple[Kernel, ...]:
         """Returns the kernels under some hyper-parameters, else their defaults."""

@@ -39,6 +39,7 @@ from funcbio.mechanisms._volume import VOLUME, volume_dependent_lr
 NO_DALE = "Can not enforce dales principle without apply_dales_principle set True"
 NO_ACTIVITY = "No activity recorded: set record_activity=True in the configuration"
 
+NEEDS_SIGNS = Requirement("apply_dales_principle", AttributeError, NO_DALE)
 CLAMP = {"minimum": "fuzzy_lr_min", "maximum": "fuzzy_lr_max"}
 REJUVENATE = Row(
     rejuvenate_weights,
@@ -90,12 +91,15 @@ ROWS: dict[str, Row] = {
         applied_by="fuzzy_learning_rates",
         idle=fixed_rates,
     ),
-    "apply_dales_principle": Row(apply_dales_principle, dale_start, {"balance": "dales_balance"}, is_method=False),
+    "apply_dales_principle": Row(
+        apply_dales_principle, dale_start, {"balance": "dales_balance"}, requires=NEEDS_SIGNS, is_method=False
+    ),
     "enforce_dales_principle": Row(
         enforce_dales_principle,
         KEEP_SIGN,
         place="after",
-        requires=Requirement("apply_dales_principle", AttributeError, NO_DALE),
+        placed=True,  # What the optimizer does to the weights after it may change their signs.
+        requires=NEEDS_SIGNS,
     ),
     "scale_grad": Row(
         scale_grad,

@@ -99,6 +99,49 @@ def test_rates_that_nothing_applies(case, door):
     assert not said(lambda: DOORS[door]([*mechanisms, own], **config))  # It may apply them.
 
 
+FORMS = {
+    "name": lambda name: name,
+    "function": lambda name: getattr(funcbio, name),
+    "partial": lambda name: partial(getattr(funcbio, name)),
+    "bound": lambda name: getattr(bind(net()), name),
+    "mechanism": lambda name: Mechanism(getattr(funcbio, name)),
+}
+every_form = pytest.mark.parametrize("form", FORMS)
+
+
+@every_door
+@every_form
+def test_functions_of_the_library_count_as_their_names(form, door):
+    (message,) = said(lambda: DOORS[door]([FORMS[form]("crystallize")]))
+    assert message.startswith("crystallize should be used with fuzzy_learning_rates")
+    assert not said(lambda: DOORS[door]([FORMS[form]("crystallize"), APPLIED]))
+
+
+@every_door
+def test_updates_by_a_function_are_judged_by_its_own_keywords(door):
+    fixed = partial(funcbio.update_fuzzy_learning_rates, distribution="gamma")
+    moving = partial(funcbio.update_fuzzy_learning_rates, distribution="temporal", dynamic=True)
+    (message,) = said(lambda: DOORS[door]([fixed, APPLIED], **MOVES))
+    assert message.endswith("found fuzzy_lr_distribution='gamma'")
+    assert not said(lambda: DOORS[door]([moving, APPLIED]))
+
+
+@every_door
+@every_form
+@pytest.mark.parametrize("name", ["apply_dales_principle", "enforce_dales_principle", "scale_grad"])
+def test_what_the_configuration_does_not_allow_is_refused_in_every_form(name, form, door):
+    with pytest.raises((AttributeError, RuntimeError, ValueError), match=r"apply_dales_principle|record_activity"):
+        DOORS[door]([FORMS[form](name)])
+
+
+@every_form
+@pytest.mark.parametrize("where", ["gradient", "update"])
+def test_signs_are_kept_after_the_step_only(where, form):
+    feature = FORMS[form]("enforce_dales_principle")
+    with pytest.raises(ValueError, match="where should be 'after' for enforce_dales_principle"):
+        Mechanism(getattr(feature, "feature", feature), where=where)
+
+
 FIXED = {
     "the default": ({}, "fuzzy_lr_distribution='uniform'"),
     "the default, dynamic": ({"fuzzy_lr_dynamic": True}, "fuzzy_lr_distribution='uniform'"),
