@@ -21,7 +21,6 @@ from funcbio.base import KEPT, Feature, check_option
 from funcbio.mechanisms import PLACES, ROWS, Row
 from funcbio.mechanisms._row import name_of, parts_of
 
-
 SPLITTING = ": weights are split when a model is converted, by BioConfig(weight_splitting_Gamma=2)"
 """For a message, how weights are split, which no mechanism does."""
 

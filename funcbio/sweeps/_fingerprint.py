@@ -41,6 +41,7 @@ def _arguments(job: Job) -> dict[str, Any]:
         "share": sorted(job.shared),
         "optimizer": job.recipe.make,
         **({} if job.recipe.newborn is None else {"newborn": job.recipe.newborn}),
+        **({"no_decay": job.recipe.no_decay} if job.recipe.no_decay else {}),
         **({"units": job.table.to("cpu").state_dict()} if any(map(acts_on_units, job.trials)) else {}),
         "number of members": len(job.trials),
         "members": [_member(trial) for trial in job.trials],

@@ -12,8 +12,15 @@ def idle_members(job: Job, network: nn.Module) -> list[str]:
     described = synapses(network, job.synapses)
     trained = sum(network.get_parameter(name).requires_grad for name in described)
     optimizer = job.recipe.make if isinstance(job.recipe.make, type) else type(job.recipe.make)
-    reasons: dict[str, None] = {}
+    reasons = dict.fromkeys(_no_decay(job))
     for trial in {trial.kind: trial for trial in job.trials}.values():
         idle = idle_mechanisms(trial.mechanisms, trial.config, trained=trained, optimizer=optimizer)
         reasons.update(dict.fromkeys([*idle, *idle_fields(trial.config, described.values())]))
     return [*reasons]
+
+
+def _no_decay(job: Job) -> list[str]:
+    decays = any("weight_decay" in trial.numbers for trial in job.trials)
+    if decays or not job.recipe.no_decay:
+        return []
+    return ["no_decay should be given with weight_decay, in the optimizer or the grid; found no weight decay"]

@@ -184,6 +184,7 @@ class Job:
                 optimizer.decoupled,
                 self.read,
                 self.train_metrics,
+                spared=frozenset(name for name, _ in network.named_parameters() if not self.recipe.decays(name)),
             )
             self.kinds[trial.kind] = Kind(rules, optimizer, compile=self.compile is True)
         return self.kinds[trial.kind]

@@ -76,6 +76,7 @@ class Rules:
         read: Turns indices or keys into the batch; a batch that is made before stays as it is.
         seen: Metrics of every batch before it is learned from.
         draws: Whether the network draws numbers; if it does not, torch has less to trace, and compiles more models.
+        spared: Names of the parameters that weight decay leaves alone.
     """
 
     forward: Observed
@@ -87,6 +88,7 @@ class Rules:
     read: Callable[[Any], Sequence[Tensor]]
     seen: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
     draws: bool = True
+    spared: frozenset[str] = frozenset()
 
     @torch.enable_grad()
     def draws_in_forward(self, member: MemberTensors, batch: Any, key: Key) -> bool:
@@ -146,8 +148,12 @@ class Rules:
 
     def decayed(self, member: MemberTensors, grads: Tensors) -> Tensors:
         """Adds weight decay that is part of the gradient: mechanisms act before it, as before a step of torch."""
-        decay = member.numbers["weight_decay"]
-        return {name: grad + decay * member.params[name] for name, grad in grads.items()}
+        return self._with_decay(member, grads, 1.0)
+
+    def _with_decay(self, member: MemberTensors, trees: Tensors, sign: float) -> Tensors:
+        decay = sign * member.numbers["weight_decay"]
+        chosen = {name: part + decay * member.params[name] for name, part in trees.items() if name not in self.spared}
+        return {**trees, **chosen}
 
     def apply(
         self, acting: Sequence[int], member: MemberTensors, direction: Tensors, grads: Tensors, key: Key
@@ -163,8 +169,7 @@ class Rules:
         """
         lr = member.numbers["lr"]
         if self.decoupled and "weight_decay" in member.numbers:
-            decay = member.numbers["weight_decay"]
-            direction = {name: step - decay * member.params[name] for name, step in direction.items()}
+            direction = self._with_decay(member, direction, -1.0)
         update = {name: (lr * step).to(step.dtype) for name, step in direction.items()}
         treat = partial(self.treat, acting=acting, numbers=member.numbers, key=key)
         params, update, state, new = treat("update", params=member.params, grads=update, state=member.state)

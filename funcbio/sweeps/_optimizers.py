@@ -2,16 +2,16 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from optree import tree_structure, tree_unflatten
-from torch import Tensor, optim
+from torch import Tensor, nn, optim
 
-from funcbio._checks import is_among, kind_of, perhaps
+from funcbio._checks import is_among, kind_of, perhaps, require
 from funcbio.base import brief, listed
 from funcbio.sweeps._given import optimizer_hint
 from funcbio.sweeps._newborn import AGES, check_newborn, corrected, renewed
@@ -57,6 +57,7 @@ class Recipe:
         options: Names of the further options of a class.
         fixed: Those that the user set, by name.
         newborn: How the memory of replaced weights starts; None keeps that of the old ones.
+        no_decay: Parts of the paths of parameters that weight decay leaves alone.
     """
 
     make: Any
@@ -64,6 +65,11 @@ class Recipe:
     options: tuple[str, ...]
     fixed: Mapping[str, Any]
     newborn: str | None = None
+    no_decay: tuple[str, ...] = ()
+
+    def decays(self, name: str) -> bool:
+        """Returns True if weight decay acts on the parameter of this name."""
+        return not any(f".{part}." in f".{name}." for part in self.no_decay)
 
     def build(self, options: Mapping[str, Any]) -> "Torch | Functional":
         """Makes the optimizer of one kind of members."""
@@ -72,7 +78,7 @@ class Recipe:
         return Functional(self.make)
 
 
-def recipe(optimizer: Any, lr: float | None, newborn: str | None = None) -> Recipe:
+def recipe(optimizer: Any, lr: float | None, newborn: str | None = None, no_decay: Any = ()) -> Recipe:
     """Reads the argument ``optimizer``: a class of torch.optim, a partial of one, or a functional optimizer.
 
     Raises:
@@ -80,6 +86,7 @@ def recipe(optimizer: Any, lr: float | None, newborn: str | None = None) -> Reci
     """
     if hasattr(optimizer, "init") and hasattr(optimizer, "update"):
         check_newborn(newborn, optimizer)
+        require("no_decay", no_decay, "left out for a functional optimizer, which has no weight decay", not no_decay)
         return Recipe(optimizer, {"lr": 1.0 if lr is None else lr}, (), {})
     keywords = dict(optimizer.keywords) if isinstance(optimizer, partial) else {}
     optimizer_class = optimizer.func if isinstance(optimizer, partial) else optimizer
@@ -101,7 +108,22 @@ def recipe(optimizer: Any, lr: float | None, newborn: str | None = None) -> Reci
     if lr is not None:
         numbers["lr"] = lr
     check_newborn(newborn, optimizer_class)
-    return Recipe(optimizer_class, numbers, options, keywords, newborn)
+    named = (
+        isinstance(no_decay, Collection)
+        and not isinstance(no_decay, str)
+        and all(isinstance(part, str) and part for part in no_decay)
+    )
+    require("no_decay", no_decay, "a list of names of parameters, modules, or parts of such names", named)
+    return Recipe(optimizer_class, numbers, options, keywords, newborn, tuple(sorted(no_decay)))
+
+
+def require_named(recipe: Recipe, network: nn.Module) -> None:
+    """Raises ValueError if a parameter that weight decay is to leave alone is none of the network's."""
+    names = [name for name, _ in network.named_parameters()]
+    for part in recipe.no_decay:
+        if not any(f".{part}." in f".{name}." for name in names):
+            should = f"names of parameters or modules of the model, or whole parts of them, such as {listed(names)}"
+            raise ValueError(f"no_decay should hold {should}; found {part!r}")
 
 
 def decoupled(optimizer_class: type, options: Mapping[str, Any]) -> bool:

@@ -30,6 +30,7 @@ def settings_of(job: Job) -> Seen:
         "share": sorted(job.shared),
         "optimizer": job.recipe.make,
         "newborn": job.recipe.newborn,
+        "no_decay": job.recipe.no_decay,
         **{name: value for name, value in values.items() if name not in first.values},
         **_mechanisms(job),
     }

@@ -28,7 +28,7 @@ from funcbio.sweeps._given import as_grid, as_rate, as_seeds, as_tensors
 from funcbio.sweeps._idle import idle_members
 from funcbio.sweeps._job import Data, Job
 from funcbio.sweeps._modes import modes_taken_off
-from funcbio.sweeps._optimizers import OF_OPTIMIZERS, recipe
+from funcbio.sweeps._optimizers import OF_OPTIMIZERS, recipe, require_named
 from funcbio.sweeps._progress import bar
 from funcbio.sweeps._rehearsal import rehearse, types_explained
 from funcbio.sweeps._result import SweepResult
@@ -52,6 +52,7 @@ def sweep(
     optimizer: Any = torch.optim.SGD,
     lr: float | None = None,
     newborn: str | None = None,
+    no_decay: Collection[str] = (),
     mechanisms: Any = (),
     config: BioConfig = DEFAULT_BIO_CONFIG,
     seeds: int | Iterable[int] = 10,
@@ -92,6 +93,8 @@ def sweep(
         lr: Learning rate; by default that of the optimizer. It scales the updates of a functional optimizer.
         newborn: How the optimizer goes on with weights that rejuvenation replaces: "zero", "mean" or "exact", as in
             ``attach``; None keeps the moments of the old weights.
+        no_decay: What weight decay leaves alone, by names of parameters or modules or parts of their paths: ``["bias",
+            "norm1"]``.
         mechanisms: Names, functions or ``Mechanism`` objects, in the order in which they act; or several such lists by
             name, to be compared: ``{"plain": [], "bio": ["crystallize"]}``; names stand in the table. Or a preset, with
             its configuration.
@@ -142,7 +145,7 @@ def sweep(
         ([0.1, 0.1, 0.3, 0.3], [0, 1, 0, 1])
     """
     config = _config(mechanisms, config)
-    optimizer_recipe = recipe(optimizer, as_rate(lr), newborn)
+    optimizer_recipe = recipe(optimizer, as_rate(lr), newborn, no_decay)
     tensors, test_tensors = as_tensors("data", data), as_tensors("test", test)
     row_folds, variants = as_folds(folds, tensors, test_tensors), as_variants(mechanisms)
     trials = make_trials(as_seeds(seeds), as_grid(grid), variants, config, optimizer_recipe, len(row_folds))
@@ -202,6 +205,7 @@ def _warn_of_no_effect(job: Job) -> None:
 
     def reasons() -> list[str]:
         network = build(job.model, job.trials[0], job.shared)
+        require_named(job.recipe, network)
         return [*idle_members(job, network), *same_starts(job, network)]
 
     warnings = _ranks.by_first(reasons)

@@ -274,6 +274,48 @@ def test_optimizers_of_torch_are_those_of_torch(kind, decay):
         assert_close(at(index, own).params, dict(net.named_parameters()), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW], ids=lambda one: one.__name__)
+def test_no_decay_is_a_group_of_parameters_without_decay(kind):
+    """A sweep against loops with two groups of parameters, as torch decays some of them only."""
+    made = lambda: nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.ReLU(), nn.Linear(6, 2))
+    x, y = torch.randn(16, 4, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 2
+    decay = {"weight_decay": [0.0, 0.3]}
+    run = {"batch_size": 16, "lr": 0.02, "seeds": [3], "grid": decay, "progress": False, "no_decay": ["1", "bias"]}
+    start, end = (
+        sweep(made, F.cross_entropy, (x, y), optimizer=kind, **{**run, "steps": steps, "lr": lr})
+        for steps, lr in ((1, 0.0), (5, 0.02))
+    )
+    for member, strength in enumerate(decay["weight_decay"]):
+        net = made()
+        net.load_state_dict({name: value[member] for name, value in start.params.items()})
+        named = dict(net.named_parameters())
+        groups = [{"params": [named[n] for n in ("0.weight", "3.weight")], "weight_decay": strength}]
+        others = {"params": [named[n] for n in named if n not in ("0.weight", "3.weight")], "weight_decay": 0.0}
+        optimizer = kind([*groups, others], lr=0.02)
+        for _ in range(5):
+            optimizer.zero_grad()
+            F.cross_entropy(net(x), y).backward()
+            optimizer.step()
+        assert_close({n: value[member] for n, value in end.params.items()}, dict(named), rtol=1e-4, atol=1e-6)
+
+
+def test_no_decay_is_checked_before_training():
+    net = lambda: nn.Linear(4, 2)
+    data = torch.randn(8, 4), torch.arange(8) % 2
+    run = partial(sweep, net, F.cross_entropy, data, steps=1, batch_size=8, lr=0.1, seeds=1, progress=False)
+    decays = partial(run, optimizer=partial(torch.optim.SGD, weight_decay=0.1))
+    for wrong, message in (
+        ("bias", "no_decay should be a list of names"),
+        (["norm"], r"no_decay should hold .*weight.* found 'norm'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            decays(no_decay=wrong)
+    with pytest.raises(ValueError, match="no_decay should be left out for a functional optimizer"):
+        run(optimizer=Signed(), no_decay=["bias"])
+    with pytest.warns(funcbio.IdleWarning, match="no_decay should be given with weight_decay"):
+        run(no_decay=["bias"])
+
+
 class Signed:
     """A functional optimizer with a state: steps of the sign of an average."""
 

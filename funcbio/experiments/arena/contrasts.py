@@ -19,6 +19,7 @@ class Contrast(NamedTuple):
 START = "L2 Init"
 CONTRASTS = (
     Contrast("decay or L2 Init", START, "decay"),
+    Contrast("decay or L2 Init", START, "coupled decay"),
     Contrast("weights or units", "selective", "continual backprop"),
     Contrast("weights or units", "selective", "ReDo"),
     Contrast("weights or units", "selective", "SNR"),

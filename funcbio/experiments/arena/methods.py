@@ -62,6 +62,7 @@ class Method:
         norm: Whether the network has layer norms.
         newborn: How Adam goes on with weights that were replaced.
         kind: What it resets: "weights", "units" or "".
+        coupled: Whether decay is part of the gradient, as in ``torch.optim.Adam``; only Adam makes a difference.
     """
 
     name: str
@@ -71,17 +72,18 @@ class Method:
     norm: bool = False
     newborn: str = "zero"
     kind: str = ""
+    coupled: bool = False
 
 
 PLAIN, NORM_DECAY = "plain", "LayerNorm, decay"
 
 DECAY = knob("decay", "weight_decay", -2.5, -7.0, 1.5)
 PULL = knob("pull", "l2_init_strength", -2.5, -7.0, 0.5)
-FRACTION = knob("fraction", "rejuvenation_fraction", -2.5, -5.0, -0.5)
+FRACTION = knob("fraction", "rejuvenation_fraction", -2.5, -5.0, 0.0)
 STRENGTH = knob("strength", "rejuvenation_parameter_dre", 1.0, 0.0, 4.0)
 RATE = knob("rate", "continual_backprop_replacement_rate", -3.5, -6.0, -1.0)
 MIX = Knob("mix", Span(-3.0, -6.0, 0.0), {"shrink_and_perturb_shrink": below_one, "shrink_and_perturb_perturb": number})
-QUANTILE = Knob("tail", Span(-2.0, -4.0, -0.5), {"self_normalized_resets_percentile": below_one})
+QUANTILE = Knob("tail", Span(-2.0, -4.0, -0.05), {"self_normalized_resets_percentile": below_one})
 MEMORY = Knob("momentum", Span(-2.5, -4.0, -0.5), {"hare_and_tortoise_momentum": below_one})
 
 AT_TIMES = partial(Mechanism, every=EVERY)
@@ -95,6 +97,7 @@ START = "L2 Init"
 METHODS = (
     Method(PLAIN),
     Method("decay", knobs=[DECAY]),
+    Method("coupled decay", knobs=[DECAY], coupled=True),
     Method("LayerNorm", norm=True),
     Method(NORM_DECAY, knobs=[DECAY], norm=True),
     Method(START, ["l2_init"], [PULL]),
@@ -112,7 +115,7 @@ METHODS = (
     Method(
         "ReDo",
         [ON_UNITS("redo")],
-        [knob("threshold", "redo_threshold", -1.5, -4.0, 0.5)],
+        [knob("threshold", "redo_threshold", -1.5, -4.0, 1.5)],
         {"redo_every": 1},
         kind="units",
     ),
@@ -121,7 +124,7 @@ METHODS = (
     Method(
         "ReGraMa",
         [ON_UNITS("regrama")],
-        [knob("threshold", "regrama_threshold", -1.5, -4.0, 0.5)],
+        [knob("threshold", "regrama_threshold", -1.5, -4.0, 1.5)],
         {"regrama_every": 1},
         kind="units",
     ),
@@ -132,7 +135,7 @@ METHODS = (
         {"fuzzy_lr_distribution": "baseline"},
     ),
     Method(
-        "fuzzy rates", ["fuzzy_learning_rates"], [knob("nu", "fuzzy_learning_rate_factor_nu", -0.5, -2.0, 0.5)], WIDE
+        "fuzzy rates", ["fuzzy_learning_rates"], [knob("nu", "fuzzy_learning_rate_factor_nu", -0.5, -4.0, 0.5)], WIDE
     ),
     Method("keep_plasticity", [*PRESET], fields=PRESET.fields, kind="weights"),
     Method(f"LayerNorm, {START}", ["l2_init"], [PULL], norm=True),
@@ -160,7 +163,7 @@ def named(name: str) -> Method:
 
 def methods_of(optimizer: str, *, normed: bool) -> tuple[Method, ...]:
     """Returns the methods for an optimizer; a network that has norms anyway leaves out those that add them."""
-    every = (*METHODS, *NEWBORN) if optimizer == "adam" else METHODS
+    every = (*METHODS, *NEWBORN) if optimizer == "adam" else [method for method in METHODS if not method.coupled]
     return tuple(method for method in every if not (normed and method.norm))
 
 

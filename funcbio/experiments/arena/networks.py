@@ -7,6 +7,7 @@ from torch import nn
 from funcbio.experiments.nets import CLASSES
 
 HIDDEN = 100
+NORMS = (nn.LayerNorm, nn.GroupNorm)
 
 
 def perceptron(pixels: int, norm: bool = False) -> nn.Sequential:
@@ -32,6 +33,11 @@ def convolutional(side: int, norm: bool = False) -> nn.Sequential:
     layers |= {"flat": nn.Flatten(), "hidden": nn.Linear(16 * (side // 4) ** 2, HIDDEN)}
     layers |= {"norm3": nn.LayerNorm(HIDDEN)} if norm else {}
     return nn.Sequential(OrderedDict(layers, relu3=nn.ReLU(), readout=nn.Linear(HIDDEN, CLASSES)))
+
+
+def norms_of(network: nn.Module) -> list[str]:
+    """Returns the names of the norms, whose gains and offsets no method decays or pulls anywhere."""
+    return [name for name, module in network.named_modules() if isinstance(module, NORMS)]
 
 
 def regressor(inputs: int, hidden: int, norm: bool = False) -> nn.Sequential:

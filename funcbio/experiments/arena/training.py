@@ -11,13 +11,14 @@ import torch
 import funcbio
 from funcbio import BioConfig
 from funcbio.experiments.arena.methods import DECAY, Method, settings_of
+from funcbio.experiments.arena.networks import norms_of
 from funcbio.experiments.arena.settings import Settings
 from funcbio.experiments.arena.tasks import Row
 from funcbio.experiments.frame.searching import Point
 from funcbio.sweeps import _ranks
 from funcbio.sweeps._progress import is_live
 
-OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.AdamW}
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.AdamW, "coupled": torch.optim.Adam}
 """With AdamW decay is decoupled from the gradient; without decay it is Adam."""
 
 AT_ONCE = 24
@@ -50,15 +51,17 @@ def train(
     """Trains a method with every candidate and seed, or goes on with it; under torchrun, over all processes."""
     steps = settings.steps * row.length
     grid: list[Any] = [settings_of(method, point) for point in points]
-    if DECAY not in method.knobs:
+    decays = DECAY in method.knobs
+    if not decays:
         grid = [{**candidate, "weight_decay": 0.0} for candidate in grid]
     result = funcbio.sweep(
         partial(row.network, method.norm),
         row.loss,
         row.make,
         steps=steps,
-        optimizer=OPTIMIZERS[optimizer],
+        optimizer=OPTIMIZERS["coupled" if method.coupled else optimizer],
         newborn=method.newborn,
+        no_decay=norms_of(row.network(method.norm)) if decays else (),
         mechanisms=list(method.mechanisms),
         config=BioConfig(**method.fields),
         seeds=seeds,
