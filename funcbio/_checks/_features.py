@@ -17,10 +17,10 @@ def is_feature(value: object, keywords: Iterable[str] = ()) -> bool:
     """Returns True if an object can be called as a feature, by its signature; one without a signature can.
 
     Args:
-        value: The object. Classes and modules are no features.
+        value: The object. Classes and modules are no features, nor what says that it takes no trees.
         keywords: Further keywords that will be given, if it has them.
     """
-    if not callable(value) or isinstance(value, type | nn.Module):
+    if not callable(value) or isinstance(value, type | nn.Module) or not getattr(value, "takes_trees", True):
         return False
     if torch.compiler.is_compiling():  # A graph cannot hold signatures.
         return True

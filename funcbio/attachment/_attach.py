@@ -19,7 +19,7 @@ from funcbio.attachment._signals import with_units
 from funcbio.base import Feature
 from funcbio.bio_config import IN_CONFIG, BioConfig
 from funcbio.bio_converter import BioConverter, strip
-from funcbio.functional._idle import idle_mechanisms, outside, warn
+from funcbio.functional._idle import idle_mechanisms, outside, updating, warn
 from funcbio.functional._signs import by_unit
 from funcbio.mechanisms._placed import Mechanism
 from funcbio.objects._buffers import places_of
@@ -116,7 +116,8 @@ def attach(
         chosen = _with_mask(model, chosen)
     else:
         config, treated = _check_plain(optimizer, model, chosen, maker)
-    warn(idle_mechanisms(chosen, config, trained=treated, optimizer=type(optimizer)))
+    kind = type(None) if optimizer is None else updating(optimizer)
+    warn(idle_mechanisms(chosen, config, trained=treated, optimizer=kind))
     if optimizer is not None and any(mechanism.row.replaces for mechanism in chosen):
         _warn_of_unknown(optimizer)
     if maker is None:

@@ -73,9 +73,9 @@ class Handle:
         self._begin()
 
     def __repr__(self) -> str:
-        """Returns the mechanisms with their places and periods, the weights with synapses, and the number of steps."""
+        """Returns the mechanisms with their places and periods, the parameters they treat, and the number of steps."""
         acting = ", ".join(one.in_words for one in self.mechanisms)
-        weights = listed(bio.synapse.weight for bio in self._layers.current)
+        weights = listed(self._layers.names())
         steps = f"{self.steps} step{'' if self.steps == 1 else 's'}"
         parts = [acting, weights, steps, "" if self.attached else "removed"]
         return f"Handle({'; '.join(filter(None, parts))})"
@@ -176,7 +176,7 @@ class Handle:
         Returns:
             ``(params, grads, state)``, as the pure features and metrics take them.
         """
-        return trees_of(self._layers.parts(), self._ages)
+        return trees_of(self._parts(), self._ages)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that the mechanisms remember: steps, rates, signs, counts, keys, ages.
@@ -185,7 +185,7 @@ class Handle:
             Nested dictionaries of tensors and numbers, which load with ``weights_only=True``. As in torch, the tensors
             are those in use.
         """
-        saved = pack(self.steps, self._layers.parts(), self._ages.saved)
+        saved = pack(self.steps, self._parts(), self._ages.saved)
         return saved if self.units is None else {**saved, "units": self.units.state_dict()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -197,7 +197,7 @@ class Handle:
         Raises:
             ValueError: If it does not fit; nothing has been changed then.
         """
-        bios = self._layers.parts()
+        bios = self._parts()
         self._check(state_dict, bios)
         unpack(state_dict, bios, self._ages.saved)
         self._ages.births.find_young()
@@ -212,6 +212,12 @@ class Handle:
         """Attaches a copy to its own copies of model and optimizer."""
         vars(self).update(state)
         self._begin()
+
+    def _parts(self) -> list[Any]:
+        """Returns what mechanisms act on; raises RuntimeError if ``remove`` has taken the state off the model."""
+        if not self._alive and self._converted:
+            raise RuntimeError("the handle should be asked before remove(), which took its state; found it removed")
+        return self._layers.parts()
 
     def _begin(self) -> None:
         """Takes the layers and sets the hooks, all of them or none."""

@@ -114,6 +114,11 @@ class Layers:
             self.kept = parameters
         return parts
 
+    def names(self) -> list[str]:
+        """Returns the names of the parameters that mechanisms act on, as they were last seen."""
+        on_trees = any(mechanism.row.on_trees for mechanism in self.handle.mechanisms)
+        return [one.synapse.weight for one in (*self.current, *(self.beside[2] if on_trees else ()))]
+
     def aging(self, parts: list[Any]) -> list[Any]:
         """Returns those of the parts whose ages count: biases and norms start anew with a unit only."""
         return parts if self.listening is not None else self.current

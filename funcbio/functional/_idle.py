@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Collection, Iterable, Sequence
 
+from torch.optim import Optimizer
+
 from funcbio._checks import outside
 from funcbio.anatomy._synapses import Synapse
 from funcbio.base import IdleWarning, listed
@@ -16,6 +18,12 @@ NORMALISING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adagrad", "Adadelta
 def normalises(optimizer: type) -> bool:
     """Returns True if constant factors on the gradient cancel in a class of optimizers, judged by its name."""
     return any(kind.__name__ in NORMALISING for kind in optimizer.__mro__)
+
+
+def updating(optimizer: Optimizer) -> type[Optimizer]:
+    """Returns the class of optimizers that makes the update: that of one within a wrapper, if its factors cancel."""
+    within = [type(one) for one in vars(optimizer).values() if isinstance(one, Optimizer)]
+    return next(filter(normalises, [type(optimizer), *within]), type(optimizer))
 
 
 def warn(reasons: Iterable[str]) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 
 from funcbio._checks import (
     CONTRACT,
+    PRESETS,
     brief,
     is_count,
     is_feature,
+    nearest,
     order_hint,
     perhaps,
     plain_integer,
@@ -169,10 +171,17 @@ class Mechanism:
 def _check_feature(feature: object, hyper: Iterable[str] = (), hint: str = "") -> None:
     """Raises ValueError if a feature is neither the name of a method nor a function with the contract of one."""
     if isinstance(feature, str):
-        check_option("feature", feature, ROWS, preset_hint(feature) or (SPLITTING if "split" in feature else ""))
+        check_option("feature", feature, ROWS, _name_hint(feature))
     elif not is_feature(feature, [*hyper, "units"]):
         should = f"the name of a method or a function {CONTRACT}"
         raise ValueError(f"feature should be {should}; found {brief(feature)}{hint or preset_hint(feature)}")
+
+
+def _name_hint(name: str) -> str:
+    """Returns, for a message, what is not a mechanism but was meant by a name; "" if that is not known."""
+    if "split" in name:
+        return SPLITTING
+    return "" if nearest(name, [*ROWS, *PRESETS]) in ROWS else preset_hint(name)
 
 
 def known_of(feature: object) -> str | None:

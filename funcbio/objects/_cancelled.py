@@ -1,18 +1,20 @@
 """The first step of an optimizer after methods have scaled its gradients: one warning if it cancels their factors."""
 
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
-from funcbio.functional._idle import cancelled, warn
+from funcbio.functional._idle import cancelled, updating, warn
 
 FOUND = "methods of the model, which act on the gradient: name them in funcbio.attach(optimizer, model, [...]) instead"
 _waiting: "WeakKeyDictionary[Any, dict[str, None]]" = WeakKeyDictionary()
-"""Overviews of models that wait for a step, each with the methods that have scaled gradients."""
+"""Overviews of models, and layers, that wait for a step, each with the methods that have scaled gradients."""
+_stepped: "WeakSet[Any]" = WeakSet()
+"""Layers whose methods were called by themselves, and whose weights an optimizer has stepped since."""
 _hooks: list[RemovableHandle] = []
 """The one hook on all optimizers, while a model waits."""
 
@@ -22,6 +24,13 @@ def await_step(overview: Any, name: str) -> None:
     _waiting.setdefault(overview, {})[name] = None
     if not _hooks:
         _hooks.append(register_optimizer_step_pre_hook(_look))
+
+
+def await_step_of(layer: Any, name: str) -> None:
+    """Waits likewise, once, after a method of one layer was called by itself."""
+    stop_waiting()
+    if layer not in _stepped and not layer.attached and not torch.compiler.is_compiling():
+        await_step(layer, name)
 
 
 def stop_waiting() -> None:
@@ -35,13 +44,26 @@ def _look(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     if torch.compiler.is_compiling() or not _waiting:
         return
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    for overview, names in [*_waiting.items()]:
-        if any(id(weight) in held for weight in overview.weights()):
-            del _waiting[overview]
-            overview.see_step()
-            _warn(optimizer, [*names])
+    scaled: dict[str, None] = {}
+    for waiting, names in [*_waiting.items()]:
+        if any(id(weight) in held for weight in _weights(waiting)):
+            del _waiting[waiting]
+            _see(waiting)
+            scaled |= names
+    _warn(optimizer, [*scaled])
+
+
+def _weights(waiting: Any) -> list[Any]:
+    return waiting.weights() if hasattr(waiting, "weights") else [waiting.weight]
+
+
+def _see(waiting: Any) -> None:
+    if hasattr(waiting, "see_step"):
+        waiting.see_step()
+    else:
+        _stepped.add(waiting)
 
 
 def _warn(optimizer: Optimizer, names: list[str]) -> None:
-    reason = cancelled(names, type(optimizer), FOUND)
+    reason = cancelled(names, updating(optimizer), FOUND)
     warn([] if reason is None else [reason])

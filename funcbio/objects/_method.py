@@ -37,6 +37,8 @@ class ModelMethod:
         summed: Whether the layers' methods change nothing and return numbers, of which this one returns the sum.
     """
 
+    takes_trees = False
+
     def __init__(self, overview: Overview, name: str, *, summed: bool = False) -> None:
         self.overview, self.name, self.summed = overview, name, summed
         self.__doc__ = f"Runs ``{name}`` on every layer with synapses; see ``BioModule.{name}``."

@@ -45,9 +45,12 @@ def randint(
         torch.Size([16])
     """
     low, high = (end if isinstance(end, Tensor) else plain_integer(end) for end in (low, high))
+    for name, end in {"low": low, "high": high}.items():
+        _require_end(name, end)
     words = words_at(key, shape, stream=stream, offset=offset)
     for name, end in {"low": low, "high": high}.items():
-        _require_end(name, end, shape)
+        if isinstance(end, Tensor):
+            require_broadcast(name, end, shape)
     if not isinstance(low, Tensor) and not isinstance(high, Tensor):
         require("high", high, f"above low, {low}, by at most {MOST_WIDTH}", 1 <= high - low <= MOST_WIDTH)
     first, second = (word.to(torch.int64) & WORD for word in words)
@@ -56,16 +59,15 @@ def randint(
     return low + ((first * width + ((second * width) >> 32)) >> 32)
 
 
-def _require_end(name: str, end: int | Tensor, shape: Shape) -> None:
-    """Raises ValueError if an end of a range is no integer, and no tensor of integers that fits the shape."""
+def _require_end(name: str, end: int | Tensor) -> None:
+    """Raises ValueError if an end of a range is no integer, and no tensor of integers."""
     if isinstance(end, Tensor):
         whole = not (end.is_floating_point() or end.is_complex() or end.dtype == torch.bool)
     else:
         whole = isinstance(end, INTEGERS) and not isinstance(end, bool) and -(1 << 63) <= end <= 1 << 63
     if not whole:
-        raise ValueError(f"{name} should be an integer of 64 bits, or a tensor of integers; found {shown(end)}")
-    if isinstance(end, Tensor):
-        require_broadcast(name, end, shape)
+        order = ": the order is randint(key, low, high, shape)" if isinstance(end, tuple | list) else ""
+        raise ValueError(f"{name} should be an integer of 64 bits, or a tensor of integers; found {shown(end)}{order}")
 
 
 def permutation(key: Key, n: int, *, stream: str = "") -> Tensor:

@@ -34,7 +34,7 @@ def key(seed: int | Tensor, *, device: torch.device | str | None = None) -> Key:
     seed = seed if isinstance(seed, Tensor) else plain_integer(seed)
     if not isinstance(seed, int | Tensor):
         raise ValueError(f"seed should be an integer; found {brief(seed)}")
-    low, high = _halves(seed, torch.device(device) if device is not None else None)
+    low, high = _halves("seed", seed, torch.device(device) if device is not None else None)
     return torch.stack((high, low)).to(device)
 
 
@@ -60,7 +60,7 @@ def fold_in(key: Key, data: int | str | Tensor) -> Key:
     domain = "fold_in name" if isinstance(data, str) else "fold_in number"
     if isinstance(data, str):
         data = site(data)[0] & 0xFFFFFFFF | (site(data)[1] & 0xFFFFFFFF) << 32
-    low, high = _halves(data, key.device)
+    low, high = _halves("data", data, key.device)
     tag_low, tag_high = site(domain)
     return torch.stack(threefry2x32(key, low ^ tag_low, high ^ tag_high))
 
@@ -90,20 +90,21 @@ def split(key: Key, count: int = 2) -> Tensor:
     return torch.stack(threefry2x32(key, low, torch.full_like(low, tag_low)), dim=-1)
 
 
-def _halves(data: int | Tensor, device: torch.device | None) -> tuple[Tensor, Tensor]:
-    """Returns the low and high 32 bits of an integer, as int32 tensors."""
+def _halves(name: str, data: int | Tensor, device: torch.device | None) -> tuple[Tensor, Tensor]:
+    """Returns the low and high 32 bits of an integer, as int32 tensors; ``name`` is that of the argument."""
     if isinstance(data, Tensor):
         if data.ndim:
-            raise ValueError(f"data should be an integer tensor of no dimensions; found shape {tuple(data.shape)}")
+            raise ValueError(f"{name} should be an integer tensor of no dimensions; found shape {tuple(data.shape)}")
         if data.dtype.is_floating_point or data.dtype.is_complex or data.dtype == torch.bool:
-            raise ValueError(f"data should be an integer tensor; found dtype {data.dtype}")
+            raise ValueError(f"{name} should be an integer tensor; found dtype {data.dtype}")
         data = data.to(torch.int64)
         return data.to(torch.int32), (data >> 32).to(torch.int32)
     data = plain_integer(data)
     if not isinstance(data, INTEGERS):
-        raise ValueError(f"data should be an integer, a name or an integer tensor; found {brief(data)}")
+        text = ", a name" if name == "data" else ""
+        raise ValueError(f"{name} should be an integer{text} or an integer tensor; found {brief(data)}")
     if not -(1 << 63) <= data < 1 << 64:
-        raise ValueError(f"data should fit into 64 bits; found {data}")
+        raise ValueError(f"{name} should fit into 64 bits; found {data}")
     low, high = _signed(data), _signed(data >> 32)
     return torch.full((), low, dtype=torch.int32, device=device), torch.full((), high, dtype=torch.int32, device=device)
 

@@ -66,7 +66,8 @@ class Comparison(Whole):
         return cells
 
     def _is_whole(self) -> bool:
-        return {*NUMBERS} <= {*self.columns} and self.columns.is_unique
+        numbered = isinstance(self.index, pandas.RangeIndex)  # Else its index says something.
+        return {*NUMBERS} <= {*self.columns} and self.columns.is_unique and numbered
 
     def _title(self) -> str:
         if not self.attrs:

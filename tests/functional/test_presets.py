@@ -70,8 +70,8 @@ def test_its_numbers_can_be_changed():
     ("given", "message"),
     [
         ({"every": 0}, "every should be an integer >= 1; found 0"),
-        ({"pull": -1.0}, "l2_init_strength should be a number >= 0"),
-        ({"threshold": 2.0}, "rejuvenation_fraction should be a number in"),
+        ({"pull": -1.0}, "pull should be a number >= 0"),
+        ({"threshold": 2.0}, "threshold should be a number in"),
     ],
 )
 def test_bad_numbers_are_refused(given, message):

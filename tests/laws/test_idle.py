@@ -247,6 +247,51 @@ def test_factors_that_the_optimizer_of_a_classic_loop_cancels(name, optimizer):
     assert len(said(lambda: classic_loop(name, optimizer=optimizer))) == 1
 
 
+def layers_loop(name, optimizer=torch.optim.Adam, model=None):
+    """Trains a converted model by hand, with the methods of its layers."""
+    made = BioConverter(record_activity=True)(net()) if model is None else model
+    stepping = optimizer(made.parameters(), lr=0.1)
+    for _ in range(2):
+        stepping.zero_grad()
+        made(X).sum().backward()
+        for layer in (made[0], made[2]):
+            getattr(layer.bio_mod, name)()
+        stepping.step()
+    return made
+
+
+@pytest.mark.parametrize("name", ["fuzzy_learning_rates", "volume_dependent_lr", "scale_grad"])
+def test_methods_of_layers_are_one_warning_too(name):
+    made = []
+    (message,) = said(lambda: made.append(layers_loop(name)))
+    assert message.startswith(f"{name} should act on the update of Adam")
+    assert not said(lambda: layers_loop(name, model=made[0]))
+    assert not said(lambda: layers_loop(name, optimizer=torch.optim.SGD))
+    assert not said(lambda: attach(torch.optim.Adam(made[0].parameters()), made[0], [name]))
+    funcbio.objects._cancelled.stop_waiting()
+    assert not hooks()
+
+
+class Wrapping(torch.optim.Optimizer):
+    """Steps another optimizer, as sharpness-aware minimization does."""
+
+    def __init__(self, params, **options):
+        self.base = torch.optim.Adam(params, **options)
+        super().__init__(self.base.param_groups, {})
+
+    def step(self, closure=None):
+        return self.base.step(closure)
+
+
+def test_an_optimizer_within_another_counts():
+    (message,) = said(lambda: classic_loop("fuzzy_learning_rates", optimizer=Wrapping))
+    assert message.startswith("fuzzy_learning_rates should act on the update of Adam")
+    model = net()
+    given = Mechanism("fuzzy_learning_rates", where="gradient")
+    (message,) = said(lambda: attach(Wrapping(model.parameters(), lr=0.1), model, [given]))
+    assert message.startswith("fuzzy_learning_rates should act on the update of Adam")
+
+
 def test_several_methods_of_a_classic_loop_are_one_warning():
     (message,) = said(lambda: classic_loop("crystallize", APPLIED, "rejuvenate_weights", "volume_dependent_lr"))
     assert message.startswith(f"{APPLIED}, volume_dependent_lr should act")

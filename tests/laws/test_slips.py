@@ -21,6 +21,7 @@ GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(16, 4, generator=GENERATOR)
 Y = X.sum(1, keepdim=True)
 MODEL = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1))
+CONVERTED = BioConverter()(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2)))
 FIELDS = {"dampening_factor": 0.5}
 
 
@@ -157,6 +158,23 @@ SLIPS = {
         lambda: on(["crystallize"], converter=BioConverter),
         r"converter .*: call it, BioConverter",
     ),
+    "settings": (lambda: on(BioConfig()), "mechanisms should be .* found BioConfig.*: give it as config="),
+    "a converter": (lambda: on(BioConverter()), "mechanisms should be .*: give config=converter.config"),
+    "a converter for mechanisms in a sweep": (lambda: run(mechanisms=BioConverter()), ": give config=converter.config"),
+    "splitting": (lambda: on(["split_weights"]), r": weights are split when .* by BioConfig\(weight_splitting_Gamma=2"),
+    "a title": (lambda: on(["spine turnover"]), "feature should be one of .*, perhaps rejuvenate_weights; found"),
+    "a title with hyphens": (lambda: on(["volume-dependent plasticity"]), "perhaps volume_dependent_lr; found"),
+    "a method of a model": (
+        lambda: on([CONVERTED.crystallize]),
+        "feature should be the name of a method or a function",
+    ),
+    "the order of torch's normal": (
+        lambda: funcbio.randint(funcbio.key(0), (5,), 0, 10),
+        r"low should be an integer .* found \(5,\): the order is randint\(key, low, high, shape\)",
+    ),
+    "a seed of many bits": (lambda: funcbio.key(2**70), "seed should fit into 64 bits"),
+    "a number of a preset": (lambda: presets.keep_plasticity(pull=-1), "pull should be a number >= 0; found -1"),
+    "a share of a preset": (lambda: presets.keep_plasticity(threshold=2), r"threshold should be .* found 2"),
     "a list in a list": (lambda: on([["crystallize"]]), r"feature should be the name .*: leave out the list around it"),
     "a name misspelt": (
         lambda: on(["cristallize"]),

@@ -264,6 +264,17 @@ def test_compare_is_paired_wilcoxon(values, baseline):
     np.testing.assert_allclose([found.low, found.high], statistics.intervals(differences[:, None])[1:, 0], rtol=1e-12)
 
 
+@pytest.mark.parametrize("counts", [[1, -1] * 4, [1, -1, 1, 2, -1, 2, 1, -2], [1, 0, 0, 1, -2, -1, -2, -1, 1, 0, 1, 1]])
+@pytest.mark.parametrize("images", [112, 360, 10_000])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_shares_of_right_answers_compare_as_counts_do(counts, images, kind):
+    right = np.arange(len(counts)) % 9 + images * 9 // 10
+    values, baseline = ([*map(float, (kind(1) * n / kind(images)).astype(kind))] for n in (right + counts, right))
+    found = paired(values, baseline).compare("loss", by="rule", baseline="old").loc[0]
+    assert found.p_value == pytest.approx(stats.wilcoxon(counts).pvalue if sum(map(abs, counts)) else 1.0)
+    assert found.difference == pytest.approx(np.mean(counts) / images, rel=1e-3, abs=0.0)
+
+
 def test_compare_at_its_edges():
     row = lambda *at: paired(*at).compare("loss", "rule", "old").drop(columns=["rule", "baseline"]).loc[0].tolist()
     assert row([1.0, 2.0], [1.0, 2.0]) == [2, 0, 0.0, 0.0, 0.0, 1.0]

@@ -16,8 +16,11 @@ OPTIMIZERS = tuple(LR)
 EVERY = 16
 """Steps between two treatments of single weights."""
 
-EVERY_UNITS = 100
-"""Steps between two resets of units by a threshold: as far as two tasks of 50 steps."""
+EVERY_UNITS = 90
+"""Steps between two resets of units by a threshold, and between two returns to a slow average.
+
+No task ends with it, of 20, 50 or 100 steps: no method is told where tasks end, nor may its period tell it.
+"""
 
 
 def number(power: float) -> float:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from scipy import stats
 
-from funcbio._seeds import LEVEL, wilcoxon
+from funcbio._seeds import LEVEL, differences, wilcoxon
 from funcbio.plot._canvas import count as counted
 
 SIGNIFICANT = 0.05
@@ -52,12 +52,12 @@ def interval(numbers: Sequence[float]) -> Interval:
 
 def paired(bio: Sequence[float], plain: Sequence[float]) -> Interval:
     """Returns the mean difference bio minus plain over the seeds that both were run with, and its interval."""
-    return interval([b - p for b, p in zip(bio, plain, strict=True)])
+    return interval(differences(bio, plain))
 
 
 def p_value(bio: Sequence[float], plain: Sequence[float]) -> float:
     """Returns the p-value of Wilcoxon's signed-rank test of paired numbers; 1 if all are equal, nan if too few."""
-    return wilcoxon([b - p for b, p in zip(bio, plain, strict=True)]) if len(bio) >= FEWEST else math.nan
+    return wilcoxon(differences(bio, plain)) if len(bio) >= FEWEST else math.nan
 
 
 def adjusted(p_values: Sequence[float]) -> list[float]:
