@@ -16,10 +16,10 @@ OPTIMIZERS = tuple(LR)
 EVERY = 16
 """Steps between two treatments of single weights."""
 
-EVERY_UNITS = 90
+EVERY_UNITS = 97
 """Steps between two resets of units by a threshold, and between two returns to a slow average.
 
-No task ends with it, of 20, 50 or 100 steps: no method is told where tasks end, nor may its period tell it.
+A prime, so that it falls anywhere in tasks of 20, 50 or 100 steps: no method is told where tasks end, nor may its period tell it.
 """
 
 
