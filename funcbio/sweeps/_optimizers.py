@@ -3,7 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -57,6 +57,7 @@ class Recipe:
         options: Names of the further options of a class.
         fixed: Those that the user set, by name.
         newborn: How the memory of replaced weights starts; None keeps that of the old ones.
+        given: All numbers and options that the user set, by name.
     """
 
     make: Any
@@ -64,6 +65,7 @@ class Recipe:
     options: tuple[str, ...]
     fixed: Mapping[str, Any]
     newborn: str | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, options: Mapping[str, Any]) -> "Torch | Functional":
         """Makes the optimizer of one kind of members."""
@@ -78,9 +80,10 @@ def recipe(optimizer: Any, lr: float | None, newborn: str | None = None) -> Reci
     Raises:
         ValueError: If it is another object or class, mixes members, or gets an option that it does not have.
     """
+    given = {} if lr is None else {"lr": lr}
     if hasattr(optimizer, "init") and hasattr(optimizer, "update"):
         check_newborn(newborn, optimizer)
-        return Recipe(optimizer, {"lr": 1.0 if lr is None else lr}, (), {})
+        return Recipe(optimizer, {"lr": 1.0 if lr is None else lr}, (), {}, given=given)
     keywords = dict(optimizer.keywords) if isinstance(optimizer, partial) else {}
     optimizer_class = optimizer.func if isinstance(optimizer, partial) else optimizer
     if not is_among(optimizer_class, ELEMENTWISE):
@@ -97,11 +100,14 @@ def recipe(optimizer: Any, lr: float | None, newborn: str | None = None) -> Reci
         if name not in (*options, "lr", "weight_decay"):
             should = f"given options of {optimizer_class.__name__}{perhaps(name, options)}"
             raise ValueError(f"optimizer should be {should}; found {name!r}")
+    if lr is not None and "lr" in keywords:
+        raise ValueError(f"lr should be given once; found lr={brief(lr)} and {brief(keywords['lr'])} of the optimizer")
+    given |= keywords
     numbers = {name: keywords.pop(name, defaults[name]) for name in ("lr", "weight_decay")}
     if lr is not None:
         numbers["lr"] = lr
     check_newborn(newborn, optimizer_class)
-    return Recipe(optimizer_class, numbers, options, keywords, newborn)
+    return Recipe(optimizer_class, numbers, options, keywords, newborn, given)
 
 
 def decoupled(optimizer_class: type, options: Mapping[str, Any]) -> bool:
