@@ -45,7 +45,9 @@ def carried(new: Chosen, old: Chosen, hyper: Collection[str]) -> dict[str, list[
     before = {tuple(row[name] for name in by): row for row in reversed([*_rows(old)])}
     rows = [before[tuple(row[name] for name in by)] for row in _rows(new)]
     place = [*columns].index(RUNS)
-    columns[AT_END] = [", ".join(filter(None, (row[AT_END], ends))) for row, ends in zip(rows, new[AT_END], strict=True)]
+    columns[AT_END] = [
+        ", ".join(filter(None, (row[AT_END], ends))) for row, ends in zip(rows, new[AT_END], strict=True)
+    ]
     items = [*columns.items()]
     return dict([*items[:place], *((name, [row[name] for row in rows]) for name in earlier), *items[place:]])
 

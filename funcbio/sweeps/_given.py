@@ -26,7 +26,6 @@ GRID_HINTS = {name: f": run one sweep for each, and join them by result.label({n
     "folds": ": give the argument folds=",
     "steps": ": record_every= measures at several steps of one sweep",
     "config": ": name its fields, as {'base_lr': [...]}",
-    "learning_rate": ": its name is lr",
 }
 """What to do with names that a grid does not take."""
 

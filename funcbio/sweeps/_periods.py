@@ -39,7 +39,7 @@ def _reason(job: Job, trial: Trial, mechanism: Mechanism) -> str | None:
         return None
     period = [f"every={mechanism.every}"] if mechanism.every > 1 else []
     field = [f"{row.fields.get(first.cause, first.cause)}={hyper[first.cause]}"] if first.cause else []
-    should = f"act in one of the {job.steps} steps of the sweep"
+    should = f"act by step {job.steps}, the last one"
     return f"{mechanism.name} should {should}; found {' and '.join([*period, *field])}, so that it changes nothing"
 
 

@@ -21,7 +21,6 @@ from funcbio.sweeps._stack import build
 from funcbio.sweeps._training import Course, measured, result, spans
 from funcbio.sweeps._trials import Trial
 
-
 Noted = Callable[[str, Callable[..., Any]], Callable[..., Any]]
 """Makes of a function, and what to call it, one that notes whether it fails."""
 

@@ -45,8 +45,8 @@ class SweepResult:
             compares; empty if the result does not come from ``sweep``.
         chosen: What ``best`` chose, otherwise empty; a row for each choice. Columns by name: the other
             hyper-parameters; the chosen ones; "runs", how many runs chose; "diverged", those of them that did; the
-            mean of the metric over the others; "at_end", the names of those whose value is the smallest or largest that was tried, so that a better one
-            may lie beyond.
+            mean of the metric over the others; "at_end", the names of those whose value is the smallest or largest
+            that was tried, so that a better one may lie beyond.
 
     Example:
         >>> table = {"member": [0, 1], "seed": [0, 1], "step": [9, 9], "loss": [0.5, 0.25]}

@@ -209,7 +209,11 @@ def test_same_command_again_trains_nothing_and_writes_the_same(finished, monkeyp
         ("hidden = 4", "hidden = 5", "model.hidden = 4 instead of 5"),
         ("steps = 4\n", "steps = 6\n", "training.steps = 4 instead of 6"),
         ("seeds = 2", "seeds = 3", "seeds = 2 instead of 3"),
-        ("record_every = 2", "record_every = 2\noptimizer = 'Adam'", "training.optimizer = 'nothing' instead of 'Adam'"),
+        (
+            "record_every = 2",
+            "record_every = 2\noptimizer = 'Adam'",
+            "training.optimizer = 'nothing' instead of 'Adam'",
+        ),
     ],
 )
 def test_folder_of_another_experiment_is_refused(finished, here, capsys, old, new, names):
@@ -395,7 +399,11 @@ SHOULD_BE = [
     ("record_every = 2", "optimizer = 5", "training.optimizer should be"),
     ("record_every = 2", "options = {momentum = 0.1}", "training.optimizer should be given; found nothing"),
     ("record_every = 2", "optimizer = 'SGD'\noptions = {momentun = 1}\n", "perhaps momentum; found 'momentun'"),
-    ("record_every = 2", "optimizer = 'SGD'\noptions = 3", "training.options should be a table, [training.options]; found 3"),
+    (
+        "record_every = 2",
+        "optimizer = 'SGD'\noptions = 3",
+        "training.options should be a table, [training.options]; found 3",
+    ),
     ('metrics = ["accuracy"]', 'metrics = ["acuracy"]', "training.metrics should hold accuracy, or 'module:function'"),
     ('metrics = ["accuracy"]', 'metrics = "accuracy"', "training.metrics should be a list of names; found 'accuracy'"),
     ('metrics = ["accuracy"]', "metrics = [3]", "training.metrics should be"),

@@ -132,7 +132,7 @@ def test_two_sweeps_of_one_kind_of_trial_with_their_own_step_numbers():
     config = BioConfig(rejuvenation_parameter_dre=1e-6)
     options = {"model": lambda: nn.Linear(3, 2), "data": (X, X[:, :2]), "config": config, "steps": 2, "lr": 0.0}
     always = good(**options, mechanisms=[Mechanism("rejuvenate_weights", every=2)])
-    with pytest.warns(IdleWarning, match="act in one of the 2 steps of the sweep; found every=3"):
+    with pytest.warns(IdleWarning, match="rejuvenate_weights should act by step 2, the last one; found every=3"):
         never = good(**options, mechanisms=[Mechanism("rejuvenate_weights", every=3)])
     assert not torch.equal(always.params["weight"], never.params["weight"])
     assert torch.equal(always.params["bias"], never.params["bias"])

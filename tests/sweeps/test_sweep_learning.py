@@ -63,7 +63,9 @@ def test_a_loss_without_a_gradient_is_refused(name, chunk, tmp_path):
 )
 @pytest.mark.parametrize("chunk", [None, 2])
 def test_a_loss_that_is_no_single_number_is_refused(loss, found, chunk):
-    with pytest.raises(ValueError, match=f"loss should return a single number, a tensor of no dimensions; found {found}"):
+    with pytest.raises(
+        ValueError, match=f"loss should return a single number, a tensor of no dimensions; found {found}"
+    ):
         run(loss=loss, chunk=chunk)
 
 

@@ -78,7 +78,7 @@ def test_it_warns_exactly_where_nothing_changes(name):
     config = settings(feature, **values)
     before, reasons = warned([feature], first - 1, config)
     assert alike(before, run([], first - 1))
-    should = f"{feature} should act in one of the {first - 1} steps of the sweep; found {cause}, so that it changes nothing"
+    should = f"{feature} should act by step {first - 1}, the last one; found {cause}, so that it changes nothing"
     assert reasons == [should]
     then, reasons = warned([feature], first, config)
     assert reasons == []
@@ -96,7 +96,7 @@ def test_every_mechanism_that_waits_is_tried():
 def test_defaults_and_few_steps_change_nothing_and_say_so_once(name):
     _, reasons = warned({"plain": [], "k": [name], "again": [name]}, 3, seeds=2)
     assert len(reasons) == 1
-    assert reasons[0].startswith(f"{name} should act in one of the 3 steps of the sweep; found {name}_")
+    assert reasons[0].startswith(f"{name} should act by step 3, the last one; found {name}_")
 
 
 def own(params, grads, state, /, *, key=None):
@@ -107,7 +107,7 @@ def own(params, grads, state, /, *, key=None):
 def test_periods_of_mechanisms_count_too(feature):
     found, reasons = warned([Mechanism(feature, every=4)], 3)
     named = feature if isinstance(feature, str) else "own"
-    assert reasons == [f"{named} should act in one of the 3 steps of the sweep; found every=4, so that it changes nothing"]
+    assert reasons == [f"{named} should act by step 3, the last one; found every=4, so that it changes nothing"]
     assert alike(found, run([], 3))
     assert warned([Mechanism(feature, every=3)], 3)[1] == []
 
@@ -118,7 +118,7 @@ def test_both_periods_multiply_and_both_are_named():
     assert warned([mechanism], 4, config)[1] == []
     _, reasons = warned([mechanism], 3, config)
     assert reasons == [
-        "hare_and_tortoise should act in one of the 3 steps of the sweep; found every=2 and "
+        "hare_and_tortoise should act by step 3, the last one; found every=2 and "
         "hare_and_tortoise_every=2, so that it changes nothing"
     ]
 
@@ -135,7 +135,7 @@ def test_a_grid_sets_periods():
 
 def test_periods_in_a_partial_count_too():
     _, reasons = warned([partial(funcbio.dash, every=4)], 3)
-    assert reasons == ["dash should act in one of the 3 steps of the sweep; found every=4, so that it changes nothing"]
+    assert reasons == ["dash should act by step 3, the last one; found every=4, so that it changes nothing"]
     assert warned([partial(funcbio.dash, every=3)], 3)[1] == []
 
 
