@@ -45,15 +45,14 @@ def carried(new: Chosen, old: Chosen, hyper: Collection[str]) -> dict[str, list[
     before = {tuple(row[name] for name in by): row for row in reversed([*_rows(old)])}
     rows = [before[tuple(row[name] for name in by)] for row in _rows(new)]
     place = [*columns].index(RUNS)
-    columns[AT_END] = [
-        ", ".join(filter(None, (row[AT_END], ends))) for row, ends in zip(rows, new[AT_END], strict=True)
-    ]
+    pairs = zip((row[AT_END] for row in rows), new[AT_END], strict=True)
+    columns[AT_END] = [", ".join(filter(None, pair)) for pair in pairs]
     items = [*columns.items()]
     return dict([*items[:place], *((name, [row[name] for row in rows]) for name in earlier), *items[place:]])
 
 
 def joined(results: Sequence["SweepResult"]) -> dict[str, list[Any]]:
-    """Returns the choices of several results; raises ValueError if runs would be pooled that were chosen differently."""
+    """Returns the choices of several results; raises ValueError if runs of different choices would be pooled."""
     chosen = [(result.chosen, over(result.chosen, result.hyper)) for result in results]
     for _, names in chosen[1:]:
         _require_same_names(chosen[0][1], names, results)

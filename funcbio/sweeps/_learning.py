@@ -16,11 +16,11 @@ from funcbio.sweeps._training import Course
 
 @torch.enable_grad()
 def require_learning(job: Job) -> None:
-    """Raises ValueError if the loss of the first member has no gradient: the sweep would return what it started with."""
+    """Raises ValueError if the loss of the first member has no gradient, so that nothing would be trained."""
     first = [trial for trial in job.trials[:2] if trial.kind == job.trials[0].kind]
     engine = job.engine(first)  # Of two, so that a model of changing shapes is refused before its loss is.
     (member, batch, key), kind = Course(job, engine, first).first, engine.kind
-    outputs: list[Any] = []
+    outputs: Any = []
 
     def loss(output: Any, target: Tensor) -> Any:
         outputs.append(output)
