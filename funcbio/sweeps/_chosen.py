@@ -1,4 +1,4 @@
-"""What ``best`` chose, kept with all that is made of its result: a label, a further choice, a join."""
+"""Choices of ``best``, kept with all that is made of its result: a label, a further choice, a join."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import count

@@ -232,6 +232,7 @@ def test_what_changes_no_number_may_change(finished, here, capsys):
 
 def test_example_runs(here, capsys):
     text = EXAMPLE.read_text().replace("steps = 250", "steps = 2").replace("record_every = 25", "record_every = 1")
+    text = text.replace("every = 100", "every = 2")
     assert command.main(["sweep", write(here, text), "--output", "out"]) == 0
     table = pd.read_csv("out/table.csv")
     assert len(table) == 2 * 60
