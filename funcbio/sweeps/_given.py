@@ -12,6 +12,23 @@ from torch.utils.data import Dataset, TensorDataset
 
 from funcbio._checks import brief, is_count, is_listing, kind_of, nearest, plain_number, require, shown
 
+LEAST_SEED, MOST_SEEDS = -(1 << 63), 1 << 64
+"""Ends of the integers that a key is made from."""
+
+APART = ("model", "loss", "data", "batch_size", "optimizer", "newborn", "share", "synapses")
+"""Arguments of a sweep that are the same for all of its members, and may differ in results that are joined."""
+
+GRID_HINTS = {name: f": run one sweep for each, and join them by result.label({name}=...)" for name in APART} | {
+    "mechanisms": ": mechanisms={'a': [...], 'b': [...]} names the lists",
+    "seeds": ": give the argument seeds=",
+    "seed": ": give the argument seeds=",
+    "fold": ": folds= makes this column",
+    "folds": ": give the argument folds=",
+    "steps": ": record_every= measures at several steps of one sweep",
+    "config": ": name its fields, as {'base_lr': [...]}",
+}
+"""What to do with names that a grid does not take."""
+
 FACTORY = "a function without arguments that makes the network, as lambda: Net()"
 
 
@@ -22,6 +39,8 @@ def as_seeds(seeds: Any) -> list[int]:
     numbers = list(range(given)) if isinstance(given, int) else [_plain(seed) for seed in given]
     whole = all(isinstance(seed, int) and not isinstance(seed, bool) for seed in numbers)
     require("seeds", seeds, should, bool(numbers) and whole and len(set(numbers)) == len(numbers))
+    large = next((seed for seed in numbers if not LEAST_SEED <= seed < MOST_SEEDS), None)
+    require("seeds", large, "integers of at most 64 bits", large is None)
     return numbers
 
 
@@ -134,6 +153,11 @@ def metrics_hint(metrics: object) -> str:
     several = metrics if isinstance(metrics, list | tuple) else [metrics]
     name = next((getattr(one, "__name__", "") for one in several), "")
     return f": give them by name, {{'{name}': {name}}}" if name else ""
+
+
+def grid_hint(name: object) -> str:
+    """Returns, for a message, how to have several values of what is no hyper-parameter; "" if that is not known."""
+    return GRID_HINTS.get(name, "") if isinstance(name, str) else ""
 
 
 def optimizer_hint(optimizer: object, names: list[str]) -> str:

@@ -5,6 +5,7 @@ from torch import nn
 from funcbio.anatomy._synapses import synapses
 from funcbio.functional._idle import idle_fields, idle_mechanisms
 from funcbio.sweeps._job import Job
+from funcbio.sweeps._periods import late
 
 
 def idle_members(job: Job, network: nn.Module) -> list[str]:
@@ -16,6 +17,8 @@ def idle_members(job: Job, network: nn.Module) -> list[str]:
     for trial in {trial.kind: trial for trial in job.trials}.values():
         idle = idle_mechanisms(trial.mechanisms, trial.config, trained=trained, optimizer=optimizer)
         reasons.update(dict.fromkeys([*idle, *idle_fields(trial.config, described.values())]))
+    for trial in job.trials:  # Periods may differ between members that train together.
+        reasons.update(dict.fromkeys(late(job, trial)))
     return [*reasons]
 
 

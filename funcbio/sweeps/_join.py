@@ -1,12 +1,13 @@
-"""Results of several sweeps as one, and names that tell them apart."""
+"""Results of several sweeps as one."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from funcbio._checks import brief, require
+from funcbio._checks import brief
+from funcbio.sweeps import _chosen
 from funcbio.sweeps._settings import require_same
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ def joined(results: Sequence["SweepResult"]) -> dict[str, Any]:
     first = results[0]
     for other in results[1:]:
         _require_fitting(first, other)
+    chosen = _chosen.joined(results)
+    for other in results[1:]:
+        require_same(first.settings, other.settings, [*first.hyper, *_chosen.over(first.chosen, first.hyper)])
     _require_distinct(results)
     return {
         "table": _table(results),
@@ -32,14 +36,17 @@ def joined(results: Sequence["SweepResult"]) -> dict[str, Any]:
         "names": first.names,
         "compiled": [why for result in results for why in result.compiled],
         "settings": {path: entry for result in reversed(results) for path, entry in result.settings.items()},
+        "chosen": chosen,
     }
 
 
 def _require_fitting(first: "SweepResult", other: "SweepResult") -> None:
-    """Raises ValueError if two results have other columns, steps, settings or parameters."""
+    """Raises ValueError if two results have other columns, steps or parameters."""
     for name in sorted({*first.hyper} ^ {*other.hyper}):
-        which = "first" if name in first.hyper else "other"
-        should = f"of the same hyper-parameters; name a constant one by result.label({name}=...)"
+        which, without = ("first", other) if name in first.hyper else ("other", first)
+        chosen = name in _chosen.over(without.chosen, without.hyper)
+        label, choice = f"name a constant one by result.label({name}=...)", f"result.best(..., over={name!r})"
+        should = f"of the same hyper-parameters; {f'choose in the {which} too, by {choice}' if chosen else label}"
         raise ValueError(f"results should be {should}; found {name!r} in the {which} only")
     for what, one, two in (
         ("metrics", sorted(first.metrics), sorted(other.metrics)),
@@ -48,7 +55,6 @@ def _require_fitting(first: "SweepResult", other: "SweepResult") -> None:
     ):
         if one != two:
             raise ValueError(f"results should be of the same {what}; found {brief(one)} and {brief(two)}")
-    require_same(first.settings, other.settings, first.hyper)
 
 
 def _shapes(result: "SweepResult") -> list[tuple[str, tuple[int, ...]]]:
@@ -79,15 +85,3 @@ def _table(results: Sequence["SweepResult"]) -> Table:
 
 def _stacked(stacks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([each[name] for each in stacks]) for name in stacks[0]}
-
-
-def labelled(table: Mapping[str, Sequence[Any]], hyper: Iterable[str], labels: Mapping[str, Any]) -> Table:
-    """Returns a table with a further hyper-parameter for each label; see ``SweepResult.label``."""
-    for name, value in labels.items():
-        require(name, value, "a number or a text", type(value) in (int, float, str, bool))
-        if name in table:
-            raise ValueError(f"label should have a new name, not that of a column; found {name!r}")
-    count = len(table["step"])
-    first = ("member", "seed", *hyper)
-    columns = {name: list(table[name]) for name in first} | {name: [value] * count for name, value in labels.items()}
-    return columns | {name: list(column) for name, column in table.items() if name not in first}

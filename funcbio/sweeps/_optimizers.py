@@ -3,7 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -58,6 +58,7 @@ class Recipe:
         fixed: Those that the user set, by name.
         newborn: How the memory of replaced weights starts; None keeps that of the old ones.
         no_decay: Parts of the paths of parameters that weight decay leaves alone.
+        given: All numbers and options that the user set, by name.
     """
 
     make: Any
@@ -65,6 +66,7 @@ class Recipe:
     options: tuple[str, ...]
     fixed: Mapping[str, Any]
     newborn: str | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
     no_decay: tuple[str, ...] = ()
 
     def decays(self, name: str) -> bool:
@@ -84,10 +86,11 @@ def recipe(optimizer: Any, lr: float | None, newborn: str | None = None, no_deca
     Raises:
         ValueError: If it is another object or class, mixes members, or gets an option that it does not have.
     """
+    given = {} if lr is None else {"lr": lr}
     if hasattr(optimizer, "init") and hasattr(optimizer, "update"):
         check_newborn(newborn, optimizer)
         require("no_decay", no_decay, "left out for a functional optimizer, which has no weight decay", not no_decay)
-        return Recipe(optimizer, {"lr": 1.0 if lr is None else lr}, (), {})
+        return Recipe(optimizer, {"lr": 1.0 if lr is None else lr}, (), {}, given=given)
     keywords = dict(optimizer.keywords) if isinstance(optimizer, partial) else {}
     optimizer_class = optimizer.func if isinstance(optimizer, partial) else optimizer
     if not is_among(optimizer_class, ELEMENTWISE):
@@ -104,6 +107,9 @@ def recipe(optimizer: Any, lr: float | None, newborn: str | None = None, no_deca
         if name not in (*options, "lr", "weight_decay"):
             should = f"given options of {optimizer_class.__name__}{perhaps(name, options)}"
             raise ValueError(f"optimizer should be {should}; found {name!r}")
+    if lr is not None and "lr" in keywords:
+        raise ValueError(f"lr should be given once; found lr={brief(lr)} and {brief(keywords['lr'])} of the optimizer")
+    given |= keywords
     numbers = {name: keywords.pop(name, defaults[name]) for name in ("lr", "weight_decay")}
     if lr is not None:
         numbers["lr"] = lr
@@ -114,7 +120,7 @@ def recipe(optimizer: Any, lr: float | None, newborn: str | None = None, no_deca
         and all(isinstance(part, str) and part for part in no_decay)
     )
     require("no_decay", no_decay, "a list of names of parameters, modules, or parts of such names", named)
-    return Recipe(optimizer_class, numbers, options, keywords, newborn, tuple(sorted(no_decay)))
+    return Recipe(optimizer_class, numbers, options, keywords, newborn, given, tuple(sorted(no_decay)))
 
 
 def require_named(recipe: Recipe, network: nn.Module) -> None:

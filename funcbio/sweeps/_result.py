@@ -16,7 +16,7 @@ from funcbio._checks import brief, is_listing, require_path
 from funcbio._seeds import extra
 from funcbio.files._aside import write_aside
 from funcbio.plot import _sweep_curves as figures
-from funcbio.sweeps import _best, _join
+from funcbio.sweeps import _best, _chosen, _join, _labels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,10 +43,10 @@ class SweepResult:
         compiled: What ``compile="auto"`` chose for each kind of members, and by what estimate; otherwise empty.
         settings: Descriptions of what all members have in common, such as the data and the loss, by which ``join``
             compares; empty if the result does not come from ``sweep``.
-        chosen: What ``best`` chose, otherwise empty. Columns by name: the other hyper-parameters; the chosen ones;
-            "runs", how many runs chose; "diverged", those of them that did; the mean of the metric over the others;
-            "at_end", the names of those whose value is the smallest or largest that was tried, so that a better one
-            may lie beyond.
+        chosen: What ``best`` chose, otherwise empty; a row for each choice. Columns by name: the other
+            hyper-parameters; the chosen ones; "runs", how many runs chose; "diverged", those of them that did; the
+            mean of the metric over the others; "at_end", the names of those whose value is the smallest or largest
+            that was tried, so that a better one may lie beyond.
 
     Example:
         >>> table = {"member": [0, 1], "seed": [0, 1], "step": [9, 9], "loss": [0.5, 0.25]}
@@ -325,7 +325,7 @@ class SweepResult:
             {name: stack[found.members] for name, stack in self.buffers.items()},
             names=self.names,
             settings=self.settings,
-            chosen=found.chosen,
+            chosen=_chosen.carried(found.chosen, self.chosen, self.hyper),
         )
 
     def join(self, *others: "SweepResult") -> "SweepResult":
@@ -340,8 +340,9 @@ class SweepResult:
 
         Raises:
             TypeError: If one of them is no result.
-            ValueError: If hyper-parameters, settings, metrics, recorded steps or shapes of parameters differ, or a seed
-                was run with the same hyper-parameters in two of them.
+            ValueError: If hyper-parameters, settings, metrics, recorded steps or shapes of parameters differ, if
+                ``best`` chose other values for the same hyper-parameters, or if a seed was run with the same
+                hyper-parameters in two of them.
 
         Example:
             >>> x = torch.randn(64, 4)
@@ -364,14 +365,16 @@ class SweepResult:
                 raise TypeError(f"others should be results of sweep; found {brief(other)}{hint}")
         return SweepResult(**_join.joined([self, *others]))
 
-    def label(self, **labels: float | str | bool) -> "SweepResult":
+    def label(self, **labels: float | str | bool | Mapping[str, str]) -> "SweepResult":
         """Returns the result with further hyper-parameters, each the same for all runs; to tell joined results apart.
 
         Args:
-            **labels: Values by name. A label of the name of an argument of ``sweep`` lets that argument differ.
+            **labels: Values by name. A label of the name of an argument of ``sweep`` lets that argument differ. Lists
+                of mechanisms that have names get others by ``mechanisms={"old": "new"}``.
 
         Raises:
-            ValueError: If a name is that of a column, or a value is neither a number nor a text.
+            ValueError: If a name is that of a column, of the table or of ``chosen``, a value is neither a number nor a
+                text, or two lists of mechanisms would have one name.
 
         Example:
             >>> table = {"member": [0, 1], "seed": [0, 1], "step": [9, 9], "loss": [0.5, 0.25]}
@@ -379,9 +382,8 @@ class SweepResult:
             >>> sgd.label(optimizer="sgd").join(adam.label(optimizer="adam")).table["optimizer"]
             ['sgd', 'sgd', 'adam', 'adam']
         """
-        content = {name: value for name, value in vars(self).items() if name not in ("members", "table", "hyper")}
-        table = _join.labelled(self.table, self.hyper, labels)
-        return SweepResult(table=table, hyper=[*self.hyper, *labels], **content)
+        content = {name: value for name, value in vars(self).items() if name != "members"}
+        return SweepResult(**content | _labels.labelled(self, labels))
 
     def curves(self, metric: str, by: str | None = None) -> "Figure":
         """Draws a metric over the steps; see ``funcbio.plot._sweep_curves.curves``."""

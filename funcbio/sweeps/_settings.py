@@ -1,7 +1,8 @@
 """The settings that all members of a sweep share: what has to be the same in results that are joined."""
 
+import re
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ def settings_of(job: Job) -> Seen:
         **{name: getattr(job, name) for name in ARGUMENTS},
         **{name: _sampled(getattr(job, name)) for name in ("data", "test")},
         "share": sorted(job.shared),
+        "synapses": job.synapses,
         "optimizer": job.recipe.make,
         "newborn": job.recipe.newborn,
         "no_decay": job.recipe.no_decay,
@@ -52,7 +54,7 @@ def _some_of(values: Tensor) -> tuple[tuple[int, ...], Tensor]:
 def _mechanisms(job: Job) -> dict[str, Any]:
     """Returns the list of mechanisms, or each of several by name, with its length: an empty one has no parts."""
     if VARIANT not in job.trials[0].values:
-        return {VARIANT: job.trials[0].mechanisms}
+        return {f"{VARIANT}.length": len(job.trials[0].mechanisms), VARIANT: job.trials[0].mechanisms}
     named = {f"{VARIANT}[{trial.values[VARIANT]!r}]": trial.mechanisms for trial in job.trials}
     return {**{f"{name}.length": len(listed) for name, listed in named.items()}, **named}
 
@@ -68,7 +70,8 @@ def require_same(one: Seen, other: Seen, hyper: Collection[str]) -> None:
     comparison = compare(*({path: seen[path] for path in shared if path in seen} for seen in (one, other)))
     if comparison.different is not None:
         path, first, second = comparison.different
-        should = f"of the same settings, or told apart: result.label({_root(path)}=...)"
+        label = f"{VARIANT}={{{_name(path)}: ...}}" if _name(path) else f"{_root(path)}=..."
+        should = f"of the same settings, or told apart: result.label({label})"
         raise ValueError(f"results should be {should}; found another {path}: {first:.80} and {second:.80}")
     if comparison.unseen:
         text = f"{', '.join(comparison.unseen[:5])} should be the same in results that are joined, which cannot be seen"
@@ -78,9 +81,30 @@ def require_same(one: Seen, other: Seen, hyper: Collection[str]) -> None:
 def _is_compared(path: str, one: Seen, other: Seen, hyper: Collection[str]) -> bool:
     if _root(path) != VARIANT or VARIANT not in hyper:
         return _root(path) not in hyper
-    name = path.partition("]")[0]
-    return all(any(each.partition("]")[0] == name for each in seen) for seen in (one, other))
+    return all(any(_root(each) == VARIANT and _name(each) == _name(path) for each in seen) for seen in (one, other))
+
+
+def renamed(seen: Seen, names: Mapping[str, Any]) -> Seen:
+    """Returns settings with lists of mechanisms named anew; "" stands for a list without a name."""
+    if not names:
+        return seen
+    spelled = {repr(old) if old else "": f"{VARIANT}[{new!r}]" for old, new in names.items()}
+    paths = {path: _named(path) for path in seen if _root(path) == VARIANT and _name(path) in spelled}
+    return {spelled[_name(path)] + path[len(paths[path]) :] if path in paths else path: seen[path] for path in seen}
+
+
+def _named(path: str) -> str:
+    """Returns the beginning of a path, up to the name of a list of mechanisms."""
+    found = re.match(rf"{VARIANT}(\[(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")\])?", path)
+    return "" if found is None else found[0]
+
+
+def _name(path: str) -> str:
+    """Returns the name of a list of mechanisms as a path spells it; "" if the list has none."""
+    return _named(path)[len(VARIANT) + 1 : -1]
 
 
 def _root(path: str) -> str:
-    return path.partition("[")[0].partition(".")[0]
+    """Returns the name of the argument that a path begins with; behind it stand parts: [0], .field, :global."""
+    found = re.match(r"\w*", path)
+    return "" if found is None else found[0]

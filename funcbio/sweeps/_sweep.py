@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +26,7 @@ from funcbio.sweeps._folds import as_folds
 from funcbio.sweeps._given import as_grid, as_rate, as_seeds, as_tensors
 from funcbio.sweeps._idle import idle_members
 from funcbio.sweeps._job import Data, Job
+from funcbio.sweeps._learning import require_learning
 from funcbio.sweeps._modes import modes_taken_off
 from funcbio.sweeps._optimizers import OF_OPTIMIZERS, recipe, require_named
 from funcbio.sweeps._progress import bar
@@ -38,7 +38,7 @@ from funcbio.sweeps._starts import same_starts
 from funcbio.sweeps._store import Store, Trained
 from funcbio.sweeps._stream import Stream
 from funcbio.sweeps._training import train
-from funcbio.sweeps._trials import Trial, as_variants, make_trials
+from funcbio.sweeps._trials import Trial, as_variants, make_trials, table_value
 
 
 @names_arguments(IN_CONFIG | OF_OPTIMIZERS)
@@ -289,6 +289,7 @@ def _plan(job: Job, store: Store, chunk: int | None) -> dict[str, list[Trial]]:
     share = -(-len(job.trials) // _ranks.world())
 
     def plan() -> dict[str, Any]:
+        require_learning(job)
         size = min(share, *map(job.members_at_once, kinds.values())) if chunk is None else chunk
         if job.compile != "auto":
             return {"chunk": size}
@@ -326,7 +327,7 @@ def collect(job: Job, chunks: Mapping[str, Sequence[Trial]], results: Mapping[st
     for name, members in chunks.items():
         for position, trial in enumerate(members):
             places[trial.index] = results[name], position
-            start = (trial.index, trial.seed, *(_plain(trial.values[n]) for n in hyper))
+            start = (trial.index, trial.seed, *(table_value(trial.values[n]) for n in hyper))
             rows += [(*start, row["step"], *(row[n][position] for n in metrics)) for row in results[name].rows]
     rows.sort(key=lambda row: (row[0], row[2 + len(hyper)]))
     columns = ["member", "seed", *hyper, "step", *metrics]
@@ -351,9 +352,3 @@ def collect(job: Job, chunks: Mapping[str, Sequence[Trial]], results: Mapping[st
         names=names,
         compiled=job.choices,
     )
-
-
-def _plain(value: Any) -> Any:
-    """Returns a value as it can stand in a table."""
-    value = value.value if isinstance(value, Enum) else value
-    return value if type(value) in (int, float, str, bool) else str(value)

@@ -1,7 +1,7 @@
 """Training of the members of one chunk from where they are to the end, with a row of numbers at every record."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,12 +26,14 @@ class Course:
 
     Attributes:
         held_out: Number of examples to measure on.
+        metrics: What is measured on them.
         rows: Their row numbers in the data, shape ``(members, examples)``; None if all members share test data.
     """
 
     def __init__(self, job: Job, engine: Engine, trials: Sequence[Trial]) -> None:
         learned, self.rows = (rows_of(job.folds, trials, part, job.device) for part in (0, 1))
         self.job, self.start = job, engine.members
+        self.metrics = {"loss": job.loss, **job.metrics}
         self.batches = Batches(job, engine.members.keys["batches"], learned)
         self.noise = StepKeys(engine.members.keys["noise"])
         self.held_out = (len(job.held_out[0]) if job.held_out else 0) if self.rows is None else self.rows.shape[1]
@@ -110,10 +112,12 @@ def spans(count: int) -> list[slice]:
     return [slice(at, min(at + MEASURED_AT_ONCE, count)) for at in range(0, count, MEASURED_AT_ONCE)]
 
 
-def measured(engine: Engine, course: Course, parts: Sequence[slice]) -> dict[str, list[float]]:
+def measured(
+    engine: Engine, course: Course, parts: Sequence[slice], metrics: Mapping[str, Callable[..., Tensor]] | None = None
+) -> dict[str, list[float]]:
     """Returns the metrics of every member on parts of the examples, averaged over all parts."""
     job, rows, totals = course.job, course.rows, dict[str, Any]()
-    metrics = {"loss": job.loss, **job.metrics}
+    metrics = course.metrics if metrics is None else metrics
     for part in parts:
         shared = [tensor[part] for tensor in job.held_out]
         values = engine.measure(metrics, shared) if rows is None else engine.measure_rows(metrics, rows[:, part])

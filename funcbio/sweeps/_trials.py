@@ -3,13 +3,15 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from enum import Enum
 from typing import Any
 
-from funcbio._checks import brief, is_listing, is_number, large_hint, order_hint, perhaps
+from funcbio._checks import brief, is_listing, is_number, large_hint, order_hint, perhaps, require
 from funcbio.base import Key, listed
 from funcbio.bio_config import BioConfig
 from funcbio.mechanisms._placed import Mechanism, as_mechanisms, mechanisms_hint
 from funcbio.rng import fold_in, key
+from funcbio.sweeps._given import grid_hint
 from funcbio.sweeps._optimizers import Recipe
 
 SHARED = ("weights", "rates", "batches", "noise")
@@ -88,8 +90,10 @@ def make_trials(
         combinations = [{VARIANT: name, **combination} for name in variants for combination in combinations]
     if folds and not any(FOLD in combination for combination in combinations):
         combinations = [{**combination, FOLD: fold} for combination in combinations for fold in range(folds)]
+    _require_distinct(combinations)
     trials = []
     for combination in combinations:
+        _require_free(combination, recipe.given)
         _check_fold(combination, folds)
         resolved = _resolve(combination, variants, config, recipe, [FOLD] if folds else [])
         for seed in seeds:
@@ -109,6 +113,8 @@ def as_variants(mechanisms: Any) -> dict[str, tuple[Mechanism, ...]]:
         if not is_listing(items):
             where = f"mechanisms[{name!r}]" if name else "mechanisms"
             raise ValueError(f"{where} should be a list of mechanisms; found {brief(items)}{mechanisms_hint(items)}")
+    names = [str(name) for name in named]
+    require("mechanisms", names, "lists by different names", len({*names}) == len(names))
     return {str(name): as_mechanisms(items) for name, items in named.items()}
 
 
@@ -147,7 +153,9 @@ def _resolve(
     names = [*config_fields, *recipe.numbers, *recipe.options, *([VARIANT] if is_named(variants) else []), *others]
     for name in combination:
         if name not in names:
-            raise ValueError(f"grid should name hyper-parameters{perhaps(name, names)}; found {brief(name)}")
+            hint = grid_hint(name)
+            near = "" if hint else perhaps(name, names)
+            raise ValueError(f"grid should name hyper-parameters{near}; found {brief(name)}{hint}")
     config = config.replace(**{name: value for name, value in combination.items() if name in config_fields})
     mechanisms = variants[_variant(combination, variants)]
     _check_mechanisms(mechanisms, config)
@@ -158,6 +166,30 @@ def _resolve(
     numbers = {name: float(value) for name, value in numbers.items()} | numbers_of(config)
     options = {**recipe.fixed, **{n: v for n, v in combination.items() if n in recipe.options}}
     return {"config": config, "numbers": numbers, "options": options, "mechanisms": mechanisms}
+
+
+def table_value(value: Any) -> Any:
+    """Returns a value of a hyper-parameter as it can stand in a table."""
+    value = value.value if isinstance(value, Enum) else value
+    return value if type(value) in (int, float, str, bool) else str(value)
+
+
+def _require_distinct(combinations: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ValueError if two combinations look alike in a table: a seed would count twice there."""
+    seen = set[tuple[Any, ...]]()
+    for combination in combinations:
+        at = {name: table_value(value) for name, value in combination.items()}
+        values = tuple(at[name] for name in combinations[0])
+        if values in seen:
+            raise ValueError(f"grid should hold every combination once; found {at} twice")
+        seen.add(values)
+
+
+def _require_free(combination: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raises ValueError if an argument sets what the grid sets too."""
+    for name, value in given.items():
+        if name in combination:
+            raise ValueError(f"{name} should be left out where the grid sets it; found {name}={brief(value)} beside it")
 
 
 def _check_fold(combination: Mapping[str, Any], folds: int) -> None:

@@ -165,6 +165,7 @@ def test_the_limits_of_a_search_are_allowed_values(method):
             assert set(found) - known <= {"lr", "weight_decay"}
 
 
+@pytest.mark.filterwarnings("ignore:.* should act by step")
 @pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     ("optimizer", "method"),

@@ -80,6 +80,7 @@ TINY = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:rejuvenate_weights should act by step 4")
 def test_each_trains_some_mechanisms_by_one_optimizer(tmp_path, capsys):
     assert command.main(["each", *TINY["each"], "--output", str(tmp_path)]) == 0
     results = json.loads((tmp_path / "results.json").read_text())

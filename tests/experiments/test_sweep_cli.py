@@ -39,7 +39,6 @@ name = "digits"
 loss = "cross_entropy"
 steps = 4
 batch_size = 256
-lr = 0.5
 metrics = ["accuracy"]
 record_every = 2
 
@@ -210,7 +209,11 @@ def test_same_command_again_trains_nothing_and_writes_the_same(finished, monkeyp
         ("hidden = 4", "hidden = 5", "model.hidden = 4 instead of 5"),
         ("steps = 4\n", "steps = 6\n", "training.steps = 4 instead of 6"),
         ("seeds = 2", "seeds = 3", "seeds = 2 instead of 3"),
-        ("lr = 0.5", "lr = 0.5\noptimizer = 'Adam'", "training.optimizer = 'nothing' instead of 'Adam'"),
+        (
+            "record_every = 2",
+            "record_every = 2\noptimizer = 'Adam'",
+            "training.optimizer = 'nothing' instead of 'Adam'",
+        ),
     ],
 )
 def test_folder_of_another_experiment_is_refused(finished, here, capsys, old, new, names):
@@ -229,6 +232,7 @@ def test_what_changes_no_number_may_change(finished, here, capsys):
 
 def test_example_runs(here, capsys):
     text = EXAMPLE.read_text().replace("steps = 250", "steps = 2").replace("record_every = 25", "record_every = 1")
+    text = text.replace("every = 100", "every = 2")
     assert command.main(["sweep", write(here, text), "--output", "out"]) == 0
     table = pd.read_csv("out/table.csv")
     assert len(table) == 2 * 60
@@ -321,8 +325,8 @@ def test_batches_from_a_function_and_an_optimizer_of_your_own(here, capsys):
 def test_networks_and_optimizers_of_the_library(here, parts, capsys):
     model, optimizer = parts
     text = BASE.replace('"mlp"', f'"{model}"').replace("hidden = 4", "" if model == "cnn" else "hidden = 4")
-    text = text.replace("lr = 0.5", f'optimizer = "{optimizer}"\nshare = ["weights", "rates"]')
-    text = text.replace("[config]", "[training.options]\nbetas = [0.8, 0.9]\nweight_decay = 0.1\n[config]")
+    text = text.replace("record_every = 2", f'optimizer = "{optimizer}"\nshare = ["weights", "rates"]')
+    text = text.replace("[config]", "[training.options]\nweight_decay = 0.1\n[config]")
     text = text.replace("lr = [0.1, 1]", "lr = [0.01]\nbetas = [[0.8, 0.9], [0.9, 0.99]]")
     assert command.main(["sweep", write(here, text)]) == 0
     assert set(pd.read_csv("results/trial/table.csv").betas) == {"[0.8, 0.9]", "[0.9, 0.99]"}
@@ -383,7 +387,7 @@ SHOULD_BE = [
     ("lr = [0.1, 1]", "lr = [nan]", "lr should be a number >= 0; found nan"),
     ("lr = [0.1, 1]", "lr = 0.1", "grid['lr'] should be a list"),
     ("lr = [0.1, 1]", "lr = []", "grid['lr'] should be a list"),
-    ("lr = [0.1, 1]", "lr = [0.1, 0.1]", "seeds should be distinct in each combination"),
+    ("lr = [0.1, 1]", "lr = [0.1, 0.1]", "grid should hold every combination once"),
     ("lr = [0.1, 1]", "lrr = [0.1]", "grid should name hyper-parameters, perhaps lr; found 'lrr'"),
     ("lr = [0.1, 1]", "momentum = [-1]", "Invalid momentum value: -1"),
     ("lr = [0.1, 1]", "fuzzy_lr_distribution = ['gama']", "fuzzy_lr_distribution should be one of"),
@@ -393,10 +397,14 @@ SHOULD_BE = [
     ("[grid]", "[[grid]]\nlr = 1\n[[grid]]", "grid should name the same hyper-parameters in every entry"),
     ("metrics = [", "optimizer = 'SDG'\nmetrics = [", "perhaps SGD; found 'SDG'"),
     ("metrics = [", "optimizer = 'LBFGS'\nmetrics = [", "optimizer should be one of torch.optim's"),
-    ("lr = 0.5", "optimizer = 5", "training.optimizer should be"),
-    ("lr = 0.5", "options = {momentum = 0.1}", "training.optimizer should be given; found nothing"),
-    ("lr = 0.5", "optimizer = 'SGD'\noptions = {momentun = 1}\n", "perhaps momentum; found 'momentun'"),
-    ("lr = 0.5", "optimizer = 'SGD'\noptions = 3", "training.options should be a table, [training.options]; found 3"),
+    ("record_every = 2", "optimizer = 5", "training.optimizer should be"),
+    ("record_every = 2", "options = {momentum = 0.1}", "training.optimizer should be given; found nothing"),
+    ("record_every = 2", "optimizer = 'SGD'\noptions = {momentun = 1}\n", "perhaps momentum; found 'momentun'"),
+    (
+        "record_every = 2",
+        "optimizer = 'SGD'\noptions = 3",
+        "training.options should be a table, [training.options]; found 3",
+    ),
     ('metrics = ["accuracy"]', 'metrics = ["acuracy"]', "training.metrics should hold accuracy, or 'module:function'"),
     ('metrics = ["accuracy"]', 'metrics = "accuracy"', "training.metrics should be a list of names; found 'accuracy'"),
     ('metrics = ["accuracy"]', "metrics = [3]", "training.metrics should be"),

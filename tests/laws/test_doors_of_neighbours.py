@@ -374,6 +374,7 @@ def test_steps_in_which_little_has_a_gradient_are_made(name):
     ],
     ids=["sparse", "hare", "dash", "swr", "plain"],
 )
+@pytest.mark.filterwarnings("ignore:dash should act by step 3")
 def test_a_partial_keeps_what_its_keywords_need(feature):
     model, optimizer, handle = handled([feature])
     learn(model, optimizer, 3)

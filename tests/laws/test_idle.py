@@ -44,7 +44,7 @@ def by_attach_to_a_converted_model(mechanisms, optimizer=torch.optim.SGD, model=
 
 
 def by_sweep(mechanisms, optimizer=torch.optim.SGD, model=net, **config):
-    data = {"steps": 1, "batch_size": 8, "lr": 0.1, "seeds": 1, "progress": False}
+    data = {"steps": 10, "batch_size": 8, "lr": 0.1, "seeds": 1, "progress": False}
     config = BioConfig(**config)
     sweep(
         model, nn.functional.mse_loss, (X, X[:, :2]), optimizer=optimizer, mechanisms=mechanisms, config=config, **data

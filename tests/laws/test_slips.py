@@ -32,7 +32,9 @@ class Splitter:
 
 def run(**changes):
     arguments = {"model": lambda: nn.Linear(4, 1), "loss": F.mse_loss, "data": (X, Y), "steps": 2, "batch_size": 8}
-    return sweep(**{**arguments, "seeds": 2, "lr": 0.1, "progress": False, **changes})
+    return sweep(
+        **{**arguments, "seeds": 2, "progress": False, **({} if "grid" in changes else {"lr": 0.1}), **changes}
+    )
 
 
 def on(mechanisms, optimizer=None, model=MODEL, **options):

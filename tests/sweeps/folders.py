@@ -105,6 +105,7 @@ SETTINGS = {
     "own mechanism": {"mechanisms": [scaled(2.0), Mechanism(scaled(3.0), every=2, hyper={"much": "base_lr"})]},
     "mechanisms": {
         "mechanisms": {"plain": [], "bio": ["crystallize", "fuzzy_learning_rates"]},
+        "lr": None,
         "grid": {"lr": [0.1, 1]},
     },
     "configuration": {"config": BioConfig(weight_splitting_Gamma=2, weight_splitting_activation_function=torch.relu)},

@@ -98,7 +98,9 @@ PAIRS = {
     "place of a mechanism": each(
         "mechanisms", [[Mechanism(folders.scaled(1.0), where=where)] for where in ("gradient", "update")]
     ),
-    "rhythm of a mechanism": each("mechanisms", [[Mechanism("volume_dependent_lr", every=every)] for every in (1, 2)]),
+    "rhythm of a mechanism": tuple(
+        {"steps": 2, "mechanisms": [Mechanism("volume_dependent_lr", every=every)]} for every in (1, 2)
+    ),
     "order of mechanisms": each(
         "mechanisms", [["fuzzy_learning_rates", "volume_dependent_lr"], ["volume_dependent_lr", "fuzzy_learning_rates"]]
     ),
@@ -135,7 +137,7 @@ PAIRS = {
     "batch_size": each("batch_size", [8, 4]),
     "record_every": ({"steps": 2, "record_every": 1}, {"steps": 2, "record_every": 2}),
     "share": each("share", [[], ["weights"]]),
-    "grid": each("grid", [{"lr": [0.1, 0.2]}, {"lr": [0.1, 0.3]}]),
+    "grid": each("grid", [{"base_lr": [0.1, 0.2]}, {"base_lr": [0.1, 0.3]}]),
     "configuration": each("config", [BioConfig(), BioConfig(dampening_factor=0.5)]),
     "function of the configuration": each(
         "config", [BioConfig(**GAMMA, weight_splitting_activation_function=f) for f in (torch.tanh, torch.relu)]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from funcbio import BioConfig, ConfigError, Mechanism, sweep
+from funcbio import BioConfig, ConfigError, IdleWarning, Mechanism, sweep
 
 X = torch.randn(16, 3)
 Y = X[:, :1]
@@ -130,16 +130,9 @@ def test_data_may_be_a_function_of_a_key():
 def test_two_sweeps_of_one_kind_of_trial_with_their_own_step_numbers():
     """A period counts steps, from 1."""
     config = BioConfig(rejuvenation_parameter_dre=1e-6)
-    always, never = (
-        good(
-            model=lambda: nn.Linear(3, 2),
-            data=(X, X[:, :2]),
-            config=config,
-            mechanisms=[Mechanism("rejuvenate_weights", every=every)],
-            steps=2,
-            lr=0.0,
-        )
-        for every in (2, 3)
-    )
+    options = {"model": lambda: nn.Linear(3, 2), "data": (X, X[:, :2]), "config": config, "steps": 2, "lr": 0.0}
+    always = good(**options, mechanisms=[Mechanism("rejuvenate_weights", every=2)])
+    with pytest.warns(IdleWarning, match="rejuvenate_weights should act by step 2, the last one; found every=3"):
+        never = good(**options, mechanisms=[Mechanism("rejuvenate_weights", every=3)])
     assert not torch.equal(always.params["weight"], never.params["weight"])
     assert torch.equal(always.params["bias"], never.params["bias"])

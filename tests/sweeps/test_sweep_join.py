@@ -27,7 +27,8 @@ def accuracy(output, target):
 
 
 def swept(*, data=(X, Y), **options):
-    options = {"steps": 4, "batch_size": 8, "lr": 0.1, "seeds": 2, "mechanisms": {"plain": []}, "chunk": 2} | options
+    options = {"steps": 4, "batch_size": 8, "seeds": 2, "mechanisms": {"plain": []}, "chunk": 2} | options
+    options = ({} if "lr" in options.get("grid", {}) else {"lr": 0.1}) | options
     return funcbio.sweep(net, F.cross_entropy, data, progress=False, record_every=2, **options)
 
 
@@ -86,6 +87,7 @@ TRIED = {
     "momentum": {"optimizer": partial(torch.optim.SGD, momentum=0.5)},
     "base_lr": {"config": BioConfig(base_lr=0.3)},
     "share": {"share": ["weights"]},
+    "synapses": {"synapses": ["0.weight"]},
     "newborn": {"newborn": "zero"},
     "data": {"data": (X + 1.0, Y)},
 }
@@ -133,6 +135,46 @@ def test_lists_of_one_name_are_the_same():
         first.join(swept(mechanisms={"plain": ["l2_init"]}, seeds=[2]))
     with pytest.raises(ValueError, match="found another mechanisms"):
         swept(mechanisms=[]).join(swept(mechanisms=["l2_init"], seeds=[2]))
+
+
+def test_lists_get_other_names_as_the_message_says():
+    first, other = swept(mechanisms=LISTS), swept(mechanisms={"plain": ["l2_init"]}, seeds=[2])
+    with pytest.raises(ValueError, match=r"told apart: result.label\(mechanisms={'plain': \.\.\.}\); found another"):
+        first.join(other)
+    both = first.join(other.label(mechanisms={"plain": "also l2"}))
+    alike(both, first.join(swept(mechanisms={"also l2": ["l2_init"]}, seeds=[2])))
+    with pytest.raises(ValueError, match=r"found another mechanisms\['also l2'\]"):
+        both.join(swept(mechanisms={"also l2": []}, seeds=[3]))
+    renamed = first.label(mechanisms={"plain": "l2", "l2": "plain"})
+    with pytest.raises(ValueError, match=r"found another mechanisms\['l2'\]"):
+        renamed.join(swept(mechanisms=LISTS, seeds=[2]))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"plane": "a"}, r"mechanisms should be one of the lists of mechanisms 'plain', 'l2', 'bio'; found 'plane'"),
+        ({"plain": "l2"}, r"mechanisms should be given different names; found \['l2', 'l2', 'bio'\]"),
+        ({"plain": 3}, r"mechanisms should be named by texts; found 3"),
+    ],
+)
+def test_new_names_of_lists_keep_the_lists_apart(names, message):
+    table = {"member": [0, 1, 2], "seed": [0] * 3, "mechanisms": [*LISTS], "step": [1] * 3, "loss": [1.0] * 3}
+    with pytest.raises(ValueError, match=message):
+        SweepResult(table, ["mechanisms"], {}, {}).label(mechanisms=names)
+
+
+@pytest.mark.parametrize("listed", [["l2_init"], ["volume_dependent_lr"], []], ids=["same", "other", "none"])
+def test_a_list_that_gets_a_name_is_that_of_a_sweep_with_this_name(listed):
+    named = swept(mechanisms={"a": ["l2_init"]})
+    labelled = swept(mechanisms=listed, seeds=[2]).label(mechanisms="a")
+    if listed == ["l2_init"]:
+        alike(named.join(labelled), swept(mechanisms={"a": ["l2_init"]}, seeds=3))
+    else:
+        with pytest.raises(ValueError, match=r"found another mechanisms\['a'\]"):
+            named.join(labelled)
+    unnamed = swept(mechanisms=["l2_init"])
+    assert unnamed.label(mechanisms="b").join(labelled).table["mechanisms"] == ["b"] * 4 + ["a"] * 2
 
 
 def test_overlap_is_refused():

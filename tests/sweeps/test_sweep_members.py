@@ -52,7 +52,7 @@ def everything(distribution="uniform", **options):
 
 def engine(seeds, steps, *, model=mlp, mechanisms=EVERY, config=None, grid=(), optimizer=torch.optim.SGD, **options):
     """Trains some steps and returns what is theirs, and the losses of the last step."""
-    made = recipe(optimizer, 0.1)
+    made = recipe(optimizer, None if "lr" in grid else 0.1)
     config = everything() if config is None else config
     trials = make_trials(seeds, grid, as_variants(mechanisms), config, made)
     job = Job(

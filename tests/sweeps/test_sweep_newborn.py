@@ -44,6 +44,8 @@ DATA = (X, X[:, :3].argmax(1))
 
 def swept(make, newborn, **keywords):
     keywords = {"steps": STEPS, "seeds": 2, **keywords}
+    if isinstance(make, partial):  # The grid sets the decay.
+        make = partial(make.func, **{name: value for name, value in make.keywords.items() if name != "weight_decay"})
     return funcbio.sweep(
         net, F.cross_entropy, DATA, batch_size=16, optimizer=make, lr=0.05, mechanisms=MECHANISMS, newborn=newborn,
         share=["weights"], grid={"weight_decay": [0.0, 0.1]}, progress=False, record_every=1, **keywords

@@ -73,7 +73,7 @@ def test_members_of_one_sweep_draw_numbers_of_their_own(name):
 
 
 def test_silent_units_start_anew_and_their_statistics_too():
-    found, start = run("redo", lr=0.0, steps=2, share=["weights"]), run("redo", lr=0.0, steps=1, share=["weights"])
+    found, start = run("redo", lr=0.0, steps=2, share=["weights"]), run(lr=0.0, steps=1, share=["weights"])
     for seed in range(3):
         before, after = start.member(seed), found.member(seed)
         new = torch.tensor([False, True, True, False, False, False, False, False])

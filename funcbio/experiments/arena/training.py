@@ -54,6 +54,7 @@ def train(
     decays = DECAY in method.knobs
     if not decays:
         grid = [{**candidate, "weight_decay": 0.0} for candidate in grid]
+    distinct = [each for at, each in enumerate(grid) if each not in grid[:at]]  # Candidates are rounded.
     result = funcbio.sweep(
         partial(row.network, method.norm),
         row.loss,
@@ -65,7 +66,7 @@ def train(
         mechanisms=list(method.mechanisms),
         config=BioConfig(**method.fields),
         seeds=seeds,
-        grid=grid,
+        grid=distinct,
         train_metrics={"measure": row.measure},
         record_every=steps // settings.blocks,
         compile=settings.compile == "yes",
@@ -77,7 +78,8 @@ def train(
     if result is None:
         return Measured([], 0.0)
     column = result.table["train_measure"]
-    values = torch.tensor(column).reshape(len(points), len(seeds), settings.blocks).tolist()
+    trained = torch.tensor(column).reshape(len(distinct), len(seeds), settings.blocks).tolist()
+    values = [trained[distinct.index(each)] for each in grid]
     return Measured(values, result.seconds / max(result.member_steps, 1))
 
 
