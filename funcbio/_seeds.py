@@ -219,16 +219,17 @@ def differences(values: Sequence[float], starts: Sequence[float]) -> list[float]
     found = [value - start for value, start in zip(values, starts, strict=True)]
     step = ROUNDINGS * _resolution([*values, *starts])
     size, sizes = 0.0, dict[float, float]()
-    for number in sorted(map(abs, found)):
+    for number in sorted(abs(number) for number in found if math.isfinite(number)):
         size = number if number - size > step else size
         sizes[number] = size
-    return [math.copysign(sizes[abs(number)], number) for number in found]
+    return [math.copysign(sizes.get(abs(number), abs(number)), number) for number in found]
 
 
 def _resolution(values: Sequence[float]) -> float:
     """Returns the distance of the largest value from the next one, in the type that the values come from."""
-    largest = max((abs(value) for value in values), default=0.0)
-    exact = torch.tensor(values, dtype=torch.float64)
+    finite = [value for value in values if math.isfinite(value)]
+    largest = max(map(abs, finite), default=0.0)
+    exact = torch.tensor(finite, dtype=torch.float64)
     kind = torch.float32 if bool((exact.float().double() == exact).all()) else torch.float64
     return largest * torch.finfo(kind).eps
 

@@ -581,3 +581,8 @@ def test_the_examples_run(item):
     runner = doctest.DocTestRunner()
     assert sum(runner.run(test).attempted for test in tests) > 0
     assert runner.failures == 0
+
+
+def test_differences_keep_what_is_not_finite():
+    found = statistics.differences([1.0, INF, NAN, 3.0], [1.0, 1.0, 2.0, 2.5])
+    np.testing.assert_equal(found, [0.0, INF, NAN, 0.5])
