@@ -24,6 +24,7 @@ CONTRASTS = (
     Contrast("weights or units", "selective", "ReDo"),
     Contrast("weights or units", "selective", "SNR"),
     Contrast("which weights", "selective", "random turnover"),
+    Contrast("which weights", "rejuvenation", "random turnover"),
     Contrast("which weights", f"selective, {START}", f"random turnover, {START}"),
     Contrast("which weights", f"rejuvenation, {START}", f"random turnover, {START}"),
     Contrast("a pull to the start", f"rejuvenation, {START}", "rejuvenation"),

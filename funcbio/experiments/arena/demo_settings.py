@@ -15,16 +15,16 @@ BLOCK_TASKS = 2
 TUNED: Mapping[str, Mapping[str, tuple[float, ...]]] = {
     "labels": {
         PLAIN: (-2.75,),
-        NORM_DECAY: (-2.5, -2.0),
+        NORM_DECAY: (-2.5, -0.25),
         "LayerNorm, L2 Init": (-2.5, 0.0),
         "hare and tortoise": (-2.25, -2.25),
         KEEP: (-2.5,),
     },
     "pixels": {
         PLAIN: (-2.625,),
-        NORM_DECAY: (-2.5, -1.0),
+        NORM_DECAY: (-2.5, -0.25),
         "LayerNorm, L2 Init": (-2.5, -0.5),
-        "hare and tortoise": (-2.25, -2.75),
+        "hare and tortoise": (-2.25, -2.5),
         KEEP: (-2.375,),
     },
 }
