@@ -1,7 +1,7 @@
 """The methods that are compared: mechanisms, the numbers of each that are searched, and what they are told."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -149,7 +149,7 @@ METHODS = (
 """All methods, plain training first."""
 
 NEWBORN = tuple(
-    Method(f"{method.name}, {newborn} newborn", method.mechanisms, method.knobs, method.fields, newborn=newborn)
+    replace(method, name=f"{method.name}, {newborn} newborn", newborn=newborn)
     for method in METHODS
     if method.name in ("selective", f"rejuvenation, {START}", "ReDo", "continual backprop")
     for newborn in ("mean", "exact")
