@@ -80,6 +80,9 @@ def run_steps(
 
 def _require_trees(step: Step, params: Tree, grads: Tree, state: Any) -> None:
     """Raises ValueError if a tree that a kernel reads does not fit ``params``."""
+    if state is None and "rate" in step.needs:
+        should = "a BioState, as funcbio.init makes it"
+        raise ValueError(f"state should be {should}; found None")
     optionals = {bare(name) for name in step.kernel.reads if name.endswith("?")}
     optionals |= {"mask"} - step.needs  # It counts for all that write weights, where there is one.
     fields: dict[str, Any] = {name: getattr(state, name, ()) for name in TREES if name in step.needs or name == "mask"}

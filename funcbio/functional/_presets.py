@@ -96,7 +96,9 @@ def keep_plasticity(
 ) -> Preset:
     """Returns a preset for networks that go on learning from data that change, and prints what it does.
 
-    Weights that hardly matter start anew, and all are pulled to where they started.
+    Weights that hardly matter start anew, and all are pulled to where they started. Weights of linear and
+    convolutional layers start anew, others only where ``synapses=`` of a converter names them: recurrent weights,
+    projections of attention, embeddings. An embedding that shares its weight with a linear layer counts as that layer.
 
     Args:
         pull: Strength of the pull to the start; see ``l2_init``.

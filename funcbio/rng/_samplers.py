@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from funcbio._checks import brief, is_number, require_numbers, shown
+from funcbio._checks import brief, is_number, require, require_numbers, shown
 from funcbio.base import Key, Number
 from funcbio.rng._laws import NORMAL, UNIFORM
 from funcbio.rng._streams import Shape, draw
@@ -40,6 +40,8 @@ def uniform(
         True
     """
     require_numbers(low=low, high=high)
+    if not isinstance(low, Tensor) and not isinstance(high, Tensor):
+        require("high", high, f"low, {low:g}, or more", low <= high)
     unit = draw(UNIFORM, key, [stream], [shape], dtype=dtype, offset=offset)[0]
     if isinstance(low, Tensor) or isinstance(high, Tensor) or (low, high) != (0.0, 1.0):
         return _moved(unit, low, exact(high) - exact(low))

@@ -174,6 +174,14 @@ SLIPS = {
         lambda: funcbio.randint(funcbio.key(0), (5,), 0, 10),
         r"low should be an integer .* found \(5,\): the order is randint\(key, low, high, shape\)",
     ),
+    "ends in the wrong order": (
+        lambda: funcbio.uniform(key(0), low=2, high=1),
+        "high should be low, 2, or more; found 1",
+    ),
+    "no state": (
+        lambda: crystallize({"w": torch.ones(2, 2)}, {"w": torch.ones(2, 2)}, None),
+        "state should be a BioState, as funcbio.init makes it; found None",
+    ),
     "a seed of many bits": (lambda: funcbio.key(2**70), "seed should fit into 64 bits"),
     "a number of a preset": (lambda: presets.keep_plasticity(pull=-1), "pull should be a number >= 0; found -1"),
     "a share of a preset": (lambda: presets.keep_plasticity(threshold=2), r"threshold should be .* found 2"),
