@@ -9,7 +9,7 @@ from optree import tree_leaves
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from funcbio._checks import plain_number, require_like, require_within, shown
+from funcbio._checks import plain_number, require, require_like, require_within, shown
 from funcbio.base import KEPT, Key, Tree, leaf_names
 from funcbio.engine._arranged import Arranged
 from funcbio.engine._kernel import Kernel, bare
@@ -80,9 +80,8 @@ def run_steps(
 
 def _require_trees(step: Step, params: Tree, grads: Tree, state: Any) -> None:
     """Raises ValueError if a tree that a kernel reads does not fit ``params``."""
-    if state is None and "rate" in step.needs:
-        should = "a BioState, as funcbio.init makes it"
-        raise ValueError(f"state should be {should}; found None")
+    given = state is not None or "rate" not in step.needs
+    require("state", state, "a BioState, as funcbio.init makes it", given)
     optionals = {bare(name) for name in step.kernel.reads if name.endswith("?")}
     optionals |= {"mask"} - step.needs  # It counts for all that write weights, where there is one.
     fields: dict[str, Any] = {name: getattr(state, name, ()) for name in TREES if name in step.needs or name == "mask"}
