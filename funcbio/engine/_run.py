@@ -90,7 +90,7 @@ def _require_trees(step: Step, params: Tree, grads: Tree, state: Any) -> None:
         if not tree_leaves(present[name]) and tree_leaves(params):
             raise ValueError(f"state.{name} should be kept, by init(..., keep=[{name!r}]); found {present[name]!r}")
     require_like(params, grads=grads, **present)
-    updates = state.updates if "updates" in step.needs else None
+    updates = getattr(state, "updates", None) if "updates" in step.needs else None
     counts = isinstance(updates, Tensor) and not updates.ndim and updates.dtype in (torch.int64, torch.int32)
     if "updates" in step.needs and not counts:
         raise ValueError(f"updates should be an int64 tensor of no dimensions; found {shown(updates)}")
