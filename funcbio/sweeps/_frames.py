@@ -66,8 +66,8 @@ class Comparison(Whole):
         return cells
 
     def _is_whole(self) -> bool:
-        numbered = isinstance(self.index, pandas.RangeIndex)  # Else its index says something.
-        return {*NUMBERS} <= {*self.columns} and self.columns.is_unique and numbered
+        named = any(name is not None for name in self.index.names)  # Then the index says something.
+        return {*NUMBERS} <= {*self.columns} and self.columns.is_unique and not named
 
     def _title(self) -> str:
         if not self.attrs:

@@ -110,6 +110,8 @@ def check(expected, world, where):
         assert [path.name for path in world.output.iterdir() if path.suffix == ".part"] == [], where
 
 
+# Between the lines that make a temporary folder and enter it, Python itself takes the folder away, and says so.
+@pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
 @pytest.mark.filterwarnings("ignore:this model trains member by member")
 @pytest.mark.parametrize("looped", [False, True])
 @pytest.mark.parametrize("every", EVERY)
