@@ -80,7 +80,8 @@ def run_steps(
 
 def _require_trees(step: Step, params: Tree, grads: Tree, state: Any) -> None:
     """Raises ValueError if a tree that a kernel reads does not fit ``params``."""
-    missing = isinstance(state, type(None)) and not isinstance(params, type(None)) and "rate" in step.needs
+    nothing = [tree is None for tree in (params, state)]
+    missing = nothing == [False, True] and "rate" in step.needs
     require("state", state, "a BioState, as funcbio.init makes it", not missing)
     optionals = {bare(name) for name in step.kernel.reads if name.endswith("?")}
     optionals |= {"mask"} - step.needs  # It counts for all that write weights, where there is one.
