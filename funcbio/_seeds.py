@@ -234,10 +234,10 @@ def _resolution(values: Sequence[float]) -> float:
     return largest * torch.finfo(kind).eps
 
 
-def wilcoxon(differences: Sequence[float]) -> float:
-    """Returns the p-value of Wilcoxon's signed-rank test; 1 if all differences are zero, nan if there are none."""
-    if not differences:
+def wilcoxon(numbers: Sequence[float]) -> float:
+    """Returns the p-value of Wilcoxon's signed-rank test of differences; 1 if all are zero, nan if there are none."""
+    if not numbers:
         return math.nan
-    if not any(differences):  # Wilcoxon's test leaves out zeros: no difference would remain.
+    if not any(numbers):  # Wilcoxon's test leaves out zeros: no difference would remain.
         return 1.0
-    return float(extra("scipy.stats").wilcoxon(differences).pvalue)
+    return float(extra("scipy.stats").wilcoxon(numbers).pvalue)

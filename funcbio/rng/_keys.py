@@ -10,6 +10,8 @@ from funcbio.tensors._kept import kept
 
 INTEGERS = (int, torch.SymInt)
 MOST_COUNTERS = 1 << 31  # Counters of one stream.
+LEAST_SEED, MOST_SEEDS = -(1 << 63), 1 << 64
+"""Ends of the integers that a key is made from."""
 
 
 def key(seed: int | Tensor, *, device: torch.device | str | None = None) -> Key:
@@ -103,7 +105,7 @@ def _halves(name: str, data: int | Tensor, device: torch.device | None) -> tuple
     if not isinstance(data, INTEGERS):
         text = ", a name" if name == "data" else ""
         raise ValueError(f"{name} should be an integer{text} or an integer tensor; found {brief(data)}")
-    if not -(1 << 63) <= data < 1 << 64:
+    if not LEAST_SEED <= data < MOST_SEEDS:
         raise ValueError(f"{name} should fit into 64 bits; found {data}")
     low, high = _signed(data), _signed(data >> 32)
     return torch.full((), low, dtype=torch.int32, device=device), torch.full((), high, dtype=torch.int32, device=device)

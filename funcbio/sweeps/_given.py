@@ -11,9 +11,7 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset, TensorDataset
 
 from funcbio._checks import brief, is_count, is_listing, kind_of, nearest, plain_number, require, shown
-
-LEAST_SEED, MOST_SEEDS = -(1 << 63), 1 << 64
-"""Ends of the integers that a key is made from."""
+from funcbio.rng._keys import LEAST_SEED, MOST_SEEDS
 
 APART = ("model", "loss", "data", "batch_size", "optimizer", "newborn", "share", "synapses")
 """Arguments of a sweep that are the same for all of its members, and may differ in results that are joined."""

@@ -71,7 +71,7 @@ class Recipe:
 
     def decays(self, name: str) -> bool:
         """Returns True if weight decay acts on the parameter of this name."""
-        return not any(f".{part}." in f".{name}." for part in self.no_decay)
+        return not any(_holds(name, part) for part in self.no_decay)
 
     def build(self, options: Mapping[str, Any]) -> "Torch | Functional":
         """Makes the optimizer of one kind of members."""
@@ -123,11 +123,16 @@ def recipe(optimizer: Any, lr: float | None, newborn: str | None = None, no_deca
     return Recipe(optimizer_class, numbers, options, keywords, newborn, given, tuple(sorted(no_decay)))
 
 
+def _holds(name: str, part: str) -> bool:
+    """Returns True if a dotted name holds another one as whole parts of its path."""
+    return f".{part}." in f".{name}."
+
+
 def require_named(recipe: Recipe, network: nn.Module) -> None:
     """Raises ValueError if a parameter that weight decay is to leave alone is none of the network's."""
     names = [name for name, _ in network.named_parameters()]
     for part in recipe.no_decay:
-        if not any(f".{part}." in f".{name}." for name in names):
+        if not any(_holds(name, part) for name in names):
             should = f"names of parameters or modules of the model, or whole parts of them, such as {listed(names)}"
             raise ValueError(f"no_decay should hold {should}; found {part!r}")
 
