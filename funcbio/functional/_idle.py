@@ -1,7 +1,7 @@
 """Mechanisms and fields that would do nothing, and why: one ``IdleWarning`` each, where they are asked for."""
 
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from torch.optim import Optimizer
 
@@ -9,6 +9,7 @@ from funcbio._checks import outside
 from funcbio.anatomy._synapses import Synapse
 from funcbio.base import IdleWarning, listed
 from funcbio.bio_config import BioConfig
+from funcbio.mechanisms import Row
 from funcbio.mechanisms._placed import Mechanism
 
 NORMALISING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adagrad", "Adadelta", "RMSprop", "Rprop", "Adafactor")
@@ -52,16 +53,20 @@ def idle_mechanisms(mechanisms: Sequence[Mechanism], config: BioConfig, *, train
 def _unapplied(mechanisms: Sequence[Mechanism], config: BioConfig) -> list[str]:
     if any(mechanism.ours is None for mechanism in mechanisms):
         return []  # A function of the user's own may apply what the others change.
-    present, waiting = {mechanism.name for mechanism in mechanisms}, {}
-    for mechanism in mechanisms:
-        applying = mechanism.ours and mechanism.ours.applied_by
-        if applying and not mechanism.idle(config):
-            waiting.setdefault(applying, []).append(mechanism.name)
+    rows = {one.name: one.ours for one in mechanisms if one.ours and not one.idle(config)}
+    return unapplied(rows)
+
+
+def unapplied(rows: Mapping[str, Row]) -> list[str]:
+    """Returns which mechanisms, by name, change rates that none of them applies."""
+    waiting: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        if row.applied_by is not None and row.applied_by not in rows:
+            waiting.setdefault(row.applied_by, []).append(name)
     return [
         f"{listed(names)} should be used with {applying}, which applies the rates that change; found no mechanism "
         "that does, so that they change nothing"
         for applying, names in waiting.items()
-        if applying not in present
     ]
 
 

@@ -19,7 +19,7 @@ from funcbio.engine._switch import compiles
 from funcbio.functional._init import initial_rate, initial_sign
 from funcbio.functional._observe import unit_dim
 from funcbio.mechanisms import METHODS, ROWS, Row, count_active, moves, split_output
-from funcbio.objects._cancelled import await_step_of
+from funcbio.objects._cancelled import await_step_of, matters
 from funcbio.objects._checks import check_method, check_output, check_weight
 from funcbio.objects._memory import check_apart
 from funcbio.objects._on_trees import run_on_trees
@@ -160,8 +160,8 @@ class BioLayer(nn.Module):
     def run(self, name: str) -> Tensor | None:
         """Runs a row of the table on this layer, in place; returns the mask of replaced weights, if there is one."""
         row = self.features.get(name) or self.rows[name]
-        if row.scales:
-            await_step_of(self, name)
+        if matters(row, [self]):
+            await_step_of(self, name, row)
         spared = not row.is_for(self.synapse)
         if spared or torch.compiler.is_compiling():
             check_method(self, row)

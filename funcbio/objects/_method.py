@@ -73,7 +73,7 @@ class ModelMethod:
         def look() -> Prepared:
             bio_mods = self._taking_part(survey.layers())
             self.overview.warn_of_idle(self.row(bio_mods), bio_mods)
-            self.overview.expect_step(self.row(bio_mods), self.name)
+            self.overview.expect_step(self.row(bio_mods), self.name, bio_mods)
             return prepare((bio, [(self.name, bio.row(self.name))]) for bio in bio_mods)
 
         prepared = self.overview.plans.get(self.name, survey.mark, look)

@@ -12,7 +12,7 @@ from funcbio.base import DaleWarning, listed
 from funcbio.functional._idle import outside, warn
 from funcbio.mechanisms import Row
 from funcbio.objects._calls import Plans
-from funcbio.objects._cancelled import await_step, stop_waiting
+from funcbio.objects._cancelled import await_step, matters, stop_waiting
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._watch import Watch, watch
 from funcbio.tensors._sharding import reshard
@@ -108,11 +108,11 @@ class Overview:
             warn([reason for reason in reasons[:1] if reason not in self.warned])
             self.warned.add(reasons[0])
 
-    def expect_step(self, row: Row | None, name: str) -> None:
-        """Waits, once, for the first step after a method has scaled gradients: some optimizers cancel the factors."""
+    def expect_step(self, row: Row | None, name: str, layers: list[BioLayer]) -> None:
+        """Waits, once, for the first step after a method whose effect may be lost in it."""
         stop_waiting()
-        if row is not None and row.scales and STEPPED not in self.warned:
-            await_step(self, name)
+        if row is not None and STEPPED not in self.warned and matters(row, layers):
+            await_step(self, name, row)
 
     def see_step(self) -> None:
         """Notes that an optimizer has stepped; methods look at the layers anew, so that the hook can be taken away."""

@@ -6,6 +6,7 @@ from funcbio.anatomy._synapses import synapses
 from funcbio.functional._idle import idle_fields, idle_mechanisms
 from funcbio.sweeps._job import Job
 from funcbio.sweeps._periods import late
+from funcbio.sweeps._unused import unused
 
 
 def idle_members(job: Job, network: nn.Module) -> list[str]:
@@ -13,7 +14,7 @@ def idle_members(job: Job, network: nn.Module) -> list[str]:
     described = synapses(network, job.synapses)
     trained = sum(network.get_parameter(name).requires_grad for name in described)
     optimizer = job.recipe.make if isinstance(job.recipe.make, type) else type(job.recipe.make)
-    reasons = dict.fromkeys(_no_decay(job))
+    reasons = dict.fromkeys([*_no_decay(job), *unused(job.trials)])
     for trial in {trial.kind: trial for trial in job.trials}.values():
         idle = idle_mechanisms(trial.mechanisms, trial.config, trained=trained, optimizer=optimizer)
         reasons.update(dict.fromkeys([*idle, *idle_fields(trial.config, described.values())]))

@@ -304,7 +304,46 @@ def test_a_classic_loop_whose_optimizer_keeps_the_factors_says_nothing(name, mom
     assert not hooks()
 
 
-@pytest.mark.parametrize("name", ["crystallize", "rejuvenate_weights", "l1_reg"])
+ALONE = "crystallize should be used with fuzzy_learning_rates, which applies the rates that change"
+
+
+@pytest.mark.parametrize("loop", [classic_loop, layers_loop])
+def test_rates_that_a_classic_loop_changes_and_never_applies(loop):
+    made = []
+    (message,) = said(lambda: made.append(loop("crystallize", optimizer=torch.optim.SGD)))
+    assert message.startswith(ALONE)
+    assert not said(lambda: loop("crystallize", optimizer=torch.optim.SGD, model=made[0]))  # Once for a model.
+    funcbio.objects._cancelled.stop_waiting()
+    assert not hooks()
+
+
+@pytest.mark.parametrize("calls", [("crystallize", APPLIED), (APPLIED, "crystallize")])
+def test_rates_that_a_classic_loop_applies(calls):
+    assert not said(lambda: classic_loop(*calls, optimizer=torch.optim.SGD))
+
+
+def test_rates_that_something_else_applies():
+    with_own = BioConverter().expose(own)(net())
+    assert not said(lambda: classic_loop("crystallize", optimizer=torch.optim.SGD, model=with_own))
+    attached = BioConverter()(net())
+    optimizer = torch.optim.SGD(attached.parameters(), lr=0.1)
+    attach(optimizer, attached, [APPLIED])
+    attached(X).sum().backward()
+    assert not said(lambda: (attached.crystallize(), optimizer.step()))
+
+
+def test_rates_that_do_not_move_are_told_of_once_in_a_loop():
+    (message,) = said(lambda: classic_loop("update_fuzzy_learning_rates", optimizer=torch.optim.SGD))
+    assert message.startswith("update_fuzzy_learning_rates should have rates that move")
+    (message,) = said(
+        lambda: classic_loop(
+            "update_fuzzy_learning_rates", optimizer=torch.optim.SGD, model=BioConverter(**MOVES)(net())
+        )
+    )
+    assert message.startswith("update_fuzzy_learning_rates should be used with fuzzy_learning_rates")
+
+
+@pytest.mark.parametrize("name", ["rejuvenate_weights", "l1_reg"])
 def test_methods_that_scale_no_gradient_watch_no_optimizer(name):
     assert not said(lambda: classic_loop(name))
     assert not hooks()
@@ -331,7 +370,7 @@ def test_a_model_that_is_let_go_waits_no_longer():
     del model
     gc.collect()
     assert reference() is None
-    assert not said(lambda: classic_loop("crystallize"))
+    assert not said(lambda: classic_loop("rejuvenate_weights"))
     assert not hooks()
 
 
@@ -424,6 +463,57 @@ def test_a_sweep_says_every_reason_once_for_all_members():
         )
     )
     assert len(found) == 1
+
+
+def swept(grid, mechanisms=(), **config):
+    """What a sweep says over a grid."""
+    options = {"steps": 1, "batch_size": 8, "seeds": 1, "lr": 0.1, "progress": False, "config": BioConfig(**config)}
+    call = partial(sweep, net, nn.functional.mse_loss, (X, X[:, :2]), mechanisms=mechanisms, grid=grid, **options)
+    return said(call)
+
+
+PARTIAL = partial(funcbio.crystallize, threshold=1e-3)
+UNREAD = {
+    "no mechanism": ({"crystal_thresh": [1e-4, 1e-3]}, [], {}),
+    "another mechanism": ({"crystal_thresh": [1e-4, 1e-3]}, [APPLIED], {}),
+    "a function with numbers of its own": ({"crystal_thresh": [1e-4, 1e-3]}, [PARTIAL, APPLIED], {}),
+    "one that acts on units": ({"redo_threshold": [0.0, 0.1]}, ["l2_init"], {}),
+    "rates that nothing applies": ({"fuzzy_learning_rate_factor_nu": [0.1, 0.2]}, ["rejuvenate_weights"], {}),
+    "signs that are not asked for": ({"dales_excitatory_fraction": [0.5, 0.8]}, [APPLIED], {}),
+    "lists by name": ({"mechanisms": ["a", "b"], "l2_init_strength": [0.1, 0.2]}, {"a": [], "b": [APPLIED]}, {}),
+}
+READ = {
+    "by its mechanism": ({"crystal_thresh": [1e-4, 1e-3]}, ["crystallize", APPLIED], {}),
+    "by one of several": ({"mechanisms": ["a", "b"], "l2_init_strength": [0.1]}, {"a": [], "b": ["l2_init"]}, {}),
+    "by hyper": (
+        {"crystal_thresh": [1e-4, 1e-3]},
+        [Mechanism(funcbio.crystallize, hyper={"threshold": "crystal_thresh"}), APPLIED],
+        {},
+    ),
+    "at the start": ({"fuzzy_lr_distribution": ["uniform", "gamma"]}, [APPLIED], {}),
+    "by a function of the user's own": ({"fuzzy_learning_rate_factor_nu": [0.1, 0.2]}, [own], {}),
+    "by the signs": (
+        {"dales_excitatory_fraction": [0.5, 0.8]},
+        ["enforce_dales_principle"],
+        {"apply_dales_principle": True, "dales_variant": "matrix"},
+    ),
+    "by the network": ({"weight_splitting_Gamma": [0, 2]}, [APPLIED], {}),
+}
+
+
+@pytest.mark.parametrize("case", UNREAD)
+def test_fields_of_a_grid_that_nothing_reads(case):
+    grid, mechanisms, config = UNREAD[case]
+    (message,) = swept(grid, mechanisms, **config)
+    name = [*grid][-1]
+    assert message.startswith(f"grid[{name!r}] should be read by a mechanism")
+    assert message.endswith("so that it changes nothing")
+
+
+@pytest.mark.parametrize("case", READ)
+def test_fields_of_a_grid_that_something_reads(case):
+    grid, mechanisms, config = READ[case]
+    assert not swept(grid, mechanisms, **config)
 
 
 def test_as_an_error_it_comes_before_anything_has_changed(tmp_path):
