@@ -231,8 +231,9 @@ COMMANDS = {
             "--dtype": {
                 "nargs": "+",
                 "choices": TYPES,
+                "metavar": "TYPE",
                 "default": TYPES[:2],
-                "help": "types of weights (default: float32 bfloat16)",
+                "help": f"types of weights, among {', '.join(TYPES)} (default: {' '.join(TYPES[:2])})",
             },
             "--list": _switch("list the programs that are kept and stop"),
             "--clear": _switch("remove the programs that are kept and stop"),
