@@ -10,7 +10,7 @@ from funcbio._seeds import Run, require_one_of
 from funcbio.sweeps._given import as_choice
 from funcbio.sweeps._trials import FOLD
 
-GOALS = {"min": ("loss", "error"), "max": ("accuracy",)}
+GOALS = {"min": ("loss", "error", "mse", "mae"), "max": ("accuracy", "acc", "auc", "f1")}
 """What the name of a metric ends with that should be small, and of one that should be large."""
 
 

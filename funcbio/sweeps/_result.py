@@ -293,7 +293,8 @@ class SweepResult:
             over: The hyper-parameter that is chosen, or several, chosen together.
             seeds: The seeds that choose: how many of the first, or which; by default the first half.
             folds: Instead of seeds, the folds that choose.
-            goal: "min" or "max"; None takes it from the name: a loss or an error is to be small, an accuracy large.
+            goal: "min" or "max"; None takes it from the end of the name: loss, error, mse and mae are to be small,
+                accuracy, acc, auc and f1 large.
             step: The step at which they choose; the last one if None.
 
         Returns:

@@ -183,6 +183,15 @@ def test_one_seed_and_a_metric_without_a_goal_are_refused():
         result_of(GRID, range(2), distance, "perplexity").best("perplexity", over="lr")
 
 
+@pytest.mark.parametrize("name", ["test_acc", "accuracy", "val_mse", "mae", "train_loss", "auc", "macro_f1"])
+def test_the_name_of_a_metric_says_its_goal(name):
+    large = name.endswith(("acc", "accuracy", "auc", "f1"))
+    result = result_of(GRID, range(4), distance, name)
+    there = result.best(name, over="lr", goal="max" if large else "min").chosen
+    other = result.best(name, over="lr", goal="min" if large else "max").chosen
+    assert result.best(name, over="lr").chosen == there != other
+
+
 def test_values_that_were_run_with_other_seeds_are_refused():
     first, second = ({"lr": [lr]} for lr in (0.1, 0.2))
     uneven = result_of(first, range(4), lambda *at: 1.0).join(result_of(second, [0], lambda *at: 0.5))
