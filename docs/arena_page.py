@@ -55,10 +55,7 @@ def read(name: str) -> dict[str, Any]:
 
 def all_tables(content: Mapping[str, Any]) -> str:
     """Writes every table of a file, folded."""
-    parts = [
-        folded(title, Table(tables.HEADINGS, cells).markdown(NARROW, "*"))
-        for title, cells in tables.parts(content["table"])
-    ]
+    parts = [folded(title, table.markdown(NARROW, "*")) for title, table in tables.parts(content["table"])]
     if content["contrasts"]:
         answers = Table(tables.QUESTIONS, tables.answers(content["contrasts"])).markdown(NARROW)
         parts.append(folded("Questions: differences over all steps", answers))

@@ -27,6 +27,12 @@ SAID = {"weights": "resets weights", "units": "resets units", "": "resets nothin
 WIDTH = 5.0
 """Width of a panel in inches: on a page two of them have letters that can be read."""
 
+HEAD = 1.1
+"""Height of title and axis of a panel in inches."""
+
+SPACE = 0.12
+"""Space above and below a panel in inches, so that a title is seen to belong to what is below it."""
+
 SMOOTHED = 15
 """Blocks of steps that a curve shows at most."""
 
@@ -42,6 +48,8 @@ def panels(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
     columns = min(2, len(heights))
     lines = [max(heights[at : at + columns]) for at in range(0, len(heights), columns)]
     figure = figure_of("experiments", figsize=(WIDTH * columns, sum(lines)))
+    engine: Any = figure.get_layout_engine()
+    engine.set(h_pad=SPACE)
     grid: Any = figure.subplots(len(lines), columns, squeeze=False, gridspec_kw={"height_ratios": lines})
     axes = [*grid.flat]
     for unused in axes[len(heights) :]:
@@ -50,10 +58,10 @@ def panels(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
 
 
 def means(table: Sequence[Mapping[str, Any]], places: Sequence[Any]) -> Figure:
-    """Draws the mean over all steps of every method, the best on top; the panel with most methods comes first."""
+    """Draws the mean over all steps of every method, the best on top; panels of many methods come first."""
     counts = {place: sum(_place(row) == place for row in table) for place in places}
-    places = sorted(places, key=lambda place: -counts[place])
-    figure, axes = panels([0.9 + 0.2 * counts[place] for place in places])
+    places = sorted(places, key=lambda place: -round(counts[place], -1))  # Roughly: so rows of tasks keep their order.
+    figure, axes = panels([HEAD + 0.2 * counts[place] for place in places])
     for panel, place in zip(axes, places, strict=True):
         shown = TITLES[place[1]]
         rows = sorted(

@@ -1,6 +1,7 @@
 """Tables of the results and of the questions, for the terminal and for the documents."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from funcbio.experiments.arena.tasks import TITLES
@@ -28,7 +29,7 @@ RowOfTable = Mapping[str, Any]
 def result_tables(rows: Sequence[RowOfTable], seeds: int) -> list[Table]:
     """Makes a table for each data set, row of tasks and optimizer; best first."""
     caption = f"Mean {over(seeds)}, paired differences; q: Wilcoxon's, adjusted; *: at a limit of its range."
-    return [Table(HEADINGS, cells, {"title": title, "caption": caption}, tied=(6, 8)) for title, cells in parts(rows)]
+    return [replace(table, style={"title": title, "caption": caption}) for title, table in parts(rows)]
 
 
 def contrast_tables(found: Sequence[RowOfTable], seeds: int) -> list[Table]:
@@ -49,18 +50,26 @@ def contrast_tables(found: Sequence[RowOfTable], seeds: int) -> list[Table]:
 
 def markdown(rows: Sequence[RowOfTable], found: Sequence[RowOfTable]) -> str:
     """Writes the same tables for the documents."""
-    texts = [f"**{title}**\n\n{Table(HEADINGS, cells).markdown(NARROW, '*')}\n" for title, cells in parts(rows)]
+    texts = [f"**{title}**\n\n{table.markdown(NARROW, '*')}\n" for title, table in parts(rows)]
     return "\n".join([*texts, f"{Table(QUESTIONS, answers(found)).markdown(NARROW)}\n"])
 
 
-def parts(rows: Sequence[RowOfTable]) -> Iterator[tuple[str, list[list[str]]]]:
-    """Yields the title and the cells of each table."""
+def parts(rows: Sequence[RowOfTable]) -> Iterator[tuple[str, Table]]:
+    """Yields each table with its title, without the columns of a baseline that was not run."""
     places = dict.fromkeys((row["data"], row["task"], row["optimizer"]) for row in rows)
     for place in places:
         part = [row for row in rows if (row["data"], row["task"], row["optimizer"]) == place]
         shown = TITLES[place[1]]
         part.sort(key=lambda row: -shown.sign * (row["all"]["mean"] or 0.0))
-        yield place_name(*place), [_cells(row, shown) for row in part]
+        yield place_name(*place), _filled([_cells(row, shown) for row in part])
+
+
+def _filled(cells: Sequence[Sequence[str]]) -> Table:
+    first = HEADINGS.index("minus plain")
+    kept = [at for at, column in enumerate(zip(*cells, strict=True)) if at < first or any(column)]
+    headings = [HEADINGS[at] for at in kept]
+    tied = [at for at, heading in enumerate(headings) if heading == "q"]
+    return Table(headings, [[row[at] for at in kept] for row in cells], tied=tied)
 
 
 def place_name(data: str, task: str, optimizer: str) -> str:
