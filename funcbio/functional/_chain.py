@@ -1,7 +1,6 @@
 """Chains: features one after the other, as one feature."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from funcbio._checks import CONTRACT, check_compile, is_feature, is_number, is_real, nearest, preset_hint
@@ -12,7 +11,7 @@ from funcbio.engine._switch import compiles
 from funcbio.functional._presets import Preset
 from funcbio.mechanisms import ROWS
 from funcbio.mechanisms._placed import Mechanism
-from funcbio.mechanisms._row import name_of
+from funcbio.mechanisms._row import name_of, parts_of
 from funcbio.tensors._kept import is_watched
 from funcbio.tensors._sharding import is_plain
 
@@ -118,11 +117,10 @@ def _is_chain(feature: Feature) -> bool:
 
 def _step(feature: Feature) -> Step | None:
     """Returns a feature as a step; None if it is not of the library, or has arguments that a step cannot take."""
-    partly = isinstance(feature, partial)
-    function, keywords = (feature.func, feature.keywords) if partly else (feature, {})
-    name = getattr(function, "__name__", "")
+    function, keywords = parts_of(feature)
+    name = name_of(feature)
     row = ROWS.get(name)
-    if row is None or row.feature is not function or (partly and feature.args):
+    if row is None or row.feature is not function or getattr(feature, "args", ()):
         return None
     hyper = {**row.defaults, **keywords}
     if hyper.keys() != row.defaults.keys() or not all(map(_is_hyper, hyper.values())):
