@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from funcbio.attachment._ascent import minimized
 from funcbio.attachment._closure import Watched
 from funcbio.attachment._layers import Layers
 from funcbio.attachment._places import Group, ReadyGroup, groups, look, run, takes_trees
@@ -227,7 +228,9 @@ class Cycle:
         fresh = False
         for ready in step.ready[place]:
             # What ran alone may have put other tensors in the place of those that were looked at.
-            self._renew(step, run(look(ready.group, step.bios) if fresh else ready, step.finite))
+            with minimized(self.optimizer, step.bios):
+                masks = run(look(ready.group, step.bios) if fresh else ready, step.finite)
+            self._renew(step, masks)
             if self.layers.listening is not None and ready.group[0].row.by_unit:
                 self.layers.listening.reset_statistics()
             fresh = fresh or bool(ready.prepared.alone)

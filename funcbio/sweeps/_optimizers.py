@@ -106,6 +106,9 @@ def recipe(optimizer: Any, lr: float | None, newborn: str | None = None, no_deca
     for name in keywords:
         if name not in (*options, "lr", "weight_decay"):
             should = f"given options of {optimizer_class.__name__}{perhaps(name, options)}"
+            if name in defaults:
+                why = "a sweep goes down the loss: negate it" if name == "maximize" else "a sweep chooses it itself"
+                should = f"given without {name}, because {why}"
             raise ValueError(f"optimizer should be {should}; found {name!r}")
     if lr is not None and "lr" in keywords:
         raise ValueError(f"lr should be given once; found lr={brief(lr)} and {brief(keywords['lr'])} of the optimizer")
