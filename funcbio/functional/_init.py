@@ -18,16 +18,6 @@ from funcbio.mechanisms._rates import sample_rates
 from funcbio.mechanisms._release import VERSION, sign_shape
 from funcbio.tensors._sharding import shard_like
 
-RATES = (
-    "fuzzy_lr_distribution",
-    "fuzzy_learning_rate_factor_nu",
-    "fuzzy_lr_min",
-    "fuzzy_lr_max",
-    "fuzzy_lr_variant",
-)
-SIGNS = ("dales_variant", "dales_balance", "dales_excitatory_fraction")
-"""Fields of the configuration that the rate factors, and the signs, are drawn by."""
-
 
 def initial_rate(key: Key, weight: Tensor, synapse: Synapse, config: BioConfig) -> Tensor:
     """Draws the rate factors of one layer as the configuration says."""

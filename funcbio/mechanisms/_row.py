@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
-from funcbio._checks import Limit, brief, require_result
+from funcbio._checks import Limit, brief, is_number, require_result
 from funcbio.anatomy._synapses import Synapse
 from funcbio.anatomy._units import Units
 from funcbio.base import KEPT, Feature, Key, Tree
@@ -61,6 +61,7 @@ class Row:
         companion: Another mechanism that acts after it in every step, also where it does not act itself.
         fields: Which field of the configuration sets which keyword of the function.
         fixed: Keywords that the row sets itself.
+        starts_by: Fields of the configuration that what it reads of the state is made by.
         place: Where it acts in a training step unless told otherwise, one of ``PLACES``.
         placed: Whether it makes sense in that place only.
         needs_grad: Whether it makes no sense without gradients.
@@ -88,6 +89,7 @@ class Row:
     unit_fields: tuple[str, ...] | Callable[[Any], tuple[str, ...]] = ()
     companion: str | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    starts_by: tuple[str, ...] = ()
     place: str = "gradient"
     placed: bool = False
     needs_grad: bool = False
@@ -187,6 +189,15 @@ class Row:
     def configured(self, config: Any) -> dict[str, Any]:
         """Returns the hyper-parameters, from a configuration and from the row itself."""
         return {keyword: getattr(config, name) for keyword, name in self.fields.items()} | dict(self.fixed)
+
+    def read(self, config: Any) -> frozenset[str]:
+        """Returns the names of the fields that change what it does under a configuration."""
+        told = self.configured(config)
+        step = self.step("", told) if callable(self.kernel) else None
+        names = {
+            name for key, name in self.fields.items() if step is None or key in step.hyper or not is_number(told[key])
+        }
+        return frozenset({*names, *self.starts_by})
 
     def bound(self, config: Any, *, units: Units | None = None, **hyper: Any) -> Feature:
         """Returns the feature with its hyper-parameters taken from ``hyper``, else from a configuration.

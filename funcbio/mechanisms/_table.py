@@ -40,6 +40,14 @@ NO_DALE = "Can not enforce dales principle without apply_dales_principle set Tru
 NO_ACTIVITY = "No activity recorded: set record_activity=True in the configuration"
 
 NEEDS_SIGNS = Requirement("apply_dales_principle", AttributeError, NO_DALE)
+RATES = (
+    "fuzzy_lr_distribution",
+    "fuzzy_learning_rate_factor_nu",
+    "fuzzy_lr_min",
+    "fuzzy_lr_max",
+    "fuzzy_lr_variant",
+)
+DENSITY = ("density", "density_law")
 CLAMP = {"minimum": "fuzzy_lr_min", "maximum": "fuzzy_lr_max"}
 REJUVENATE = Row(
     rejuvenate_weights,
@@ -68,7 +76,7 @@ ROWS: dict[str, Row] = {
         applied_by="fuzzy_learning_rates",
     ),
     # A factor on the gradient cancels in optimizers that divide by a running norm of it; on the update it never does.
-    "fuzzy_learning_rates": Row(fuzzy_learning_rates, FUZZY, place="update", ignores_overflow=True),
+    "fuzzy_learning_rates": Row(fuzzy_learning_rates, FUZZY, starts_by=RATES, place="update", ignores_overflow=True),
     "volume_dependent_lr": Row(
         volume_dependent_lr,
         VOLUME,
@@ -97,6 +105,7 @@ ROWS: dict[str, Row] = {
     "enforce_dales_principle": Row(
         enforce_dales_principle,
         KEEP_SIGN,
+        starts_by=("dales_variant", "dales_balance", "dales_excitatory_fraction"),
         place="after",
         placed=True,  # What the optimizer does to the weights after it may change their signs.
         requires=NEEDS_SIGNS,
@@ -122,7 +131,13 @@ ROWS |= {
         leafwise=noise_kernels,
         place="after",
     ),
-    "clip_weights": Row(clip_weights, fields={"kappa": "clip_weights_kappa"}, leafwise=(CLIP,), place="after"),
+    "clip_weights": Row(
+        clip_weights,
+        fields={"kappa": "clip_weights_kappa"},
+        leafwise=(CLIP,),
+        starts_by=("clip_weights_bound",),
+        place="after",
+    ),
     "project_norms": Row(project_norms, leafwise=(PROJECT,), place="after"),
     "spectral_regularization": Row(
         spectral_regularization,
@@ -145,11 +160,12 @@ ROWS |= {
         fields={keyword: f"prune_and_regrow_{keyword}" for keyword in ("drop", "grow", "newborn", "until")},
         leafwise=sparse_kernels,
         counts_calls=True,
+        starts_by=DENSITY,
         companion="apply_mask",
         idle=whole_model,
         place="after",
     ),
-    "apply_mask": Row(apply_mask, leafwise=(MASK,), place="after"),
+    "apply_mask": Row(apply_mask, leafwise=(MASK,), starts_by=DENSITY, place="after"),
     "hare_and_tortoise": Row(
         hare_and_tortoise,
         fields={keyword: f"hare_and_tortoise_{keyword}" for keyword in ("momentum", "every")},

@@ -109,19 +109,19 @@ class Overview:
             self.warned.add(reasons[0])
 
     def expect_step(self, row: Row | None, name: str, layers: list[BioLayer]) -> None:
-        """Waits, once, for the first step after a method whose effect may be lost in it."""
+        """Waits, once, for the first steps after a method whose effect may be lost in them."""
         stop_waiting()
         if row is not None and STEPPED not in self.warned and matters(row, layers):
             await_step(self, name, row)
 
     def see_step(self) -> None:
-        """Notes that an optimizer has stepped; methods look at the layers anew, so that the hook can be taken away."""
+        """Notes that enough steps were seen; methods look at the layers anew, so that the hook can be taken away."""
         self.warned.add(STEPPED)
         self.plans = Plans()
 
-    def weights(self) -> list[Any]:
-        """Returns the weights with synapses, as they were last seen."""
-        return [] if self.survey is None else [bio.weight for bio in self.survey.bio_mods]
+    def treated(self) -> list[BioLayer]:
+        """Returns the layers with synapses, as they were last seen."""
+        return [] if self.survey is None else self.survey.bio_mods
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves what can be looked up again out of copies and pickles."""

@@ -247,13 +247,15 @@ def test_factors_that_the_optimizer_of_a_classic_loop_cancels(name, optimizer):
     assert len(said(lambda: classic_loop(name, optimizer=optimizer))) == 1
 
 
-def layers_loop(name, optimizer=torch.optim.Adam, model=None):
+def layers_loop(name, optimizer=torch.optim.Adam, model=None, steps=2, before=()):
     """Trains a converted model by hand, with the methods of its layers."""
     made = BioConverter(record_activity=True)(net()) if model is None else model
     stepping = optimizer(made.parameters(), lr=0.1)
-    for _ in range(2):
+    for _ in range(steps):
         stepping.zero_grad()
         made(X).sum().backward()
+        for method in before:
+            getattr(made, method)()
         for layer in (made[0], made[2]):
             getattr(layer.bio_mod, name)()
         stepping.step()
@@ -309,27 +311,61 @@ ALONE = "crystallize should be used with fuzzy_learning_rates, which applies the
 
 @pytest.mark.parametrize("loop", [classic_loop, layers_loop])
 def test_rates_that_a_classic_loop_changes_and_never_applies(loop):
-    made = []
-    (message,) = said(lambda: made.append(loop("crystallize", optimizer=torch.optim.SGD)))
+    run = partial(loop, "crystallize", optimizer=torch.optim.SGD)
+    made = BioConverter()(net())
+    assert not said(lambda: run(steps=9, model=made))
+    (message,) = said(lambda: run(steps=1, model=made))
     assert message.startswith(ALONE)
-    assert not said(lambda: loop("crystallize", optimizer=torch.optim.SGD, model=made[0]))  # Once for a model.
+    assert not said(lambda: run(steps=20, model=made))  # Once for a model.
     funcbio.objects._cancelled.stop_waiting()
     assert not hooks()
 
 
 @pytest.mark.parametrize("calls", [("crystallize", APPLIED), (APPLIED, "crystallize")])
 def test_rates_that_a_classic_loop_applies(calls):
-    assert not said(lambda: classic_loop(*calls, optimizer=torch.optim.SGD))
+    assert not said(lambda: classic_loop(*calls, optimizer=torch.optim.SGD, steps=20))
+
+
+@pytest.mark.parametrize("applies", [lambda step: step % 2 == 1, lambda step: step >= 3, lambda step: step == 0])
+def test_rates_that_a_classic_loop_applies_in_some_steps(applies):
+    model = BioConverter()(net())
+    loop = partial(classic_loop, optimizer=torch.optim.SGD, model=model, steps=1)
+    assert not said(lambda: [loop("crystallize", *([APPLIED] if applies(step) else [])) for step in range(20)])
+
+
+def test_rates_that_layers_change_and_their_model_applies():
+    model = BioConverter()(net())
+    assert not said(lambda: [layers_loop("crystallize", torch.optim.SGD, model, before=[APPLIED]) for _ in range(10)])
+
+
+@pytest.mark.parametrize("adam_first", [True, False])
+def test_each_of_several_optimizers_may_cancel_factors(adam_first):
+    model = BioConverter()(net())
+    optimizers = [torch.optim.SGD(model[0].parameters(), lr=0.1), torch.optim.Adam(model[2].parameters(), lr=0.1)]
+    model(X).sum().backward()
+    model.fuzzy_learning_rates()
+    (message,) = said(lambda: [one.step() for one in (reversed(optimizers) if adam_first else optimizers)])
+    assert message.startswith(f"{APPLIED} should act on the update of Adam")
+
+
+def test_a_model_with_weights_that_no_optimizer_holds_is_let_go():
+    model = BioConverter()(net())
+    optimizer = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    for _ in range(11):
+        model(X).sum().backward()
+        model.fuzzy_learning_rates()
+        assert not said(optimizer.step)
+    assert not hooks()
 
 
 def test_rates_that_something_else_applies():
     with_own = BioConverter().expose(own)(net())
-    assert not said(lambda: classic_loop("crystallize", optimizer=torch.optim.SGD, model=with_own))
+    assert not said(lambda: classic_loop("crystallize", optimizer=torch.optim.SGD, model=with_own, steps=12))
     attached = BioConverter()(net())
     optimizer = torch.optim.SGD(attached.parameters(), lr=0.1)
     attach(optimizer, attached, [APPLIED])
     attached(X).sum().backward()
-    assert not said(lambda: (attached.crystallize(), optimizer.step()))
+    assert not said(lambda: [(attached.crystallize(), optimizer.step()) for _ in range(12)])
 
 
 def test_rates_that_do_not_move_are_told_of_once_in_a_loop():
@@ -337,7 +373,7 @@ def test_rates_that_do_not_move_are_told_of_once_in_a_loop():
     assert message.startswith("update_fuzzy_learning_rates should have rates that move")
     (message,) = said(
         lambda: classic_loop(
-            "update_fuzzy_learning_rates", optimizer=torch.optim.SGD, model=BioConverter(**MOVES)(net())
+            "update_fuzzy_learning_rates", optimizer=torch.optim.SGD, model=BioConverter(**MOVES)(net()), steps=10
         )
     )
     assert message.startswith("update_fuzzy_learning_rates should be used with fuzzy_learning_rates")
@@ -479,6 +515,9 @@ UNREAD = {
     "a function with numbers of its own": ({"crystal_thresh": [1e-4, 1e-3]}, [PARTIAL, APPLIED], {}),
     "one that acts on units": ({"redo_threshold": [0.0, 0.1]}, ["l2_init"], {}),
     "rates that nothing applies": ({"fuzzy_learning_rate_factor_nu": [0.1, 0.2]}, ["rejuvenate_weights"], {}),
+    "a number of another variant": ({"rejuvenation_fraction": [0.1, 0.2]}, ["rejuvenate_weights"], {}),
+    "masks without mechanisms": ({"density": [0.2, 0.9]}, ["l2_init"], {}),
+    "bounds without mechanisms": ({"clip_weights_bound": ["fan_in", "maximum"]}, [], {}),
     "signs that are not asked for": ({"dales_excitatory_fraction": [0.5, 0.8]}, [APPLIED], {}),
     "lists by name": ({"mechanisms": ["a", "b"], "l2_init_strength": [0.1, 0.2]}, {"a": [], "b": [APPLIED]}, {}),
 }
@@ -497,6 +536,12 @@ READ = {
         ["enforce_dales_principle"],
         {"apply_dales_principle": True, "dales_variant": "matrix"},
     ),
+    "by one variant of several": (
+        {"rejuvenation_variant": ["lognormal", "swr"], "rejuvenation_fraction": [0.1]},
+        ["rejuvenate_weights"],
+        {},
+    ),
+    "by masks": ({"density": [0.2, 0.9]}, ["apply_mask"], {}),
     "by the network": ({"weight_splitting_Gamma": [0, 2]}, [APPLIED], {}),
 }
 
