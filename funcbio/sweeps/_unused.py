@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from funcbio.base import listed
 from funcbio.mechanisms import ROWS
-from funcbio.sweeps._trials import Trial
+from funcbio.sweeps._trials import Trial, table_value
 
 
 def unused(trials: Sequence[Trial]) -> list[str]:
@@ -13,7 +13,8 @@ def unused(trials: Sequence[Trial]) -> list[str]:
     reasons = []
     for name in trials[0].values:
         readers = [mechanism for mechanism, row in ROWS.items() if name in (*row.fields.values(), *row.starts_by)]
-        if readers and name not in used:
+        differs = len({table_value(trial.values[name]) for trial in trials}) > 1
+        if readers and name not in used and differs:
             reasons.append(
                 f"grid[{name!r}] should be read by a mechanism, which {listed(readers)} may do; found none that does, "
                 "so that it changes nothing"
