@@ -78,4 +78,4 @@ def converter_of(
 def check_config(config: BioConfig, mechanisms: Sequence[Mechanism]) -> None:
     """Raises AttributeError or RuntimeError if a configuration does not allow a mechanism."""
     for mechanism in mechanisms:
-        mechanism.row.require(config)
+        mechanism.require(config)

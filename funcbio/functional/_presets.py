@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, overload
 
@@ -34,7 +34,8 @@ PAGE = "docs/results-arena.md"
 class Preset(Sequence[Mechanism]):
     """Holds mechanisms with their configuration, which ``attach``, ``sweep`` and the callbacks take instead of a list.
 
-    It is a sequence of its mechanisms, but a list made of it has lost the configuration.
+    It is a sequence of its mechanisms. A list made of it, as ``[*preset, "crystallize"]``, has no configuration, and is
+    refused without ``config=preset.config``, or one made from that.
 
     Attributes:
         name: The call that made it.
@@ -56,6 +57,11 @@ class Preset(Sequence[Mechanism]):
     does: str
     evidence: str
     page: str
+
+    def __post_init__(self) -> None:
+        """Notes on every mechanism what it was made for."""
+        made = tuple(replace(mechanism, made_for=self.config) for mechanism in self.mechanisms)
+        object.__setattr__(self, "mechanisms", made)
 
     @property
     def fields(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from funcbio._checks import (
     plain_integer,
     preset_hint,
     settings,
+    unlike_default,
 )
 from funcbio.anatomy._units import Units
 from funcbio.base import KEPT, Feature, check_option
@@ -43,6 +44,7 @@ class Mechanism:
             principle, "gradient" for all others.
         hyper: For a function of your own, the field of the configuration that sets a keyword.
         units: For a mechanism on units the table of the model's units, from ``funcbio.units``.
+        made_for: The configuration that a preset made it for.
 
     Raises:
         ValueError: If the name is unknown, or a value is out of its limits.
@@ -57,6 +59,7 @@ class Mechanism:
     where: str | None = None
     hyper: Mapping[str, str] = field(default_factory=dict)
     units: Units | None = None
+    made_for: Any = field(default=None, repr=False, compare=False)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "Mechanism":
         """Refuses hyper-parameters before the generated ``__init__`` sees them: the configuration sets them."""
@@ -144,6 +147,15 @@ class Mechanism:
         hyper = {keyword: getattr(config, name) for keyword, name in self.hyper.items()}
         hyper = {**row.defaults, **parts_of(self.feature)[1], **hyper}
         return replace(config, **{field: hyper[keyword] for keyword, field in row.fields.items() if keyword in hyper})
+
+    def require(self, config: Any) -> None:
+        """Raises an error if a configuration does not allow it, or has lost what a preset made it for."""
+        self.row.require(config)
+        wanted = {} if self.made_for is None else unlike_default(self.made_for)
+        lost = {name: value for name, value in wanted.items() if name in self.row.read(self.made_for)}
+        if lost and not unlike_default(config).keys() & lost.keys():
+            should = f"that of the preset of {self.name}, or made from it by replace: give config=preset.config"
+            raise ValueError(f"config should be {should}; found the defaults in the place of {settings(lost)}")
 
     def with_units(self, units: Units) -> "Mechanism":
         """Returns the same with a table of units, if it is one on units."""

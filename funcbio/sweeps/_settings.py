@@ -11,11 +11,15 @@ from torch import Tensor
 from funcbio._checks import outside
 from funcbio.identity._compare import compare
 from funcbio.identity._describe import Seen, describe
+from funcbio.mechanisms import ROWS
 from funcbio.sweeps._job import Job
 from funcbio.sweeps._trials import VARIANT
 
 ARGUMENTS = ("steps", "batch_size", "record_every", "model", "loss", "folds", "metrics", "train_metrics")
 """Arguments of a sweep that are described as they are."""
+
+OWNED = frozenset(name for row in ROWS.values() for name in row.fields.values())
+"""Fields of the configuration that mechanisms read: they belong to lists of mechanisms."""
 
 MOST_ELEMENTS = 1 << 20
 """Elements of a tensor of the data that are compared, evenly spread: a checksum of gigabytes takes seconds."""
@@ -24,7 +28,8 @@ MOST_ELEMENTS = 1 << 20
 def settings_of(job: Job) -> Seen:
     """Describes what the members of a sweep have in common; each entry by the name of its hyper-parameter."""
     first = job.trials[0]
-    values = {**vars(first.config), **first.numbers, **first.options}
+    common = next((one for one in job.trials if not any(each.made_for for each in one.mechanisms)), first)
+    values = {**vars(common.config), **common.numbers, **first.options}
     things: dict[str, Any] = {
         **{name: getattr(job, name) for name in ARGUMENTS},
         **{name: _sampled(getattr(job, name)) for name in ("data", "test")},
@@ -79,9 +84,12 @@ def require_same(one: Seen, other: Seen, hyper: Collection[str]) -> None:
 
 
 def _is_compared(path: str, one: Seen, other: Seen, hyper: Collection[str]) -> bool:
-    if _root(path) != VARIANT or VARIANT not in hyper:
+    """Returns True if an entry has to be the same: those of lists where their names are, as what such lists read."""
+    if VARIANT not in hyper or _root(path) not in (VARIANT, *OWNED):
         return _root(path) not in hyper
-    return all(any(_root(each) == VARIANT and _name(each) == _name(path) for each in seen) for seen in (one, other))
+    names = [{_name(each) for each in seen if _root(each) == VARIANT} for seen in (one, other)]
+    common = names[0] & names[1]
+    return _name(path) in common if _root(path) == VARIANT else bool(common) and _root(path) not in hyper
 
 
 def renamed(seen: Seen, names: Mapping[str, Any]) -> Seen:

@@ -96,8 +96,8 @@ def sweep(
         no_decay: What weight decay leaves alone, by names of parameters or modules or parts of their paths: ``["bias",
             "norm1"]``.
         mechanisms: Names, functions or ``Mechanism`` objects, in the order in which they act; or several such lists by
-            name, to be compared: ``{"plain": [], "bio": ["crystallize"]}``; names stand in the table. Or a preset, with
-            its configuration.
+            name, to be compared: ``{"plain": [], "bio": ["crystallize"]}``; names stand in the table. A preset, alone
+            or by name, brings its configuration.
         config: The configuration.
         seeds: How many, or which: a list, range, array or tensor.
         grid: Values for every hyper-parameter, to train all combinations of them; or a list of combinations. Names
@@ -250,13 +250,6 @@ def _trained(job: Job, store: Store, chunk: int | None, progress: bool | None) -
 
 def _config(mechanisms: Any, config: BioConfig) -> BioConfig:
     """Returns the configuration: the one given, or that of a preset; raises ValueError if there would be two."""
-    named = mechanisms.values() if isinstance(mechanisms, Mapping) else ()
-    own = any(
-        isinstance(one, Preset)
-        for items in named
-        for one in (items, *(items if isinstance(items, list | tuple) else ()))
-    )
-    require("mechanisms", mechanisms, "a preset alone, not one of several lists: it has a configuration", not own)
     require_config(config)
     if not isinstance(mechanisms, Preset):
         return config

@@ -9,6 +9,7 @@ from typing import Any
 from funcbio._checks import brief, is_listing, is_number, large_hint, order_hint, perhaps, require
 from funcbio.base import Key, listed
 from funcbio.bio_config import BioConfig
+from funcbio.functional._presets import Preset
 from funcbio.mechanisms._placed import Mechanism, as_mechanisms, mechanisms_hint
 from funcbio.rng import fold_in, key
 from funcbio.sweeps._given import grid_hint
@@ -104,8 +105,8 @@ def make_trials(
     return trials
 
 
-def as_variants(mechanisms: Any) -> dict[str, tuple[Mechanism, ...]]:
-    """Takes a list of mechanisms, or several by name."""
+def as_variants(mechanisms: Any) -> dict[str, Sequence[Mechanism]]:
+    """Takes a list of mechanisms, or several by name; a preset among them stays one, as it has a configuration."""
     named = mechanisms if isinstance(mechanisms, Mapping) else {"": mechanisms}
     if not named:
         raise ValueError("mechanisms should be a list, or one or more lists by name; found {}")
@@ -115,7 +116,7 @@ def as_variants(mechanisms: Any) -> dict[str, tuple[Mechanism, ...]]:
             raise ValueError(f"{where} should be a list of mechanisms; found {brief(items)}{mechanisms_hint(items)}")
     names = [str(name) for name in named]
     require("mechanisms", names, "lists by different names", len({*names}) == len(names))
-    return {str(name): as_mechanisms(items) for name, items in named.items()}
+    return {str(name): items if isinstance(items, Preset) else as_mechanisms(items) for name, items in named.items()}
 
 
 def is_named(variants: Mapping[str, Any]) -> bool:
@@ -156,16 +157,17 @@ def _resolve(
             hint = grid_hint(name)
             near = "" if hint else perhaps(name, names)
             raise ValueError(f"grid should name hyper-parameters{near}; found {brief(name)}{hint}")
-    config = config.replace(**{name: value for name, value in combination.items() if name in config_fields})
     mechanisms = variants[_variant(combination, variants)]
-    _check_mechanisms(mechanisms, config)
+    preset = mechanisms.fields if isinstance(mechanisms, Preset) else {}
+    config = config.replace(**preset | {name: value for name, value in combination.items() if name in config_fields})
+    _check_mechanisms(as_mechanisms(mechanisms), config)
     numbers = {**recipe.numbers, **{n: v for n, v in combination.items() if n in recipe.numbers}}
     for name, value in numbers.items():
         if not is_number(value) or value < 0:
             raise ValueError(f"{name} should be a number >= 0{large_hint(value)}; found {brief(value)}")
     numbers = {name: float(value) for name, value in numbers.items()} | numbers_of(config)
     options = {**recipe.fixed, **{n: v for n, v in combination.items() if n in recipe.options}}
-    return {"config": config, "numbers": numbers, "options": options, "mechanisms": mechanisms}
+    return {"config": config, "numbers": numbers, "options": options, "mechanisms": as_mechanisms(mechanisms)}
 
 
 def table_value(value: Any) -> Any:
@@ -208,6 +210,6 @@ def _variant(combination: Mapping[str, Any], variants: Mapping[str, Sequence[Mec
 def _check_mechanisms(mechanisms: Sequence[Mechanism], config: BioConfig) -> None:
     try:
         for mechanism in mechanisms:
-            mechanism.row.require(config)
+            mechanism.require(config)
     except (AttributeError, RuntimeError) as error:
         raise ValueError(f"mechanisms should suit the configuration; found: {error}") from None

@@ -11,7 +11,7 @@ from places import DOCS
 from torch import nn
 
 import funcbio
-from funcbio import BioConfig, BioConverter, attach, presets, sweep
+from funcbio import BioConfig, BioConverter, Mechanism, attach, presets, sweep
 from funcbio.experiments.frame.intervals import spell
 from funcbio.functional._presets import EVIDENCE
 
@@ -37,7 +37,7 @@ def test_attached_it_is_its_mechanisms_with_its_configuration():
     preset = presets.keep_plasticity()
     handle, weights = trained(net(), preset)
     _, same = trained(net(), list(preset), config=preset.config)
-    _, default = trained(net(), list(preset))
+    _, default = trained(net(), [Mechanism(one.feature, every=one.every) for one in preset])
     assert all(map(torch.equal, weights, same))
     assert not all(map(torch.equal, weights, default))
     assert [mechanism.name for mechanism in handle.mechanisms] == [mechanism.name for mechanism in preset]
@@ -108,11 +108,66 @@ def test_a_sweep_takes_it_with_its_configuration():
     given = {"steps": 6, "batch_size": 8, "lr": 0.1, "seeds": 2, "progress": False}
     data = x, x[:, :3].argmax(1)
     make = partial(sweep, lambda: nn.Linear(6, 3), nn.functional.cross_entropy, data, **given)
-    found = [make(mechanisms=preset), make(mechanisms=[*preset], config=preset.config), make(mechanisms=[*preset])]
+    names = [Mechanism(one.feature, every=one.every) for one in preset]
+    found = [make(mechanisms=preset), make(mechanisms=[*preset], config=preset.config), make(mechanisms=names)]
     assert found[0].table == found[1].table != found[2].table
-    for options in ({"mechanisms": preset, "config": BioConfig(base_lr=0.5)}, {"mechanisms": {"a": preset, "b": []}}):
-        with pytest.raises(ValueError, match="preset"):
-            make(**options)
+    with pytest.raises(ValueError, match="config should be left out for a preset"):
+        make(mechanisms=preset, config=BioConfig(base_lr=0.5))
+    column = lambda result, name: [
+        loss
+        for loss, which in zip(result.table["train_loss"], result.table["mechanisms"], strict=True)
+        if which == name
+    ]
+    several = make(mechanisms={"plain": [], "keep": preset, "names": names})
+    assert column(several, "keep") == pytest.approx(found[0].table["train_loss"])
+    assert column(several, "names") == pytest.approx(found[2].table["train_loss"])
+    assert column(several, "plain") == pytest.approx(make().table["train_loss"])
+
+
+LOST = "config should be that of the preset of l2_init, or made from it by replace: give config=preset.config"
+
+
+@pytest.mark.parametrize("form", [list, lambda preset: [*preset, "crystallize", "fuzzy_learning_rates"]])
+def test_a_list_made_of_it_is_refused_without_its_configuration(form):
+    preset, model = presets.keep_plasticity(), net()
+    names = [*model.state_dict()]
+    for given in (None, BioConfig(), BioConfig(crystal_thresh=0.1)):
+        with pytest.raises(ValueError, match=LOST):
+            trained(model, form(preset), config=given)
+    with pytest.raises(ValueError, match=LOST):
+        trained(BioConverter()(net()), form(preset))
+    x = torch.randn(8, 6)
+    make = partial(sweep, net, nn.functional.cross_entropy, (x, x[:, :3].argmax(1)), batch_size=4, seeds=1)
+    make = partial(make, steps=32)
+    for mechanisms in (form(preset), {"plain": [], "keep": form(preset)}):
+        with pytest.raises(ValueError, match=LOST):
+            make(mechanisms=mechanisms, progress=False)
+        make(mechanisms=mechanisms, progress=False, config=preset.config, lr=0.1)
+    assert [*model.state_dict()] == names
+    trained(model, form(preset), config=preset.config.replace(rejuvenation_fraction=0.5))
+
+
+def test_a_sweep_of_it_is_joined_to_a_plain_one():
+    preset = presets.keep_plasticity()
+    x = torch.randn(32, 6, generator=torch.Generator().manual_seed(2))
+    data = x, x[:, :3].argmax(1)
+    make = partial(
+        sweep,
+        lambda: nn.Linear(6, 3),
+        nn.functional.cross_entropy,
+        data,
+        steps=20,
+        batch_size=8,
+        seeds=3,
+        progress=False,
+    )
+    plain, keep = make(lr=0.1), make(lr=0.1, mechanisms=preset)
+    joined = plain.label(mechanisms="plain").join(keep.label(mechanisms="keep"))
+    assert joined.compare("train_loss", by="mechanisms", baseline="plain").pairs.tolist() == [3]
+    with pytest.raises(ValueError, match="of the same settings, or told apart"):
+        keep.join(make(lr=0.1, mechanisms=presets.keep_plasticity(pull=0.5), seeds=[3, 4]))
+    with pytest.raises(ValueError, match="of the same settings, or told apart"):
+        plain.join(make(lr=0.1, config=BioConfig(base_lr=0.3), seeds=[3, 4]))
 
 
 def test_callbacks_take_it():

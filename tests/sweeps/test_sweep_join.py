@@ -18,6 +18,9 @@ Y = X[:, :3].argmax(1)
 LISTS = {"plain": [], "l2": ["l2_init"], "bio": ["fuzzy_learning_rates", Mechanism("rejuvenate_weights", every=2)]}
 
 
+VOLUME = {"mechanisms": {"volume": ["volume_dependent_lr"]}}
+
+
 def net():
     return nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
 
@@ -52,7 +55,7 @@ def parts_of(name, values):
         ({"seeds": [3, 1, 8, 0]}, [{"seeds": [3, 1]}, {"seeds": [8, 0]}]),
         ({"grid": {"lr": [0.1, 0.3]}}, [{"grid": {"lr": [lr]}} for lr in (0.1, 0.3)]),
         ({"grid": {"momentum": [0.0, 0.5]}}, [{"grid": {"momentum": [m]}} for m in (0.0, 0.5)]),
-        ({"grid": {"base_lr": [0.1, 0.3]}}, [{"grid": {"base_lr": [lr]}} for lr in (0.1, 0.3)]),
+        ({**VOLUME, "grid": {"base_lr": [0.1, 0.3]}}, [{**VOLUME, "grid": {"base_lr": [lr]}} for lr in (0.1, 0.3)]),
     ],
     ids=["mechanisms", "seeds", "numbers", "options", "configuration"],
 )
