@@ -350,7 +350,9 @@ def config_hint(given: object) -> str:
         return ": BioConfig(**fields) makes one of fields"
     if isinstance(given, type) and issubclass(given, BioConfig):
         return ": call it, BioConfig()"
-    return ": give converter.config" if callable(getattr(given, "get_config", None)) else ""
+    if isinstance(getattr(given, "config", None), BioConfig):
+        return ": give its .config"
+    return ""
 
 
 def require_config(config: object) -> None:

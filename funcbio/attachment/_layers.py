@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -11,6 +12,8 @@ from funcbio._checks import kind_of
 from funcbio.attachment._optimizers import groups_by_weight
 from funcbio.attachment._signals import Listening
 from funcbio.base import listed
+from funcbio.mechanisms import Row
+from funcbio.objects._buffers import places_of
 from funcbio.objects._kept import Bare, bare_parameters, keep
 from funcbio.objects._layer import BioLayer
 from funcbio.objects._survey import Overview
@@ -116,8 +119,9 @@ class Layers:
 
     def names(self) -> list[str]:
         """Returns the names of the parameters that mechanisms act on, as they were last seen."""
-        on_trees = any(mechanism.row.on_trees for mechanism in self.handle.mechanisms)
-        return [one.synapse.weight for one in (*self.current, *(self.beside[2] if on_trees else ()))]
+        rows = [mechanism.row for mechanism in self.handle.mechanisms if mechanism.row.on_trees]
+        beside = [one for one in self.beside[2] if any(_treats(row, one) for row in rows)]
+        return [one.synapse.weight for one in (*self.current, *beside)]
 
     def aging(self, parts: list[Any]) -> list[Any]:
         """Returns those of the parts whose ages count: biases and norms start anew with a unit only."""
@@ -133,6 +137,12 @@ class Layers:
             found = [one for one in found if self.optimizer is None or id(one.weight) in in_optimizer]
             self.beside = current, self.parameters, found
         return [one for one in found if one.participates]
+
+
+def _treats(row: Row, one: Bare) -> bool:
+    """Returns True if a mechanism acts on a parameter beside the layers: what it keeps of others is empty."""
+    needed, (place,) = row.keeps(one.config), places_of([one])
+    return row.by_unit or not needed or any(place.buffers().get(field, torch.empty(())).ndim for field in needed)
 
 
 def check_names(bios: Iterable[BioLayer]) -> None:

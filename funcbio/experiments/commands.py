@@ -128,7 +128,7 @@ COMMANDS = {
         takes="a minute",
     ),
     "arena": Command(
-        "find out what keeps networks able to learn: all methods, one budget, many seeds",
+        "find out what keeps networks able to learn: many methods, one rule of tuning, many seeds",
         GOES_ON,
         "arena.run:run",
         ArenaSettings,

@@ -52,7 +52,11 @@ def chain(*features: Feature, compile: bool | None = None) -> Feature:
 
     def chained(params: Tree, grads: Tree, state: Any, /, *, key: Key | None = None) -> tuple[Tree, Tree, Any]:
         for part in parts:
-            params, grads, state = part(params, grads, state, key=key)
+            result = part(params, grads, state, key=key)
+            if not isinstance(result, tuple | list) or len(result) != 3:
+                should = "return params, grads and state"
+                raise ValueError(f"{name_of(part)} should {should}; found {brief(result)}")
+            params, grads, state = result
         return params, grads, state
 
     chained.__qualname__ = f"chain({listed(map(_title, features))})"  # It prints as what it is.

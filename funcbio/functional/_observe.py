@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from funcbio._checks import perhaps
+from funcbio._checks import kind_of, perhaps, require
 from funcbio.anatomy._synapses import Choice, Holder, Synapse, holders
 from funcbio.anatomy._units import Units
 from funcbio.base import listed
@@ -70,6 +70,7 @@ class Observed:
     def __init__(
         self, model: nn.Module, synapses: Choice, config: BioConfig | None, units: Units | None = None
     ) -> None:
+        require("units", units, "a table made by funcbio.units, or None", units is None or isinstance(units, Units))
         located = holders(model, synapses)
         self.kind = type(model).__name__
         self.weights = [synapse.weight for synapse, _, _ in located if synapse.observable]
@@ -93,6 +94,9 @@ class Observed:
         self, params: Mapping[str, Tensor], *args: Any, buffers: Buffers | None = None, state: Any = None, **kwargs: Any
     ) -> tuple[Any, Any]:
         """Returns the model's output and the activity of its layers, or the signals of its units too."""
+        if not isinstance(params, Mapping):
+            should = "a mapping of parameters, before the model's inputs"
+            raise ValueError(f"params should be {should}; found {kind_of(params)}")
         with self.opened(params, buffers, state) as call:
             return call(*args, **kwargs)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, overload
 
-from funcbio._checks import is_count, plain_integer, require, require_within, unlike_default
+from funcbio._checks import is_count, plain_integer, plain_number, require, require_within, unlike_default
 from funcbio.bio_config import BioConfig
 from funcbio.mechanisms import ROWS
 from funcbio.mechanisms._placed import Mechanism
@@ -128,7 +128,7 @@ def keep_plasticity(
         >>> [mechanism.name for mechanism in handle.mechanisms]
         ['l2_init', 'rejuvenate_weights']
     """
-    every = plain_integer(every)
+    pull, threshold, every = plain_number(pull), plain_number(threshold), plain_integer(every)
     require("every", every, "an integer >= 1", is_count(every))
     strength, fraction = ROWS["l2_init"].limits["strength"], ROWS["rejuvenate_weights"].limits["fraction"]
     require_within({"pull": strength, "threshold": fraction}, {"pull": pull, "threshold": threshold})

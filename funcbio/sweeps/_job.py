@@ -69,6 +69,8 @@ class Job:
         require("share", self.shared, f"a list, and hold some of {', '.join(SHARED)}", valid)
         require_factory(self.model)
         require_loss(self.loss)
+        should = "a function of a key, data(key) or data(key, step)"
+        require("data", self.data, should, not callable(self.data) or _takes_key(self.data))
         _check_data("data", self.data)
         if self.test is not None:
             require("test", self.test, "tensors", not callable(self.test))
@@ -227,6 +229,16 @@ def acts_on_units(trial: Trial) -> bool:
 
 def _picked(examples: Sequence[Tensor], batch: Tensor) -> Sequence[Tensor]:
     return [tensor[batch] for tensor in examples]
+
+
+def _takes_key(make: Any) -> bool:
+    """Returns True if a function can be called with an argument, or does not say."""
+    try:
+        return any(
+            item.kind in (*POSITIONAL, item.VAR_POSITIONAL) for item in inspect.signature(make).parameters.values()
+        )
+    except (TypeError, ValueError):
+        return True
 
 
 def _takes_step(make: Callable[..., Any]) -> bool:

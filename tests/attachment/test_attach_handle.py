@@ -4,6 +4,7 @@ import copy
 import gc
 import io
 import pickle
+import warnings
 import weakref
 
 import pytest
@@ -451,3 +452,21 @@ def test_a_subclass_of_the_converter_keeps_its_methods():
     train(model, optimizer, 1)
     expected = before["0.weight"] + 2.0 * (plain[0].weight.detach() - before["0.weight"])
     torch.testing.assert_close(model[0].weight.detach(), expected)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "beside"),
+    [
+        ("l2_init", ["0.bias", "3.bias"]),
+        ("clip_weights", ["0.bias", "3.bias"]),
+        ("hare_and_tortoise", ["0.bias", "1.weight", "1.bias", "3.bias"]),
+        ("project_norms", []),
+        ("crystallize", []),
+    ],
+)
+def test_it_names_what_mechanisms_treat_beside_the_layers(mechanism, beside):
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        handle = attach(optim.SGD(model.parameters(), lr=0.1), model, [mechanism])
+    assert repr(handle).split("; ")[1] == ", ".join(["0.weight", "3.weight", *beside])

@@ -328,6 +328,11 @@ def test_methods_that_an_optimizer_does_not_have_are_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(tmp_path, "--tasks", "labels", "--optimizers", "sgd", "--methods", NEWBORN[0].name)
     assert "methods should be some that the optimizer and the network have" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command.main(
+            ["arena", "--only", NEWBORN[0].name, "sgd", "labels", "--output", f"{tmp_path}"]
+        )  # Plain training, which comes along, does not count.
+    assert "methods should be some that the optimizer and the network have" in capsys.readouterr().err
 
 
 def test_what_is_finished_is_shown_without_training(tmp_path, capsys, monkeypatch):

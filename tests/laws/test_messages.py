@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import funcbio
-from funcbio import BioConfig, BioConverter, Mechanism, attach, bind, chain, presets, sweep
+from funcbio import BioConfig, BioConverter, Mechanism, attach, bind, chain, observe, presets, sweep
 from funcbio._checks import PRESETS
 from funcbio.mechanisms import ROWS
 
@@ -142,6 +142,21 @@ HINTS = {
     "a distribution": (lambda: BioConfig(fuzzy_lr_distribution="log_normal"), "perhaps lognormal; found 'log_normal'$"),
     "another": (lambda: BioConfig(fuzzy_lr_distribution="cauchy"), "activity; found 'cauchy'$"),
     "letters of another size": (lambda: BioConfig(weight_splitting_gamma=2), "perhaps weight_splitting_Gamma; found"),
+    "a preset's configuration": (lambda: BioConverter(preset()), "found a Preset: give its .config$"),
+    "for bind": (lambda: bind(torch.nn.Linear(2, 2), preset()), "found a Preset: give its .config$"),
+    "a converter's": (lambda: bind(torch.nn.Linear(2, 2), BioConverter()), "found a BioConverter: give its .config$"),
+    "maximize": (
+        lambda: run(optimizer=partial(torch.optim.SGD, maximize=True)),
+        "without maximize, because a sweep goes down the loss: negate it; found 'maximize'$",
+    ),
+    "foreach": (lambda: run(optimizer=partial(torch.optim.SGD, foreach=True)), "a sweep chooses it itself; found 'for"),
+    "batches without a key": (lambda: run(data=lambda: (X, Y)), r"data should be a function of a key, data\(key\) or"),
+    "a feature that returns too little": (
+        lambda: chain(lambda params, grads, state, *, key=None: params)({}, {}, None),
+        "<lambda> should return params, grads and state; found {}$",
+    ),
+    "inputs of an observed model": (lambda: observe(torch.nn.Linear(2, 2))(X), "params should be a mapping of param"),
+    "units of one": (lambda: observe(torch.nn.Linear(2, 2), units=3), "units should be a table made by funcbio.units"),
     "a field": (lambda: BioConfig(banana=2), "banana should be a field of BioConfig; found"),
 }
 

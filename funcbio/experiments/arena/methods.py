@@ -19,8 +19,8 @@ EVERY = 16
 EVERY_UNITS = 97
 """Steps between two resets of units by a threshold, and between two returns to a slow average.
 
-A prime, so that it falls anywhere in tasks of 20, 50 or 100 steps: where tasks end no method is told, and no period
-may tell it.
+A prime, so that it falls anywhere in tasks of 20, 50 or 100 steps: where tasks end no method is told, and so long a
+period should not tell it.
 """
 
 

@@ -10,7 +10,7 @@ from rich.progress import TimeRemainingColumn
 from funcbio.experiments.arena import figures, tables
 from funcbio.experiments.arena.contrasts import contrasts
 from funcbio.experiments.arena.merging import take_over
-from funcbio.experiments.arena.methods import METHODS, NEWBORN, OPTIMIZERS, Method, methods_of
+from funcbio.experiments.arena.methods import METHODS, NEWBORN, OPTIMIZERS, PLAIN, Method, methods_of
 from funcbio.experiments.arena.results import compared
 from funcbio.experiments.arena.search import search
 from funcbio.experiments.arena.settings import Settings
@@ -46,7 +46,9 @@ def run(settings: Settings, *, quick: bool, list: bool, finished: bool, only: Se
     settings = settings.quick() if quick else settings
     with begin(settings, rows_of) as (rows, output):
         every, runs = [*parts(settings, rows)], []
-        check_any(every, "methods should be some that the optimizer and the network have; found none of them")
+        asked = {*settings.chosen("methods", [method.name for method in (*METHODS, *NEWBORN)])} - {PLAIN}
+        there = [part for part in every if part.method.name in asked] if asked else every
+        check_any(there, "methods should be some that the optimizer and the network have; found none of them")
         take_over(settings, [name_of(settings, part) for part in every], output.folder)
         if finished:
             here = [part for part in every if run_path(output.folder, name_of(settings, part)).exists()]
