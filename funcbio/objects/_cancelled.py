@@ -14,6 +14,9 @@ from funcbio.functional._idle import cancelled, unapplied, updating, warn
 from funcbio.mechanisms import ROWS, Row
 
 FOUND = "methods of the model, which act on the gradient: name them in funcbio.attach(optimizer, model, [...]) instead"
+APPLYING = frozenset(row.applied_by for row in ROWS.values()) - {None}
+"""Methods without which what others change has no effect."""
+
 PATIENCE = 10
 """Steps after which rates that no method has applied are taken to be forgotten."""
 
@@ -58,7 +61,7 @@ _hooks: list[RemovableHandle] = []
 
 def matters(row: Row, layers: Sequence[Any]) -> bool:
     """Returns True if what a method changes may be without effect on steps, from all that layers know."""
-    if row.name in {one.applied_by for one in ROWS.values()}:
+    if row.name in APPLYING:
         _applied.update(layers)
     if row.scales or row.applied_by is None:
         return row.scales

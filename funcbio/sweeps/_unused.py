@@ -26,9 +26,8 @@ def _read(trial: Trial) -> Iterator[str]:
     """Yields the fields that change what the mechanisms of a member do, or the state that they start from."""
     for mechanism in trial.mechanisms:
         yield from mechanism.row.read(trial.config)
-        known = (
-            (mechanism.ours,) if mechanism.ours else ROWS.values()
-        )  # A function of the user's own may read any state.
+        # A function of the user's own may read any state.
+        known = (mechanism.ours,) if mechanism.ours else ROWS.values()
         yield from (name for row in known for name in row.starts_by)
     if trial.config.apply_dales_principle:  # Weights start with their signs, whether these are kept or not.
         yield from ("dales_balance", *ROWS["enforce_dales_principle"].starts_by)
