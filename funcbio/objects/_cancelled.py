@@ -79,7 +79,7 @@ def await_step(overview: Any, name: str, row: Row) -> None:
 def await_step_of(layer: Any, name: str, row: Row) -> None:
     """Waits likewise, once, after a method of one layer was called by itself."""
     stop_waiting()
-    if layer not in _stepped and not layer.attached and not torch.compiler.is_compiling():
+    if layer not in _stepped and not layer.attached:
         await_step(layer, name, row)
 
 

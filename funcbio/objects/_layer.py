@@ -160,7 +160,7 @@ class BioLayer(nn.Module):
     def run(self, name: str) -> Tensor | None:
         """Runs a row of the table on this layer, in place; returns the mask of replaced weights, if there is one."""
         row = self.features.get(name) or self.rows[name]
-        if matters(row, [self]):
+        if not torch.compiler.is_compiling() and matters(row, [self]):  # A graph cannot hold weak references.
             await_step_of(self, name, row)
         spared = not row.is_for(self.synapse)
         if spared or torch.compiler.is_compiling():

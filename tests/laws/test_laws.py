@@ -40,16 +40,21 @@ def same(first, second):
     assert all(torch.equal(a, b) for a, b in zip(bits(first), bits(second), strict=True))
 
 
-def close(first, second):
+def close(first, second, ulps=20):
     """The coarsest type decides: between the features of a chain, numbers may round to it on either side."""
     eps = max((torch.finfo(leaf.dtype).eps for leaf in tree_leaves(first) if leaf.is_floating_point()), default=0.0)
     for a, b in zip(tree_leaves(first), tree_leaves(second), strict=True):
-        off = 20 * eps if a.is_floating_point() else 0.0
+        off = ulps * eps if a.is_floating_point() else 0.0
         torch.testing.assert_close(a, b, rtol=off, atol=off)
 
 
 def equal(name):
     return close if rounds_by_layout(name) else same
+
+
+def equal_sums(name):
+    """Of products of large matrices, whose sums of hundreds of numbers round otherwise on several threads."""
+    return partial(close, ulps=100) if rounds_by_layout(name) else same
 
 
 def stacked(trees):
@@ -128,8 +133,8 @@ def test_vmap_equals_a_loop_on_large_layers_and_any_number_of_threads(name, type
     keys, call = split(key(7), 3), lambda k, *args: LAWFUL[name][0](*args, key=k)
     loop = stacked([call(k, *args) for k, args in zip(keys, worlds, strict=True)])
     torch.set_num_threads(2)
-    equal(name)(torch.vmap(call)(keys, *stacked(worlds)), loop)
-    equal(name)(stacked([call(k, *args) for k, args in zip(keys, worlds, strict=True)]), loop)
+    equal_sums(name)(torch.vmap(call)(keys, *stacked(worlds)), loop)
+    equal_sums(name)(stacked([call(k, *args) for k, args in zip(keys, worlds, strict=True)]), loop)
 
 
 @pytest.mark.sampled(5)

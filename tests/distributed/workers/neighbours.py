@@ -8,6 +8,7 @@ from torch.distributed.tensor import Shard
 from worlds import NEIGHBOURS, kept, model_world
 
 from funcbio import BioConfig, attach, key
+from funcbio.base import KEPT
 from funcbio.mechanisms import ROWS
 from funcbio.tensors._sharding import shard_like, whole
 
@@ -24,7 +25,7 @@ def check_functions(mesh):
         args = model_world("mlp", keep=kept(name))
         params, grads, state = sharded(args, mesh, [Shard(0)])
         cut = lambda tree, like=params: {n: shard_like(v, like[n]) if v.ndim else v for n, v in tree.items()}
-        fields = {field: cut(getattr(state, field)) for field in state._fields[6:-1] if getattr(state, field) != ()}
+        fields = {field: cut(getattr(state, field)) for field in KEPT if getattr(state, field) != ()}
         state = state._replace(**fields)
         if name in WHOLE:
             with pytest.raises(ValueError, match="should be whole tensors"):
