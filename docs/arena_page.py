@@ -19,7 +19,12 @@ from funcbio.experiments.frame.intervals import spell
 from funcbio.experiments.frame.table import NARROW, Table
 
 DOCS, NAME, NONE = Path(__file__).parent, Path(__file__).name, "-"
-FILES = {"arena": "arena.json", "fashion": "arena-fashion.json", "mnist": "arena-mnist.json", "quick": "arena-quick.json"}
+FILES = {
+    "arena": "arena.json",
+    "fashion": "arena-fashion.json",
+    "mnist": "arena-mnist.json",
+    "quick": "arena-quick.json",
+}
 PAGES = {
     "rates": ["fuzzy rates"],
     "crystallization": ["crystallization"],

@@ -29,7 +29,7 @@ SMALL_SETTINGS = {
     "3-paper-grid": {"seeds": 2, "epochs": 2, "epochs_tuned": 2},
     "4-gradient-inversion": {"iterations": 10},
     "5-plasticity": {"seeds": 2, "tasks": 2, "blocks": 2},
-    "9-weights-or-units": {"seeds": 4, "steps": 200, "blocks": 5},
+    "9-weights-or-units": {"seeds": 4, "steps": 100, "blocks": 5, "methods": "plain;selective;ReDo"},
 }
 """Settings in the place of those that the first cell of code has made for an experiment."""
 
