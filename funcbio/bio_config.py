@@ -350,8 +350,8 @@ def config_hint(given: object) -> str:
         return ": BioConfig(**fields) makes one of fields"
     if isinstance(given, type) and issubclass(given, BioConfig):
         return ": call it, BioConfig()"
-    if isinstance(getattr(given, "config", None), BioConfig):
-        return ": give its .config"
+    if isinstance(getattr(given, "config", None), BioConfig):  # A converter, or a preset.
+        return f": give {type(given).__name__.removeprefix('Bio').lower()}.config"
     return ""
 
 

@@ -47,7 +47,7 @@ fuzzy_lr_distribution = "gamma"
 
 [mechanisms]
 plain = []
-bio = ["fuzzy_learning_rates", {feature = "rejuvenate_weights", every = 3}]
+bio = ["fuzzy_learning_rates", "crystallize", {feature = "rejuvenate_weights", every = 3}]
 
 [grid]
 lr = [0.1, 1]
@@ -180,7 +180,10 @@ def test_numbers_are_those_of_the_function(finished):
         (data.train_x, data.train_y),
         steps=4,
         batch_size=256,
-        mechanisms={"plain": [], "bio": ["fuzzy_learning_rates", funcbio.Mechanism("rejuvenate_weights", every=3)]},
+        mechanisms={
+            "plain": [],
+            "bio": ["fuzzy_learning_rates", "crystallize", funcbio.Mechanism("rejuvenate_weights", every=3)],
+        },
         config=funcbio.BioConfig(fuzzy_lr_distribution="gamma"),
         seeds=2,
         grid={"lr": [0.1, 1], "crystal_thresh": [1e-5, 1e-4]},

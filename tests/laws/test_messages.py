@@ -142,9 +142,12 @@ HINTS = {
     "a distribution": (lambda: BioConfig(fuzzy_lr_distribution="log_normal"), "perhaps lognormal; found 'log_normal'$"),
     "another": (lambda: BioConfig(fuzzy_lr_distribution="cauchy"), "activity; found 'cauchy'$"),
     "letters of another size": (lambda: BioConfig(weight_splitting_gamma=2), "perhaps weight_splitting_Gamma; found"),
-    "a preset's configuration": (lambda: BioConverter(preset()), "found a Preset: give its .config$"),
-    "for bind": (lambda: bind(torch.nn.Linear(2, 2), preset()), "found a Preset: give its .config$"),
-    "a converter's": (lambda: bind(torch.nn.Linear(2, 2), BioConverter()), "found a BioConverter: give its .config$"),
+    "a preset's configuration": (lambda: BioConverter(preset()), "found a Preset: give preset.config$"),
+    "for bind": (lambda: bind(torch.nn.Linear(2, 2), preset()), "found a Preset: give preset.config$"),
+    "a converter's": (
+        lambda: bind(torch.nn.Linear(2, 2), BioConverter()),
+        "found a BioConverter: give converter.config$",
+    ),
     "maximize": (
         lambda: run(optimizer=partial(torch.optim.SGD, maximize=True)),
         "without maximize, because a sweep goes down the loss: negate it; found 'maximize'$",

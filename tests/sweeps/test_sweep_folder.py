@@ -137,7 +137,7 @@ PAIRS = {
     "batch_size": each("batch_size", [8, 4]),
     "record_every": ({"steps": 2, "record_every": 1}, {"steps": 2, "record_every": 2}),
     "share": each("share", [[], ["weights"]]),
-    "grid": each("grid", [{"base_lr": [0.1, 0.2]}, {"base_lr": [0.1, 0.3]}]),
+    "grid": each("grid", [{"momentum": [0.1, 0.2]}, {"momentum": [0.1, 0.3]}]),
     "configuration": each("config", [BioConfig(), BioConfig(dampening_factor=0.5)]),
     "function of the configuration": each(
         "config", [BioConfig(**GAMMA, weight_splitting_activation_function=f) for f in (torch.tanh, torch.relu)]

@@ -47,8 +47,8 @@ def test_measuring_goes_by_parts(monkeypatch):
 
 
 def test_some_folds_can_be_chosen():
-    found = train(folds=FOLDS, grid={"fold": [2], "base_lr": [0.1, 0.3]})
-    assert found.hyper == ("fold", "base_lr")
+    found = train(folds=FOLDS, grid={"fold": [2], "momentum": [0.1, 0.3]})
+    assert found.hyper == ("fold", "momentum")
     assert set(found.table["fold"]) == {2}
     with pytest.raises(ValueError, match=r"grid\['fold'\] should be a number from 0 to 2; found 3"):
         train(folds=FOLDS, grid={"fold": [3]})

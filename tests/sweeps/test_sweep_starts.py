@@ -70,7 +70,7 @@ def test_one_network_returned_twice_is_refused():
 def test_what_is_meant_can_be_said(make):
     assert starts(run(make, share=["weights"])) == 1
     run(make, seeds=1)
-    run(make, seeds=[4], grid={"base_lr": [0.1, 0.2]})
+    run(make, seeds=[4], grid={"momentum": [0.1, 0.2]})
 
 
 def drawn_anew():
