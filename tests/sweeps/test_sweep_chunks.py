@@ -91,6 +91,7 @@ def mix(number):
     }
     # What has a gradient of rounding alone, Adam makes large: see the last test.
     adam = often() and model != "attending"
+    dampened = {"dampening_factor": [0.3, 0.6]} if "crystallize" in mechanisms else {}
     return {
         "model": model,
         "act": chance.choice([nn.ReLU, nn.Tanh, nn.SiLU]),
@@ -98,7 +99,7 @@ def mix(number):
         "mechanisms": mechanisms,
         "config": BioConfig(**config),
         "optimizer": torch.optim.Adam if adam else partial(torch.optim.SGD, momentum=chance.choice([0.0, 0.9])),
-        "grid": chance.choice([{}, {"lr": [0.05, 0.01]}, {"dampening_factor": [0.3, 0.6]}, {"weight_decay": [0, 0.1]}]),
+        "grid": chance.choice([{}, {"lr": [0.05, 0.01]}, dampened, {"weight_decay": [0, 0.1]}]),
     }
 
 
