@@ -6,15 +6,16 @@ from contextlib import contextmanager
 import torch
 from torch.optim import Optimizer
 
+from funcbio.attachment._optimizers import groups_by_weight
 from funcbio.objects._layer import BioLayer
 
 
 @contextmanager
 def minimized(optimizer: Optimizer | None, bios: Sequence[BioLayer]) -> Iterator[None]:
     """Turns the gradients of groups with ``maximize=True`` round, and back at the end."""
-    groups = [] if optimizer is None else optimizer.param_groups
-    rising = {id(parameter) for group in groups if group.get("maximize") for parameter in group["params"]}
-    turned = [bio.weight for bio in bios if id(bio.weight) in rising]
+    rising = optimizer is not None and any(group.get("maximize") for group in optimizer.param_groups)
+    groups = groups_by_weight(optimizer) if rising else {}
+    turned = [bio.weight for bio in bios if groups.get(id(bio.weight), {}).get("maximize")] if rising else []
     _turn(turned)
     try:
         yield

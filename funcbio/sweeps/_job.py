@@ -97,7 +97,7 @@ class Job:
     @cached_property
     def step_by_name(self) -> bool:
         """Returns True if the function that makes batches takes the number of the step by its name."""
-        item = _parameters(self.data).get("step")
+        item = (_parameters(self.data) or {}).get("step")
         return item is not None and item.kind is not item.POSITIONAL_ONLY
 
     def make(self, key: Key, *step: Tensor) -> Sequence[Tensor]:
@@ -233,26 +233,22 @@ def _picked(examples: Sequence[Tensor], batch: Tensor) -> Sequence[Tensor]:
 
 def _takes_key(make: Any) -> bool:
     """Returns True if a function can be called with an argument, or does not say."""
-    try:
-        return any(
-            item.kind in (*POSITIONAL, item.VAR_POSITIONAL) for item in inspect.signature(make).parameters.values()
-        )
-    except (TypeError, ValueError):
-        return True
+    items = _parameters(make)
+    return items is None or any(item.kind in (*POSITIONAL, item.VAR_POSITIONAL) for item in items.values())
 
 
 def _takes_step(make: Callable[..., Any]) -> bool:
     """Returns True if a function has a parameter named step, or a second one by position without a default."""
-    items = _parameters(make)
+    items = _parameters(make) or {}
     positional = [i for i in items.values() if i.kind in POSITIONAL and i.default is i.empty]
     return "step" in items or len(positional) > 1
 
 
-def _parameters(make: Any) -> Mapping[str, inspect.Parameter]:
+def _parameters(make: Any) -> Mapping[str, inspect.Parameter] | None:
     try:
         return inspect.signature(make).parameters
     except (TypeError, ValueError):
-        return {}
+        return None
 
 
 def _check_metrics(name: str, metrics: Any) -> None:

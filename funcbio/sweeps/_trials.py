@@ -157,17 +157,17 @@ def _resolve(
             hint = grid_hint(name)
             near = "" if hint else perhaps(name, names)
             raise ValueError(f"grid should name hyper-parameters{near}; found {brief(name)}{hint}")
-    mechanisms = variants[_variant(combination, variants)]
-    preset = mechanisms.fields if isinstance(mechanisms, Preset) else {}
+    chosen = variants[_variant(combination, variants)]
+    preset, mechanisms = chosen.fields if isinstance(chosen, Preset) else {}, as_mechanisms(chosen)
     config = config.replace(**preset | {name: value for name, value in combination.items() if name in config_fields})
-    _check_mechanisms(as_mechanisms(mechanisms), config)
+    _check_mechanisms(mechanisms, config)
     numbers = {**recipe.numbers, **{n: v for n, v in combination.items() if n in recipe.numbers}}
     for name, value in numbers.items():
         if not is_number(value) or value < 0:
             raise ValueError(f"{name} should be a number >= 0{large_hint(value)}; found {brief(value)}")
     numbers = {name: float(value) for name, value in numbers.items()} | numbers_of(config)
     options = {**recipe.fixed, **{n: v for n, v in combination.items() if n in recipe.options}}
-    return {"config": config, "numbers": numbers, "options": options, "mechanisms": as_mechanisms(mechanisms)}
+    return {"config": config, "numbers": numbers, "options": options, "mechanisms": mechanisms}
 
 
 def table_value(value: Any) -> Any:

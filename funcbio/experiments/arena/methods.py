@@ -156,6 +156,9 @@ NEWBORN = tuple(
 )
 """Methods that replace, with other moments of the new weights; only Adam has moments."""
 
+NAMES = tuple(method.name for method in (*METHODS, *NEWBORN))
+"""Their names, in this order."""
+
 QUICK = (PLAIN, "decay", NORM_DECAY, START, "selective", "random turnover", f"rejuvenation, {START}", "ReDo")
 """Methods of the quick arena."""
 

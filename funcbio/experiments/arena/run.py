@@ -10,7 +10,7 @@ from rich.progress import TimeRemainingColumn
 from funcbio.experiments.arena import figures, tables
 from funcbio.experiments.arena.contrasts import contrasts
 from funcbio.experiments.arena.merging import take_over
-from funcbio.experiments.arena.methods import METHODS, NEWBORN, OPTIMIZERS, PLAIN, Method, methods_of
+from funcbio.experiments.arena.methods import NAMES, OPTIMIZERS, PLAIN, Method, methods_of
 from funcbio.experiments.arena.results import compared
 from funcbio.experiments.arena.search import search
 from funcbio.experiments.arena.settings import Settings
@@ -40,13 +40,13 @@ def run(settings: Settings, *, quick: bool, list: bool, finished: bool, only: Se
         SettingError: If a setting does not fit the data, or the output cannot be written; before any training.
     """
     if list:
-        print("\n".join(method.name for method in (*METHODS, *NEWBORN)))
+        print("\n".join(NAMES))
         return
     settings = settings.only(only)
     settings = settings.quick() if quick else settings
     with begin(settings, rows_of) as (rows, output):
         every, runs = [*parts(settings, rows)], []
-        asked = {*settings.chosen("methods", [method.name for method in (*METHODS, *NEWBORN)])} - {PLAIN}
+        asked = {*settings.chosen("methods", NAMES)} - {PLAIN}
         there = [part for part in every if part.method.name in asked] if asked else every
         check_any(there, "methods should be some that the optimizer and the network have; found none of them")
         take_over(settings, [name_of(settings, part) for part in every], output.folder)
@@ -71,7 +71,7 @@ def rows_of(settings: Settings) -> dict[str, Row]:
 
 def parts(settings: Settings, rows: dict[str, Row]) -> Iterator[Part]:
     """Yields all parts of the work that the settings choose, in order."""
-    names = settings.chosen("methods", [method.name for method in (*METHODS, *NEWBORN)])
+    names = settings.chosen("methods", NAMES)
     for row in rows.values():
         for optimizer in settings.chosen("optimizers", OPTIMIZERS):
             for method in methods_of(optimizer, normed=row.normed):

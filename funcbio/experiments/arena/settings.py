@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from funcbio.experiments.arena.methods import METHODS, NEWBORN, OPTIMIZERS, PLAIN, QUICK
+from funcbio.experiments.arena.methods import NAMES, OPTIMIZERS, PLAIN, QUICK
 from funcbio.experiments.arena.tasks import ROWS
 from funcbio.experiments.frame.only import chosen
 from funcbio.experiments.frame.settings import Checked, Checks, SettingError, option
@@ -32,7 +32,7 @@ SOME_METHODS = "all, or names of methods with semicolons between; --list shows t
 SOME_OPTIMIZERS = f"all, or some of {', '.join(OPTIMIZERS)}"
 ARENA_CHECKS: Checks = {
     SOME_TASKS: _some(ROWS),
-    SOME_METHODS: _some([method.name for method in (*METHODS, *NEWBORN)], SEPARATOR),
+    SOME_METHODS: _some(NAMES, SEPARATOR),
     SOME_OPTIMIZERS: _some(OPTIMIZERS),
     "folders with commas between": lambda value: isinstance(value, str),
     "a folder": lambda value: isinstance(value, str),
@@ -98,8 +98,7 @@ class Settings(Checked):
         Raises:
             SettingError: If there is no such name, or the settings choose tasks, methods or optimizers themselves.
         """
-        every = [method.name for method in (*METHODS, *NEWBORN)]
-        groups = {"tasks": [*ROWS], "optimizers": [*OPTIMIZERS], "methods": every}
+        groups = {"tasks": [*ROWS], "optimizers": [*OPTIMIZERS], "methods": [*NAMES]}
         some = {
             name: SEPARATOR.join(each) if name == "methods" else ",".join(each)
             for name, each in chosen(names, groups, [PLAIN]).items()
